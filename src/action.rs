@@ -1,0 +1,92 @@
+//! What a testbox can be armed to do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One maintenance action. The words are those of the original system, plus `verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Image every selected disk; refuses where an image exists already.
+    Backup,
+    /// Image every selected disk; the set before it moves into `history/`.
+    BackupAgain,
+    /// Write the images back onto the disks they came from.
+    Restore,
+    /// Rewrite `testbox-info.txt` and `testbox-info.zip`.
+    RefreshInfo,
+    /// Leave the machine to a human: a shell, or the full Debian of the NFS root.
+    Rescue,
+    /// Check the images against their hashes and against the disks.
+    Verify,
+}
+
+impl Action {
+    /// Every action, in the order that help texts list them.
+    pub const ALL: [Action; 6] = [
+        Action::Backup,
+        Action::BackupAgain,
+        Action::Restore,
+        Action::RefreshInfo,
+        Action::Rescue,
+        Action::Verify,
+    ];
+
+    /// The word on the kernel command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Backup => "backup",
+            Action::BackupAgain => "backup-again",
+            Action::Restore => "restore",
+            Action::RefreshInfo => "refresh-info",
+            Action::Rescue => "rescue",
+            Action::Verify => "verify",
+        }
+    }
+
+    /// True where the action writes to disks or replaces images: such an action is taken only from a file that
+    /// names this one machine.
+    pub fn is_destructive(self) -> bool {
+        matches!(self, Action::Backup | Action::BackupAgain | Action::Restore)
+    }
+
+    /// True for the two actions that make a new set of images.
+    pub fn is_backup(self) -> bool {
+        matches!(self, Action::Backup | Action::BackupAgain)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The word is none of the six actions.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown action '{0}': it must be one of backup, backup-again, restore, refresh-info, rescue, verify"
+)]
+pub struct UnknownAction(pub String);
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Action::ALL.into_iter().find(|a| a.word() == word).ok_or_else(|| UnknownAction(word.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_parses_back_and_others_are_refused() {
+        for action in Action::ALL {
+            assert_eq!(action.word().parse(), Ok(action));
+        }
+        for word in ["", "Backup", "backup ", "backup-again2", "reboot"] {
+            assert_eq!(word.parse::<Action>(), Err(UnknownAction(word.into())));
+        }
+    }
+}

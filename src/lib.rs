@@ -1,0 +1,40 @@
+//! testbox: unattended network imaging of test machines.
+//!
+//! One library, two programs: `testbox-agent` runs in the initramfs of a PXE-booted testbox and performs
+//! one action; `testboxctl` is what the admin runs.
+//!
+//! # Data flow
+//!
+//! Each noun is made by one module and used by the next; effects sit at the two ends.
+//!
+//! ```text
+//!  /proc/cmdline, TFTP        /sys, /proc           the share
+//!         |                       |                    |
+//!      Cmdline                Inventory        ShareState, Record
+//!         |                       |                    |
+//!        Job ---------------------+--------------------+
+//!                                 |
+//!                               Plan   (pure: or a refusal that says what to do)
+//!                                 |
+//!                               steps  (engine: image, share, block, sys)
+//!                                 |
+//!                       Status, logs, PXE disarm, reboot
+//! ```
+//!
+//! # Invariants
+//!
+//! - **G** The last good set, images and record, stays byte-identical until its successor is published, and
+//!   after that in `history/`.
+//! - **P** New data goes only to `*.part`; nothing published is ever overwritten in place.
+//! - **U** A target disk is unbootable, or completely verified.
+//! - **K** The PXE config stays until the action is committed; attempts are counted and bounded.
+//!
+//! # Where `unsafe` lives
+//!
+//! Only in [`sys`], [`block`] and [`image`]'s codec binding; everything else forbids it.
+
+pub mod action;
+pub mod inventory;
+pub mod io;
+pub mod progress;
+pub mod share;
