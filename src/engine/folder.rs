@@ -1,0 +1,136 @@
+//! A machine's folder on the backup share, and what stands in it.
+
+use crate::cmdline::DiskSelector;
+use crate::failure::{Failure, Kind};
+use crate::image::Image;
+use crate::plan::{HistorySet, SeenImage, SeenKind, ShareState};
+use crate::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
+use crate::share::{Files, read_limited};
+use crate::words::disk_list;
+use std::io;
+use std::sync::Arc;
+
+/// The folder that keeps the sets before the current one.
+pub const HISTORY: &str = "history";
+/// Ending of what is being made and not yet published.
+pub const PART: &str = ".part";
+const DISK_LIST: &str = "disk-devices.lst";
+const DISK_LIST_LIMIT: usize = 1 << 20;
+
+/// The folder `<ip>/` of one machine. Every path given to it is relative to that folder.
+#[derive(Clone)]
+pub struct Folder {
+    /// The share.
+    pub files: Arc<dyn Files>,
+    dir: String,
+}
+
+impl Folder {
+    /// The folder called `dir` in the root of the share.
+    pub fn new(files: Arc<dyn Files>, dir: impl Into<String>) -> Self {
+        Folder { files, dir: dir.into() }
+    }
+
+    /// `name` as a path of the share; the folder itself for an empty name.
+    pub fn path(&self, name: &str) -> String {
+        if name.is_empty() { self.dir.clone() } else { format!("{}/{name}", self.dir) }
+    }
+
+    /// Root hash in hex of the image at `path`, where it is one whose header, index and footer agree; else why not.
+    /// `NotFound` and other errors of the share are errors.
+    pub fn root_hash(&self, path: &str) -> io::Result<Result<String, String>> {
+        let file = self.files.open(&self.path(path))?;
+        match Image::open(file) {
+            Ok(image) => Ok(Ok(image.root_hash().to_string())),
+            Err(e) => match e.share_error() {
+                Some(kind) => Err(io::Error::new(kind, e.to_string())),
+                None => Ok(Err(e.to_string())),
+            },
+        }
+    }
+
+    /// The record at `path`; `None` where there is none.
+    pub fn record(&self, path: &str) -> Result<Option<Record>, Failure> {
+        let bytes = match read_limited(&*self.files, &self.path(path), RECORD_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.unreadable(path, &e)),
+        };
+        Record::parse(&bytes).map(Some).map_err(|e| {
+            Failure::new(
+                Kind::BadRecord,
+                format!("{} cannot be used: {e}", self.path(path)),
+                "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
+            )
+        })
+    }
+
+    fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
+        Failure::new(
+            Kind::ShareRead,
+            format!("cannot read {} on the backup share: {error}", self.path(path)),
+            "check the share and the permissions of the file.",
+        )
+    }
+
+    /// Everything that a plan needs to know of the folder.
+    pub fn state(&self) -> Result<ShareState, Failure> {
+        let record = self.record(RECORD)?;
+        let images = self.images("", record.as_ref())?;
+        let mut history = Vec::new();
+        for generation in self.generations()?.into_iter().rev() {
+            let folder = format!("{HISTORY}/{generation}");
+            // A set of the history whose record is bad is only a set that is not trusted.
+            let record = self.record(&format!("{folder}/{RECORD}")).unwrap_or(None);
+            let images = self.images(&folder, record.as_ref())?;
+            history.push(HistorySet { folder, record, images });
+        }
+        Ok(ShareState { record, images, history, disk_list: self.disk_list()? })
+    }
+
+    /// The numbers of the sets in the history, ascending.
+    pub fn generations(&self) -> Result<Vec<u64>, Failure> {
+        let names = match self.files.list(&self.path(HISTORY)) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(self.unreadable(HISTORY, &e)),
+        };
+        let mut generations: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    /// The image files of one folder. With a record only those that it names matter, and what the original wrote.
+    fn images(&self, folder: &str, record: Option<&Record>) -> Result<Vec<SeenImage>, Failure> {
+        let names = self.files.list(&self.path(folder)).map_err(|e| self.unreadable(folder, &e))?;
+        let mut images = Vec::new();
+        for file in names {
+            let Some(name) = file.strip_suffix(".raw.gz").or(file.strip_suffix(".gz")) else { continue };
+            let known = record.is_some_and(|r| r.image(name).is_some() && image_file(name) == file);
+            if !known && !is_disk_name(name) {
+                continue;
+            }
+            let path = if folder.is_empty() { file.clone() } else { format!("{folder}/{file}") };
+            let kind = match self.root_hash(&path) {
+                Ok(Ok(hash)) => SeenKind::Own(hash),
+                Ok(Err(why)) => SeenKind::Foreign(why),
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => SeenKind::Foreign("not a regular file".into()),
+                Err(e) => return Err(self.unreadable(&path, &e)),
+            };
+            images.push(SeenImage { name: name.to_owned(), file, kind });
+        }
+        Ok(images)
+    }
+
+    fn disk_list(&self) -> Result<Option<Vec<DiskSelector>>, Failure> {
+        let bytes = match read_limited(&*self.files, &self.path(DISK_LIST), DISK_LIST_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.unreadable(DISK_LIST, &e)),
+        };
+        disk_list::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|e| {
+            let what = format!("{}: {e}", self.path(DISK_LIST));
+            Failure::new(Kind::DiskList, what, "correct the file. One disk a line: sda, serial=..., wwn=..., # comment.")
+        })
+    }
+}

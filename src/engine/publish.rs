@@ -1,0 +1,234 @@
+//! From verified `*.part` files to the machine's set, without a moment in which no good set is there.
+//!
+//! The order, each point durable before the next:
+//!
+//! 1. `backup.json.part`: the new record. From here on the new set is complete and only has to be moved.
+//! 2. `history/<generation>/`: hard links to the old set, made aside and renamed as a whole.
+//! 3. Each `<name>.raw.gz.part` is renamed to `<name>.raw.gz`.
+//! 4. `backup.json.part` is renamed to `backup.json`: the commit.
+//! 5. Old generations beyond the wanted number are removed.
+//!
+//! Cut anywhere, [`recover`] goes on from what it finds: every step can be done again.
+
+use super::folder::{Folder, HISTORY, PART};
+use crate::failure::{Failure, Kind};
+use crate::record::{RECORD, RECORD_PENDING, Record};
+use crate::share::{exists, write_atomic};
+use std::io;
+
+/// What [`recover`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recovered {
+    /// Nothing was under way.
+    Nothing,
+    /// A set was complete and is published now.
+    Completed(Box<Record>),
+    /// A set could not be completed: the old one is as it was.
+    RolledBack(String),
+}
+
+/// Makes the images that `new` names the machine's set. Those of them that are new stand verified in their
+/// `*.part` files; the others are those of the set before.
+pub fn publish(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
+    let step = |what: &str, e: io::Error| failed(folder, what, &e);
+    write_atomic(&*folder.files, &folder.path(RECORD_PENDING), &new.to_bytes())
+        .map_err(|e| step("write the new record", e))?;
+    complete(folder, new, keep)
+}
+
+/// Completes or rolls back what an interrupted [`publish`] left.
+pub fn recover(folder: &Folder, keep: u32) -> Result<Recovered, Failure> {
+    let step = |what: &str, e: io::Error| failed(folder, what, &e);
+    let Some(new) = folder.record(RECORD_PENDING)? else { return Ok(Recovered::Nothing) };
+    match missing(folder, &new).map_err(|e| step("look for the new images", e))? {
+        None => {
+            complete(folder, &new, keep)?;
+            Ok(Recovered::Completed(Box::new(new)))
+        }
+        Some(why) => {
+            put_back(folder)?;
+            folder.files.remove(&folder.path(RECORD_PENDING)).map_err(|e| step("remove the record of the cut set", e))?;
+            folder.files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
+            Ok(Recovered::RolledBack(why))
+        }
+    }
+}
+
+/// True where the image at `path` is there and has this root hash.
+fn is_image(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
+    match folder.root_hash(path) {
+        Ok(found) => Ok(found.is_ok_and(|hash| hash.eq_ignore_ascii_case(root_hash))),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The first image of `new` that is neither published nor waiting in its `*.part`.
+fn missing(folder: &Folder, new: &Record) -> io::Result<Option<String>> {
+    for image in &new.images {
+        let (file, hash) = (image.file(), &image.root_hash);
+        if !is_image(folder, &format!("{file}{PART}"), hash)? && !is_image(folder, &file, hash)? {
+            return Ok(Some(format!("{file} of set {} is not there as its record names it", new.generation)));
+        }
+    }
+    Ok(None)
+}
+
+fn complete(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
+    let files = &*folder.files;
+    let step = |what: &str, e: io::Error| failed(folder, what, &e);
+    let old = folder.record(RECORD)?;
+    if old.as_ref().is_none_or(|o| o.generation != new.generation) {
+        archive(folder, old.as_ref(), new).map_err(|e| step("keep the old set in history/", e))?;
+    }
+    for image in &new.images {
+        let (file, part) = (image.file(), format!("{}{PART}", image.file()));
+        if is_image(folder, &part, &image.root_hash).map_err(|e| step("look at a new image", e))? {
+            files.rename(&folder.path(&part), &folder.path(&file)).map_err(|e| step(&format!("rename {part}"), e))?;
+        }
+    }
+    files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
+    files
+        .rename(&folder.path(RECORD_PENDING), &folder.path(RECORD))
+        .and_then(|()| files.sync_dir(&folder.path("")))
+        .map_err(|e| step("rename the new record", e))?;
+    remove_legacy(folder, new).map_err(|e| step("remove the old form of an image", e))?;
+    prune(folder, keep)
+}
+
+/// Gives the old set second names in `history/<generation>/`. Images without a record, the original system's, go
+/// to the number before the new set's, which the plan leaves free for them.
+fn archive(folder: &Folder, old: Option<&Record>, new: &Record) -> io::Result<()> {
+    let files = &*folder.files;
+    let mut names: Vec<String> = Vec::new();
+    match old {
+        Some(old) => {
+            for image in &old.images {
+                // What is not the image that the old record names is no good backup, and not worth keeping.
+                if is_image(folder, &image.file(), &image.root_hash)? {
+                    names.push(image.file());
+                }
+            }
+            names.push(RECORD.into());
+        }
+        None => {
+            for image in &new.images {
+                for file in [image.file(), format!("{}.gz", image.name)] {
+                    let is_new = file == image.file() && is_image(folder, &file, &image.root_hash)?;
+                    if !is_new && exists(files, &folder.path(&file))? {
+                        names.push(file);
+                    }
+                }
+            }
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let target = format!("{HISTORY}/{}", old.map_or(new.generation - 1, |o| o.generation));
+    match files.list(&folder.path(&target)) {
+        // An attempt before this one came as far as here.
+        Ok(there) if names.iter().all(|n| there.contains(n)) => return Ok(()),
+        Ok(_) => {
+            let why = format!("{target} is there already, and does not hold the set that is to be kept");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let aside = format!("{target}{PART}");
+    files.make_dir(&folder.path(HISTORY))?;
+    files.sync_dir(&folder.path(""))?;
+    files.make_dir(&folder.path(&aside))?;
+    for name in &names {
+        match files.hard_link(&folder.path(name), &folder.path(&format!("{aside}/{name}"))) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    files.sync_dir(&folder.path(&aside))?;
+    files.rename(&folder.path(&aside), &folder.path(&target))?;
+    files.sync_dir(&folder.path(HISTORY))
+}
+
+/// Puts images of the current record back from the history where an interrupted publishing has replaced them.
+fn put_back(folder: &Folder) -> Result<(), Failure> {
+    let Some(old) = folder.record(RECORD)? else { return Ok(()) };
+    let files = &*folder.files;
+    let back = || -> io::Result<()> {
+        for image in &old.images {
+            let kept = format!("{HISTORY}/{}/{}", old.generation, image.file());
+            if is_image(folder, &image.file(), &image.root_hash)? || !is_image(folder, &kept, &image.root_hash)? {
+                continue;
+            }
+            let aside = folder.path(&format!("{}.back", image.file()));
+            match files.remove(&aside) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => files.hard_link(&folder.path(&kept), &aside)?,
+            }
+            files.rename(&aside, &folder.path(&image.file()))?;
+        }
+        files.sync_dir(&folder.path(""))
+    };
+    back().map_err(|e| failed(folder, "put the old images back from history/", &e))
+}
+
+/// The original's `sda.gz` beside our `sda.raw.gz` would make two images of one disk. It is in `history/` by now.
+fn remove_legacy(folder: &Folder, new: &Record) -> io::Result<()> {
+    for image in &new.images {
+        let legacy = format!("{}.gz", image.name);
+        let kept = format!("{HISTORY}/{}/{legacy}", new.generation - 1);
+        if exists(&*folder.files, &folder.path(&kept))? {
+            match folder.files.remove(&folder.path(&legacy)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the sets of the history that are older than its newest `keep` whole ones. A set that cannot be trusted
+/// never pushes a whole one out. The record goes first, so that a set that is half removed is not trusted.
+pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
+    let mut whole = 0;
+    for generation in folder.generations()?.into_iter().rev() {
+        let remove = |dir: String| -> io::Result<()> {
+            let mut names = folder.files.list(&dir)?;
+            names.sort_by_key(|n| n != RECORD);
+            for name in names {
+                folder.files.remove(&format!("{dir}/{name}"))?;
+            }
+            folder.files.remove(&dir)
+        };
+        let at = format!("{HISTORY}/{generation}");
+        if whole >= keep {
+            remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
+        } else if is_whole(folder, &at).map_err(|e| failed(folder, &format!("look at the old set {at}"), &e))? {
+            whole += 1;
+        }
+    }
+    Ok(())
+}
+
+fn is_whole(folder: &Folder, at: &str) -> io::Result<bool> {
+    let Ok(Some(record)) = folder.record(&format!("{at}/{RECORD}")) else { return Ok(false) };
+    for image in &record.images {
+        if !is_image(folder, &format!("{at}/{}", image.file()), &image.root_hash)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn failed(folder: &Folder, what: &str, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+        _ => Kind::Publish,
+    };
+    Failure::new(
+        kind,
+        format!("cannot {what} in {} on the backup share: {error}", folder.path("")),
+        "the set before is untouched, in place or in history/. The next attempt goes on from here.",
+    )
+}

@@ -1,0 +1,288 @@
+//! The plan of `backup` and `backup-again`: which disks, under which names, beside which images kept.
+
+use super::identify::{bearers, find, listing};
+use super::{Plan, Publish, Request, ShareState, Step};
+use crate::action::Action;
+use crate::cmdline::DiskSelector;
+use crate::failure::{Failure, Kind};
+use crate::inventory::{Disk, Exclusion, Inventory};
+use crate::record::{ImageRecord, OtherDisk, Record};
+use std::collections::BTreeSet;
+
+pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+    let record = share.record.as_ref();
+    let (chosen, others) = select(request, inventory, share)?;
+    let named = assign_names(request, inventory, record, &chosen)?;
+    if request.action == Action::Backup {
+        refuse_existing(&named, share)?;
+    }
+    let taken: BTreeSet<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
+    let old = record.map_or(&[][..], |r| &r.images);
+    let carried: Vec<ImageRecord> = old.iter().filter(|i| !taken.contains(i.name.as_str())).cloned().collect();
+    if request.action == Action::BackupAgain {
+        refuse_missing(request, inventory, share, &carried)?;
+    }
+
+    // Above every set that may still be somewhere, even where a record got lost; images without a record get the
+    // number between.
+    let newest = share.history.iter().filter_map(|h| h.folder.rsplit('/').next()?.parse::<u64>().ok()).max();
+    let recordless = record.is_none() && !share.images.is_empty();
+    let generation = 1 + u64::from(recordless) + record.map_or(0, |r| r.generation).max(newest.unwrap_or(0));
+    let mut notes: Vec<String> =
+        others.iter().map(|o| format!("{} ({}) is left out: {}", o.name, o.identity, o.why)).collect();
+    notes.extend(carried.iter().map(|i| format!("{} stays as it is: its disk is not selected", i.file())));
+    let mut steps = vec![Step::CollectInfo];
+    steps.extend(named.into_iter().map(|(disk, name)| Step::BackupDisk { disk: disk.clone(), name }));
+    steps.push(Step::Publish(Publish { generation, carried, others }));
+    Ok(Plan { action: request.action, notes, steps })
+}
+
+/// The disks to image, and all others with the reason.
+fn select<'a>(
+    request: &Request,
+    inventory: &'a Inventory,
+    share: &ShareState,
+) -> Result<(Vec<&'a Disk>, Vec<OtherDisk>), Failure> {
+    if inventory.disks.is_empty() {
+        return Err(Failure::new(Kind::NoDisk, "this machine has no disk", "check cables, controller and BIOS settings."));
+    }
+    let resolve = |selectors: &[DiskSelector], from: &str| -> Result<BTreeSet<&'a str>, Failure> {
+        // What testbox.map says of a name goes before what the record knows of it: the disk was replaced.
+        let meant = |s: &DiskSelector| match s {
+            DiskSelector::Name(n) => request.map.iter().find(|e| e.image == *n).map_or(s.clone(), |e| e.disk.clone()),
+            _ => s.clone(),
+        };
+        selectors.iter().map(|s| Ok(find(&meant(s), inventory, share.record.as_ref(), from)?.name.as_str())).collect()
+    };
+    let listed = match &share.disk_list {
+        Some(list) => Some(resolve(list, "disk-devices.lst")?),
+        None => None,
+    };
+    let asked = match request.disks.is_empty() {
+        true => None,
+        false => Some(resolve(&request.disks, "testbox.disks")?),
+    };
+    let (mut chosen, mut others) = (Vec::new(), Vec::new());
+    for disk in &inventory.disks {
+        let name = disk.name.as_str();
+        let in_list = listed.as_ref().map(|l| l.contains(name));
+        let in_asked = asked.as_ref().map(|a| a.contains(name));
+        if in_asked == Some(true) && in_list == Some(false) {
+            return Err(Failure::new(
+                Kind::DiskList,
+                format!("testbox.disks asks for {disk}, which disk-devices.lst leaves out"),
+                "add it to disk-devices.lst, or do not ask for it.",
+            ));
+        }
+        // A USB or removable disk can be in either set only by its serial: `find` sees to that.
+        match (in_list, in_asked, disk.excluded) {
+            (Some(false), _, _) => others.push(OtherDisk::new(disk, "not in disk-devices.lst")),
+            (_, Some(false), _) => others.push(OtherDisk::new(disk, "not in testbox.disks")),
+            (None, None, Some(Exclusion::Usb)) => others.push(OtherDisk::new(disk, "USB disk")),
+            (None, None, Some(Exclusion::Removable)) => others.push(OtherDisk::new(disk, "removable disk")),
+            _ => chosen.push(disk),
+        }
+    }
+    if chosen.is_empty() {
+        return Err(Failure::new(
+            Kind::NoDisk,
+            format!("no disk is selected; there are:{}", listing(&inventory.disks)),
+            "name the disks in disk-devices.lst or testbox.disks.",
+        ));
+    }
+    Ok((chosen, others))
+}
+
+/// Gives every disk its name in the set: the name that the record has for it, else its kernel name, else that with
+/// a suffix where the name stands for another disk's image.
+fn assign_names<'a>(
+    request: &Request,
+    inventory: &Inventory,
+    record: Option<&Record>,
+    chosen: &[&'a Disk],
+) -> Result<Vec<(&'a Disk, String)>, Failure> {
+    let mut mapped = Vec::new();
+    for entry in &request.map {
+        let disk = find(&entry.disk, inventory, record, "testbox.map")?;
+        if !chosen.iter().any(|d| d.name == disk.name) {
+            return Err(Failure::new(
+                Kind::DiskList,
+                format!("testbox.map names {disk}, which is not selected"),
+                "select it in testbox.disks and disk-devices.lst, or leave it out of testbox.map.",
+            ));
+        }
+        mapped.push((disk.name.as_str(), entry.image.as_str()));
+    }
+    let images = record.map_or(&[][..], |r| &r.images);
+    let mut taken: BTreeSet<String> = images.iter().map(|i| i.name.clone()).collect();
+    taken.extend(mapped.iter().map(|(_, image)| (*image).to_owned()));
+    let mut named: Vec<(&Disk, String)> = Vec::new();
+    for disk in chosen {
+        let from_map = mapped.iter().find(|(name, _)| *name == disk.name).map(|(_, image)| *image);
+        let weak = |i: &&ImageRecord| {
+            let nameless = !i.identity.is_unique() && !disk.identity.is_unique();
+            nameless && i.name == disk.name && i.disk_size == disk.size
+        };
+        let same = || images.iter().find(|i| i.identity.is_same_disk(&disk.identity)).or(images.iter().find(weak));
+        let name = match from_map {
+            Some(image) => image.to_owned(),
+            None => match same() {
+                Some(image) => image.name.clone(),
+                None => (1..=999)
+                    .map(|n| if n == 1 { disk.name.clone() } else { format!("{}-{n}", disk.name) })
+                    .find(|name| !taken.contains(name))
+                    .unwrap_or_default(),
+            },
+        };
+        if let Some((twin, _)) = named.iter().find(|(_, n)| *n == name) {
+            return Err(Failure::new(
+                Kind::Ambiguous,
+                format!("two disks could be the one that the set calls '{name}':{}", listing([*twin, *disk])),
+                format!("say which: testbox.map={name}:<selector>."),
+            ));
+        }
+        taken.insert(name.clone());
+        named.push((disk, name));
+    }
+    Ok(named)
+}
+
+fn refuse_existing(named: &[(&Disk, String)], share: &ShareState) -> Result<(), Failure> {
+    for (disk, name) in named {
+        if let Some(image) = share.images.iter().find(|i| i.name == *name) {
+            return Err(Failure::new(
+                Kind::ImageExists,
+                format!("there is an image of {disk} already: {}", image.file),
+                "use backup-again, which keeps it in history/, or move it away.",
+            ));
+        }
+        if share.record.as_ref().is_some_and(|r| r.image(name).is_some()) {
+            return Err(Failure::new(
+                Kind::ImageExists,
+                format!("backup.json names an image of {disk}, but the file {name}.raw.gz is not there"),
+                "use backup-again, or move backup.json away.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A disk of the record that is gone is a fault to be noticed, not a set to be quietly made smaller. What the admin
+/// has left out on purpose is carried over instead.
+fn refuse_missing(
+    request: &Request,
+    inventory: &Inventory,
+    share: &ShareState,
+    carried: &[ImageRecord],
+) -> Result<(), Failure> {
+    let on_purpose = !request.disks.is_empty() || share.disk_list.is_some();
+    for image in carried {
+        let gone = image.identity.is_unique() && bearers(&image.identity, inventory).is_empty();
+        let gone = gone || (!image.identity.is_unique() && !inventory.disks.iter().any(|d| d.name == image.name));
+        if gone && !on_purpose {
+            return Err(Failure::new(
+                Kind::DiskMissing,
+                format!(
+                    "the disk of {} ({}) is not here:{}",
+                    image.file(),
+                    image.identity,
+                    listing(&inventory.disks)
+                ),
+                format!(
+                    "plug it in; if it was replaced: testbox.map={}:serial=<new serial>; to leave it out: testbox.disks.",
+                    image.name
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testkit::*;
+    use super::*;
+    use crate::cmdline::MapEntry;
+
+    fn again(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
+        super::plan(&request(Action::BackupAgain), &inventory(disks), share).map(|p| short(&p)).map_err(|f| f.kind)
+    }
+
+    fn first(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
+        super::plan(&request(Action::Backup), &inventory(disks), share).map(|p| short(&p)).map_err(|f| f.kind)
+    }
+
+    #[test]
+    fn a_first_backup_takes_every_fixed_disk_and_records_the_others() {
+        let steps = first(&["sda S1 4G@1", "usb:sdb S2 8G@2", "nvme0n1 N 4G@3"], &ShareState::default()).unwrap();
+        assert_eq!(steps, ["info", "image sda=sda", "image nvme0n1=nvme0n1", "publish 1 carried [] others [sdb]"]);
+        assert_eq!(first(&[], &ShareState::default()), Err(Kind::NoDisk));
+        assert_eq!(first(&["usb:sdb S2 8G@2"], &ShareState::default()), Err(Kind::NoDisk));
+    }
+
+    #[test]
+    fn the_list_narrows_and_an_entry_that_matches_nothing_is_an_error() {
+        let listed = |words| ShareState { disk_list: Some(selectors(words)), ..ShareState::default() };
+        let disks = ["sda S1 4G@1", "sdb S2 8G@2", "usb:sdc S3 1G@3"];
+        assert_eq!(first(&disks, &listed("sdb")).unwrap()[1..], ["image sdb=sdb", "publish 1 carried [] others [sda sdc]"]);
+        let steps = first(&disks, &listed("serial=S3 sda")).unwrap();
+        assert_eq!(steps[1..], ["image sda=sda", "image sdc=sdc", "publish 1 carried [] others [sdb]"]);
+        assert_eq!(first(&disks, &listed("sda sdx")), Err(Kind::DiskList));
+        assert_eq!(first(&disks, &listed("sdc")), Err(Kind::DiskList));
+        let mut request = request(Action::Backup);
+        request.disks = selectors("sda");
+        let refusal = super::plan(&request, &inventory(&disks), &listed("sdb")).unwrap_err();
+        assert_eq!(refusal.kind, Kind::DiskList);
+    }
+
+    #[test]
+    fn backup_refuses_an_existing_image_the_originals_too() {
+        for file in ["sda.raw.gz", "sda.gz"] {
+            let share = ShareState { images: vec![foreign(file)], ..ShareState::default() };
+            assert_eq!(first(&["sda S1 4G@1"], &share), Err(Kind::ImageExists));
+            assert!(again(&["sda S1 4G@1"], &share).is_ok());
+        }
+        let mut share = share(record(4, &["sda S1 4G@1"], &[]));
+        assert_eq!(first(&["sda S1 4G@1"], &share), Err(Kind::ImageExists));
+        share.images.clear();
+        assert_eq!(first(&["sda S1 4G@1"], &share), Err(Kind::ImageExists), "the record alone is enough");
+    }
+
+    #[test]
+    fn image_names_follow_the_disk_not_its_kernel_name() {
+        let share = share(record(4, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+        let steps = again(&["sda S2 8G@2", "sdb S1 4G@1"], &share).unwrap();
+        assert_eq!(steps[1..], ["image sda=sdb", "image sdb=sda", "publish 5 carried [] others []"]);
+        // A new disk that is called like an old one's image gets a name of its own.
+        let steps = again(&["sda NEW 1G@9", "sdb S1 4G@1", "sdc S2 8G@2"], &share).unwrap();
+        assert_eq!(steps[1..4], ["image sda=sda-2", "image sdb=sda", "image sdc=sdb"]);
+    }
+
+    #[test]
+    fn backup_again_refuses_a_missing_disk_and_carries_what_is_left_out_on_purpose() {
+        let share = share(record(4, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+        assert_eq!(again(&["sda S1 4G@1"], &share), Err(Kind::DiskMissing));
+        let mut request = request(Action::BackupAgain);
+        request.disks = selectors("sda");
+        let plan = super::plan(&request, &inventory(&["sda S1 4G@1"]), &share).unwrap();
+        assert_eq!(short(&plan)[1..], ["image sda=sda", "publish 5 carried [sdb] others []"]);
+        // Replaced, and said so.
+        request.disks.clear();
+        request.map = vec![MapEntry { image: "sdb".into(), disk: selectors("serial=NEW").remove(0) }];
+        let plan = super::plan(&request, &inventory(&["sda S1 4G@1", "sdb NEW 9G@2"]), &share).unwrap();
+        assert_eq!(short(&plan)[1..3], ["image sda=sda", "image sdb=sdb"]);
+    }
+
+    #[test]
+    fn twins_of_a_recorded_disk_are_refused() {
+        let share = share(record(4, &["sda T 4G@1"], &[]));
+        assert_eq!(again(&["sda T 4G@1", "sdb T 4G@2"], &share), Err(Kind::Ambiguous));
+    }
+
+    #[test]
+    fn a_generation_is_above_every_set_that_is_left() {
+        let mut share = ShareState::default();
+        share.history.push(super::super::HistorySet { folder: "history/7".into(), record: None, images: Vec::new() });
+        assert_eq!(first(&["sda S1 4G@1"], &share).unwrap().last().unwrap(), "publish 8 carried [] others []");
+    }
+}

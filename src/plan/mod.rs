@@ -1,0 +1,298 @@
+//! (job, inventory, share) -> a plan, or a refusal that says what to do. Pure: nothing is read or written here.
+//!
+//! A plan is data. Its `Display` is the dry run that the console and the log show before the first step.
+
+mod backup;
+mod identify;
+mod restore;
+
+use crate::action::Action;
+use crate::cmdline::{DiskSelector, MapEntry};
+use crate::failure::Failure;
+use crate::inventory::{Disk, Inventory};
+use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
+use std::fmt;
+
+/// What was asked for, as far as the plan is concerned.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to do.
+    pub action: Action,
+    /// `testbox.disks=`: only these; empty for all.
+    pub disks: Vec<DiskSelector>,
+    /// `testbox.map=`: which image goes to which disk, where the admin decides it.
+    pub map: Vec<MapEntry>,
+}
+
+/// What the machine's folder on the backup share holds.
+#[derive(Clone, Debug, Default)]
+pub struct ShareState {
+    /// `backup.json`.
+    pub record: Option<Record>,
+    /// The image files in the folder itself.
+    pub images: Vec<SeenImage>,
+    /// The sets in `history/`, the newest first.
+    pub history: Vec<HistorySet>,
+    /// `disk-devices.lst`.
+    pub disk_list: Option<Vec<DiskSelector>>,
+}
+
+/// A set below `history/`.
+#[derive(Clone, Debug)]
+pub struct HistorySet {
+    /// Its folder, relative to the machine's: `history/3`.
+    pub folder: String,
+    /// Its record; a set without a readable one is never trusted.
+    pub record: Option<Record>,
+    /// Its image files.
+    pub images: Vec<SeenImage>,
+}
+
+/// An image file, as its first and last bytes show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenImage {
+    /// Its name in its folder, such as `sda.raw.gz` or the original's `sda.gz`.
+    pub file: String,
+    /// The disk name in it: `sda`.
+    pub name: String,
+    /// What it is.
+    pub kind: SeenKind,
+}
+
+/// What an image file turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeenKind {
+    /// An image of testbox whose header, index and footer agree; its root hash in hex.
+    Own(String),
+    /// Anything else: a plain gzip perhaps, or a damaged image; the reason why it is no testbox image.
+    Foreign(String),
+}
+
+/// What will be done, in order. Disarming and the reboot follow every plan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The action that it performs.
+    pub action: Action,
+    /// What the admin should know beforehand: what is skipped, and why.
+    pub notes: Vec<String>,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Rewrite `testbox-info.txt` and `testbox-info.zip`.
+    CollectInfo,
+    /// Image a disk into `<name>.raw.gz.part`, and verify what the share then holds.
+    BackupDisk {
+        /// The disk to read.
+        disk: Disk,
+        /// Its name in the set.
+        name: String,
+    },
+    /// Make the images of this plan, and those carried over, the machine's set.
+    Publish(Publish),
+    /// Prove an image whole without touching any disk.
+    CheckImage(Source),
+    /// Write an image onto a disk.
+    RestoreDisk {
+        /// What to write.
+        source: Source,
+        /// Where to.
+        disk: Disk,
+    },
+    /// Compare a disk with its image.
+    CompareDisk {
+        /// The image.
+        source: Source,
+        /// The disk.
+        disk: Disk,
+    },
+}
+
+/// What the new record will say beside the new images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Counter of the new set.
+    pub generation: u64,
+    /// Images of the set before that stay as they are.
+    pub carried: Vec<ImageRecord>,
+    /// Disks seen and not imaged.
+    pub others: Vec<OtherDisk>,
+}
+
+/// An image that a step reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path in the machine's folder.
+    pub path: String,
+    /// The disk name in it.
+    pub name: String,
+    /// What its record says; absent for a foreign gzip.
+    pub record: Option<ImageRecord>,
+}
+
+impl Source {
+    /// The ranges that the image does not hold.
+    pub fn bad_ranges(&self) -> &[BadRange] {
+        self.record.as_ref().map_or(&[], |r| &r.bad_ranges)
+    }
+}
+
+/// Makes the plan, or says why there is none.
+pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+    match request.action {
+        Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share),
+        Action::Restore | Action::Verify => restore::plan(request, inventory, share),
+        Action::RefreshInfo | Action::Rescue => {
+            let steps = if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
+            Ok(Plan { action: request.action, notes: Vec::new(), steps })
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
+            Step::BackupDisk { disk, name } => {
+                write!(f, "image {disk} as {name}.raw.gz, read it back and verify it")
+            }
+            Step::Publish(publish) => {
+                write!(f, "publish set {}", publish.generation)?;
+                for image in &publish.carried {
+                    write!(f, ", keeping {}", image.file())?;
+                }
+                Ok(())
+            }
+            Step::CheckImage(source) => write!(f, "prove {} whole", source.path),
+            Step::RestoreDisk { source, disk } => write!(f, "OVERWRITE {disk} with {}", source.path),
+            Step::CompareDisk { source, disk } => write!(f, "compare {disk} with {}", source.path),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan for {}:", self.action)?;
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
+        }
+        for (n, step) in self.steps.iter().enumerate() {
+            writeln!(f, "  {}. {step}", n + 1)?;
+        }
+        write!(f, "  then disarm and reboot")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testkit {
+    //! Short ways to write disks, records and shares down.
+    use super::*;
+    use crate::inventory::{Exclusion, Identity};
+    use crate::record::{Machine, SetState};
+    use jiff::Timestamp;
+
+    /// `sda S1 4G@1`: name, serial (`-` for none), size in GiB, location.
+    pub fn disk(text: &str) -> Disk {
+        let parts: Vec<_> = text.split([' ', '@']).collect();
+        let (name, usb) = parts[0].strip_prefix("usb:").map_or((parts[0], false), |n| (n, true));
+        Disk {
+            name: name.into(),
+            path: format!("/dev/{name}").into(),
+            size: parts[2].trim_end_matches('G').parse::<u64>().unwrap() << 30,
+            logical_block_size: 512,
+            physical_block_size: 512,
+            identity: Identity { serial: (parts[1] != "-").then(|| parts[1].into()), ..Identity::default() },
+            location: parts[3].into(),
+            read_only: false,
+            excluded: usb.then_some(Exclusion::Usb),
+        }
+    }
+
+    pub fn inventory(disks: &[&str]) -> Inventory {
+        Inventory { disks: disks.iter().map(|d| disk(d)).collect() }
+    }
+
+    pub fn hash_of(name: &str, generation: u64) -> String {
+        format!("{:064x}", name.bytes().map(u64::from).sum::<u64>() * 1000 + generation)
+    }
+
+    pub fn image(text: &str, generation: u64) -> ImageRecord {
+        let disk = disk(text);
+        ImageRecord {
+            root_hash: hash_of(&disk.name, generation),
+            name: disk.name,
+            identity: disk.identity,
+            location: disk.location,
+            disk_size: disk.size,
+            logical_block_size: 512,
+            physical_block_size: 512,
+            image_size: 1000,
+            state: SetState::Complete,
+            bad_ranges: Vec::new(),
+        }
+    }
+
+    pub fn record(generation: u64, images: &[&str], others: &[&str]) -> Record {
+        let mut record = Record::new(generation, None, Machine::default(), Timestamp::UNIX_EPOCH);
+        record.images = images.iter().map(|i| image(i, generation)).collect();
+        record.others = others.iter().map(|o| OtherDisk::new(&disk(o), "not listed")).collect();
+        record
+    }
+
+    /// The image files that a record names, all whole.
+    pub fn files_of(record: &Record) -> Vec<SeenImage> {
+        let seen = |i: &ImageRecord| SeenImage {
+            file: i.file(),
+            name: i.name.clone(),
+            kind: SeenKind::Own(i.root_hash.clone()),
+        };
+        record.images.iter().map(seen).collect()
+    }
+
+    pub fn share(record: Record) -> ShareState {
+        ShareState { images: files_of(&record), record: Some(record), ..ShareState::default() }
+    }
+
+    pub fn foreign(file: &str) -> SeenImage {
+        let name = file.split('.').next().unwrap().into();
+        SeenImage { file: file.into(), name, kind: SeenKind::Foreign("no footer".into()) }
+    }
+
+    /// `sda serial=X` style words.
+    pub fn selectors(text: &str) -> Vec<DiskSelector> {
+        text.split_whitespace()
+            .map(|word| match word.split_once('=') {
+                Some(("serial", s)) => DiskSelector::Serial(s.into()),
+                Some(("wwn", w)) => DiskSelector::Wwn(w.into()),
+                _ => DiskSelector::Name(word.into()),
+            })
+            .collect()
+    }
+
+    pub fn request(action: Action) -> Request {
+        Request { action, disks: Vec::new(), map: Vec::new() }
+    }
+
+    /// The steps in short: `image sda=sdb`, `restore sda.raw.gz>sdb`.
+    pub fn short(plan: &Plan) -> Vec<String> {
+        plan.steps
+            .iter()
+            .map(|step| match step {
+                Step::CollectInfo => "info".into(),
+                Step::BackupDisk { disk, name } => format!("image {}={name}", disk.name),
+                Step::Publish(p) => format!(
+                    "publish {} carried [{}] others [{}]",
+                    p.generation,
+                    p.carried.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" "),
+                    p.others.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(" ")
+                ),
+                Step::CheckImage(s) => format!("check {}", s.path),
+                Step::RestoreDisk { source, disk } => format!("restore {}>{}", source.path, disk.name),
+                Step::CompareDisk { source, disk } => format!("compare {}~{}", source.path, disk.name),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,290 @@
+//! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
+
+use crate::inventory::{Disk, Identity};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// File name of the record in a machine's folder, and in each folder below `history/`.
+pub const RECORD: &str = "backup.json";
+/// The record of a set that is verified but not yet wholly published.
+pub const RECORD_PENDING: &str = "backup.json.part";
+/// Largest record that is read, in bytes.
+pub const RECORD_LIMIT: u64 = 4 << 20;
+/// The format that this version writes, and the newest that it reads.
+const FORMAT: u32 = 1;
+
+/// One set of images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this file's format.
+    pub format: u32,
+    /// Counts the sets of this machine, from 1.
+    pub generation: u64,
+    /// Id of the job that made the set; absent where the machine was armed by hand without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Whose set it is.
+    pub machine: Machine,
+    /// The images of this set.
+    pub images: Vec<ImageRecord>,
+    /// Every disk that was seen and not imaged.
+    #[serde(default)]
+    pub others: Vec<OtherDisk>,
+    /// When the set was finished.
+    pub finished: Timestamp,
+    /// Version of testbox that wrote it.
+    pub version: String,
+}
+
+/// Names of a testbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Dotted decimal IPv4 address: the name of its folder.
+    pub ip: String,
+    /// The same in PXELINUX's spelling, eight upper-case hex digits.
+    pub hexip: String,
+    /// Host name, or `unknown`.
+    pub hostname: String,
+}
+
+/// One image and the disk it was taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The disk's name in this machine's sets, such as `sda`: its kernel name when it was first imaged.
+    pub name: String,
+    /// Who the disk is.
+    pub identity: Identity,
+    /// Where it was plugged in.
+    pub location: String,
+    /// Size of the disk in bytes.
+    pub disk_size: u64,
+    /// Its logical block size in bytes.
+    pub logical_block_size: u32,
+    /// Its physical block size in bytes.
+    pub physical_block_size: u32,
+    /// Size of the image file in bytes.
+    pub image_size: u64,
+    /// Root hash of the image, 64 hex digits; see the image format.
+    pub root_hash: String,
+    /// Complete, or with ranges that could not be read.
+    pub state: SetState,
+    /// The ranges that could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad_ranges: Vec<BadRange>,
+}
+
+impl ImageRecord {
+    /// Name of the image file, such as `sda.raw.gz`.
+    pub fn file(&self) -> String {
+        image_file(&self.name)
+    }
+}
+
+/// Whether an image holds all of its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetState {
+    /// Every byte was read.
+    Complete,
+    /// Some ranges could not be read.
+    Degraded,
+}
+
+/// A range of a disk that could not be read. Both figures are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRange {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// A disk that was there when the set was made, and does not belong to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherDisk {
+    /// Its kernel name at that time.
+    pub name: String,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it was plugged in.
+    pub location: String,
+    /// Its size in bytes.
+    pub disk_size: u64,
+    /// Why it was left out.
+    pub why: String,
+}
+
+impl OtherDisk {
+    /// What the record keeps of a disk that is left out.
+    pub fn new(disk: &Disk, why: impl Into<String>) -> Self {
+        OtherDisk {
+            name: disk.name.clone(),
+            identity: disk.identity.clone(),
+            location: disk.location.clone(),
+            disk_size: disk.size,
+            why: why.into(),
+        }
+    }
+}
+
+/// A record that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON of this shape.
+    #[error("it is not a record: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A newer testbox wrote it.
+    #[error("it has format {0}, this version reads up to {FORMAT}: use the testbox that wrote it, or a newer one")]
+    TooNew(u32),
+    /// A field has a value that no testbox writes.
+    #[error("its {0}")]
+    Invalid(String),
+}
+
+impl Record {
+    /// A record without images.
+    pub fn new(generation: u64, job: Option<String>, machine: Machine, finished: Timestamp) -> Self {
+        Record {
+            format: FORMAT,
+            generation,
+            job,
+            machine,
+            images: Vec::new(),
+            others: Vec::new(),
+            finished,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Reads a record, and accepts only one that every later step can rely on: unique and safe names, root hashes
+    /// of the right form, sizes that are whole blocks.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: Record = serde_json::from_slice(bytes)?;
+        if record.format > FORMAT {
+            return Err(RecordError::TooNew(record.format));
+        }
+        if record.generation == 0 {
+            return Err(RecordError::Invalid("generation is 0".into()));
+        }
+        let mut names = BTreeSet::new();
+        for image in &record.images {
+            let name = &image.name;
+            let invalid = |what: &str| Err(RecordError::Invalid(format!("image '{}' {what}", name.escape_default())));
+            if !is_disk_name(name) {
+                return invalid("has a name that is no disk name");
+            }
+            if !names.insert(name) {
+                return invalid("is named twice");
+            }
+            if image.root_hash.len() != 64 || !image.root_hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return invalid("has a root hash that is not 64 hex digits");
+            }
+            let block = u64::from(image.logical_block_size);
+            if !matches!(block, 512..=65536) || !block.is_power_of_two() || !image.disk_size.is_multiple_of(block) {
+                return invalid("has a disk size that is not a whole number of blocks");
+            }
+        }
+        Ok(record)
+    }
+
+    /// The file's content: JSON that `cat` shows well.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The image of this name.
+    pub fn image(&self, name: &str) -> Option<&ImageRecord> {
+        self.images.iter().find(|image| image.name == name)
+    }
+}
+
+/// Name of the image file of the disk called `name` in a set.
+pub fn image_file(name: &str) -> String {
+    format!("{name}.raw.gz")
+}
+
+/// True for what the kernel calls whole disks of the kinds that testbox images, with the suffix that testbox adds
+/// where two disks of a machine would have the same name (`sda-2`).
+pub fn is_disk_name(name: &str) -> bool {
+    let base = match name.split_once('-') {
+        Some((base, n)) if !n.is_empty() && n.len() <= 3 && n.bytes().all(|b| b.is_ascii_digit()) => base,
+        Some(_) => return false,
+        None => name,
+    };
+    let letters = |rest: &str| (1..=3).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase());
+    let digits = |rest: &str| (1..=4).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_digit());
+    if let Some(rest) = base.strip_prefix("nvme") {
+        return rest.split_once('n').is_some_and(|(a, b)| digits(a) && digits(b));
+    }
+    if let Some(rest) = base.strip_prefix("mmcblk") {
+        return digits(rest);
+    }
+    ["xvd", "sd", "hd", "vd"].iter().any(|prefix| base.strip_prefix(prefix).is_some_and(letters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Record {
+        let mut record = Record::new(3, Some("j1".into()), Machine::default(), Timestamp::UNIX_EPOCH);
+        record.images.push(ImageRecord {
+            name: "sda".into(),
+            identity: Identity { serial: Some("S1".into()), ..Identity::default() },
+            location: "pci-0000:00:1f.2-ata-1".into(),
+            disk_size: 1 << 30,
+            logical_block_size: 512,
+            physical_block_size: 4096,
+            image_size: 12345,
+            root_hash: "ab".repeat(32),
+            state: SetState::Complete,
+            bad_ranges: Vec::new(),
+        });
+        record
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        assert_eq!(Record::parse(&sample().to_bytes()).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_record_that_later_steps_could_not_rely_on_is_refused() {
+        type Spoil = fn(&mut Record);
+        let rows: [(Spoil, &str); 7] = [
+            (|r| r.format = 2, "format 2"),
+            (|r| r.generation = 0, "generation is 0"),
+            (|r| r.images[0].name = "../x".into(), "no disk name"),
+            (|r| r.images.push(r.images[0].clone()), "named twice"),
+            (|r| r.images[0].root_hash = "zz".repeat(32), "64 hex digits"),
+            (|r| r.images[0].disk_size = 1000, "whole number of blocks"),
+            (|r| r.images[0].logical_block_size = 0, "whole number of blocks"),
+        ];
+        for (spoil, expected) in rows {
+            let mut record = sample();
+            spoil(&mut record);
+            let error = Record::parse(&record.to_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error} lacks {expected}");
+        }
+        for bytes in [&b""[..], b"{}", b"[1]", b"\xff\xfe", &sample().to_bytes()[..40]] {
+            assert!(Record::parse(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn only_disk_names_become_file_names() {
+        for name in ["sda", "sdaa", "hdb", "vda", "xvda", "nvme0n1", "nvme10n12", "mmcblk0", "sda-2"] {
+            assert!(is_disk_name(name), "{name}");
+        }
+        for name in ["", "sd", "sda1", "nvme0", "nvme0n1p1", "nvme0c0n1", "mmcblk0p1", "mmcblk0boot0", "loop0", "dm-0"]
+        {
+            assert!(!is_disk_name(name), "{name}");
+        }
+        for name in ["../sda", "sda/..", "sda-", "sda-x", "sda-2-3", "SDA", "sr0", "md0", "zram0", "sda\n"] {
+            assert!(!is_disk_name(name), "{name}");
+        }
+    }
+}
