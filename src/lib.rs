@@ -38,3 +38,4 @@ pub mod inventory;
 pub mod io;
 pub mod progress;
 pub mod share;
+pub mod sys;

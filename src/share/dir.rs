@@ -1,0 +1,285 @@
+//! A folder of the running system as a share.
+
+use super::{Files, components, split_parent};
+use crate::io::{ReadAt, SyncWrite};
+use crate::sys::{drop_cached, flush_range, start_flush};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Bytes after which a written window of a large file is pushed out: at most two windows are dirty at a time, so that
+/// an image does not fill the memory of a machine that has no swap.
+const WINDOW: u64 = 16 << 20;
+
+/// The real [`Files`]: everything below one folder, usually the mount point of a share.
+///
+/// Paths are resolved by openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, or name by
+/// name with `O_NOFOLLOW` where the kernel has no openat2 (before Linux 5.6): what a share contains cannot lead out
+/// of it. Files are opened with `O_NONBLOCK` and must be regular, so that a FIFO or a device does not block or act.
+///
+/// Every [`Files::open`] drops the cached pages of that file first. A file that was fsynced before is thus read from
+/// the server again, and not from this client's memory: that is what verification needs. (NFS's close-to-open rule
+/// alone would keep the pages that this client wrote itself.)
+#[derive(Debug)]
+pub struct DirFiles {
+    root: OwnedFd,
+    /// Cleared when the kernel says that it has no openat2.
+    openat2: AtomicBool,
+}
+
+impl DirFiles {
+    /// The share whose root is the folder `root`. The folder itself may be reached through symbolic links.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty())?;
+        Ok(DirFiles { root, openat2: AtomicBool::new(true) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_openat2(self) -> Self {
+        self.openat2.store(false, Relaxed);
+        self
+    }
+
+    /// Opens a folder below the root.
+    fn folder(&self, path: &str) -> io::Result<OwnedFd> {
+        let names = components(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.openat2.load(Relaxed) {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let path = if names.is_empty() { "." } else { path };
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                Ok(fd) => return Ok(fd),
+                // EPERM: a seccomp filter that does not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => self.openat2.store(false, Relaxed),
+                Err(e) => return Err(link_is_invalid(e)),
+            }
+        }
+        let mut fd = rustix::fs::openat(&self.root, ".", flags, Mode::empty())?;
+        for name in names {
+            fd = rustix::fs::openat(&fd, name, flags, Mode::empty()).map_err(link_is_invalid)?;
+        }
+        Ok(fd)
+    }
+
+    /// Opens a regular file. The last name is one component, so `O_NOFOLLOW` is all that it needs.
+    fn file(&self, path: &str, flags: OFlags) -> io::Result<File> {
+        let (folder, name) = split_parent(path)?;
+        let folder = self.folder(folder)?;
+        let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&folder, name, flags | always, Mode::from_raw_mode(0o644))
+            .map_err(link_is_invalid)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(not_regular());
+        }
+        Ok(fd.into())
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+fn link_is_invalid(errno: Errno) -> io::Error {
+    match errno {
+        Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "a symbolic link is not followed"),
+        // Opening a FIFO without a reader, or a socket, for writing.
+        Errno::NXIO => not_regular(),
+        errno => errno.into(),
+    }
+}
+
+impl Files for DirFiles {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
+        let file = self.file(path, OFlags::RDONLY)?;
+        drop_cached(&file, 0, None)?;
+        Ok(Arc::new(file))
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let file = self.file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        Ok(Box::new(SequentialFile { file, written: 0, started: 0, flushed: 0, failed: None }))
+    }
+
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let (folder, _) = split_parent(path)?;
+        let (mut file, is_new) = match self.file(path, OFlags::WRONLY | OFlags::APPEND) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (self.file(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)?, true)
+            }
+            opened => (opened?, false),
+        };
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        if is_new { self.sync_dir(folder) } else { Ok(()) }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let ((from_folder, from), (to_folder, to)) = (split_parent(from)?, split_parent(to)?);
+        Ok(rustix::fs::renameat(self.folder(from_folder)?, from, self.folder(to_folder)?, to)?)
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let ((from_folder, from), (to_folder, to)) = (split_parent(from)?, split_parent(to)?);
+        let (from_folder, to_folder) = (self.folder(from_folder)?, self.folder(to_folder)?);
+        // Without AT_SYMLINK_FOLLOW a link to a symbolic link would be made, which no reader would ever follow.
+        let stat = rustix::fs::statat(&from_folder, from, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_regular());
+        }
+        Ok(rustix::fs::linkat(from_folder, from, to_folder, to, AtFlags::empty())?)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let (folder, name) = split_parent(path)?;
+        let folder = self.folder(folder)?;
+        match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => Ok(rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)?),
+            removed => Ok(removed?),
+        }
+    }
+
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        let (folder, name) = split_parent(path)?;
+        match rustix::fs::mkdirat(self.folder(folder)?, name, Mode::from_raw_mode(0o755)) {
+            // Fine where it is a folder; opening it says so.
+            Err(Errno::EXIST) => self.folder(path).map(drop),
+            made => Ok(made?),
+        }
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(self.folder(path)?)? {
+            match entry?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.folder(path)?)?)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// A file that is written once, front to back.
+///
+/// Data is pushed out in windows while it is written, and dropped from the cache, so that neither the memory fills
+/// nor the fsync at the end has everything still to do. The first error of any call is final: write-back errors are
+/// reported once only, by whichever call comes first, and a later fsync returns 0.
+struct SequentialFile {
+    file: File,
+    written: u64,
+    /// Bytes whose write-back was started.
+    started: u64,
+    /// Bytes whose write-back is complete.
+    flushed: u64,
+    failed: Option<i32>,
+}
+
+impl SequentialFile {
+    fn check(&self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+
+    /// Notes an error so that every later call fails too.
+    fn seal<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &result {
+            if e.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(e.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+        result
+    }
+
+    /// Waits for the window before the last one and starts the last one.
+    fn push_windows(&mut self) -> io::Result<()> {
+        if self.written - self.started < WINDOW {
+            return Ok(());
+        }
+        start_flush(&self.file, self.started, self.written - self.started)?;
+        if let Some(length) = NonZeroU64::new(self.started - self.flushed) {
+            flush_range(&self.file, self.flushed, length.get())?;
+            drop_cached(&self.file, self.flushed, Some(length))?;
+        }
+        self.flushed = self.started;
+        self.started = self.written;
+        Ok(())
+    }
+}
+
+impl Write for SequentialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        let result = self.file.write(bytes);
+        let n = self.seal(result)?;
+        self.written = self.written.saturating_add(n as u64);
+        let pushed = self.push_windows();
+        // The bytes are taken; a failed push fails the next call, which is what every caller makes: a sync at the end.
+        let _ = self.seal(pushed);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.check()
+    }
+}
+
+impl SyncWrite for SequentialFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.check()?;
+        let result = self.file.sync_all();
+        self.seal(result)?;
+        // Advice only: the data is safe already, and an open for verification drops the pages once more.
+        let _ = drop_cached(&self.file, 0, None);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_longer_than_several_windows_arrives_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = DirFiles::open(temp.path()).unwrap();
+        let mut file = files.create("big").unwrap();
+        let block: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        for _ in 0..(3 * (WINDOW >> 20) + 1) {
+            file.write_all(&block).unwrap();
+        }
+        file.sync().unwrap();
+        let read = files.open("big").unwrap();
+        assert_eq!(read.size().unwrap(), 3 * WINDOW + (1 << 20));
+        let mut last = vec![0; 1 << 20];
+        read.read_exact_at(&mut last, 3 * WINDOW).unwrap();
+        assert_eq!(last, block);
+    }
+
+    #[test]
+    fn the_first_error_of_a_file_is_final() {
+        // /dev/full fails every write with ENOSPC, and its fsync would be EINVAL.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut file = SequentialFile { file: full, written: 0, started: 0, flushed: 0, failed: None };
+        assert_eq!(file.write(b"x").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(file.flush().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    }
+}

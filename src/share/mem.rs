@@ -1,0 +1,541 @@
+//! A share in memory that knows live from durable bytes, for tests.
+
+use super::{Files, components, split_parent};
+use crate::io::{ReadAt, SyncWrite};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The operations of a share that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // named after the methods of `Files`, `ReadAt` and `SyncWrite`
+pub enum Op {
+    Open,
+    Read,
+    Create,
+    Write,
+    Sync,
+    Append,
+    Rename,
+    HardLink,
+    Remove,
+    MakeDir,
+    List,
+    SyncDir,
+    FreeBytes,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation fails with this errno. After a failed `Sync`, later ones answer 0 although the data is lost, as
+    /// Linux does.
+    Errno(i32),
+    /// A `Write` takes no more than this many bytes (at least 1); other operations are as usual.
+    Short(usize),
+    /// The operation answers success and does nothing: a server or disk that lies. A dropped `Write` leaves zeros.
+    Dropped,
+}
+
+/// Which names [`MemFiles::crash`] leaves, since file systems differ. Contents are always those of the last sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survivors {
+    /// Names as of the last `sync_dir` of their folder.
+    SyncedNames,
+    /// Every name as it was: a journal or server that wrote the names and not the data. Files that were never synced
+    /// are empty.
+    AllNames,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Folder(usize),
+    /// Neither: a link, FIFO or device.
+    Special,
+}
+
+type Names = BTreeMap<String, Node>;
+
+#[derive(Clone, Debug, Default)]
+struct Folder {
+    live: Names,
+    durable: Names,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// A sync failed: the kernel has marked the pages clean, later syncs have nothing to do.
+    poisoned: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    inodes: Vec<Inode>,
+    folders: Vec<Folder>,
+    faults: Vec<(Option<Op>, usize, Fault)>,
+    operations: Vec<Op>,
+    capacity: u64,
+    /// Counts crashes: handles from before one are stale.
+    epoch: u64,
+}
+
+/// The share in memory. Clones are the same share. Starts empty, with 1 TiB of space.
+///
+/// Its rules are the worst that NFS and local file systems allow: contents are durable only after `sync` of the
+/// file, names only after `sync_dir` of their folder, each folder by itself.
+#[derive(Clone, Debug)]
+pub struct MemFiles {
+    state: Arc<Mutex<State>>,
+}
+
+impl Default for MemFiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn errno(number: i32) -> io::Error {
+    io::Error::from_raw_os_error(number)
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+impl State {
+    /// Counts the operation, and fails it where that was asked for.
+    fn begin(&mut self, op: Op) -> io::Result<Option<Fault>> {
+        let nth_of_all = self.operations.len();
+        let nth_of_kind = self.operations.iter().filter(|o| **o == op).count();
+        self.operations.push(op);
+        let hit = self.faults.iter().find(|(kind, nth, _)| match kind {
+            None => *nth == nth_of_all,
+            Some(kind) => *kind == op && *nth == nth_of_kind,
+        });
+        match hit.map(|(_, _, fault)| *fault) {
+            Some(Fault::Errno(number)) => Err(errno(number)),
+            fault => Ok(fault),
+        }
+    }
+
+    fn folder_id(&self, path: &str) -> io::Result<usize> {
+        let mut id = 0;
+        for name in components(path)? {
+            id = match self.folders.get(id).and_then(|f| f.live.get(name)) {
+                Some(Node::Folder(next)) => *next,
+                Some(_) => return Err(errno(libc::ENOTDIR)),
+                None => return Err(errno(libc::ENOENT)),
+            };
+        }
+        Ok(id)
+    }
+
+    fn names(&mut self, folder: usize) -> io::Result<&mut Names> {
+        self.folders.get_mut(folder).map(|f| &mut f.live).ok_or_else(|| errno(libc::ESTALE))
+    }
+
+    fn inode(&mut self, id: usize) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(id).ok_or_else(|| errno(libc::ESTALE))
+    }
+
+    fn find(&self, path: &str) -> io::Result<Option<Node>> {
+        let (folder, name) = split_parent(path)?;
+        let folder = self.folder_id(folder)?;
+        Ok(self.folders.get(folder).and_then(|f| f.live.get(name).copied()))
+    }
+
+    fn find_file(&self, path: &str) -> io::Result<usize> {
+        match self.find(path)? {
+            Some(Node::File(id)) => Ok(id),
+            Some(_) => Err(not_regular()),
+            None => Err(errno(libc::ENOENT)),
+        }
+    }
+
+    fn insert(&mut self, path: &str, node: Node) -> io::Result<()> {
+        let (folder, name) = split_parent(path)?;
+        let folder = self.folder_id(folder)?;
+        self.names(folder)?.insert(name.to_owned(), node);
+        Ok(())
+    }
+
+    fn take(&mut self, path: &str) -> io::Result<Node> {
+        let (folder, name) = split_parent(path)?;
+        let folder = self.folder_id(folder)?;
+        self.names(folder)?.remove(name).ok_or_else(|| errno(libc::ENOENT))
+    }
+
+    fn new_file(&mut self, path: &str) -> io::Result<usize> {
+        let id = self.inodes.len();
+        self.insert(path, Node::File(id))?;
+        self.inodes.push(Inode::default());
+        Ok(id)
+    }
+
+    fn is_empty_folder(&self, id: usize) -> bool {
+        self.folders.get(id).is_none_or(|f| f.live.is_empty())
+    }
+
+    fn used(&self) -> u64 {
+        // Files without a name still take space on a real share too, as long as somebody has them open; near enough.
+        self.walk(false).values().map(|id| self.inodes.get(*id).map_or(0, |i| i.live.len() as u64)).sum()
+    }
+
+    /// Paths of all files, by live or durable names.
+    fn walk(&self, durable: bool) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![(String::new(), 0)];
+        while let Some((path, id)) = todo.pop() {
+            let Some(folder) = self.folders.get(id) else { continue };
+            for (name, node) in if durable { &folder.durable } else { &folder.live } {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                match node {
+                    Node::File(id) => {
+                        found.insert(path, *id);
+                    }
+                    Node::Folder(id) => todo.push((path, *id)),
+                    Node::Special => {}
+                }
+            }
+        }
+        found
+    }
+
+    fn sync_file(&mut self, id: usize) -> io::Result<()> {
+        let fault = self.begin(Op::Sync);
+        let full = self.used() > self.capacity;
+        let inode = self.inode(id)?;
+        if inode.poisoned {
+            return Ok(());
+        }
+        match fault {
+            Err(e) => {
+                inode.poisoned = true;
+                Err(e)
+            }
+            Ok(Some(Fault::Dropped)) => Ok(()),
+            // As buffered writes to NFS do: no space shows at the first fsync, and only there.
+            Ok(_) if full => {
+                inode.poisoned = true;
+                Err(errno(libc::ENOSPC))
+            }
+            Ok(_) => {
+                inode.durable = inode.live.clone();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl MemFiles {
+    /// An empty share.
+    pub fn new() -> Self {
+        MemFiles {
+            state: Arc::new(Mutex::new(State {
+                inodes: Vec::new(),
+                folders: vec![Folder::default()],
+                faults: Vec::new(),
+                operations: Vec::new(),
+                capacity: 1 << 40,
+                epoch: 0,
+            })),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the operation number `nth` (from 0, counted from the share's making, see [`MemFiles::operations`]) go
+    /// wrong.
+    pub fn fail_nth(&self, nth: usize, fault: Fault) {
+        self.state().faults.push((None, nth, fault));
+    }
+
+    /// Makes the `nth` operation (from 0) of one kind go wrong.
+    pub fn fail_nth_of(&self, op: Op, nth: usize, fault: Fault) {
+        self.state().faults.push((Some(op), nth, fault));
+    }
+
+    /// Takes all planned faults back.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Every operation so far, in order. For "fail the Nth operation, for every N": run once without faults and
+    /// count.
+    pub fn operations(&self) -> Vec<Op> {
+        self.state().operations.clone()
+    }
+
+    /// Sets how many bytes all files together may have; beyond, syncs fail with ENOSPC.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = bytes;
+    }
+
+    /// Cuts the power: what was not synced is gone, open files answer ESTALE.
+    pub fn crash(&self, survivors: Survivors) {
+        let mut state = self.state();
+        state.epoch += 1;
+        for inode in &mut state.inodes {
+            inode.live = inode.durable.clone();
+            inode.poisoned = false;
+        }
+        for folder in &mut state.folders {
+            match survivors {
+                Survivors::SyncedNames => folder.live = folder.durable.clone(),
+                Survivors::AllNames => folder.durable = folder.live.clone(),
+            }
+        }
+    }
+
+    /// Puts a durable file there, folders above it too; no operation is counted and nothing fails.
+    ///
+    /// # Panics
+    /// Where the path is not one of a share or a file is in its way: a mistake in the test.
+    #[allow(clippy::expect_used)]
+    pub fn put(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        let mut state = self.state();
+        let names = components(path).expect("a path in a share");
+        for end in 1..names.len() {
+            let folder = names.iter().take(end).copied().collect::<Vec<_>>().join("/");
+            if state.find(&folder).expect("a folder").is_none() {
+                let id = state.folders.len();
+                state.insert(&folder, Node::Folder(id)).expect("a folder");
+                state.folders.push(Folder::default());
+            }
+        }
+        let id = state.new_file(path).expect("a file");
+        let bytes = bytes.into();
+        if let Some(inode) = state.inodes.get_mut(id) {
+            *inode = Inode { live: bytes.clone(), durable: bytes, poisoned: false };
+        }
+        for folder in &mut state.folders {
+            folder.durable = folder.live.clone();
+        }
+    }
+
+    /// Puts something there that is neither file nor folder: a link, FIFO or device.
+    ///
+    /// # Panics
+    /// Where its folder is missing: a mistake in the test.
+    #[allow(clippy::expect_used)]
+    pub fn put_special(&self, path: &str) {
+        self.state().insert(path, Node::Special).expect("a folder");
+    }
+
+    /// The live contents of a file; `None` where there is no such file. Counts no operation.
+    pub fn get(&self, path: &str) -> Option<Vec<u8>> {
+        let mut state = self.state();
+        let id = state.find_file(path).ok()?;
+        state.inode(id).ok().map(|inode| inode.live.clone())
+    }
+
+    /// Every file, path and live contents: for comparing whole shares.
+    pub fn tree(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let contents = |id: usize| state.inodes.get(id).map(|i| i.live.clone()).unwrap_or_default();
+        state.walk(false).into_iter().map(|(path, id)| (path, contents(id))).collect()
+    }
+
+    /// Every file that a crash would leave (by [`Survivors::SyncedNames`]), with those contents.
+    pub fn durable_tree(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let contents = |id: usize| state.inodes.get(id).map(|i| i.durable.clone()).unwrap_or_default();
+        state.walk(true).into_iter().map(|(path, id)| (path, contents(id))).collect()
+    }
+
+    fn handle(&self, inode: usize, epoch: u64) -> Handle {
+        Handle { files: self.clone(), inode, epoch }
+    }
+}
+
+/// An open file.
+struct Handle {
+    files: MemFiles,
+    inode: usize,
+    epoch: u64,
+}
+
+impl Handle {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.files.state();
+        if state.epoch == self.epoch { Ok(state) } else { Err(errno(libc::ESTALE)) }
+    }
+}
+
+impl ReadAt for Handle {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.state()?.inode(self.inode)?.live.len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.state()?;
+        state.begin(Op::Read)?;
+        ReadAt::read_at(&state.inode(self.inode)?.live, buf, offset)
+    }
+}
+
+impl Write for Handle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state()?;
+        let fault = state.begin(Op::Write)?;
+        let live = &mut state.inode(self.inode)?.live;
+        match fault {
+            Some(Fault::Short(most)) => {
+                let taken = bytes.get(..most.max(1)).unwrap_or(bytes);
+                live.extend_from_slice(taken);
+                Ok(taken.len())
+            }
+            Some(Fault::Dropped) => {
+                live.resize(live.len() + bytes.len(), 0);
+                Ok(bytes.len())
+            }
+            _ => {
+                live.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SyncWrite for Handle {
+    fn sync(&mut self) -> io::Result<()> {
+        self.state()?.sync_file(self.inode)
+    }
+}
+
+impl Files for MemFiles {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
+        let mut state = self.state();
+        state.begin(Op::Open)?;
+        let inode = state.find_file(path)?;
+        Ok(Arc::new(self.handle(inode, state.epoch)))
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let mut state = self.state();
+        state.begin(Op::Create)?;
+        if state.find(path)?.is_some() {
+            return Err(errno(libc::EEXIST));
+        }
+        let inode = state.new_file(path)?;
+        Ok(Box::new(self.handle(inode, state.epoch)))
+    }
+
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let dropped = state.begin(Op::Append)? == Some(Fault::Dropped);
+        let id = match state.find_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let id = state.new_file(path)?;
+                let (folder, name) = split_parent(path)?;
+                let folder = state.folder_id(folder)?;
+                if let Some(folder) = state.folders.get_mut(folder) {
+                    folder.durable.insert(name.to_owned(), Node::File(id));
+                }
+                id
+            }
+            found => found?,
+        };
+        let (used, capacity) = (state.used(), state.capacity);
+        if used.saturating_add(bytes.len() as u64) > capacity {
+            return Err(errno(libc::ENOSPC));
+        }
+        let inode = state.inode(id)?;
+        if !dropped {
+            inode.live.extend_from_slice(bytes);
+            inode.durable = inode.live.clone();
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::Rename)?;
+        let (moved, there) = (state.find(from)?.ok_or_else(|| errno(libc::ENOENT))?, state.find(to)?);
+        match (moved, there) {
+            // rename(2): two names of one file are both left alone.
+            (moved, Some(there)) if moved == there => return Ok(()),
+            (Node::Folder(_), _) if to.starts_with(&format!("{from}/")) => return Err(errno(libc::EINVAL)),
+            (Node::Folder(_), Some(Node::Folder(id))) if !state.is_empty_folder(id) => {
+                return Err(errno(libc::ENOTEMPTY));
+            }
+            (Node::Folder(_), Some(Node::File(_) | Node::Special)) => return Err(errno(libc::ENOTDIR)),
+            (Node::File(_) | Node::Special, Some(Node::Folder(_))) => return Err(errno(libc::EISDIR)),
+            _ => {}
+        }
+        if fault != Some(Fault::Dropped) {
+            state.take(from)?;
+            state.insert(to, moved)?;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::HardLink)?;
+        let inode = state.find_file(from)?;
+        if state.find(to)?.is_some() {
+            return Err(errno(libc::EEXIST));
+        }
+        if fault == Some(Fault::Dropped) { Ok(()) } else { state.insert(to, Node::File(inode)) }
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::Remove)?;
+        match state.find(path)? {
+            None => Err(errno(libc::ENOENT)),
+            Some(Node::Folder(id)) if !state.is_empty_folder(id) => Err(errno(libc::ENOTEMPTY)),
+            Some(_) if fault == Some(Fault::Dropped) => Ok(()),
+            Some(_) => state.take(path).map(drop),
+        }
+    }
+
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::MakeDir)?;
+        match state.find(path)? {
+            Some(Node::Folder(_)) => Ok(()),
+            Some(_) => Err(errno(libc::ENOTDIR)),
+            None if fault == Some(Fault::Dropped) => Ok(()),
+            None => {
+                let id = state.folders.len();
+                state.insert(path, Node::Folder(id))?;
+                state.folders.push(Folder::default());
+                Ok(())
+            }
+        }
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut state = self.state();
+        state.begin(Op::List)?;
+        let id = state.folder_id(path)?;
+        Ok(state.names(id)?.keys().cloned().collect())
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::SyncDir)?;
+        let id = state.folder_id(path)?;
+        if let Some(folder) = state.folders.get_mut(id).filter(|_| fault != Some(Fault::Dropped)) {
+            folder.durable = folder.live.clone();
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let mut state = self.state();
+        state.begin(Op::FreeBytes)?;
+        Ok(state.capacity.saturating_sub(state.used()))
+    }
+}

@@ -1,0 +1,152 @@
+//! Files below the root of a share, seen through a trait so that tests can fail any operation.
+//!
+//! [`DirFiles`] is a real folder, [`MemFiles`] a share in memory that knows what a crash leaves behind, [`mount`]
+//! brings a share here by NFS.
+#![forbid(unsafe_code)]
+
+mod dir;
+mod mem;
+pub mod mount;
+mod name;
+
+pub use dir::DirFiles;
+pub use mem::{Fault, MemFiles, Op, Survivors};
+pub use name::{UnsafeName, safe_host_name, safe_name};
+
+use crate::io::{ReadAt, SyncWrite};
+use std::io;
+use std::sync::Arc;
+
+/// The operations that testbox needs on a share. Paths are relative to its root, with `/` between names.
+///
+/// Implementations never follow a symbolic link and never leave the root.
+pub trait Files: Send + Sync {
+    /// Opens a regular file for reading. Anything else (link, FIFO, device, folder) is `InvalidInput`.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>>;
+    /// Creates a file for writing; it must not exist. The name is durable only after [`Files::sync_dir`].
+    fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>>;
+    /// Appends to a file, which is made where it is missing, and makes that durable, a new name too. Not atomic
+    /// between NFS clients: what matters is read back.
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Renames a file over whatever is there, or a folder. Durable after [`Files::sync_dir`] of both folders.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a second name; `to` must not exist.
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file or an empty folder.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes a folder; one that is there already is fine.
+    fn make_dir(&self, path: &str) -> io::Result<()>;
+    /// The names in a folder, sorted; those that are not UTF-8 are left out. `""` is the root.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Bytes that an unprivileged writer may still use.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// Splits a path into its names. `""` is the root itself.
+///
+/// `InvalidInput` for what could leave the root or mean something else on the way: absolute paths, `.`, `..`, empty
+/// names, NUL.
+fn components(path: &str) -> io::Result<Vec<&str>> {
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = path.split('/').collect();
+    if names.iter().any(|n| n.is_empty() || *n == "." || *n == ".." || n.contains('\0')) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{path:?} is not a path in a share"),
+        ));
+    }
+    Ok(names)
+}
+
+/// Splits a path into the path of its folder (`""` for the root) and its last name.
+fn split_parent(path: &str) -> io::Result<(&str, &str)> {
+    components(path)?;
+    match path.rsplit_once('/') {
+        Some(both) => Ok(both),
+        None if path.is_empty() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the root of a share is no file"))
+        }
+        None => Ok(("", path)),
+    }
+}
+
+/// True where a regular file of that name can be opened. `NotFound` is `false`; any other error is an error: a
+/// share that does not answer must not look like a share without the file.
+pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
+    match files.open(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads a whole file of at most `max` bytes; a longer one is `FileTooLarge`, so that a wrong file cannot fill the
+/// memory.
+pub fn read_limited(files: &dyn Files, path: &str, max: usize) -> io::Result<Vec<u8>> {
+    let file = files.open(path)?;
+    let too_large =
+        || io::Error::new(io::ErrorKind::FileTooLarge, format!("{path} is longer than {max} bytes"));
+    let size = usize::try_from(file.size()?).map_err(|_| too_large())?;
+    if size > max {
+        return Err(too_large());
+    }
+    // One byte more than the size says: a file that grows meanwhile must not pass for a whole one.
+    let mut bytes = vec![0; size.saturating_add(1).min(max.saturating_add(1))];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if filled == bytes.len() {
+            if filled > max {
+                return Err(too_large());
+            }
+            let longer = filled.saturating_mul(2).saturating_add(1).min(max.saturating_add(1));
+            bytes.resize(longer, 0);
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Replaces the contents of `path` so that a reader, and whoever comes after a power cut, sees the old or the new
+/// contents and nothing between: temporary file in the same folder, fsync, rename, fsync of the folder.
+///
+/// The temporary name is fixed, `.<name>.tmp`, and a leftover of it is replaced: there must be one writer for each
+/// file. On an error before the rename the temporary file is removed as far as that works, and `path` is untouched.
+pub fn write_atomic(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let (folder, name) = split_parent(path)?;
+    let temporary = match folder {
+        "" => format!(".{name}.tmp"),
+        folder => format!("{folder}/.{name}.tmp"),
+    };
+    let replaced = write_new(files, &temporary, bytes).and_then(|()| files.rename(&temporary, path));
+    if let Err(e) = replaced {
+        // Best effort: the error that matters is the first, and the next write replaces a leftover anyway.
+        let _ = files.remove(&temporary);
+        return Err(e);
+    }
+    files.sync_dir(folder)
+}
+
+fn write_new(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = match files.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            files.remove(path)?;
+            files.create(path)?
+        }
+        created => created?,
+    };
+    file.write_all(bytes)?;
+    file.sync()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Effects on the machine itself, behind a trait so that tests can record them and make them fail.
+//!
+//! Mounts, the clock, the host name, the reboot. Files on a share go through [`crate::share::Files`], disks
+//! through the block module.
+
+mod flush;
+mod real;
+mod recording;
+
+pub use flush::{drop_cached, flush_range, start_flush};
+pub use real::RealSystem;
+pub use recording::{Call, Recording};
+pub use sys_mount::{MountFlags, UnmountFlags};
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reboot {
+    /// Restart: back to PXE.
+    Restart,
+    /// Switch the power off.
+    PowerOff,
+    /// Stop the processors, leave the power on.
+    Halt,
+}
+
+/// What testbox does to the running machine. Errors carry the errno (`raw_os_error`).
+pub trait System: Send + Sync {
+    /// mount(2). An empty `data` is no data. May block for ever on a dead NFS server: see [`with_deadline`].
+    fn mount(
+        &self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        flags: MountFlags,
+        data: &str,
+    ) -> io::Result<()>;
+
+    /// Moves the mount at `from` to the folder `to` (`MS_MOVE`).
+    fn move_mount(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// umount2(2). Without `DETACH` it may block for ever on a dead NFS server.
+    fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()>;
+
+    /// Makes a folder and those above it, mode 0755; one that is there already is fine.
+    fn make_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// syncfs(2) of the file system that holds `path`. After `limit` it is given up with `TimedOut`.
+    fn sync_fs(&self, path: &Path, limit: Duration) -> io::Result<()>;
+
+    /// reboot(2). Does not return where it works, except in tests. Nothing is synced first: that is the caller's
+    /// part, because sync(2) on a dead mount never ends.
+    fn reboot(&self, how: Reboot) -> io::Result<()>;
+
+    /// The wall clock, UTC. Right only as far as the machine's clock is.
+    fn now(&self) -> jiff::Timestamp;
+
+    /// Time since some fixed point; never goes back.
+    fn monotonic(&self) -> Duration;
+
+    /// Waits.
+    fn sleep(&self, time: Duration);
+
+    /// sethostname(2).
+    fn set_host_name(&self, name: &str) -> io::Result<()>;
+}
+
+/// Runs `work` on a thread of its own and waits for it no longer than `limit`.
+///
+/// For operations on NFS mounts: on a hard mount whose server is gone they block in the kernel and cannot be
+/// cancelled. When the limit passes the answer is `TimedOut`, and **the thread is leaked on purpose**: it stays
+/// blocked until the server comes back or the machine reboots, and its late result is dropped.
+pub fn with_deadline<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::Builder::new().name("deadline".into()).spawn(move || {
+        // Nobody listens any more once the limit has passed.
+        let _ = sender.send(work());
+    })?;
+    match receiver.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {} s: given up", limit.as_secs()),
+        )),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the operation panicked")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_deadline_hands_results_back_and_gives_up_on_what_blocks() {
+        assert_eq!(with_deadline(Duration::from_secs(60), || Ok(7)).unwrap(), 7);
+        let failed = with_deadline::<()>(Duration::from_secs(60), || Err(io::ErrorKind::NotFound.into()));
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::NotFound);
+
+        let (hold, held) = mpsc::channel::<()>();
+        let blocked = with_deadline(Duration::from_millis(1), move || {
+            let _ = held.recv();
+            Ok(())
+        });
+        assert_eq!(blocked.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(hold);
+    }
+
+    #[test]
+    fn with_deadline_reports_a_panic_as_an_error() {
+        let result = with_deadline::<()>(Duration::from_secs(60), || panic!("on purpose"));
+        assert!(result.unwrap_err().to_string().contains("panicked"));
+    }
+}

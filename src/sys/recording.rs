@@ -1,0 +1,212 @@
+//! A machine for tests: every effect is written down, and any of them can fail.
+
+use super::{MountFlags, Reboot, System, UnmountFlags};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One recorded effect. `Display` gives one line, for comparing whole sequences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields are the arguments of the `System` methods
+pub enum Call {
+    Mount { source: String, target: PathBuf, fstype: String, flags: MountFlags, data: String },
+    MoveMount { from: PathBuf, to: PathBuf },
+    Unmount { target: PathBuf, flags: UnmountFlags },
+    MakeDir { path: PathBuf },
+    SyncFs { path: PathBuf },
+    Reboot { how: Reboot },
+    Sleep { time: Duration },
+    SetHostName { name: String },
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::Mount { source, target, fstype, flags, data } => {
+                write!(f, "mount {source} {} {fstype}", target.display())?;
+                let names: Vec<_> = flags.iter_names().map(|(name, _)| name.to_lowercase()).collect();
+                if !names.is_empty() {
+                    write!(f, " {}", names.join(","))?;
+                }
+                if data.is_empty() { Ok(()) } else { write!(f, " {data}") }
+            }
+            Call::MoveMount { from, to } => write!(f, "move {} {}", from.display(), to.display()),
+            Call::Unmount { target, flags } => {
+                write!(f, "unmount {}", target.display())?;
+                flags.iter_names().try_for_each(|(name, _)| write!(f, " {}", name.to_lowercase()))
+            }
+            Call::MakeDir { path } => write!(f, "mkdir {}", path.display()),
+            Call::SyncFs { path } => write!(f, "syncfs {}", path.display()),
+            Call::Reboot { how } => write!(f, "reboot {how:?}"),
+            Call::Sleep { time } => write!(f, "sleep {} s", time.as_secs_f64()),
+            Call::SetHostName { name } => write!(f, "hostname {name}"),
+        }
+    }
+}
+
+type Script = Box<dyn FnMut(&Call) -> Option<i32> + Send>;
+
+struct State {
+    calls: Vec<Call>,
+    /// Effects so far that could have failed: all but `Sleep`.
+    fallible: usize,
+    fail_nth: Vec<(usize, i32)>,
+    script: Option<Script>,
+    start: jiff::Timestamp,
+    elapsed: Duration,
+}
+
+/// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
+pub struct Recording {
+    state: Mutex<State>,
+}
+
+impl Recording {
+    /// A fake whose clock starts at the Unix time `start` (seconds).
+    pub fn at(start: i64) -> Self {
+        Recording {
+            state: Mutex::new(State {
+                calls: Vec::new(),
+                fallible: 0,
+                fail_nth: Vec::new(),
+                script: None,
+                start: jiff::Timestamp::from_second(start).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+                elapsed: Duration::ZERO,
+            }),
+        }
+    }
+
+    /// A fake whose clock starts at 2017-10-17T14:26:02Z.
+    pub fn new() -> Self {
+        Self::at(1_508_250_362)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the effect number `nth` (from 0, not counting sleeps) fail with `errno`; may be called several times.
+    pub fn fail_nth(&self, nth: usize, errno: i32) {
+        self.state().fail_nth.push((nth, errno));
+    }
+
+    /// Asks `script` about every effect: `Some(errno)` makes it fail.
+    pub fn fail_when(&self, script: impl FnMut(&Call) -> Option<i32> + Send + 'static) {
+        self.state().script = Some(Box::new(script));
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        let mut state = self.state();
+        state.elapsed = state.elapsed.saturating_add(time);
+    }
+
+    /// Everything so far, failed calls too.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// [`Recording::calls`] as lines, without the sleeps.
+    pub fn lines(&self) -> Vec<String> {
+        let calls = self.calls();
+        calls.iter().filter(|c| !matches!(c, Call::Sleep { .. })).map(Call::to_string).collect()
+    }
+
+    fn note(&self, call: Call) -> io::Result<()> {
+        let mut state = self.state();
+        let nth = state.fallible;
+        state.fallible += 1;
+        let planned = state.fail_nth.iter().find(|(n, _)| *n == nth).map(|(_, errno)| *errno);
+        let errno = planned.or_else(|| state.script.as_mut().and_then(|script| script(&call)));
+        state.calls.push(call);
+        errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl System for Recording {
+    fn mount(
+        &self,
+        source: &str,
+        target: &Path,
+        fstype: &str,
+        flags: MountFlags,
+        data: &str,
+    ) -> io::Result<()> {
+        self.note(Call::Mount {
+            source: source.into(),
+            target: target.into(),
+            fstype: fstype.into(),
+            flags,
+            data: data.into(),
+        })
+    }
+
+    fn move_mount(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note(Call::MoveMount { from: from.into(), to: to.into() })
+    }
+
+    fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()> {
+        self.note(Call::Unmount { target: target.into(), flags })
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.note(Call::MakeDir { path: path.into() })
+    }
+
+    fn sync_fs(&self, path: &Path, _limit: Duration) -> io::Result<()> {
+        self.note(Call::SyncFs { path: path.into() })
+    }
+
+    fn reboot(&self, how: Reboot) -> io::Result<()> {
+        self.note(Call::Reboot { how })
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        let state = self.state();
+        let elapsed = jiff::SignedDuration::try_from(state.elapsed).unwrap_or_default();
+        state.start.checked_add(elapsed).unwrap_or(state.start)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.state().elapsed
+    }
+
+    fn sleep(&self, time: Duration) {
+        let mut state = self.state();
+        state.calls.push(Call::Sleep { time });
+        state.elapsed = state.elapsed.saturating_add(time);
+    }
+
+    fn set_host_name(&self, name: &str) -> io::Result<()> {
+        self.note(Call::SetHostName { name: name.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_in_order_fails_as_told_and_keeps_its_own_time() {
+        let system = Recording::new();
+        system.fail_nth(1, libc::EBUSY);
+        system.fail_when(|call| matches!(call, Call::Reboot { .. }).then_some(libc::EPERM));
+        system.make_dir(Path::new("/a")).unwrap();
+        system.sleep(Duration::from_secs(300));
+        let busy = system.unmount(Path::new("/a"), UnmountFlags::DETACH).unwrap_err();
+        assert_eq!(busy.raw_os_error(), Some(libc::EBUSY));
+        let denied = system.reboot(Reboot::Restart).unwrap_err();
+        assert_eq!(denied.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(system.lines(), ["mkdir /a", "unmount /a detach", "reboot Restart"]);
+        assert_eq!(system.now().to_string(), "2017-10-17T14:31:02Z");
+        assert_eq!(system.monotonic(), Duration::from_secs(300));
+    }
+}
