@@ -34,8 +34,10 @@
 //! Only in [`sys`], [`block`] and [`image`]'s codec binding; everything else forbids it.
 
 pub mod action;
+pub mod cmdline;
 pub mod inventory;
 pub mod io;
 pub mod progress;
 pub mod share;
 pub mod sys;
+pub mod words;
