@@ -35,9 +35,13 @@
 
 pub mod action;
 pub mod cmdline;
+pub mod failure;
 pub mod inventory;
 pub mod io;
+pub mod plan;
 pub mod progress;
+pub mod record;
 pub mod share;
+pub mod status;
 pub mod sys;
 pub mod words;

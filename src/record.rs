@@ -135,7 +135,9 @@ pub enum RecordError {
     #[error("it is not a record: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A newer testbox wrote it.
-    #[error("it has format {0}, this version reads up to {FORMAT}: use the testbox that wrote it, or a newer one")]
+    #[error(
+        "it has format {0}, this version reads up to {FORMAT}: use the testbox that wrote it, or a newer one"
+    )]
     TooNew(u32),
     /// A field has a value that no testbox writes.
     #[error("its {0}")]
@@ -170,7 +172,8 @@ impl Record {
         let mut names = BTreeSet::new();
         for image in &record.images {
             let name = &image.name;
-            let invalid = |what: &str| Err(RecordError::Invalid(format!("image '{}' {what}", name.escape_default())));
+            let invalid =
+                |what: &str| Err(RecordError::Invalid(format!("image '{}' {what}", name.escape_default())));
             if !is_disk_name(name) {
                 return invalid("has a name that is no disk name");
             }
@@ -181,7 +184,10 @@ impl Record {
                 return invalid("has a root hash that is not 64 hex digits");
             }
             let block = u64::from(image.logical_block_size);
-            if !matches!(block, 512..=65536) || !block.is_power_of_two() || !image.disk_size.is_multiple_of(block) {
+            if !matches!(block, 512..=65536)
+                || !block.is_power_of_two()
+                || !image.disk_size.is_multiple_of(block)
+            {
                 return invalid("has a disk size that is not a whole number of blocks");
             }
         }
@@ -279,8 +285,18 @@ mod tests {
         for name in ["sda", "sdaa", "hdb", "vda", "xvda", "nvme0n1", "nvme10n12", "mmcblk0", "sda-2"] {
             assert!(is_disk_name(name), "{name}");
         }
-        for name in ["", "sd", "sda1", "nvme0", "nvme0n1p1", "nvme0c0n1", "mmcblk0p1", "mmcblk0boot0", "loop0", "dm-0"]
-        {
+        for name in [
+            "",
+            "sd",
+            "sda1",
+            "nvme0",
+            "nvme0n1p1",
+            "nvme0c0n1",
+            "mmcblk0p1",
+            "mmcblk0boot0",
+            "loop0",
+            "dm-0",
+        ] {
             assert!(!is_disk_name(name), "{name}");
         }
         for name in ["../sda", "sda/..", "sda-", "sda-x", "sda-2-3", "SDA", "sr0", "md0", "zram0", "sda\n"] {

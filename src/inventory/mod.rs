@@ -37,12 +37,16 @@ impl Identity {
         self.serial.is_some() || self.wwn.is_some()
     }
 
-    /// True where both name the same physical disk. The model must not contradict; a WWN decides over a serial.
+    /// True where both name the same physical disk. Model and serial must not contradict; a WWN decides over a
+    /// missing serial.
     ///
     /// One exception: kernels differ in whether an ATA disk with a real WWN shows that or the `t10.ATA` text made of
     /// model and serial, so those two spellings do not contradict, and the serial decides.
     pub fn is_same_disk(&self, other: &Identity) -> bool {
         if self.model.is_some() && other.model.is_some() && self.model != other.model {
+            return false;
+        }
+        if self.serial.is_some() && other.serial.is_some() && self.serial != other.serial {
             return false;
         }
         match (&self.wwn, &other.wwn) {
@@ -220,6 +224,17 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         excluded,
         name,
     }))
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model.as_deref().unwrap_or("unknown model"))?;
+        match (&self.serial, &self.wwn) {
+            (Some(serial), _) => write!(f, ", serial {serial}"),
+            (None, Some(wwn)) => write!(f, ", wwn {wwn}"),
+            (None, None) => f.write_str(", no serial"),
+        }
+    }
 }
 
 impl fmt::Display for Exclusion {

@@ -3,10 +3,10 @@
 use super::identify::{bearers, find, listing};
 use super::{Plan, Publish, Request, ShareState, Step};
 use crate::action::Action;
-use crate::cmdline::DiskSelector;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::record::{ImageRecord, OtherDisk, Record};
+use crate::words::DiskSelector;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
@@ -18,7 +18,8 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     }
     let taken: BTreeSet<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
     let old = record.map_or(&[][..], |r| &r.images);
-    let carried: Vec<ImageRecord> = old.iter().filter(|i| !taken.contains(i.name.as_str())).cloned().collect();
+    let carried: Vec<ImageRecord> =
+        old.iter().filter(|i| !taken.contains(i.name.as_str())).cloned().collect();
     if request.action == Action::BackupAgain {
         refuse_missing(request, inventory, share, &carried)?;
     }
@@ -44,15 +45,24 @@ fn select<'a>(
     share: &ShareState,
 ) -> Result<(Vec<&'a Disk>, Vec<OtherDisk>), Failure> {
     if inventory.disks.is_empty() {
-        return Err(Failure::new(Kind::NoDisk, "this machine has no disk", "check cables, controller and BIOS settings."));
+        return Err(Failure::new(
+            Kind::NoDisk,
+            "this machine has no disk",
+            "check cables, controller and BIOS settings.",
+        ));
     }
     let resolve = |selectors: &[DiskSelector], from: &str| -> Result<BTreeSet<&'a str>, Failure> {
         // What testbox.map says of a name goes before what the record knows of it: the disk was replaced.
         let meant = |s: &DiskSelector| match s {
-            DiskSelector::Name(n) => request.map.iter().find(|e| e.image == *n).map_or(s.clone(), |e| e.disk.clone()),
+            DiskSelector::Name(n) => {
+                request.map.iter().find(|e| e.image == *n).map_or(s.clone(), |e| e.disk.clone())
+            }
             _ => s.clone(),
         };
-        selectors.iter().map(|s| Ok(find(&meant(s), inventory, share.record.as_ref(), from)?.name.as_str())).collect()
+        selectors
+            .iter()
+            .map(|s| Ok(find(&meant(s), inventory, share.record.as_ref(), from)?.name.as_str()))
+            .collect()
     };
     let listed = match &share.disk_list {
         Some(list) => Some(resolve(list, "disk-devices.lst")?),
@@ -123,7 +133,8 @@ fn assign_names<'a>(
             let nameless = !i.identity.is_unique() && !disk.identity.is_unique();
             nameless && i.name == disk.name && i.disk_size == disk.size
         };
-        let same = || images.iter().find(|i| i.identity.is_same_disk(&disk.identity)).or(images.iter().find(weak));
+        let same =
+            || images.iter().find(|i| i.identity.is_same_disk(&disk.identity)).or(images.iter().find(weak));
         let name = match from_map {
             Some(image) => image.to_owned(),
             None => match same() {
@@ -178,7 +189,8 @@ fn refuse_missing(
     let on_purpose = !request.disks.is_empty() || share.disk_list.is_some();
     for image in carried {
         let gone = image.identity.is_unique() && bearers(&image.identity, inventory).is_empty();
-        let gone = gone || (!image.identity.is_unique() && !inventory.disks.iter().any(|d| d.name == image.name));
+        let gone =
+            gone || (!image.identity.is_unique() && !inventory.disks.iter().any(|d| d.name == image.name));
         if gone && !on_purpose {
             return Err(Failure::new(
                 Kind::DiskMissing,
@@ -202,10 +214,12 @@ fn refuse_missing(
 mod tests {
     use super::super::testkit::*;
     use super::*;
-    use crate::cmdline::MapEntry;
+    use crate::words::MapEntry;
 
     fn again(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
-        super::plan(&request(Action::BackupAgain), &inventory(disks), share).map(|p| short(&p)).map_err(|f| f.kind)
+        super::plan(&request(Action::BackupAgain), &inventory(disks), share)
+            .map(|p| short(&p))
+            .map_err(|f| f.kind)
     }
 
     fn first(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
@@ -214,8 +228,12 @@ mod tests {
 
     #[test]
     fn a_first_backup_takes_every_fixed_disk_and_records_the_others() {
-        let steps = first(&["sda S1 4G@1", "usb:sdb S2 8G@2", "nvme0n1 N 4G@3"], &ShareState::default()).unwrap();
-        assert_eq!(steps, ["info", "image sda=sda", "image nvme0n1=nvme0n1", "publish 1 carried [] others [sdb]"]);
+        let steps =
+            first(&["sda S1 4G@1", "usb:sdb S2 8G@2", "nvme0n1 N 4G@3"], &ShareState::default()).unwrap();
+        assert_eq!(
+            steps,
+            ["info", "image sda=sda", "image nvme0n1=nvme0n1", "publish 1 carried [] others [sdb]"]
+        );
         assert_eq!(first(&[], &ShareState::default()), Err(Kind::NoDisk));
         assert_eq!(first(&["usb:sdb S2 8G@2"], &ShareState::default()), Err(Kind::NoDisk));
     }
@@ -224,7 +242,10 @@ mod tests {
     fn the_list_narrows_and_an_entry_that_matches_nothing_is_an_error() {
         let listed = |words| ShareState { disk_list: Some(selectors(words)), ..ShareState::default() };
         let disks = ["sda S1 4G@1", "sdb S2 8G@2", "usb:sdc S3 1G@3"];
-        assert_eq!(first(&disks, &listed("sdb")).unwrap()[1..], ["image sdb=sdb", "publish 1 carried [] others [sda sdc]"]);
+        assert_eq!(
+            first(&disks, &listed("sdb")).unwrap()[1..],
+            ["image sdb=sdb", "publish 1 carried [] others [sda sdc]"]
+        );
         let steps = first(&disks, &listed("serial=S3 sda")).unwrap();
         assert_eq!(steps[1..], ["image sda=sda", "image sdc=sdc", "publish 1 carried [] others [sdb]"]);
         assert_eq!(first(&disks, &listed("sda sdx")), Err(Kind::DiskList));
@@ -238,7 +259,7 @@ mod tests {
     #[test]
     fn backup_refuses_an_existing_image_the_originals_too() {
         for file in ["sda.raw.gz", "sda.gz"] {
-            let share = ShareState { images: vec![foreign(file)], ..ShareState::default() };
+            let share = ShareState { images: vec![foreign_gzip(file)], ..ShareState::default() };
             assert_eq!(first(&["sda S1 4G@1"], &share), Err(Kind::ImageExists));
             assert!(again(&["sda S1 4G@1"], &share).is_ok());
         }
@@ -268,7 +289,8 @@ mod tests {
         assert_eq!(short(&plan)[1..], ["image sda=sda", "publish 5 carried [sdb] others []"]);
         // Replaced, and said so.
         request.disks.clear();
-        request.map = vec![MapEntry { image: "sdb".into(), disk: selectors("serial=NEW").remove(0) }];
+        request.map =
+            vec![MapEntry { image: "sdb".parse().unwrap(), disk: selectors("serial=NEW").remove(0) }];
         let plan = super::plan(&request, &inventory(&["sda S1 4G@1", "sdb NEW 9G@2"]), &share).unwrap();
         assert_eq!(short(&plan)[1..3], ["image sda=sda", "image sdb=sdb"]);
     }
@@ -282,7 +304,14 @@ mod tests {
     #[test]
     fn a_generation_is_above_every_set_that_is_left() {
         let mut share = ShareState::default();
-        share.history.push(super::super::HistorySet { folder: "history/7".into(), record: None, images: Vec::new() });
-        assert_eq!(first(&["sda S1 4G@1"], &share).unwrap().last().unwrap(), "publish 8 carried [] others []");
+        share.history.push(super::super::HistorySet {
+            folder: "history/7".into(),
+            record: None,
+            images: Vec::new(),
+        });
+        assert_eq!(
+            first(&["sda S1 4G@1"], &share).unwrap().last().unwrap(),
+            "publish 8 carried [] others []"
+        );
     }
 }

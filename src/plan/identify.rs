@@ -1,10 +1,10 @@
 //! Which disk is meant. Identity (serial, WWN) decides; a kernel name is only what a disk was called when a set
 //! was made, or, where no set knows it, what it is called now.
 
-use crate::cmdline::DiskSelector;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Identity, Inventory};
 use crate::record::Record;
+use crate::words::DiskSelector;
 
 /// A disk that a record knows, in whatever role.
 pub struct Known<'a> {
@@ -54,11 +54,12 @@ pub fn find<'a>(
 ) -> Result<&'a Disk, Failure> {
     let mut by_serial = true;
     let found: Vec<&Disk> = match selector {
-        DiskSelector::Serial(s) => inventory.disks.iter().filter(|d| d.identity.serial.as_ref() == Some(s)).collect(),
-        DiskSelector::Wwn(w) => inventory.disks.iter().filter(|d| d.identity.wwn.as_ref() == Some(w)).collect(),
+        DiskSelector::Serial(_) | DiskSelector::Wwn(_) => {
+            inventory.disks.iter().filter(|d| selector.matches(d)).collect()
+        }
         DiskSelector::Name(name) => {
             by_serial = false;
-            find_name(name, inventory, record, where_from)?
+            find_name(name.as_str(), inventory, record, where_from)?
         }
     };
     match found[..] {
@@ -70,7 +71,10 @@ pub fn find<'a>(
         [disk] => Ok(disk),
         [] => Err(Failure::new(
             Kind::DiskList,
-            format!("{where_from}: '{selector}' matches no disk of this machine:{}", listing(&inventory.disks)),
+            format!(
+                "{where_from}: '{selector}' matches no disk of this machine:{}",
+                listing(&inventory.disks)
+            ),
             "correct the entry, or plug the disk in.",
         )),
         _ => Err(Failure::new(
@@ -130,7 +134,9 @@ mod tests {
     use super::*;
 
     fn found(selector: &str, disks: &[&str], record: Option<&Record>) -> Result<String, Kind> {
-        find(&selectors(selector)[0], &inventory(disks), record, "test").map(|d| d.name.clone()).map_err(|f| f.kind)
+        find(&selectors(selector)[0], &inventory(disks), record, "test")
+            .map(|d| d.name.clone())
+            .map_err(|f| f.kind)
     }
 
     #[test]

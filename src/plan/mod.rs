@@ -7,10 +7,10 @@ mod identify;
 mod restore;
 
 use crate::action::Action;
-use crate::cmdline::{DiskSelector, MapEntry};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::words::{DiskSelector, MapEntry};
 use std::fmt;
 
 /// What was asked for, as far as the plan is concerned.
@@ -146,7 +146,8 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
         Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share),
         Action::Restore | Action::Verify => restore::plan(request, inventory, share),
         Action::RefreshInfo | Action::Rescue => {
-            let steps = if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
+            let steps =
+                if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
             Ok(Plan { action: request.action, notes: Vec::new(), steps })
         }
     }
@@ -256,20 +257,14 @@ pub(crate) mod testkit {
         ShareState { images: files_of(&record), record: Some(record), ..ShareState::default() }
     }
 
-    pub fn foreign(file: &str) -> SeenImage {
+    pub fn foreign_gzip(file: &str) -> SeenImage {
         let name = file.split('.').next().unwrap().into();
         SeenImage { file: file.into(), name, kind: SeenKind::Foreign("no footer".into()) }
     }
 
     /// `sda serial=X` style words.
     pub fn selectors(text: &str) -> Vec<DiskSelector> {
-        text.split_whitespace()
-            .map(|word| match word.split_once('=') {
-                Some(("serial", s)) => DiskSelector::Serial(s.into()),
-                Some(("wwn", w)) => DiskSelector::Wwn(w.into()),
-                _ => DiskSelector::Name(word.into()),
-            })
-            .collect()
+        text.split_whitespace().map(|word| word.parse().unwrap()).collect()
     }
 
     pub fn request(action: Action) -> Request {

@@ -1,16 +1,17 @@
 //! The plan of `restore` and `verify`: which set is trusted, and which disk each image goes to.
 //!
 //! An image goes to the disk whose identity it records. A replaced disk, the main case of a restore, is accepted
-//! only when nothing else can be meant: the recorded disk is gone, exactly one disk is left that fits, the record
-//! does not know that disk in another role, and it is not where a disk was that the set left out.
+//! only when nothing else can be meant: the recorded disk is gone, exactly one disk is left that fits, it is plugged
+//! in where the recorded disk was, and the record does not know it in another role. A disk somewhere else may be one
+//! that was added since, with data on it: that wants the admin's word (`testbox.map`).
 
 use super::identify::{bearers, find, known, listing};
 use super::{Plan, Request, SeenImage, SeenKind, ShareState, Source, Step};
 use crate::action::Action;
-use crate::cmdline::DiskSelector;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Inventory};
 use crate::record::{ImageRecord, Record, SetState};
+use crate::words::DiskSelector;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
@@ -20,7 +21,8 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         return Ok(plan);
     }
     let set = trusted_set(request, inventory, share, &mut plan.notes)?;
-    let degraded: Vec<_> = set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
+    let degraded: Vec<_> =
+        set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
     if !degraded.is_empty() {
         plan.notes.push(format!("degraded, with ranges that could not be read: {}", degraded.join(", ")));
     }
@@ -36,7 +38,11 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         for image in &set.images {
             match bearers(&image.identity, inventory)[..] {
                 [disk] => plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() }),
-                _ => plan.notes.push(format!("{} is not compared: its disk ({}) is not here", image.file(), image.identity)),
+                _ => plan.notes.push(format!(
+                    "{} is not compared: its disk ({}) is not here",
+                    image.file(),
+                    image.identity
+                )),
             }
         }
         return Ok(plan);
@@ -69,14 +75,20 @@ fn trusted_set<'a>(
     notes: &mut Vec<String>,
 ) -> Result<TrustedSet<'a>, Failure> {
     let current = share.record.as_ref().map(|r| (String::new(), r, &share.images));
-    let older = share.history.iter().filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.images)));
+    let older =
+        share.history.iter().filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.images)));
     let mut reasons = Vec::new();
     for (folder, record, seen) in current.into_iter().chain(older) {
         let images = wanted(request, inventory, share, record)?;
         let damage: Vec<String> = images.iter().filter_map(|i| damage_of(i, seen)).collect();
         if damage.is_empty() && !images.is_empty() {
             if !reasons.is_empty() {
-                notes.push(format!("USING THE OLDER SET {} of {}: {}", record.generation, record.finished, reasons.join("; ")));
+                notes.push(format!(
+                    "USING THE OLDER SET {} of {}: {}",
+                    record.generation,
+                    record.finished,
+                    reasons.join("; ")
+                ));
             }
             return Ok(TrustedSet { folder, record, images });
         }
@@ -88,7 +100,11 @@ fn trusted_set<'a>(
     }
     let advice = "nothing was written. Look at the folder on the share; a set with a backup.json whose images are whole can be \
                   put back from history/ or from a copy.";
-    Err(Failure::new(Kind::NoImage, format!("no set of images can be trusted: {}", reasons.join("; ")), advice))
+    Err(Failure::new(
+        Kind::NoImage,
+        format!("no set of images can be trusted: {}", reasons.join("; ")),
+        advice,
+    ))
 }
 
 fn damage_of(image: &ImageRecord, seen: &[SeenImage]) -> Option<String> {
@@ -112,22 +128,21 @@ fn wanted(
     let pick = |selectors: &[DiskSelector], from: &str| -> Result<BTreeSet<String>, Failure> {
         let mut names = BTreeSet::new();
         for selector in selectors {
-            let fits = |name: &str, identity: &crate::inventory::Identity| match selector {
-                DiskSelector::Name(n) => n == name,
-                DiskSelector::Serial(s) => identity.serial.as_ref() == Some(s),
-                DiskSelector::Wwn(w) => identity.wwn.as_ref() == Some(w),
-            };
-            let images = record.images.iter().filter(|i| fits(&i.name, &i.identity)).map(|i| i.name.clone());
+            let images =
+                record.images.iter().filter(|i| selector.names(&i.name, &i.identity)).map(|i| i.name.clone());
             let before = names.len();
             names.extend(images);
             let known_here = || {
-                known(record).any(|k| fits(k.name, k.identity))
-                    || inventory.disks.iter().any(|d| fits(&d.name, &d.identity))
+                known(record).any(|k| selector.names(k.name, k.identity))
+                    || inventory.disks.iter().any(|d| selector.matches(d))
             };
             if names.len() == before && !known_here() {
                 return Err(Failure::new(
                     Kind::DiskList,
-                    format!("{from}: '{selector}' matches no image of set {} and no disk of this machine", record.generation),
+                    format!(
+                        "{from}: '{selector}' matches no image of set {} and no disk of this machine",
+                        record.generation
+                    ),
                     "correct the entry. Images are called by the names that they have on the share.",
                 ));
             }
@@ -149,11 +164,15 @@ fn assign<'a>(
     notes: &mut Vec<String>,
 ) -> Result<Vec<&'a Disk>, Failure> {
     if inventory.disks.is_empty() {
-        return Err(Failure::new(Kind::NoDisk, "this machine has no disk", "check cables, controller and BIOS settings."));
+        return Err(Failure::new(
+            Kind::NoDisk,
+            "this machine has no disk",
+            "check cables, controller and BIOS settings.",
+        ));
     }
     let mut targets: Vec<Option<&Disk>> = vec![None; images.len()];
     for entry in &request.map {
-        let Some(n) = images.iter().position(|i| i.name == entry.image) else {
+        let Some(n) = images.iter().position(|i| i.name == entry.image.as_str()) else {
             return Err(Failure::new(
                 Kind::DiskList,
                 format!("testbox.map: '{}' is none of the images to restore", entry.image),
@@ -174,7 +193,12 @@ fn assign<'a>(
             ref twins => {
                 return Err(Failure::new(
                     Kind::Ambiguous,
-                    format!("several disks could be that of {} ({}):{}", image.file(), image.identity, listing(twins.iter().copied())),
+                    format!(
+                        "several disks could be that of {} ({}):{}",
+                        image.file(),
+                        image.identity,
+                        listing(twins.iter().copied())
+                    ),
                     format!("nothing was written. Say which: testbox.map={}:<kernel name>.", image.name),
                 ));
             }
@@ -185,14 +209,25 @@ fn assign<'a>(
     if let [n] = homeless[..] {
         let disk = replacement(&images[n], record, inventory, &taken)?;
         let how = if images[n].identity.is_unique() { "a replacement" } else { "the only disk that fits" };
-        notes.push(format!("{} was taken from another disk ({}); {how}: {disk}", images[n].file(), images[n].identity));
+        notes.push(format!(
+            "{} was taken from another disk ({}); {how}: {disk}",
+            images[n].file(),
+            images[n].identity
+        ));
         targets[n] = Some(disk);
     } else if !homeless.is_empty() {
         let files: Vec<_> = homeless.iter().map(|n| images[*n].file()).collect();
         return Err(Failure::new(
             Kind::Ambiguous,
-            format!("the disks of {} are not here; there are:{}", files.join(" and "), listing(&inventory.disks)),
-            format!("nothing was written. Say which goes where: testbox.map={}:serial=<serial>,...", images[homeless[0]].name),
+            format!(
+                "the disks of {} are not here; there are:{}",
+                files.join(" and "),
+                listing(&inventory.disks)
+            ),
+            format!(
+                "nothing was written. Say which goes where: testbox.map={}:serial=<serial>,...",
+                images[homeless[0]].name
+            ),
         ));
     }
     let targets: Vec<&Disk> = targets.into_iter().flatten().collect();
@@ -239,7 +274,10 @@ fn replacement<'a>(
         let role = known(record).find(|k| k.name != image.name && k.identity.is_same_disk(&disk.identity));
         // Without a serial on either side nobody can tell whether it is the same disk: take it that it is.
         let nameless = |k: &super::identify::Known| {
-            k.name != image.name && !k.identity.is_unique() && !disk.identity.is_unique() && k.size == disk.size
+            k.name != image.name
+                && !k.identity.is_unique()
+                && !disk.identity.is_unique()
+                && k.size == disk.size
         };
         let was_here = known(record).find(|k| !k.imaged && k.location == disk.location);
         let why_not = if taken.iter().any(|t| t.name == disk.name) {
@@ -260,10 +298,13 @@ fn replacement<'a>(
             Some(why) => reasons.push(format!("\n    {disk}: no, {why}")),
         }
     }
-    if let [disk] = candidates[..] {
-        return Ok(disk);
+    match candidates[..] {
+        [disk] if disk.location == image.location => return Ok(disk),
+        [_] => reasons.push(format!("\n    (that disk was at {}, not there)", image.location)),
+        _ => {}
     }
-    let maybe = if candidates.is_empty() { String::new() } else { format!(" candidates:{}", listing(candidates)) };
+    let maybe =
+        if candidates.is_empty() { String::new() } else { format!(" candidates:{}", listing(candidates)) };
     Err(Failure::new(
         Kind::Ambiguous,
         format!(
@@ -278,9 +319,15 @@ fn replacement<'a>(
 
 /// Images without any record: made by the original system or by hand. They name no disk, so they are taken by
 /// themselves only where nothing can be mistaken.
-fn foreign(request: &Request, inventory: &Inventory, share: &ShareState, plan: &mut Plan) -> Result<(), Failure> {
+fn foreign(
+    request: &Request,
+    inventory: &Inventory,
+    share: &ShareState,
+    plan: &mut Plan,
+) -> Result<(), Failure> {
     let by_name = |selectors: &[DiskSelector], image: &SeenImage| {
-        selectors.is_empty() || selectors.iter().any(|s| matches!(s, DiskSelector::Name(n) if *n == image.name))
+        selectors.is_empty()
+            || selectors.iter().any(|s| matches!(s, DiskSelector::Name(n) if n.as_str() == image.name))
     };
     // A list by serial or WWN cannot choose among images without identity; it narrows the disks below.
     let names_only = |l: &Vec<DiskSelector>| l.iter().any(|s| matches!(s, DiskSelector::Name(_)));
@@ -288,9 +335,14 @@ fn foreign(request: &Request, inventory: &Inventory, share: &ShareState, plan: &
     let images: Vec<&SeenImage> =
         share.images.iter().filter(|i| by_name(list, i) && by_name(&request.disks, i)).collect();
     if images.is_empty() {
-        return Err(Failure::new(Kind::NoImage, "there is no image of this machine", "make one first: backup."));
+        return Err(Failure::new(
+            Kind::NoImage,
+            "there is no image of this machine",
+            "make one first: backup.",
+        ));
     }
-    plan.notes.push("there is no backup.json: the images are taken as plain gzip files, proved whole first".into());
+    plan.notes
+        .push("there is no backup.json: the images are taken as plain gzip files, proved whole first".into());
     let source = |i: &SeenImage| Source { path: i.file.clone(), name: i.name.clone(), record: None };
     plan.steps.extend(images.iter().map(|i| Step::CheckImage(source(i))));
     if request.action == Action::Verify {
@@ -298,7 +350,7 @@ fn foreign(request: &Request, inventory: &Inventory, share: &ShareState, plan: &
     }
     let mut taken = BTreeSet::new();
     for image in &images {
-        let disk = match request.map.iter().find(|m| m.image == image.name) {
+        let disk = match request.map.iter().find(|m| m.image.as_str() == image.name) {
             Some(entry) => find(&entry.disk, inventory, None, "testbox.map")?,
             None => only_candidate(image, images.len(), inventory, share)?,
         };
@@ -323,17 +375,17 @@ fn only_candidate<'a>(
     let list = share.disk_list.as_deref().unwrap_or_default();
     let listed = |d: &Disk| {
         let identities: Vec<_> = list.iter().filter(|s| !matches!(s, DiskSelector::Name(_))).collect();
-        identities.is_empty()
-            || identities.iter().any(|s| match s {
-                DiskSelector::Serial(s) => d.identity.serial.as_ref() == Some(s),
-                DiskSelector::Wwn(w) => d.identity.wwn.as_ref() == Some(w),
-                DiskSelector::Name(_) => false,
-            })
+        identities.is_empty() || identities.iter().any(|s| s.matches(d))
     };
-    let candidates: Vec<&Disk> = inventory.disks.iter().filter(|d| d.excluded.is_none() && listed(d)).collect();
+    let candidates: Vec<&Disk> =
+        inventory.disks.iter().filter(|d| d.excluded.is_none() && listed(d)).collect();
     match candidates[..] {
         [disk] if images == 1 => Ok(disk),
-        [] => Err(Failure::new(Kind::NoDisk, "this machine has no disk to restore to", "check cables and disk-devices.lst.")),
+        [] => Err(Failure::new(
+            Kind::NoDisk,
+            "this machine has no disk to restore to",
+            "check cables and disk-devices.lst.",
+        )),
         _ => Err(Failure::new(
             Kind::Ambiguous,
             format!(
@@ -351,7 +403,7 @@ mod tests {
     use super::super::testkit::*;
     use super::super::{HistorySet, SeenKind};
     use super::*;
-    use crate::cmdline::MapEntry;
+    use crate::words::MapEntry;
 
     fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
         plan(&request(Action::Restore), &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
@@ -359,21 +411,32 @@ mod tests {
 
     fn mapped(map: &[(&str, &str)], disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
         let mut request = request(Action::Restore);
-        let entry = |(image, disk): &(&str, &str)| MapEntry { image: (*image).into(), disk: selectors(disk).remove(0) };
+        let entry = |(image, disk): &(&str, &str)| MapEntry {
+            image: image.parse().unwrap(),
+            disk: selectors(disk).remove(0),
+        };
         request.map = map.iter().map(entry).collect();
         plan(&request, &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
     }
 
     fn writes(plan: &Plan) -> Vec<String> {
-        short(plan).into_iter().filter(|s| s.starts_with("restore ")).map(|s| s["restore ".len()..].into()).collect()
+        short(plan)
+            .into_iter()
+            .filter(|s| s.starts_with("restore "))
+            .map(|s| s["restore ".len()..].into())
+            .collect()
     }
 
     #[test]
     fn every_image_is_checked_before_the_first_disk_is_written() {
         let share = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
-        let plan = plan(&request(Action::Restore), &inventory(&["sda S1 4G@1", "sdb S2 8G@2"]), &share).unwrap();
+        let plan =
+            plan(&request(Action::Restore), &inventory(&["sda S1 4G@1", "sdb S2 8G@2"]), &share).unwrap();
         let steps = short(&plan);
-        assert_eq!(steps, ["check sda.raw.gz", "check sdb.raw.gz", "restore sda.raw.gz>sda", "restore sdb.raw.gz>sdb"]);
+        assert_eq!(
+            steps,
+            ["check sda.raw.gz", "check sdb.raw.gz", "restore sda.raw.gz>sda", "restore sdb.raw.gz>sdb"]
+        );
     }
 
     #[test]
@@ -386,18 +449,20 @@ mod tests {
     #[test]
     fn a_replaced_disk_is_accepted_only_when_nothing_else_can_be_meant() {
         let set = share(record(1, &["sda S1 4G@1"], &["sdb DATA 8G@2"]));
-        let rows: [(&[&str], Result<&str, Kind>); 9] = [
+        let rows: [(&[&str], Result<&str, Kind>); 10] = [
             // The plain case: the dead disk is gone, a new one is in its place, the data disk is still there.
             (&["sda NEW 4G@1", "sdb DATA 8G@2"], Ok("sda")),
-            // A larger one, in another slot.
-            (&["sda DATA 8G@2", "sdb NEW 9G@3"], Ok("sdb")),
+            // A larger one.
+            (&["sda DATA 8G@2", "sdb NEW 9G@1"], Ok("sdb")),
+            // In another slot: it may have been added since, with data on it.
+            (&["sda NEW 4G@3", "sdb DATA 8G@2"], Err(Kind::Ambiguous)),
             // The dead disk is gone and the data disk took its name: never.
             (&["sda DATA 8G@2"], Err(Kind::Ambiguous)),
             // The data disk, plugged into the dead disk's port.
             (&["sda DATA 8G@1"], Err(Kind::Ambiguous)),
             // An unknown disk where the data disk was: it may be the admin's new data disk.
             (&["sda NEW 8G@2"], Err(Kind::Ambiguous)),
-            // Two that fit.
+            // Two that fit, one of them in the dead disk's port.
             (&["sda NEW 4G@1", "sdb NEW2 4G@3"], Err(Kind::Ambiguous)),
             // Too small.
             (&["sda NEW 3G@1"], Err(Kind::Ambiguous)),
@@ -421,7 +486,7 @@ mod tests {
         // One named leaves one: that is no guess any more.
         assert!(mapped(&[("sda", "serial=N1")], &disks, &set).is_ok());
         assert_eq!(mapped(&[("sda", "sda"), ("sdb", "sda")], &disks, &set), Err(Kind::Ambiguous));
-        assert_eq!(mapped(&[("sdb", "sda")], &["sda N1 4G@1", "sdb N2 8G@2"], &set), Err(Kind::Unfit));
+        assert_eq!(mapped(&[("sda", "sdb"), ("sdb", "sda")], &disks, &set), Err(Kind::Unfit));
         assert_eq!(mapped(&[("sdz", "sda")], &disks, &set), Err(Kind::DiskList));
     }
 
@@ -439,7 +504,10 @@ mod tests {
     fn twins_are_refused() {
         let set = share(record(1, &["sda T 4G@1"], &[]));
         assert_eq!(restore(&["sda T 4G@1", "sdb T 4G@2"], &set), Err(Kind::Ambiguous));
-        assert_eq!(mapped(&[("sda", "sdb")], &["sda T 4G@1", "sdb T 4G@2"], &set).unwrap(), ["sda.raw.gz>sdb"]);
+        assert_eq!(
+            mapped(&[("sda", "sdb")], &["sda T 4G@1", "sdb T 4G@2"], &set).unwrap(),
+            ["sda.raw.gz>sdb"]
+        );
     }
 
     #[test]
@@ -504,7 +572,7 @@ mod tests {
     #[test]
     fn a_foreign_gzip_goes_only_where_one_disk_can_be_meant() {
         let share = |files: &[&str]| ShareState {
-            images: files.iter().map(|f| foreign(f)).collect(),
+            images: files.iter().map(|f| foreign_gzip(f)).collect(),
             ..ShareState::default()
         };
         assert_eq!(restore(&["sdb S1 4G@1"], &share(&["sda.gz"])).unwrap(), ["sda.gz>sdb"]);
@@ -519,7 +587,8 @@ mod tests {
     #[test]
     fn verify_compares_only_with_the_disk_itself() {
         let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
-        let plan = plan(&request(Action::Verify), &inventory(&["sda NEW 4G@1", "sdb S2 8G@2"]), &set).unwrap();
+        let plan =
+            plan(&request(Action::Verify), &inventory(&["sda NEW 4G@1", "sdb S2 8G@2"]), &set).unwrap();
         assert_eq!(short(&plan), ["check sda.raw.gz", "check sdb.raw.gz", "compare sdb.raw.gz~sdb"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The values of testbox words.
 
 use super::{HostName, WordError, is_printable, percent_decode, percent_encode, quoted};
-use crate::inventory::Disk;
+use crate::inventory::{Disk, Identity, is_named_by};
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,7 +35,8 @@ impl FromStr for JobId {
     }
 }
 
-/// The kernel's name of a disk, such as `sda` or `nvme0n1`; images carry the same names.
+/// The kernel's name of a disk, such as `sda` or `nvme0n1`. Images carry the same names, with a suffix (`sda-2`) where
+/// two disks of a machine would have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DiskName(String);
 
@@ -59,7 +60,7 @@ impl FromStr for DiskName {
     fn from_str(text: &str) -> Result<Self, WordError> {
         let name = text.strip_prefix("/dev/").unwrap_or(text);
         let good = (2..=32).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && name.starts_with(|c: char| c.is_ascii_lowercase());
         if good {
             Ok(DiskName(name.to_owned()))
@@ -82,19 +83,26 @@ pub enum DiskSelector {
 }
 
 impl DiskSelector {
-    /// True where this selector names `disk`. Serials are compared exactly, WWNs without regard to case.
-    pub fn matches(&self, disk: &Disk) -> bool {
+    /// True where this selector names the disk that is, or was, called `name` and has this identity. For serials and
+    /// WWNs see [`is_named_by`]; a WWN may also be written as udev spells it (`0x…` for `naa.…`).
+    pub fn names(&self, name: &str, identity: &Identity) -> bool {
         match self {
-            DiskSelector::Name(name) => name.as_str() == disk.name,
-            DiskSelector::Serial(serial) => disk.identity.serial.as_ref() == Some(serial),
-            DiskSelector::Wwn(wwn) => disk.identity.wwn.as_deref().is_some_and(|of_disk| {
-                let plain = |w: &str| match w.strip_prefix("0x") {
-                    Some(hex) => format!("naa.{hex}"),
-                    None => w.to_owned(),
-                };
-                plain(wwn).eq_ignore_ascii_case(&plain(of_disk))
-            }),
+            DiskSelector::Name(own) => own.as_str() == name,
+            DiskSelector::Serial(serial) => {
+                identity.serial.as_deref().is_some_and(|s| is_named_by(s, serial))
+            }
+            DiskSelector::Wwn(wwn) => {
+                identity.wwn.as_deref().is_some_and(|of_disk| match wwn.strip_prefix("0x") {
+                    Some(hex) => is_named_by(of_disk, &format!("naa.{hex}")),
+                    None => is_named_by(of_disk, wwn),
+                })
+            }
         }
+    }
+
+    /// True where it names `disk` as it is called now.
+    pub fn matches(&self, disk: &Disk) -> bool {
+        self.names(&disk.name, &disk.identity)
     }
 }
 
