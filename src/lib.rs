@@ -35,8 +35,11 @@
 
 pub mod action;
 pub mod cmdline;
+pub mod diskslist;
 pub mod inventory;
 pub mod io;
+pub mod netconf;
 pub mod progress;
+pub mod pxe;
 pub mod share;
 pub mod words;
