@@ -236,7 +236,7 @@ pub struct Cmdline {
     pub options: Options,
     /// `boot=`: the boot mode of initramfs-tools, `nfs` or `testbox`.
     pub boot: Option<String>,
-    /// `ip=`; see `netconf`.
+    /// `ip=`; see [`crate::netconf::IpWord`].
     pub ip: Option<String>,
     /// `nfsroot=`.
     pub nfsroot: Option<String>,

@@ -35,11 +35,14 @@
 
 pub mod action;
 pub mod cmdline;
+pub mod diskslist;
 pub mod failure;
 pub mod inventory;
 pub mod io;
+pub mod netconf;
 pub mod plan;
 pub mod progress;
+pub mod pxe;
 pub mod record;
 pub mod share;
 pub mod status;
