@@ -36,6 +36,7 @@
 pub mod action;
 pub mod inventory;
 pub mod io;
+pub mod overlay;
 pub mod progress;
 pub mod share;
 pub mod sys;
