@@ -40,6 +40,7 @@ pub mod failure;
 pub mod inventory;
 pub mod io;
 pub mod netconf;
+pub mod overlay;
 pub mod plan;
 pub mod progress;
 pub mod pxe;

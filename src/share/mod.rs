@@ -8,10 +8,12 @@ mod dir;
 mod mem;
 pub mod mount;
 mod name;
+mod nfs_options;
 
 pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_host_name, safe_name};
+pub use nfs_options::{BadOption, BadShare, NfsOptions, ShareAddress, Version};
 
 use crate::io::{ReadAt, SyncWrite};
 use std::io;

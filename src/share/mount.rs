@@ -1,1 +1,439 @@
 //! Brings a share here by NFS, with mount(2) and nothing else.
+//!
+//! The option words are those of nfs(5); what the kernel takes is in its `fs/nfs/fs_context.c`.
+
+use super::nfs_options::{NfsOptions, Version};
+use super::{Files, exists};
+use crate::sys::{MountFlags, System, UnmountFlags, errno_words, with_deadline};
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use sys_mount::{Unmount, UnmountDrop};
+
+/// The file in the root of the backup share that shows that it is mounted.
+pub const BACKUP_MARKER: &str = "testbox-backup";
+/// The file in the root of the TFTP share that shows that it is mounted.
+pub const TFTP_MARKER: &str = "pxelinux.0";
+
+/// One mount(2) that takes longer than this is left behind, and the next attempt begins.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(180);
+/// How long an unmount may take before it is left behind.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(20);
+/// Waits between attempts: the last one repeats.
+const PAUSES: [u64; 4] = [2, 5, 10, 15];
+
+/// What to mount, and where.
+#[derive(Clone, Debug)]
+pub struct MountRequest<'a> {
+    /// The server as the admin wrote it; for messages and for the mount table.
+    pub host: &'a str,
+    /// The server's address: resolving is the caller's.
+    pub server: Ipv4Addr,
+    /// Absolute path of the export on the server.
+    pub path: &'a str,
+    /// This machine's address, which NFSv4.0 tells the server for callbacks.
+    pub client: Option<Ipv4Addr>,
+    /// Where to mount it; made where missing.
+    pub target: &'a Path,
+    /// What was asked for after the path.
+    pub options: &'a NfsOptions,
+    /// Mount it so that nothing can be written through this mount; the option `ro` does the same.
+    pub read_only: bool,
+}
+
+/// A mounted share. Dropping the [`MountGuard`] around it unmounts it lazily and never blocks for long.
+pub struct Mounted {
+    system: Arc<dyn System>,
+    target: PathBuf,
+    is_mounted: AtomicBool,
+}
+
+/// Unmounts when dropped.
+pub type MountGuard = UnmountDrop<Mounted>;
+
+impl Mounted {
+    /// Takes charge of what is mounted at `target`.
+    pub fn guard(system: Arc<dyn System>, target: &Path) -> MountGuard {
+        let mounted = Mounted { system, target: target.to_owned(), is_mounted: AtomicBool::new(true) };
+        // Lazily: a file that is still open, or an engine thread that hangs on it, must not keep the guard.
+        mounted.into_unmount_drop(UnmountFlags::DETACH)
+    }
+
+    /// The mount point.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Unmounts it in the regular way, which writes back what is dirty. After `limit` that is given up with
+    /// `TimedOut`; dropping the guard then still tries lazily.
+    pub fn close(&self, limit: Duration) -> io::Result<()> {
+        self.unmount_within(UnmountFlags::empty(), limit)
+    }
+
+    fn unmount_within(&self, flags: UnmountFlags, limit: Duration) -> io::Result<()> {
+        if !self.is_mounted.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let (system, target) = (self.system.clone(), self.target.clone());
+        // Even a lazy unmount writes back dirty pages where nobody else holds the mount: it can block too.
+        with_deadline(limit, move || system.unmount(&target, flags))?;
+        self.is_mounted.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Unmount for Mounted {
+    fn unmount(&self, flags: UnmountFlags) -> io::Result<()> {
+        // The guard's drop swallows errors; here they are said.
+        self.unmount_within(flags, UNMOUNT_LIMIT)
+            .inspect_err(|e| log::warn!("cannot unmount {}: {}", self.target.display(), errno_words(e)))
+    }
+}
+
+/// A share could not be mounted. The text names server and path, and for each version tried the errno in words and
+/// what to check.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount {share}: {}", Attempts(attempts))]
+pub struct MountFailed {
+    /// Server and path.
+    pub share: String,
+    /// What the last round tried, and how each try failed.
+    pub attempts: Vec<(Version, io::Error)>,
+}
+
+struct Attempts<'a>(&'a [(Version, io::Error)]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (version, error)) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{version}: {}", errno_words(error))?;
+            if let Some(hint) = hint(error) {
+                write!(f, " ({hint})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the admin should look at, by errno.
+fn hint(error: &io::Error) -> Option<&'static str> {
+    if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() {
+        return Some("the server began to answer and then went silent");
+    }
+    Some(match error.raw_os_error()? {
+        libc::ENOENT => "the server has no such export: check the path, and 'exportfs -v' there",
+        libc::EACCES => {
+            "the server does not export it to this machine: check its /etc/exports for this address"
+        }
+        libc::EPERM => "not allowed: behind a NAT the export needs 'insecure'; mounting needs root",
+        libc::ECONNREFUSED => "nothing listens there: does the NFS server run, and rpcbind for NFSv3?",
+        libc::ETIMEDOUT => {
+            "no answer: is the server up, does its firewall pass TCP 2049, for NFSv3 also 111 and mountd?"
+        }
+        libc::EHOSTUNREACH | libc::ENETUNREACH => {
+            "no way there: check this machine's address, netmask and gateway, and the cable"
+        }
+        libc::ESTALE => "the server has lost the export: 'exportfs -ra' there, or restart its NFS server",
+        libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => {
+            "the server does not speak this version: name another one, such as ',vers=4.2'"
+        }
+        libc::ENODEV => "this kernel has no NFS client: the initramfs lacks the module nfs",
+        libc::EINVAL => "the kernel does not take these options",
+        libc::EBUSY => "something is mounted there already",
+        _ => return None,
+    })
+}
+
+/// No waiting mends these.
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL))
+}
+
+/// Mounts a share: the versions of `request.options` in turn, `hard`, without locks, `nosuid,nodev,noexec`; again
+/// and again until `limit` has passed (`Duration::ZERO` tries once, `Duration::MAX` never ends). Each failed round is
+/// one line to `say`, and so are the options' notes and the success.
+///
+/// An error that no waiting mends (no NFS client, options that the kernel does not take) ends it at once.
+pub fn mount_nfs(
+    system: &Arc<dyn System>,
+    request: &MountRequest<'_>,
+    limit: Duration,
+    say: &mut dyn FnMut(&str),
+) -> Result<MountGuard, MountFailed> {
+    let share = format!("{}:{}", request.host, request.path);
+    let share_text = if request.host == request.server.to_string() {
+        share.clone()
+    } else {
+        format!("{share} ({})", request.server)
+    };
+    request.options.notes.iter().for_each(|note| say(&format!("{share}: {note}")));
+
+    let start = system.monotonic();
+    let mut pauses = PAUSES.into_iter();
+    let mut pause = Duration::ZERO;
+    loop {
+        let mut attempts = Vec::new();
+        for &version in &request.options.versions {
+            match attempt(system, request, version, &share) {
+                Ok(()) => {
+                    let how = if request.read_only || request.options.read_only { ", read-only" } else { "" };
+                    say(&format!("{share_text} is mounted by {version}{how}"));
+                    return Ok(Mounted::guard(system.clone(), request.target));
+                }
+                Err(e) => attempts.push((version, e)),
+            }
+        }
+        let failed = MountFailed { share: share_text.clone(), attempts };
+        let left = limit.saturating_sub(system.monotonic().saturating_sub(start));
+        if left.is_zero() || failed.attempts.iter().all(|(_, e)| is_permanent(e)) {
+            return Err(failed);
+        }
+        pause = pauses.next().map_or(pause, Duration::from_secs).min(left);
+        say(&format!("{failed}; next try in {} s", pause.as_secs().max(1)));
+        system.sleep(pause);
+    }
+}
+
+/// One mount(2), with a limit: the kernel's own timeouts end most attempts, but the requests that follow a mount on
+/// a server that dies just then are as hard as all others.
+fn attempt(
+    system: &Arc<dyn System>,
+    request: &MountRequest<'_>,
+    version: Version,
+    share: &str,
+) -> io::Result<()> {
+    /// Who decides first: the attempt that ends, or the caller that gives up on it.
+    #[derive(PartialEq)]
+    enum Outcome {
+        Open,
+        Mounted,
+        Abandoned,
+    }
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if request.read_only || request.options.read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    let data = request.options.data(version, request.server, request.client);
+    let fstype = if version == Version::V3 { "nfs" } else { "nfs4" };
+    let outcome = Arc::new(Mutex::new(Outcome::Open));
+
+    let (system, target, share) = (system.clone(), request.target.to_owned(), share.to_owned());
+    let inside = outcome.clone();
+    let result = with_deadline(ATTEMPT_LIMIT, move || {
+        system.make_dir(&target)?;
+        system.mount(&share, &target, fstype, flags, &data)?;
+        let mut outcome = inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if *outcome == Outcome::Abandoned {
+            // Too late: another attempt may own the mount point by now, and this mount would hide it.
+            return system.unmount(&target, UnmountFlags::DETACH);
+        }
+        *outcome = Outcome::Mounted;
+        Ok(())
+    });
+    let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    match &result {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut && e.raw_os_error().is_none() => {
+            if *outcome == Outcome::Mounted {
+                return Ok(());
+            }
+            *outcome = Outcome::Abandoned;
+            result
+        }
+        _ => result,
+    }
+}
+
+/// What is mounted there is not the share that it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTheShare {
+    /// The marker is missing.
+    #[error(
+        "{share} has no file '{marker}' in its root: it is another folder than the one that was meant, or an empty mount point"
+    )]
+    NoMarker {
+        /// Server and path, or folder.
+        share: String,
+        /// Name of the missing file.
+        marker: &'static str,
+    },
+    /// The share did not answer.
+    #[error("cannot look for the file '{marker}' in the root of {share}: {}", errno_words(source))]
+    Unreadable {
+        /// Server and path, or folder.
+        share: String,
+        /// Name of the file.
+        marker: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Checks that the share is the one that was meant and no empty mount point: a regular file named `marker` is in its
+/// root. `share` is its name in the error.
+pub fn check_marker(files: &dyn Files, share: &str, marker: &'static str) -> Result<(), NotTheShare> {
+    match exists(files, marker) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NotTheShare::NoMarker { share: share.to_owned(), marker }),
+        Err(source) => Err(NotTheShare::Unreadable { share: share.to_owned(), marker, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::MemFiles;
+    use crate::sys::{Call, Recording};
+
+    fn request<'a>(options: &'a NfsOptions, read_only: bool) -> MountRequest<'a> {
+        MountRequest {
+            host: "server.lab",
+            server: Ipv4Addr::new(10, 0, 2, 2),
+            path: "/export/testbox-backup",
+            client: Some(Ipv4Addr::new(10, 0, 2, 15)),
+            target: Path::new("/run/backup"),
+            options,
+            read_only,
+        }
+    }
+
+    /// Mounts on a recording machine; the result as text, the lines said, the machine.
+    fn run(
+        recording: Recording,
+        options: &str,
+        limit: u64,
+    ) -> (Result<(), String>, Vec<String>, Arc<Recording>) {
+        let recording = Arc::new(recording);
+        let system: Arc<dyn System> = recording.clone();
+        let options: NfsOptions = options.parse().unwrap();
+        let mut said = Vec::new();
+        let result = mount_nfs(&system, &request(&options, true), Duration::from_secs(limit), &mut |line| {
+            said.push(line.to_owned());
+        });
+        (result.map(drop).map_err(|e| e.to_string()), said, recording)
+    }
+
+    #[test]
+    fn version_3_is_tried_before_4_2_and_the_guard_unmounts_lazily() {
+        let recording = Recording::new();
+        recording.fail_nth(1, libc::EPROTONOSUPPORT);
+        let (result, said, recording) = run(recording, "", 0);
+        result.unwrap();
+        assert_eq!(
+            recording.lines(),
+            [
+                "mkdir /run/backup",
+                "mount server.lab:/export/testbox-backup /run/backup nfs nodev,noexec,nosuid,rdonly \
+                 addr=10.0.2.2,vers=3,proto=tcp,mountproto=tcp,mountaddr=10.0.2.2,hard,nosharecache,nolock",
+                "mkdir /run/backup",
+                "mount server.lab:/export/testbox-backup /run/backup nfs4 nodev,noexec,nosuid,rdonly \
+                 addr=10.0.2.2,vers=4.2,proto=tcp,clientaddr=10.0.2.15,hard,nosharecache",
+                "unmount /run/backup detach",
+            ]
+        );
+        assert_eq!(said, ["server.lab:/export/testbox-backup (10.0.2.2) is mounted by NFSv4.2, read-only"]);
+    }
+
+    #[test]
+    fn a_failing_mount_is_repeated_until_the_deadline_and_names_server_path_and_errno() {
+        let recording = Recording::new();
+        recording.fail_when(|call| matches!(call, Call::Mount { .. }).then_some(libc::EACCES));
+        let (result, said, recording) = run(recording, "vers=3", 60);
+        let error = result.unwrap_err();
+        for part in [
+            "server.lab:/export/testbox-backup",
+            "10.0.2.2",
+            "NFSv3",
+            "EACCES",
+            "Permission denied",
+            "exports",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        // 2 + 5 + 10 + 15 + 15 + 13 = 60: the last wait is cut to the limit.
+        assert_eq!(recording.monotonic(), Duration::from_secs(60));
+        assert_eq!(said.len(), 6);
+        assert!(said[5].ends_with("next try in 13 s"), "{}", said[5]);
+    }
+
+    #[test]
+    fn what_no_waiting_mends_ends_at_once() {
+        for errno in [libc::ENODEV, libc::EINVAL] {
+            let recording = Recording::new();
+            recording.fail_when(move |call| matches!(call, Call::Mount { .. }).then_some(errno));
+            let (result, said, recording) = run(recording, "vers=3", 60);
+            assert!(result.is_err());
+            assert!(said.is_empty());
+            assert_eq!(recording.monotonic(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_server_that_comes_back_is_mounted() {
+        let recording = Recording::new();
+        let mut refusals = 3;
+        recording.fail_when(move |call| match call {
+            Call::Mount { .. } if refusals > 0 => {
+                refusals -= 1;
+                Some(libc::ECONNREFUSED)
+            }
+            _ => None,
+        });
+        let (result, said, _) = run(recording, "vers=4.2", 600);
+        result.unwrap();
+        assert_eq!(said.len(), 4);
+    }
+
+    #[test]
+    fn notes_about_changed_options_are_said() {
+        let (_, said, _) = run(Recording::new(), "soft,vers=3", 0);
+        assert!(said[0].contains("soft"), "{said:?}");
+    }
+
+    #[test]
+    fn an_unmount_is_done_once_and_a_failed_one_again_lazily() {
+        let recording = Arc::new(Recording::new());
+        let guard = Mounted::guard(recording.clone(), Path::new("/m"));
+        guard.close(Duration::from_secs(60)).unwrap();
+        drop(guard);
+        assert_eq!(recording.lines(), ["unmount /m"]);
+
+        let recording = Arc::new(Recording::new());
+        recording.fail_nth(0, libc::EBUSY);
+        let guard = Mounted::guard(recording.clone(), Path::new("/m"));
+        assert!(guard.close(Duration::from_secs(60)).is_err());
+        drop(guard);
+        assert_eq!(recording.lines(), ["unmount /m", "unmount /m detach"]);
+    }
+
+    #[test]
+    fn every_listed_errno_has_a_hint() {
+        for errno in [
+            libc::ENOENT,
+            libc::EACCES,
+            libc::ECONNREFUSED,
+            libc::ETIMEDOUT,
+            libc::EHOSTUNREACH,
+            libc::ESTALE,
+            libc::EPROTONOSUPPORT,
+        ] {
+            assert!(hint(&io::Error::from_raw_os_error(errno)).is_some(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_share_without_its_marker_is_not_the_share() {
+        let files = MemFiles::new();
+        let missing = check_marker(&files, "server:/export/x", BACKUP_MARKER).unwrap_err().to_string();
+        assert!(missing.contains("server:/export/x") && missing.contains("'testbox-backup'"), "{missing}");
+        files.put_special(TFTP_MARKER);
+        let special = check_marker(&files, "server:/export/x", TFTP_MARKER).unwrap_err();
+        assert!(matches!(special, NotTheShare::Unreadable { .. }));
+        files.put(BACKUP_MARKER, "");
+        check_marker(&files, "server:/export/x", BACKUP_MARKER).unwrap();
+    }
+}

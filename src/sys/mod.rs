@@ -93,9 +93,33 @@ pub fn with_deadline<T: Send + 'static>(
     }
 }
 
+/// An error in words, with the errno's name where there is one: `EACCES, Permission denied`.
+pub fn errno_words(error: &io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) if errno != nix::errno::Errno::UnknownErrno => format!("{errno:?}, {}", errno.desc()),
+        _ => error.to_string(),
+    }
+}
+
+/// Gives the calling thread a mount namespace of its own, from which nothing spreads back.
+#[cfg(test)]
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    use rustix::mount::MountPropagationFlags;
+    // SAFETY: the file descriptor table stays shared; only the view of the mounts is this thread's own.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
+    Ok(rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errno_words_name_the_errno() {
+        let error = io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(errno_words(&error), "EACCES, Permission denied");
+        assert_eq!(errno_words(&io::Error::other("what happened")), "what happened");
+    }
 
     #[test]
     fn with_deadline_hands_results_back_and_gives_up_on_what_blocks() {
