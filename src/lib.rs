@@ -39,6 +39,7 @@ pub mod diskslist;
 pub mod failure;
 pub mod inventory;
 pub mod io;
+pub mod job;
 pub mod netconf;
 pub mod overlay;
 pub mod plan;
