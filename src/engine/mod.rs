@@ -1,0 +1,466 @@
+//! Performs one action from beginning to end, and ends every failure as the policy says.
+//!
+//! ```text
+//! overlay root -> who am I -> order -> shares, armed? -> done already? -> disks settle -> plan
+//!     -> steps -> status done -> disarm -> flush -> reboot
+//! ```
+//!
+//! A failure anywhere leaves the PXE config in place, is written to both logs as far as the share is proven ours,
+//! waits, and reboots; after a bounded number of attempts, or where a success cannot be disarmed, the machine holds.
+
+mod arming;
+mod folder;
+mod network;
+mod publish;
+mod report;
+mod steps;
+
+pub use folder::Folder;
+
+use crate::action::Action;
+use crate::cmdline::{Cmdline, OnError, RebootMode, Settings};
+use crate::failure::{Failure, Kind};
+use crate::info::Who;
+use crate::inventory::{Inventory, Settle, settled};
+use crate::job::{Job, Order};
+use crate::logging::Journal;
+use crate::overlay;
+use crate::plan::{self, Request};
+use crate::record::{Machine, RECORD};
+use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
+use crate::share::{exists, read_limited, write_atomic};
+use crate::status::{STATUS, STATUS_LIMIT, State, Status};
+use crate::world::{Facts, MountOrder, Purpose, Share, World};
+use arming::Armed;
+use network::Network;
+use publish::Recovered;
+use report::Reporter;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long closing one share may take at the end. A dead server must not keep the machine from rebooting.
+const CLOSE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a rescue waits for the shares, which it only logs to.
+const RESCUE_MOUNT_WAIT: Duration = Duration::from_secs(15);
+
+/// Where the agent runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In init-bottom, over a mounted read-only NFS root at this path.
+    NfsRoot(PathBuf),
+    /// In the boot mode without any root.
+    AgentOnly,
+}
+
+/// What the agent does when the action is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Goes on with the boot into the full userspace.
+    Continue,
+    /// Hands the console to a shell, because of `rescue`.
+    RescueShell,
+    /// Hands the console to a shell, because of `testbox.on-error=shell`.
+    ErrorShell,
+    /// Ends the machine's boot this way.
+    Machine(RebootMode),
+}
+
+/// Performs the action of this boot. Never panics on anything from outside; always says on the console what happened.
+pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
+    let mut engine = Engine {
+        world,
+        journal,
+        settings: Settings::default(),
+        who: None,
+        backup: None,
+        tftp: None,
+        folder: None,
+        status: None,
+    };
+    let ending = engine.perform(mode).unwrap_or_else(|failure| engine.fail(&failure));
+    engine.close();
+    ending
+}
+
+struct Engine<'a> {
+    world: &'a dyn World,
+    journal: &'a Journal,
+    settings: Settings,
+    who: Option<Who>,
+    backup: Option<Share>,
+    tftp: Option<Share>,
+    /// Set once the share is proven ours: from then on failures are written there.
+    folder: Option<Folder>,
+    status: Option<Status>,
+}
+
+impl Engine<'_> {
+    fn perform(&mut self, mode: &Mode) -> Result<Ending, Failure> {
+        let facts = self.world.facts();
+        let kernel = Cmdline::parse(&facts.cmdline);
+        self.settings = kernel.options.settings();
+        if let Mode::NfsRoot(root) = mode {
+            self.overlay_root(root, &facts)?;
+        }
+        let network = Network::read(&facts, &kernel)?;
+        let who = network.who(self.world, &kernel);
+        self.journal.set_machine(&who.ip.to_string());
+        self.journal.banner(&format!("testbox {}: {} ({})", who.ip, who.hostname, who.hexip));
+        self.who = Some(who.clone());
+
+        let Some(order) = self.order(&network, &kernel)? else {
+            return match mode {
+                Mode::NfsRoot(_) => {
+                    self.journal.info("no action is given: going on into the full system");
+                    Ok(Ending::Continue)
+                }
+                Mode::AgentOnly => Err(Failure::new(
+                    Kind::NoAction,
+                    "no action is given, neither on the kernel command line nor by the boot server",
+                    "arm the machine with testboxctl arm, or let it boot from its disk.",
+                )),
+            };
+        };
+        self.settings = order.options.settings();
+        if order.words.action == Some(Action::Rescue) {
+            return Ok(self.rescue(mode, &network, &order, &who));
+        }
+        let armed = self.connect(&network, &order, &who, self.settings.mount_wait)?;
+        self.count_attempt(&order)?;
+        let job = order.job()?;
+        self.journal.banner(&format!("action: {}", job.action));
+        if let Some(ending) = self.finish_earlier_attempt(&job, &armed)? {
+            return Ok(ending);
+        }
+        let notes = self.carry_out(&job, &network, &who)?;
+        self.succeed(&job, &armed, notes)
+    }
+
+    fn overlay_root(&self, root: &std::path::Path, facts: &Facts) -> Result<(), Failure> {
+        let (union, warning) = overlay::Union::choose(self.settings.union, &facts.filesystems);
+        if let Some(warning) = warning {
+            self.journal.warn(warning);
+        }
+        let area = self.world.run_dir().join("root");
+        overlay::mount_root(&*self.world.system(), root, &area, union).map_err(|e| {
+            Failure::new(Kind::OverlayRoot, e.to_string(), "check that the initramfs has the module overlay.")
+        })?;
+        self.journal.info(&format!("{} is writable: {union} over the read-only NFS root", root.display()));
+        Ok(())
+    }
+
+    /// The words of this boot: the kernel's, else those of a file on the boot server.
+    fn order(&self, network: &Network, kernel: &Cmdline) -> Result<Option<Order>, Failure> {
+        if let Some(order) = Order::from_kernel(kernel) {
+            return Ok(Some(order));
+        }
+        arming::ask_boot_server(self.world, network, kernel)
+    }
+
+    /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
+    fn rescue(&mut self, mode: &Mode, network: &Network, order: &Order, who: &Who) -> Ending {
+        for problem in &order.words.problems {
+            self.journal.warn(problem);
+        }
+        match self.connect(network, order, who, RESCUE_MOUNT_WAIT) {
+            Ok(_) => self.journal.global("rescue: the machine is left to its admin"),
+            Err(failure) => self.journal.warn(&format!("rescue goes on without a log on the share: {failure}")),
+        }
+        let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
+        self.journal.banner(&format!("rescue: this machine stays armed; {end}"));
+        match mode {
+            Mode::NfsRoot(_) => Ending::Continue,
+            Mode::AgentOnly => Ending::RescueShell,
+        }
+    }
+
+    /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
+    /// armed this machine is there under one of its own names. Only then is anything written.
+    fn connect(&mut self, network: &Network, order: &Order, who: &Who, wait: Duration) -> Result<Armed, Failure> {
+        let tftp = self.mount(network, order, Purpose::Tftp, wait)?;
+        check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
+        let armed = arming::find(&tftp, network, order)?;
+        self.tftp = Some(tftp);
+        let backup = self.mount(network, order, Purpose::Backup, wait)?;
+        check_marker(&*backup.files, &backup.name, BACKUP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
+        let folder = Folder::new(backup.files.clone(), who.ip.to_string());
+        let made = || -> std::io::Result<()> {
+            backup.files.make_dir(&folder.path(""))?;
+            for aid in [&who.hostname, &who.hexip] {
+                if !exists(&*backup.files, &folder.path(aid))? {
+                    backup.files.create(&folder.path(aid))?.sync()?;
+                }
+            }
+            backup.files.sync_dir(&folder.path(""))?;
+            backup.files.sync_dir("")
+        };
+        made().map_err(|e| {
+            Failure::new(
+                Kind::ShareWrite,
+                format!("cannot make the folder {} on {}: {e}", who.ip, backup.name),
+                "check that the share is exported read-write, and who owns its root (root squashing is fine, then \
+                 the anonymous user must be able to write).",
+            )
+        })?;
+        self.backup = Some(backup);
+        self.journal.attach(folder.files.clone(), &folder.path(""));
+        let action = order.words.action.map_or("an unknown action", Action::word);
+        self.journal.global(&format!("says hi: {} ({}), action {action}", who.hostname, who.hexip));
+        self.folder = Some(folder);
+        Ok(armed)
+    }
+
+    fn mount(&self, network: &Network, order: &Order, purpose: Purpose, limit: Duration) -> Result<Share, Failure> {
+        let source = network.source(order, purpose)?;
+        let server = network.resolve(self.world, &source.host)?;
+        let request = MountOrder { source: &source, server, client: network.address, purpose, limit };
+        self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
+            let advice = "check the server and its exports. The machine stays armed, and tries again after a reboot.";
+            Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
+        })
+    }
+
+    /// Counts this attempt. The count is on the share before anything else happens: no failure, and no crash, can
+    /// loop for ever. The status of a job that is done stays as it is.
+    fn count_attempt(&mut self, order: &Order) -> Result<(), Failure> {
+        let folder = self.folder()?.clone();
+        let id = order.words.job.as_ref().map(|id| id.as_str().to_owned());
+        let action = order.words.action.map_or("unknown", Action::word);
+        let earlier = match read_limited(&*folder.files, &folder.path(STATUS), STATUS_LIMIT) {
+            Ok(bytes) => Status::parse(&bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => {
+                self.journal.warn(&format!("cannot read {}: {e}", folder.path(STATUS)));
+                None
+            }
+        };
+        let same = earlier.filter(|s| s.is_of(id.as_deref(), action));
+        // Without an id nobody can tell the same job from the next one: then it is always a new one.
+        if let Some(done) = same.as_ref().filter(|s| s.state == State::Done && id.is_some()) {
+            self.status = Some(done.clone());
+            return Ok(());
+        }
+        let attempt = same.filter(|s| s.state != State::Done).map_or(1, |s| s.attempt.saturating_add(1));
+        let now = self.world.system().now();
+        let who = self.who.as_ref();
+        let status = Status {
+            state: State::Running,
+            action: action.into(),
+            job: id,
+            ip: who.map_or_else(String::new, |w| w.ip.to_string()),
+            hostname: who.map_or_else(String::new, |w| w.hostname.clone()),
+            step: "starting".into(),
+            disk: None,
+            bytes_done: 0,
+            bytes_total: 0,
+            rate: 0,
+            eta: None,
+            attempt,
+            error: None,
+            code: None,
+            notes: Vec::new(),
+            started: now,
+            updated: now,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes()).map_err(|e| {
+            let what = format!("cannot write {}: {e}", folder.path(STATUS));
+            Failure::new(Kind::ShareWrite, what, "check free space and permissions of the backup share.")
+        })?;
+        self.status = Some(status);
+        if attempt > 1 {
+            self.journal.info(&format!("attempt {attempt} of {}", self.settings.attempts));
+        }
+        Ok(())
+    }
+
+    /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
+    /// rolled back, and a job that is done is only disarmed.
+    fn finish_earlier_attempt(&mut self, job: &Job, armed: &Armed) -> Result<Option<Ending>, Failure> {
+        let folder = self.folder()?.clone();
+        match publish::recover(&folder, self.settings.keep)? {
+            Recovered::Nothing => {}
+            Recovered::Completed(record) => {
+                self.journal.global(&format!("completed set {}, whose publishing was cut", record.generation));
+            }
+            Recovered::RolledBack(why) => {
+                self.journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
+            }
+        }
+        let status = self.status.as_ref().ok_or_else(|| internal("no status"))?;
+        let (attempt, notes, is_done) = (status.attempt, status.notes.clone(), status.state == State::Done);
+        let id = job.id.as_ref().map(|id| id.as_str().to_owned());
+        let is_published = id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
+        if is_done || is_published {
+            self.journal.global(&format!("{}: this job is done already; disarming", job.action));
+            return self.succeed(job, armed, notes).map(Some);
+        }
+        if attempt > self.settings.attempts {
+            let what = format!("{} was tried {} times without success", job.action, self.settings.attempts);
+            let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
+            return Err(Failure::new(Kind::TooManyAttempts, what, advice));
+        }
+        Ok(None)
+    }
+
+    fn carry_out(&mut self, job: &Job, network: &Network, who: &Who) -> Result<Vec<String>, Failure> {
+        let folder = self.folder()?.clone();
+        let inventory = if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
+        let state = folder.state()?;
+        let request = Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
+        let plan = plan::plan(&request, &inventory, &state)?;
+        self.journal.plan(&plan.to_string());
+        let images = match job.action {
+            // Images are read through a mount that cannot write them.
+            Action::Restore | Action::Verify => {
+                let order = Order {
+                    origin: crate::job::Origin::KernelCommandLine,
+                    words: Cmdline::default(),
+                    options: job.options.clone(),
+                };
+                Some(self.mount(network, &order, Purpose::Images, self.settings.mount_wait)?)
+            }
+            _ => None,
+        };
+        let status = self.status.clone().ok_or_else(|| internal("no status"))?;
+        let machine = Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
+        let run = steps::Run {
+            world: self.world,
+            journal: self.journal,
+            folder: &folder,
+            images: images.as_ref().map_or_else(
+                || folder.clone(),
+                |share| Folder::new(share.files.clone(), folder.path("")),
+            ),
+            who,
+            machine,
+            job_id: status.job.clone(),
+            keep: self.settings.keep,
+            reporter: Reporter::new(self.world.system(), self.journal, &folder, status),
+        };
+        let result = run.all(&plan);
+        self.status = Some(run.reporter.into_status());
+        if let Some(share) = images
+            && let Err(e) = (share.close)(CLOSE_LIMIT)
+        {
+            self.journal.warn(&format!("cannot unmount the images: {e}"));
+        }
+        result
+    }
+
+    /// The disk list once it has stopped changing: a driver that is late must not make a disk look gone.
+    fn inventory(&self) -> Result<Inventory, Failure> {
+        let system = self.world.system();
+        self.journal.info(&format!("waiting for the disks to settle ({} s)", self.settings.settle.as_secs()));
+        let settle = Settle { quiet: self.settings.settle, ..Settle::default() };
+        let found = settled(&settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
+        let inventory = found.map_err(|e| {
+            Failure::new(Kind::Inventory, e.to_string(), "look for a disk, cable or controller that comes and goes.")
+        })?;
+        for disk in &inventory.disks {
+            self.journal.info(&format!("disk {disk}"));
+        }
+        Ok(inventory)
+    }
+
+    /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
+    fn succeed(&mut self, job: &Job, armed: &Armed, notes: Vec<String>) -> Result<Ending, Failure> {
+        for note in &notes {
+            self.journal.info(note);
+        }
+        self.write_status(|status| {
+            status.state = State::Done;
+            status.step = "done".into();
+            status.disk = None;
+            status.notes = notes;
+        });
+        let tftp = self.tftp.as_ref().ok_or_else(|| internal("no TFTP share"))?;
+        match arming::disarm(tftp, armed)? {
+            arming::Disarmed::Removed => self.journal.info(&format!("disarmed: {} is gone", armed.path)),
+            arming::Disarmed::WasGone => self.journal.warn(&format!("{} was gone already", armed.path)),
+            arming::Disarmed::ArmedAgain => {
+                self.journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
+            }
+        }
+        self.journal.global(&format!("{}: done", job.action));
+        self.journal.verdict(true, &format!("{} is done", job.action));
+        Ok(Ending::Machine(self.settings.reboot))
+    }
+
+    /// Every failure ends here: both logs, the status, the console; then wait and reboot, hold, or a shell.
+    fn fail(&mut self, failure: &Failure) -> Ending {
+        self.journal.error(&failure.to_string());
+        if self.folder.is_some() {
+            self.journal.global_error(&failure.to_string());
+        }
+        let attempts = self.settings.attempts;
+        let attempt = self.status.as_ref().map_or(0, |s| s.attempt);
+        let last = attempt >= attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
+        let hold = last || self.settings.on_error == OnError::Hold;
+        self.write_status(|status| {
+            // A job that is done stays done, whatever could not be cleaned up after it.
+            if status.state != State::Done {
+                status.state = if hold { State::Holding } else { State::Failed };
+            }
+            status.error = Some(failure.to_string());
+            status.code = Some(failure.kind.code());
+        });
+        self.journal.verdict(false, &failure.to_string());
+        if self.settings.on_error == OnError::Shell {
+            return Ending::ErrorShell;
+        }
+        if hold {
+            let why = match failure.kind {
+                Kind::Disarm => "a reboot would do the action again",
+                _ if last => "it has failed for the last time",
+                _ => "testbox.on-error=hold",
+            };
+            self.journal.banner(&format!("HOLDING: {why}. Arm or disarm the machine and switch it off and on."));
+            return Ending::Machine(RebootMode::Hold);
+        }
+        let wait = self.settings.error_wait;
+        let armed = "the machine stays armed and will try again";
+        self.journal.banner(&format!("rebooting in {} s; {armed}", wait.as_secs()));
+        self.world.system().sleep(wait);
+        Ending::Machine(RebootMode::Reboot)
+    }
+
+    /// Status is news: a failure to write it is said, and stops nothing.
+    fn write_status(&mut self, change: impl FnOnce(&mut Status)) {
+        let (Some(status), Some(folder)) = (self.status.as_mut(), self.folder.as_ref()) else { return };
+        change(status);
+        status.updated = self.world.system().now();
+        if let Err(e) = write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes()) {
+            self.journal.warn(&format!("cannot write {}: {e}", folder.path(STATUS)));
+        }
+    }
+
+    /// Flushes logs and shares; each within its deadline, because a dead hard mount blocks for ever.
+    fn close(&mut self) {
+        self.journal.detach();
+        self.folder = None;
+        for share in [self.backup.take(), self.tftp.take()].into_iter().flatten() {
+            let Share { name, files, close } = share;
+            drop(files);
+            if let Err(e) = close(CLOSE_LIMIT) {
+                self.journal.warn(&format!("cannot unmount {name}: {e}"));
+            }
+        }
+    }
+
+    fn folder(&self) -> Result<&Folder, Failure> {
+        self.folder.as_ref().ok_or_else(|| internal("no share is attached"))
+    }
+}
+
+fn not_the_share(why: &str) -> Failure {
+    Failure::new(
+        Kind::NotTheShare,
+        why,
+        "check testbox.backup= and testbox.tftp=; 'testboxctl init' lays the shares out. Nothing was written there.",
+    )
+}
+
+fn internal(what: &str) -> Failure {
+    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
+}

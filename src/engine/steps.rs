@@ -1,0 +1,350 @@
+//! The steps of a plan, each one call into the imaging pipelines or the share.
+
+use super::folder::{Folder, PART};
+use super::publish;
+use super::report::Reporter;
+use crate::action::Action;
+use crate::block::BlockDevice;
+use crate::failure::{Failure, Kind};
+use crate::image::{self, BackupOptions, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign};
+use crate::info::Who;
+use crate::inventory::Disk;
+use crate::logging::Journal;
+use crate::plan::{Plan, Publish, Source, Step};
+use crate::progress::Progress;
+use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
+use crate::share::write_atomic;
+use crate::world::World;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Everything that the steps of one plan share.
+pub struct Run<'a> {
+    /// Disks and the machine's facts.
+    pub world: &'a dyn World,
+    /// Where lines go.
+    pub journal: &'a Journal,
+    /// The machine's folder, writable.
+    pub folder: &'a Folder,
+    /// The same folder through the mount that images are read from.
+    pub images: Folder,
+    /// Who the machine is.
+    pub who: &'a Who,
+    /// The same, for the record.
+    pub machine: Machine,
+    /// The job, for the record.
+    pub job_id: Option<String>,
+    /// Sets to keep in the history.
+    pub keep: u32,
+    /// Tells how it goes.
+    pub reporter: Reporter<'a>,
+}
+
+impl Run<'_> {
+    /// Runs every step. What is returned are results that are neither success nor failure.
+    pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
+        let targets = self.open_targets(plan)?;
+        let mut made: Vec<ImageRecord> = Vec::new();
+        let mut notes = Vec::new();
+        let result = plan.steps.iter().try_for_each(|step| {
+            match step {
+                Step::CollectInfo => self.collect_info(plan.action)?,
+                Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name)?),
+                Step::Publish(publish) => self.publish(publish, &made)?,
+                Step::CheckImage(source) => self.check_image(source, plan, &targets)?,
+                Step::RestoreDisk { source, disk } => self.restore_disk(source, disk, &targets)?,
+                Step::CompareDisk { source, disk } => notes.push(self.compare_disk(source, disk)?),
+            }
+            Ok(())
+        });
+        if plan.action.is_backup() && result.is_err() {
+            self.remove_parts(plan);
+        }
+        result.map(|()| notes)
+    }
+
+    /// Every disk that will be written is opened, exclusively, before the first of them is written.
+    fn open_targets(&self, plan: &Plan) -> Result<BTreeMap<String, Arc<dyn BlockDevice>>, Failure> {
+        let mut open = BTreeMap::new();
+        for step in &plan.steps {
+            if let Step::RestoreDisk { disk, .. } = step {
+                let device = self.world.open_target(disk)?;
+                // The device node may have been taken over by another disk since the disks were listed.
+                if device.size() != disk.size || device.logical_block_size() != disk.logical_block_size {
+                    return Err(Failure::new(
+                        Kind::Unfit,
+                        format!("{} is not the disk that was listed: it has {} bytes now", disk.path.display(), device.size()),
+                        "nothing was written. Look for a disk or controller that comes and goes.",
+                    ));
+                }
+                open.insert(disk.name.clone(), device);
+            }
+        }
+        Ok(open)
+    }
+
+    fn collect_info(&self, action: Action) -> Result<(), Failure> {
+        let collected = self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
+            let (text, zip) = self.world.info(self.who);
+            let files = &*self.folder.files;
+            write_atomic(files, &self.folder.path("testbox-info.txt"), text.as_bytes())?;
+            write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
+        });
+        match collected {
+            Ok(()) => Ok(()),
+            Err(e) if action == Action::RefreshInfo => Err(share_write("testbox-info", &e)),
+            // News about the machine must not keep its disks from being saved.
+            Err(e) => {
+                self.journal.warn(&format!("cannot write testbox-info: {e}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn backup_disk(&self, disk: &Disk, name: &str) -> Result<ImageRecord, Failure> {
+        let (folder, files) = (self.folder, &*self.folder.files);
+        let part = format!("{}{PART}", image_file(name));
+        if self.reporter.is_full() {
+            return Err(no_space(name));
+        }
+        let device = self.world.open_source(disk)?;
+        let about = DiskAbout::new(name, disk.identity.clone(), &*device);
+        let progress = Progress::new();
+        progress.start(disk.size);
+        let step = format!("imaging {} as {}", disk.name, image_file(name));
+        let written = self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
+            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+            match files.remove(&folder.path(&part)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(sink(e)),
+                _ => {}
+            }
+            let mut file = files.create(&folder.path(&part)).map_err(sink)?;
+            let written = image::backup(&*device, &mut *file, &about, &BackupOptions::default(), &progress)?;
+            files.sync_dir(&folder.path("")).map_err(sink)?;
+            Ok(written)
+        });
+        let written = written.map_err(|e| match e {
+            ImageError::Cancelled => no_space(name),
+            e => image_failure(&e, &part),
+        })?;
+        drop(device);
+        self.journal.info(&format!(
+            "{part}: {} bytes of disk in {} bytes of image, {} bytes zero, {} stored",
+            written.disk_bytes, written.image_bytes, written.zero_bytes, written.stored_bytes
+        ));
+
+        progress.start(disk.size);
+        let step = format!("verifying {part}");
+        let verified = self.reporter.during(&step, Some(name), &progress, false, || -> Result<_, ImageError> {
+            let file = files.open(&folder.path(&part)).map_err(|source| ImageError::Read { position: 0, source })?;
+            let image = Image::open(file)?;
+            image::verify(&image, 0, &progress)?;
+            let bad: Result<Vec<BadRange>, ImageError> =
+                image.unreadable_runs().map(|r| r.map(|r| BadRange { offset: r.offset, length: r.len })).collect();
+            Ok((image.summary(), bad?))
+        });
+        let (summary, bad_ranges) = verified.map_err(|e| image_failure(&e, &part))?;
+        if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
+            let what = format!("{part} on the share is not the image that was written");
+            return Err(Failure::new(Kind::BadImage, what, "check the file server: it does not keep what it is given."));
+        }
+        Ok(ImageRecord {
+            name: name.into(),
+            identity: disk.identity.clone(),
+            location: disk.location.clone(),
+            disk_size: disk.size,
+            logical_block_size: disk.logical_block_size,
+            physical_block_size: disk.physical_block_size,
+            image_size: summary.image,
+            root_hash: summary.root_hash.to_string(),
+            state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
+            bad_ranges,
+        })
+    }
+
+    fn publish(&self, publish: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {
+        let now = self.world.system().now();
+        let mut record = Record::new(publish.generation, self.job_id.clone(), self.machine.clone(), now);
+        record.images = made.iter().chain(&publish.carried).cloned().collect();
+        record.images.sort_by(|a, b| a.name.cmp(&b.name));
+        record.others = publish.others.clone();
+        let step = format!("publishing set {}", publish.generation);
+        self.reporter.during(&step, None, &Progress::default(), false, || {
+            publish::publish(self.folder, &record, self.keep)
+        })
+    }
+
+    /// What a failed backup leaves is of no use to anybody; a set whose publishing has begun is another matter.
+    fn remove_parts(&self, plan: &Plan) {
+        if !matches!(self.folder.record(crate::record::RECORD_PENDING), Ok(None)) {
+            return;
+        }
+        for step in &plan.steps {
+            if let Step::BackupDisk { name, .. } = step {
+                let part = self.folder.path(&format!("{}{PART}", image_file(name)));
+                match self.folder.files.remove(&part) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        self.journal.warn(&format!("cannot remove {part}: {e}"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn open_image(&self, source: &Source) -> Result<Image, Failure> {
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let image = Image::open(file).map_err(|e| image_failure(&e, &source.path))?;
+        if let Some(record) = &source.record
+            && !image.summary().root_hash.to_string().eq_ignore_ascii_case(&record.root_hash)
+        {
+            return Err(Failure::new(
+                Kind::BadImage,
+                format!("{} is not the image that {RECORD} names: it was replaced meanwhile", source.path),
+                "look who else writes to the share.",
+            ));
+        }
+        Ok(image)
+    }
+
+    /// True where the source is an image of testbox, false where it is some other gzip.
+    fn is_own(&self, source: &Source) -> Result<bool, Failure> {
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let kind = file_kind(&*file).map_err(|e| image_failure(&e, &source.path))?;
+        Ok(source.record.is_some() || kind == FileKind::Testbox)
+    }
+
+    fn check_image(
+        &self,
+        source: &Source,
+        plan: &Plan,
+        targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
+    ) -> Result<(), Failure> {
+        let progress = Progress::new();
+        let step = format!("checking {}", source.path);
+        if self.is_own(source)? {
+            let image = self.open_image(source)?;
+            // Before a restore header, index and footer are enough where a record vouches for the image: each chunk's
+            // hash is checked once more before it is written. Without a record all of it is read.
+            if plan.action == Action::Verify || source.record.is_none() {
+                progress.start(image.summary().disk);
+                let verify = || image::verify(&image, 0, &progress);
+                let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
+                verified.map_err(|e| image_failure(&e, &source.path))?;
+            }
+            self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
+            return Ok(());
+        }
+        // The disk bounds what the gzip may inflate to.
+        let target = plan.steps.iter().find_map(|s| match s {
+            Step::RestoreDisk { source: other, disk } if other.path == source.path => targets.get(&disk.name),
+            _ => None,
+        });
+        let limit = target.map_or(u64::MAX, |disk| disk.size());
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let measure = || foreign::measure(&*file, limit, &progress);
+        let measured = self.reporter.during(&step, Some(&source.name), &progress, false, measure);
+        let size = measured.map_err(|e| image_failure(&e, &source.path))?;
+        self.journal.info(&format!("{} is a whole gzip file of {size} bytes of disk", source.path));
+        Ok(())
+    }
+
+    fn restore_disk(
+        &self,
+        source: &Source,
+        disk: &Disk,
+        targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
+    ) -> Result<(), Failure> {
+        let device = targets
+            .get(&disk.name)
+            .ok_or_else(|| Failure::new(Kind::Internal, format!("{} was not opened", disk.name), ""))?;
+        let progress = Progress::new();
+        let step = format!("writing {} onto {}", source.path, disk.name);
+        let restored = if self.is_own(source)? {
+            let image = self.open_image(source)?;
+            progress.start(image.summary().disk);
+            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+                image::restore(&image, &**device, &RestoreOptions::default(), &progress)
+            })
+        } else {
+            let path = self.images.path(&source.path);
+            let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+                foreign::restore(&*file, &**device, &progress)
+            })
+        };
+        let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
+        self.journal.info(&format!(
+            "{}: {} bytes written, {} bytes zeroed, read back and verified",
+            disk.name, restored.written_bytes, restored.zeroed_bytes
+        ));
+        Ok(())
+    }
+
+    fn compare_disk(&self, source: &Source, disk: &Disk) -> Result<String, Failure> {
+        let device = self.world.open_source(disk)?;
+        let image = self.open_image(source)?;
+        let progress = Progress::new();
+        progress.start(image.summary().disk);
+        let step = format!("comparing {} with {}", disk.name, source.path);
+        let compared = self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+            image::verify_against(&image, &*device, 0, &progress)
+        });
+        match compared {
+            Ok(()) => Ok(format!("{} is what {} holds", disk.name, source.path)),
+            // A disk that was used since differs: that is a finding, not a fault.
+            Err(e @ ImageError::Differs { .. }) => Ok(format!("DIFFERS: {e}")),
+            Err(e) => Err(image_failure(&e, &source.path)),
+        }
+    }
+}
+
+fn share_read(path: &str, error: &io::Error) -> Failure {
+    let what = format!("cannot read {path} on the backup share: {error}");
+    Failure::new(Kind::ShareRead, what, "check the share and the permissions of the file.")
+}
+
+fn share_write(name: &str, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+        _ => Kind::ShareWrite,
+    };
+    let what = format!("cannot write {name} on the backup share: {error}");
+    Failure::new(kind, what, "check free space, quota and permissions of the share. The set before is untouched.")
+}
+
+fn no_space(name: &str) -> Failure {
+    Failure::new(
+        Kind::NoSpace,
+        format!("the backup share is nearly full: the image of {name} was given up"),
+        "make room on the share. The set before is untouched.",
+    )
+}
+
+/// Which outcome an imaging error is.
+fn image_failure(error: &ImageError, image: &str) -> Failure {
+    let (kind, advice) = match error {
+        ImageError::Unfinished { source, .. } => (
+            image_failure(source, image).kind,
+            "the disk is unbootable until a restore succeeds; the next attempt begins anew.",
+        ),
+        ImageError::Disk { op: "read", .. } => {
+            (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
+        }
+        ImageError::Disk { .. } | ImageError::DiskCall { .. } | ImageError::Differs { .. } => {
+            (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
+        }
+        ImageError::Sink { source, .. } => return share_write(image, source),
+        ImageError::Read { .. } => (Kind::ShareRead, "check the share."),
+        ImageError::NotAnImage(_) | ImageError::Damaged { .. } | ImageError::Foreign { .. } => {
+            (Kind::BadImage, "this image must not be used; an older set may be in history/.")
+        }
+        ImageError::Refused(_) => (Kind::Unfit, "nothing was written."),
+        ImageError::Cancelled => (Kind::Internal, "it was stopped."),
+    };
+    Failure::new(kind, format!("{image}: {error}"), advice)
+}
