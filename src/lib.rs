@@ -49,4 +49,5 @@ pub mod record;
 pub mod share;
 pub mod status;
 pub mod sys;
+pub mod tftp;
 pub mod words;
