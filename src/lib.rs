@@ -36,6 +36,7 @@
 pub mod action;
 pub mod cmdline;
 pub mod diskslist;
+pub mod dns;
 pub mod failure;
 pub mod inventory;
 pub mod io;

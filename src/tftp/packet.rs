@@ -160,13 +160,13 @@ mod tests {
         for (packet, bytes) in [
             (
                 Packet::ReadRequest { file: "a/b".into(), mode: "octet".into(), options: options.clone() },
-                &b"\0\x01a/b\0octet\0blksize\01408\0"[..],
+                &b"\0\x01a/b\0octet\0blksize\x001408\0"[..],
             ),
             (Packet::Data { block: 258, data: b"xy" }, b"\0\x03\x01\x02xy"),
             (Packet::Data { block: 1, data: b"" }, b"\0\x03\0\x01"),
             (Packet::Ack { block: 0 }, b"\0\x04\0\0"),
             (Packet::Error { code: ErrorCode::NOT_FOUND, message: "no".into() }, b"\0\x05\0\x01no\0"),
-            (Packet::OptionAck { options }, b"\0\x06blksize\01408\0"),
+            (Packet::OptionAck { options }, b"\0\x06blksize\x001408\0"),
         ] {
             assert_eq!(packet.encode(), bytes);
             assert_eq!(Packet::parse(bytes), Ok(packet));
@@ -189,8 +189,8 @@ mod tests {
             b"\0\x04\0\0x",
             b"\0\x05\0",
             b"\0\x06blksize\0",
-            b"\0\x06blksize\01408",
-            b"\0\x06blk\nsize\01\0",
+            b"\0\x06blksize\x001408",
+            b"\0\x06blk\nsize\x001\0",
         ] {
             assert_eq!(Packet::parse(bytes), Err(PacketError(bytes.len())), "{bytes:?}");
         }
