@@ -5,225 +5,15 @@
 //! line with problems must not be acted on.
 #![forbid(unsafe_code)]
 
+mod options;
+
+pub use options::{OnError, Options, RebootMode, Settings, UnionKind};
+
 use crate::action::Action;
-use crate::words::{
-    DiskSelector, HostName, JobId, MacAddr, MapEntry, NfsSource, Word, WordError, quoted, split,
-};
-use std::fmt::Display;
+use crate::words::{JobId, MacAddr, MapEntry, Word, WordError, quoted, split};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
-
-/// An enum whose variants are the words of a testbox option.
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
-
-        impl $name {
-            /// Every variant.
-            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
-
-            /// The word on the kernel command line.
-            pub fn word(self) -> &'static str {
-                match self { $($name::$variant => $word,)+ }
-            }
-        }
-
-        impl Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = WordError;
-
-            fn from_str(text: &str) -> Result<Self, WordError> {
-                Self::ALL.iter().copied().find(|v| v.word() == text).ok_or_else(|| {
-                    let allowed = [$($word,)+].join(", ");
-                    WordError::new(format!("{} is none of {allowed}", quoted(text)))
-                })
-            }
-        }
-    };
-}
-
-choice! {
-    /// What ends a run that needs nobody: `testbox.reboot=`.
-    RebootMode {
-        /// Reboot into the next boot of the boot order.
-        Reboot = "reboot",
-        /// Stop the system, power stays on.
-        Halt = "halt",
-        /// Switch off.
-        PowerOff = "poweroff",
-        /// Stay up and wait for a human.
-        Hold = "hold",
-    }
-}
-
-choice! {
-    /// What follows an error once it is logged and `testbox.error-wait` is over: `testbox.on-error=`.
-    OnError {
-        /// Reboot, the action stays armed.
-        Reboot = "reboot",
-        /// Stay up and wait for a human.
-        Hold = "hold",
-        /// Give the console a shell.
-        Shell = "shell",
-    }
-}
-
-choice! {
-    /// The union filesystem over the read-only NFS root: `testbox.union=`, or `aufs=tmpfs`.
-    UnionKind {
-        /// overlayfs, in every kernel.
-        Overlay = "overlay",
-        /// aufs, where the kernel has it.
-        Aufs = "aufs",
-    }
-}
-
-/// The testbox words beside action and job, each `None` or empty where it is not given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// `testbox.backup=`: the backup share.
-    pub backup: Option<NfsSource>,
-    /// `testbox.tftp=`: the TFTP share, for disarming.
-    pub tftp: Option<NfsSource>,
-    /// `testbox.disks=`: only these disks.
-    pub disks: Vec<DiskSelector>,
-    /// `testbox.map=`: which image belongs on which disk; each image once.
-    pub map: Vec<MapEntry>,
-    /// `testbox.name=`: host name where reverse DNS has none.
-    pub name: Option<HostName>,
-    /// `testbox.dns=`: DNS servers.
-    pub dns: Vec<Ipv4Addr>,
-    /// `testbox.keep=`: sets kept in `history/`.
-    pub keep: Option<u32>,
-    /// `testbox.union=`, or `aufs=tmpfs`.
-    pub union: Option<UnionKind>,
-    /// `testbox.reboot=`.
-    pub reboot: Option<RebootMode>,
-    /// `testbox.on-error=`.
-    pub on_error: Option<OnError>,
-    /// `testbox.error-wait=` seconds.
-    pub error_wait: Option<Duration>,
-    /// `testbox.attempts=`: failed attempts after which the machine holds.
-    pub attempts: Option<u32>,
-    /// `testbox.settle=` seconds that the disk list must not change.
-    pub settle: Option<Duration>,
-    /// `testbox.mount-wait=` seconds for which an unreachable share is retried.
-    pub mount_wait: Option<Duration>,
-}
-
-/// The options that have defaults, resolved. [`Settings::default`] has the documented ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Sets kept in `history/`: 1.
-    pub keep: u32,
-    /// overlay.
-    pub union: UnionKind,
-    /// reboot.
-    pub reboot: RebootMode,
-    /// reboot.
-    pub on_error: OnError,
-    /// 300 s.
-    pub error_wait: Duration,
-    /// 5.
-    pub attempts: u32,
-    /// 10 s.
-    pub settle: Duration,
-    /// 300 s.
-    pub mount_wait: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            keep: 1,
-            union: UnionKind::Overlay,
-            reboot: RebootMode::Reboot,
-            on_error: OnError::Reboot,
-            error_wait: Duration::from_secs(300),
-            attempts: 5,
-            settle: Duration::from_secs(10),
-            mount_wait: Duration::from_secs(300),
-        }
-    }
-}
-
-impl Options {
-    /// These options, with `other` for whatever is not given here. Lists are taken whole, never mixed.
-    pub fn or(self, other: &Options) -> Options {
-        fn list<T: Clone>(ours: Vec<T>, theirs: &[T]) -> Vec<T> {
-            if ours.is_empty() { theirs.to_vec() } else { ours }
-        }
-        Options {
-            backup: self.backup.or_else(|| other.backup.clone()),
-            tftp: self.tftp.or_else(|| other.tftp.clone()),
-            disks: list(self.disks, &other.disks),
-            map: list(self.map, &other.map),
-            name: self.name.or_else(|| other.name.clone()),
-            dns: list(self.dns, &other.dns),
-            keep: self.keep.or(other.keep),
-            union: self.union.or(other.union),
-            reboot: self.reboot.or(other.reboot),
-            on_error: self.on_error.or(other.on_error),
-            error_wait: self.error_wait.or(other.error_wait),
-            attempts: self.attempts.or(other.attempts),
-            settle: self.settle.or(other.settle),
-            mount_wait: self.mount_wait.or(other.mount_wait),
-        }
-    }
-
-    /// What is given here, and the defaults for the rest.
-    pub fn settings(&self) -> Settings {
-        let default = Settings::default();
-        Settings {
-            keep: self.keep.unwrap_or(default.keep),
-            union: self.union.unwrap_or(default.union),
-            reboot: self.reboot.unwrap_or(default.reboot),
-            on_error: self.on_error.unwrap_or(default.on_error),
-            error_wait: self.error_wait.unwrap_or(default.error_wait),
-            attempts: self.attempts.unwrap_or(default.attempts),
-            settle: self.settle.unwrap_or(default.settle),
-            mount_wait: self.mount_wait.unwrap_or(default.mount_wait),
-        }
-    }
-
-    /// The kernel words that say these options: what [`Cmdline::parse`] reads back.
-    pub fn words(&self) -> Vec<String> {
-        fn list<T: Display>(items: &[T]) -> Option<String> {
-            let texts: Vec<String> = items.iter().map(T::to_string).collect();
-            (!texts.is_empty()).then(|| texts.join(","))
-        }
-        fn text<T: Display>(item: &Option<T>) -> Option<String> {
-            item.as_ref().map(T::to_string)
-        }
-        let seconds = |d: Option<Duration>| d.map(|d| d.as_secs().to_string());
-        let pairs = [
-            ("backup", text(&self.backup)),
-            ("tftp", text(&self.tftp)),
-            ("disks", list(&self.disks)),
-            ("map", list(&self.map)),
-            ("name", text(&self.name)),
-            ("dns", list(&self.dns)),
-            ("keep", text(&self.keep)),
-            ("union", text(&self.union)),
-            ("reboot", text(&self.reboot)),
-            ("on-error", text(&self.on_error)),
-            ("error-wait", seconds(self.error_wait)),
-            ("attempts", text(&self.attempts)),
-            ("settle", seconds(self.settle)),
-            ("mount-wait", seconds(self.mount_wait)),
-        ];
-        pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()
-    }
-}
 
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -471,6 +261,7 @@ fn check_map(map: &[MapEntry]) -> Result<(), WordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::{DiskSelector, NfsSource};
     use proptest::prelude::*;
 
     fn problems_of(line: &str) -> String {

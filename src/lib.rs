@@ -36,6 +36,7 @@
 pub mod action;
 pub mod cmdline;
 pub mod diskslist;
+pub mod dns;
 pub mod failure;
 pub mod inventory;
 pub mod io;
@@ -49,4 +50,5 @@ pub mod record;
 pub mod share;
 pub mod status;
 pub mod sys;
+pub mod tftp;
 pub mod words;

@@ -1,0 +1,261 @@
+//! The UDP side of a transfer.
+
+use super::packet::{ErrorCode, Packet};
+use super::transfer::{Limits, Reply, TftpError, Transfer, error_packet};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Instant;
+
+/// The port that TFTP servers listen on (RFC 1350).
+pub const PORT: u16 = 69;
+
+/// Reads one file, whole, in octet mode; with options, and without where the server refuses those.
+///
+/// `server` is its address and [`PORT`]; the answers come from a port that it chooses.
+pub fn fetch(server: SocketAddrV4, path: &str, limits: Limits) -> Result<Vec<u8>, TftpError> {
+    match run(server, path, limits, true) {
+        Err(TftpError::OptionsRefused) => run(server, path, limits, false),
+        other => other,
+    }
+}
+
+fn run(server: SocketAddrV4, path: &str, limits: Limits, with_options: bool) -> Result<Vec<u8>, TftpError> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut transfer = Transfer::new(path, limits, with_options)?;
+    let started = Instant::now();
+    let mut tid = None;
+    let mut buffer = vec![0; 65_536];
+    socket.send_to(transfer.request(), server)?;
+    let mut sent = Instant::now();
+    loop {
+        if started.elapsed() >= limits.deadline {
+            return Err(TftpError::Timeout);
+        }
+        let peer = SocketAddr::from((*server.ip(), tid.unwrap_or(server.port())));
+        let wait = limits.timeout.saturating_sub(sent.elapsed());
+        let reply = if wait.is_zero() {
+            sent = Instant::now();
+            transfer.on_timeout()
+        } else {
+            socket.set_read_timeout(Some(wait))?;
+            match socket.recv_from(&mut buffer) {
+                Ok((len, from)) => {
+                    let bytes = buffer.get(..len).unwrap_or_default();
+                    if from.ip() != peer.ip() || tid.is_some_and(|tid| tid != from.port()) {
+                        refuse_stranger(&socket, from, bytes);
+                        continue;
+                    }
+                    tid = Some(from.port());
+                    transfer.on_datagram(bytes)
+                }
+                // ECONNREFUSED and its like: the server may come back before the retries are used up.
+                Err(e) if is_passing(e.kind()) => continue,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        // The peer may have become known just now.
+        let peer = SocketAddr::from((*server.ip(), tid.unwrap_or(server.port())));
+        match reply {
+            Ok(Reply::Wait) => {}
+            Ok(Reply::Send(datagram)) => {
+                socket.send_to(&datagram, peer)?;
+                sent = Instant::now();
+            }
+            Ok(Reply::Done(datagram)) => {
+                // The file is whole here; the server finds out itself if this one is lost.
+                let _ = socket.send_to(&datagram, peer);
+                return Ok(transfer.into_data());
+            }
+            Err(error) => {
+                if let Some(datagram) = error_packet(&error) {
+                    let _ = socket.send_to(&datagram, peer);
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
+    )
+}
+
+/// RFC 1350 section 4: a packet from another port is answered with an error and does not disturb the transfer. An
+/// error is not answered, lest two programs talk to each other for ever.
+fn refuse_stranger(socket: &UdpSocket, from: SocketAddr, bytes: &[u8]) {
+    if !matches!(Packet::parse(bytes), Ok(Packet::Error { .. })) {
+        let error = Packet::Error { code: ErrorCode::UNKNOWN_TID, message: "unknown transfer ID".to_owned() };
+        let _ = socket.send_to(&error.encode(), from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transfer::tests::Sender;
+    use super::*;
+    use std::thread::{self, JoinHandle};
+    use std::time::Duration;
+
+    fn limits() -> Limits {
+        // Short, because tests lose datagrams on purpose; enough retries for a busy machine.
+        Limits { timeout: Duration::from_millis(30), retries: 100, ..Limits::default() }
+    }
+
+    fn bind() -> (UdpSocket, SocketAddrV4) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("not IPv4") };
+        (socket, address)
+    }
+
+    fn recv(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = vec![0; 2048];
+        let (len, from) = socket.recv_from(&mut buffer).unwrap();
+        buffer.truncate(len);
+        (buffer, from)
+    }
+
+    /// Serves one transfer from a port of its own, as RFC 1350 wants; every `lose`th datagram it would send is lost.
+    fn serve(mut sender: Sender, lose: usize) -> (SocketAddrV4, JoinHandle<()>) {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (request, client) = recv(&listener);
+            let (socket, _) = bind();
+            socket.connect(client).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            let mut count = 0;
+            let mut incoming = request;
+            loop {
+                for datagram in sender.answer(&incoming) {
+                    count += 1;
+                    if lose == 0 || count % lose != 0 {
+                        let _ = socket.send(&datagram);
+                    }
+                }
+                let mut buffer = [0; 2048];
+                match socket.recv(&mut buffer) {
+                    Ok(len) => incoming = buffer[..len].to_vec(),
+                    Err(_) => return,
+                }
+                if sender.is_finished_by(&incoming) {
+                    return;
+                }
+            }
+        });
+        (address, server)
+    }
+
+    impl Sender {
+        fn is_finished_by(&self, bytes: &[u8]) -> bool {
+            let block_size =
+                self.options.iter().find(|o| o.0 == "blksize").map_or(512, |o| o.1.parse().unwrap());
+            let last = (self.file.len() / block_size + 1) as u16;
+            matches!(Packet::parse(bytes), Ok(Packet::Ack { block }) if block == last)
+        }
+    }
+
+    #[test]
+    fn reads_over_udp_with_and_without_options_and_losses() {
+        let file: Vec<u8> = (0..9000u32).map(|i| i as u8).collect();
+        let options = vec![("blksize", "256".to_owned()), ("windowsize", "3".to_owned())];
+        for (options, lose) in [(vec![], 0), (options.clone(), 0), (options, 5)] {
+            let (address, server) = serve(Sender::new(file.clone(), options), lose);
+            assert_eq!(fetch(address, "f", limits()).unwrap(), file);
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_options_is_asked_without() {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (request, client) = recv(&listener);
+            assert!(
+                matches!(Packet::parse(&request), Ok(Packet::ReadRequest { options, .. }) if !options.is_empty())
+            );
+            let refusal = Packet::Error { code: ErrorCode::OPTIONS, message: "no".into() };
+            listener.send_to(&refusal.encode(), client).unwrap();
+            let (request, client) = recv(&listener);
+            assert!(
+                matches!(Packet::parse(&request), Ok(Packet::ReadRequest { options, .. }) if options.is_empty())
+            );
+            listener.send_to(&Packet::Data { block: 1, data: b"plain" }.encode(), client).unwrap();
+        });
+        // A long timeout: a repeated request would confuse the little server above.
+        assert_eq!(fetch(address, "f", Limits::default()).unwrap(), b"plain");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_missing_file_is_told_from_a_dead_server() {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (_, client) = recv(&listener);
+            let error = Packet::Error { code: ErrorCode::NOT_FOUND, message: "File not found".into() };
+            listener.send_to(&error.encode(), client).unwrap();
+        });
+        assert!(matches!(fetch(address, "f", limits()), Err(TftpError::NotFound)));
+        server.join().unwrap();
+
+        let (_keeps_the_port_silent, address) = bind();
+        let limits = Limits { timeout: Duration::from_millis(1), retries: 2, ..Limits::default() };
+        assert!(matches!(fetch(address, "f", limits), Err(TftpError::Timeout)));
+    }
+
+    /// RFC 1350 section 4: another port gets error 5, and the transfer goes on.
+    #[test]
+    fn a_stranger_is_refused_and_does_not_disturb() {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (_, client) = recv(&listener);
+            let (first, _) = bind();
+            let (stranger, _) = bind();
+            let block = |block, byte| Packet::Data { block, data: &[byte; 512] }.encode();
+            first.send_to(&block(1, b'a'), client).unwrap();
+            recv(&first);
+            stranger.send_to(&block(2, b'x'), client).unwrap();
+            let (answer, _) = recv(&stranger);
+            assert!(
+                matches!(Packet::parse(&answer), Ok(Packet::Error { code: ErrorCode::UNKNOWN_TID, .. })),
+                "{answer:?}"
+            );
+            first.send_to(&Packet::Data { block: 2, data: b"end" }.encode(), client).unwrap();
+        });
+        let data = fetch(address, "f", Limits::default()).unwrap();
+        assert_eq!((data.len(), &data[510..]), (515, &b"aaend"[..]));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_protocol_violation_is_told_to_the_server() {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (_, client) = recv(&listener);
+            listener.send_to(b"\0\x09nonsense", client).unwrap();
+            let (answer, _) = recv(&listener);
+            assert!(matches!(Packet::parse(&answer), Ok(Packet::Error { code: ErrorCode::ILLEGAL, .. })));
+        });
+        assert!(matches!(fetch(address, "f", Limits::default()), Err(TftpError::Protocol(_))));
+        server.join().unwrap();
+    }
+
+    /// A server that never ends must not keep the machine for ever.
+    #[test]
+    fn the_deadline_ends_what_makes_no_progress() {
+        let (listener, address) = bind();
+        let server = thread::spawn(move || {
+            let (_, client) = recv(&listener);
+            listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let block = Packet::Data { block: 1, data: &[0; 512] }.encode();
+            listener.send_to(&block, client).unwrap();
+            while listener.recv_from(&mut [0; 64]).is_ok() {
+                listener.send_to(&block, client).unwrap();
+            }
+        });
+        let limits = Limits { deadline: Duration::from_millis(60), ..limits() };
+        assert!(matches!(fetch(address, "f", limits), Err(TftpError::Timeout)));
+        server.join().unwrap();
+    }
+}
