@@ -37,6 +37,7 @@ pub mod action;
 pub mod cmdline;
 pub mod diskslist;
 pub mod failure;
+pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;
