@@ -38,6 +38,7 @@ pub mod cmdline;
 pub mod diskslist;
 pub mod dns;
 pub mod failure;
+pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;

@@ -184,10 +184,7 @@ impl Record {
                 return invalid("has a root hash that is not 64 hex digits");
             }
             let block = u64::from(image.logical_block_size);
-            if !matches!(block, 512..=65536)
-                || !block.is_power_of_two()
-                || !image.disk_size.is_multiple_of(block)
-            {
+            if !matches!(block, 512..=65536) || !block.is_power_of_two() || image.disk_size % block != 0 {
                 return invalid("has a disk size that is not a whole number of blocks");
             }
         }

@@ -182,14 +182,14 @@ fn disk_that_vanishes_while_it_is_listed_is_left_out() {
 }
 
 #[test]
-fn wwn_decides_over_the_serial_but_not_between_the_two_spellings_of_an_ata_disk() {
+fn neither_serial_nor_wwn_may_contradict_but_for_the_two_spellings_of_an_ata_disk() {
     let id = |wwn: &str, serial: &str| Identity {
         serial: Some(serial.into()),
         wwn: (!wwn.is_empty()).then(|| wwn.into()),
         model: Some("M".into()),
     };
     for (a, b, same) in [
-        (id("naa.1", "S"), id("naa.1", "T"), true),
+        (id("naa.1", "S"), id("naa.1", "T"), false),
         (id("naa.1", "S"), id("naa.2", "S"), false),
         (id("", "S"), id("naa.2", "S"), true),
         (id("t10.ATA     M   S", "S"), id("naa.2", "S"), true),
@@ -210,4 +210,12 @@ fn a_word_names_a_text_with_runs_of_spaces() {
     assert!(is_named_by("WD-1", "wd-1"));
     assert!(!is_named_by("WD-1", "WD-"));
     assert!(!is_named_by(" ", ""));
+}
+
+#[test]
+fn disk_that_the_kernel_hides_is_left_out() {
+    let tree = Tree::new();
+    tree.disk("pci0000:00/0000:00:05.0/virtio0/block/vda", "../..");
+    tree.file("devices/pci0000:00/0000:00:05.0/virtio0/block/vda/hidden", "1\n");
+    assert!(scan(&tree).disks.is_empty());
 }

@@ -261,7 +261,7 @@ mod tests {
             ("/dev/sda", true),
             ("sdb", false),
             ("serial=WD%201%2C2", true),
-            ("serial=wd%201%2C2", false),
+            ("serial=wd%201%2C2", true),
             ("serial=WD%201", false),
             ("wwn=naa.5000c500a1b2c3d4", true),
             ("wwn=0x5000c500a1b2c3d4", true),
