@@ -35,11 +35,13 @@
 
 pub mod action;
 pub mod cmdline;
+pub mod console;
 pub mod diskslist;
 pub mod failure;
 pub mod inventory;
 pub mod io;
 pub mod job;
+pub mod logging;
 pub mod netconf;
 pub mod overlay;
 pub mod plan;
