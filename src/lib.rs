@@ -35,6 +35,7 @@
 
 pub mod action;
 pub mod cmdline;
+pub mod console;
 pub mod diskslist;
 pub mod dns;
 pub mod failure;
@@ -42,6 +43,7 @@ pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;
+pub mod logging;
 pub mod netconf;
 pub mod overlay;
 pub mod plan;
