@@ -34,6 +34,7 @@
 //! Only in [`sys`], [`block`] and [`image`]'s codec binding; everything else forbids it.
 
 pub mod action;
+pub mod block;
 pub mod inventory;
 pub mod io;
 pub mod progress;
