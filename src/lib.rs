@@ -35,6 +35,7 @@
 
 pub mod action;
 pub mod block;
+pub mod image;
 pub mod inventory;
 pub mod io;
 pub mod progress;
