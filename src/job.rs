@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::cmdline::{Cmdline, Options, Settings};
 use crate::failure::{Failure, Kind};
-use crate::pxe::Candidate;
+use crate::tftp::Found;
 use crate::words::JobId;
 
 /// Where the words came from.
@@ -11,13 +11,8 @@ use crate::words::JobId;
 pub enum Origin {
     /// The kernel command line, so the file that PXELINUX loaded.
     KernelCommandLine,
-    /// A file that the agent fetched by TFTP: its path below the TFTP root, and the name that found it.
-    Tftp {
-        /// Path below the TFTP root.
-        path: String,
-        /// Which of the machine's names the file carries.
-        candidate: Candidate,
-    },
+    /// A file that the agent fetched by TFTP.
+    Tftp(Found),
 }
 
 /// The words of this boot, as they stand: they may be wrong.
@@ -59,9 +54,10 @@ impl Order {
     }
 
     /// The order in a file from the boot server, completed by the kernel's words.
-    pub fn from_tftp(path: String, candidate: Candidate, words: Cmdline, kernel: &Cmdline) -> Order {
+    pub fn from_tftp(found: Found, kernel: &Cmdline) -> Order {
+        let words = found.cmdline();
         let options = words.options.clone().or(&kernel.options);
-        Order { origin: Origin::Tftp { path, candidate }, words, options }
+        Order { origin: Origin::Tftp(found), words, options }
     }
 
     /// Checks the order: one known action, no unknown word, and from a file that may order it.
@@ -74,7 +70,7 @@ impl Order {
         let Some(action) = self.words.action else {
             return Err(Failure::new(Kind::NoAction, "no action is given", advice));
         };
-        if let Origin::Tftp { path, candidate } = &self.origin
+        if let Origin::Tftp(Found { path, candidate, .. }) = &self.origin
             && action.is_destructive()
             && !candidate.names_one_machine()
         {

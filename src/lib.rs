@@ -34,11 +34,14 @@
 //! Only in [`sys`], [`block`] and [`image`]'s codec binding; everything else forbids it.
 
 pub mod action;
+pub mod block;
 pub mod cmdline;
 pub mod console;
 pub mod diskslist;
+pub mod engine;
 pub mod dns;
 pub mod failure;
+pub mod image;
 pub mod info;
 pub mod inventory;
 pub mod io;
@@ -55,3 +58,4 @@ pub mod status;
 pub mod sys;
 pub mod tftp;
 pub mod words;
+pub mod world;

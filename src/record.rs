@@ -10,7 +10,7 @@ pub const RECORD: &str = "backup.json";
 /// The record of a set that is verified but not yet wholly published.
 pub const RECORD_PENDING: &str = "backup.json.part";
 /// Largest record that is read, in bytes.
-pub const RECORD_LIMIT: u64 = 4 << 20;
+pub const RECORD_LIMIT: usize = 4 << 20;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// File name in a machine's folder.
 pub const STATUS: &str = "status.json";
 /// Largest status that is read, in bytes.
-pub const STATUS_LIMIT: u64 = 1 << 20;
+pub const STATUS_LIMIT: usize = 1 << 20;
 
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,27 +4,14 @@ use super::network::Network;
 use crate::cmdline::Cmdline;
 use crate::failure::{Failure, Kind};
 use crate::job::{Order, Origin};
-use crate::pxe::{PxeFile, candidates};
+use crate::pxe::candidates;
 use crate::share::{Files, read_limited};
-use crate::tftp::TftpError;
+use crate::tftp::{Found, Source, TftpError, find_job_file};
 use crate::world::{Share, World};
 use std::io;
 
-/// Folder of the job files that only the agent reads.
-const JOBS: &str = "testbox.cfg";
-/// Folder of PXELINUX's configuration.
-const PXE: &str = "pxelinux.cfg";
 /// Largest file that arms a machine, in bytes.
 const LIMIT: usize = 64 << 10;
-
-/// The file that armed this machine.
-#[derive(Clone, Debug)]
-pub struct Armed {
-    /// Its path on the TFTP share.
-    pub path: String,
-    words: Cmdline,
-    bytes: Vec<u8>,
-}
 
 /// What [`disarm`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,38 +25,25 @@ pub enum Disarmed {
 }
 
 /// Asks the boot server: `testbox.cfg/<id>`, then the APPEND line of `pxelinux.cfg/<id>`, each in PXELINUX's order
-/// of ids. `None` where no file is there, or none names an action.
+/// of ids. `None` where no file is there, or where PXELINUX's file names no action: local boot, for one.
 pub fn ask_boot_server(world: &dyn World, network: &Network, kernel: &Cmdline) -> Result<Option<Order>, Failure> {
     let Some(server) = network.boot_server else { return Ok(None) };
-    let names = candidates(&network.ids);
-    for folder in [JOBS, PXE] {
-        for candidate in &names {
-            let path = format!("{}{folder}/{}", network.tftp_prefix, candidate.name);
-            let bytes = match world.fetch(server, &path) {
-                Ok(bytes) => bytes,
-                Err(TftpError::NotFound) => continue,
-                Err(e) => {
-                    return Err(Failure::new(
-                        Kind::NoAction,
-                        format!("cannot ask {server} by TFTP for {path}: {e}"),
-                        "check the TFTP server, or give the action on the kernel command line.",
-                    ));
-                }
-            };
-            let words = parse(folder, &bytes);
-            // PXELINUX takes the first file that is there, whatever it says; so do we.
-            let is_order = words.action.is_some() || !words.problems.is_empty();
-            if is_order || folder == PXE {
-                return Ok(is_order.then(|| Order::from_tftp(path, candidate.clone(), words, kernel)));
-            }
+    let found = find_job_file(&network.tftp_prefix, &candidates(&network.ids), |path| {
+        match world.fetch(server, path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(TftpError::NotFound) => Ok(None),
+            Err(e) => Err(Failure::new(
+                Kind::NoAction,
+                format!("cannot ask {server} by TFTP for {path}: {e}"),
+                "check the TFTP server, or give the action on the kernel command line.",
+            )),
         }
-    }
-    Ok(None)
-}
-
-fn parse(folder: &str, bytes: &[u8]) -> Cmdline {
-    let text = String::from_utf8_lossy(bytes);
-    if folder == JOBS { Cmdline::parse_file(&text) } else { PxeFile::parse(&text).cmdline() }
+    })?;
+    let Some(found) = found else { return Ok(None) };
+    let is_job_file = found.source == Source::TestboxCfg;
+    let order = Order::from_tftp(found, kernel);
+    let is_order = is_job_file || order.words.action.is_some() || !order.words.problems.is_empty();
+    Ok(is_order.then_some(order))
 }
 
 fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
@@ -84,34 +58,42 @@ fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
 ///
 /// Without such a file the machine has somebody else's address, or the share is not the TFTP server's: the action
 /// would hit the wrong folder, and could never be disarmed.
-pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Armed, Failure> {
-    let paths: Vec<(&str, String)> = match &order.origin {
-        Origin::Tftp { path, .. } => {
-            vec![(if path.contains(&format!("{JOBS}/")) { JOBS } else { PXE }, path.trim_start_matches('/').to_owned())]
-        }
+pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Failure> {
+    let wanted: Vec<Found> = match &order.origin {
+        Origin::Tftp(found) => vec![found.clone()],
         Origin::KernelCommandLine => {
             let own = candidates(&network.ids).into_iter().filter(|c| c.names_one_machine());
-            own.map(|c| (PXE, format!("{}{PXE}/{}", network.tftp_prefix.trim_start_matches('/'), c.name))).collect()
+            let source = Source::PxelinuxCfg;
+            own.map(|candidate| Found {
+                source,
+                path: format!("{}{}/{}", network.tftp_prefix, source.folder(), candidate.name),
+                candidate,
+                bytes: Vec::new(),
+            })
+            .collect()
         }
     };
-    for (folder, path) in &paths {
-        let found = read(&*share.files, path).map_err(|e| {
-            let what = format!("cannot read {path} on {}: {e}", share.name);
+    let names: Vec<String> = wanted.iter().map(|w| w.path.clone()).collect();
+    for mut armed in wanted {
+        // The root of the share is the root of the TFTP server.
+        armed.path = armed.path.trim_start_matches('/').to_owned();
+        let found = read(&*share.files, &armed.path).map_err(|e| {
+            let what = format!("cannot read {} on {}: {e}", armed.path, share.name);
             Failure::new(Kind::NotArmed, what, "check the TFTP share. Nothing was written.")
         })?;
         let Some(bytes) = found else { continue };
-        let words = parse(folder, &bytes);
+        armed.bytes = bytes;
+        let words = armed.cmdline();
         if words.job != order.words.job || words.action != order.words.action {
             return Err(Failure::new(
                 Kind::NotArmed,
-                format!("{path} on {} does not hold the job that this machine has booted", share.name),
+                format!("{} on {} does not hold the job that this machine has booted", armed.path, share.name),
                 "it was armed or disarmed meanwhile, or another file was loaded; the next boot does what the file \
                  says. Nothing was written.",
             ));
         }
-        return Ok(Armed { path: path.clone(), words, bytes });
+        return Ok(armed);
     }
-    let names: Vec<_> = paths.iter().map(|(_, path)| path.as_str()).collect();
     Err(Failure::new(
         Kind::NotArmed,
         format!("{} holds no PXE config of this machine, address {} ({})", share.name, network.address, names.join(", ")),
@@ -123,7 +105,7 @@ pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Armed, Fa
 ///
 /// # Errors
 /// [`Kind::Disarm`]: the file is still there. The machine must not reboot then, it would do the job again.
-pub fn disarm(share: &Share, armed: &Armed) -> Result<Disarmed, Failure> {
+pub fn disarm(share: &Share, armed: &Found) -> Result<Disarmed, Failure> {
     let failed = |what: &str, e: &io::Error| {
         Failure::new(
             Kind::Disarm,
@@ -134,9 +116,8 @@ pub fn disarm(share: &Share, armed: &Armed) -> Result<Disarmed, Failure> {
     let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
         return Ok(Disarmed::WasGone);
     };
-    let folder = if armed.path.contains(&format!("{JOBS}/")) { JOBS } else { PXE };
-    let is_ours = match &armed.words.job {
-        Some(id) => parse(folder, &bytes).job.as_ref() == Some(id),
+    let is_ours = match armed.cmdline().job {
+        Some(id) => Found { bytes, ..armed.clone() }.cmdline().job == Some(id),
         None => bytes == armed.bytes,
     };
     if !is_ours {
@@ -153,4 +134,3 @@ pub fn disarm(share: &Share, armed: &Armed) -> Result<Disarmed, Failure> {
         Err(e) => Err(failed("looked for", &e)),
     }
 }
-

@@ -1,12 +1,12 @@
 //! A machine's folder on the backup share, and what stands in it.
 
-use crate::cmdline::DiskSelector;
+use crate::diskslist;
 use crate::failure::{Failure, Kind};
-use crate::image::Image;
+use crate::image::{Image, ImageError};
 use crate::plan::{HistorySet, SeenImage, SeenKind, ShareState};
 use crate::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
 use crate::share::{Files, read_limited};
-use crate::words::disk_list;
+use crate::words::DiskSelector;
 use std::io;
 use std::sync::Arc;
 
@@ -41,11 +41,9 @@ impl Folder {
     pub fn root_hash(&self, path: &str) -> io::Result<Result<String, String>> {
         let file = self.files.open(&self.path(path))?;
         match Image::open(file) {
-            Ok(image) => Ok(Ok(image.root_hash().to_string())),
-            Err(e) => match e.share_error() {
-                Some(kind) => Err(io::Error::new(kind, e.to_string())),
-                None => Ok(Err(e.to_string())),
-            },
+            Ok(image) => Ok(Ok(image.summary().root_hash.to_string())),
+            Err(ImageError::Read { source, .. }) => Err(source),
+            Err(e) => Ok(Err(e.to_string())),
         }
     }
 
@@ -128,7 +126,7 @@ impl Folder {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreadable(DISK_LIST, &e)),
         };
-        disk_list::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|e| {
+        diskslist::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|e| {
             let what = format!("{}: {e}", self.path(DISK_LIST));
             Failure::new(Kind::DiskList, what, "correct the file. One disk a line: sda, serial=..., wwn=..., # comment.")
         })

@@ -10,12 +10,14 @@
 
 mod arming;
 mod folder;
+mod journal;
 mod network;
 mod publish;
 mod report;
 mod steps;
 
 pub use folder::Folder;
+pub use journal::Journal;
 
 use crate::action::Action;
 use crate::cmdline::{Cmdline, OnError, RebootMode, Settings};
@@ -23,15 +25,14 @@ use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Job, Order};
-use crate::logging::Journal;
 use crate::overlay;
 use crate::plan::{self, Request};
 use crate::record::{Machine, RECORD};
 use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
 use crate::share::{exists, read_limited, write_atomic};
 use crate::status::{STATUS, STATUS_LIMIT, State, Status};
+use crate::tftp::Found;
 use crate::world::{Facts, MountOrder, Purpose, Share, World};
-use arming::Armed;
 use network::Network;
 use publish::Recovered;
 use report::Reporter;
@@ -104,8 +105,7 @@ impl Engine<'_> {
         }
         let network = Network::read(&facts, &kernel)?;
         let who = network.who(self.world, &kernel);
-        self.journal.set_machine(&who.ip.to_string());
-        self.journal.banner(&format!("testbox {}: {} ({})", who.ip, who.hostname, who.hexip));
+        self.journal.set_address(who.ip);
         self.who = Some(who.clone());
 
         let Some(order) = self.order(&network, &kernel)? else {
@@ -122,18 +122,28 @@ impl Engine<'_> {
             };
         };
         self.settings = order.options.settings();
+        self.introduce(&order, &who);
         if order.words.action == Some(Action::Rescue) {
             return Ok(self.rescue(mode, &network, &order, &who));
         }
         let armed = self.connect(&network, &order, &who, self.settings.mount_wait)?;
         self.count_attempt(&order)?;
         let job = order.job()?;
-        self.journal.banner(&format!("action: {}", job.action));
         if let Some(ending) = self.finish_earlier_attempt(&job, &armed)? {
             return Ok(ending);
         }
         let notes = self.carry_out(&job, &network, &who)?;
         self.succeed(&job, &armed, notes)
+    }
+
+    /// Who the machine is and what it is about to do, for whoever stands before it.
+    fn introduce(&self, order: &Order, who: &Who) {
+        let action = order.words.action.map_or("unknown action", Action::word);
+        let job = order.words.job.as_ref().map_or_else(|| "no job id".into(), |id| format!("job {id}"));
+        self.journal.banner(&[
+            format!("testbox {}  {}  ({})", who.ip, who.hostname, who.hexip),
+            format!("about to do: {action}  ({job})"),
+        ]);
     }
 
     fn overlay_root(&self, root: &std::path::Path, facts: &Facts) -> Result<(), Failure> {
@@ -167,7 +177,7 @@ impl Engine<'_> {
             Err(failure) => self.journal.warn(&format!("rescue goes on without a log on the share: {failure}")),
         }
         let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
-        self.journal.banner(&format!("rescue: this machine stays armed; {end}"));
+        self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}.")]);
         match mode {
             Mode::NfsRoot(_) => Ending::Continue,
             Mode::AgentOnly => Ending::RescueShell,
@@ -176,7 +186,7 @@ impl Engine<'_> {
 
     /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
     /// armed this machine is there under one of its own names. Only then is anything written.
-    fn connect(&mut self, network: &Network, order: &Order, who: &Who, wait: Duration) -> Result<Armed, Failure> {
+    fn connect(&mut self, network: &Network, order: &Order, who: &Who, wait: Duration) -> Result<Found, Failure> {
         let tftp = self.mount(network, order, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
         let armed = arming::find(&tftp, network, order)?;
@@ -203,8 +213,9 @@ impl Engine<'_> {
             )
         })?;
         self.backup = Some(backup);
-        self.journal.attach(folder.files.clone(), &folder.path(""));
         let action = order.words.action.map_or("an unknown action", Action::word);
+        let session = format!("testbox {}, {} ({}), action {action}", env!("CARGO_PKG_VERSION"), who.hostname, who.hexip);
+        self.journal.attach(folder.files.clone(), who.ip, &session);
         self.journal.global(&format!("says hi: {} ({}), action {action}", who.hostname, who.hexip));
         self.folder = Some(folder);
         Ok(armed)
@@ -276,7 +287,7 @@ impl Engine<'_> {
 
     /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
     /// rolled back, and a job that is done is only disarmed.
-    fn finish_earlier_attempt(&mut self, job: &Job, armed: &Armed) -> Result<Option<Ending>, Failure> {
+    fn finish_earlier_attempt(&mut self, job: &Job, armed: &Found) -> Result<Option<Ending>, Failure> {
         let folder = self.folder()?.clone();
         match publish::recover(&folder, self.settings.keep)? {
             Recovered::Nothing => {}
@@ -309,7 +320,7 @@ impl Engine<'_> {
         let state = folder.state()?;
         let request = Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
         let plan = plan::plan(&request, &inventory, &state)?;
-        self.journal.plan(&plan.to_string());
+        self.journal.lines(&plan.to_string());
         let images = match job.action {
             // Images are read through a mount that cannot write them.
             Action::Restore | Action::Verify => {
@@ -364,7 +375,7 @@ impl Engine<'_> {
     }
 
     /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
-    fn succeed(&mut self, job: &Job, armed: &Armed, notes: Vec<String>) -> Result<Ending, Failure> {
+    fn succeed(&mut self, job: &Job, armed: &Found, notes: Vec<String>) -> Result<Ending, Failure> {
         for note in &notes {
             self.journal.info(note);
         }
@@ -383,16 +394,15 @@ impl Engine<'_> {
             }
         }
         self.journal.global(&format!("{}: done", job.action));
-        self.journal.verdict(true, &format!("{} is done", job.action));
+        let mut texts = vec![format!("{} of {} is done", job.action, self.who.as_ref().map_or("?", |w| &w.hostname))];
+        texts.extend(self.status.iter().flat_map(|s| s.notes.iter().cloned()));
+        self.journal.verdict(true, &texts);
         Ok(Ending::Machine(self.settings.reboot))
     }
 
     /// Every failure ends here: both logs, the status, the console; then wait and reboot, hold, or a shell.
     fn fail(&mut self, failure: &Failure) -> Ending {
-        self.journal.error(&failure.to_string());
-        if self.folder.is_some() {
-            self.journal.global_error(&failure.to_string());
-        }
+        self.journal.failure(&failure.to_string());
         let attempts = self.settings.attempts;
         let attempt = self.status.as_ref().map_or(0, |s| s.attempt);
         let last = attempt >= attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
@@ -405,7 +415,8 @@ impl Engine<'_> {
             status.error = Some(failure.to_string());
             status.code = Some(failure.kind.code());
         });
-        self.journal.verdict(false, &failure.to_string());
+        let what = format!("{} [{} {}]", failure.what, failure.kind.word(), failure.kind.code());
+        self.journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
         if self.settings.on_error == OnError::Shell {
             return Ending::ErrorShell;
         }
@@ -415,12 +426,12 @@ impl Engine<'_> {
                 _ if last => "it has failed for the last time",
                 _ => "testbox.on-error=hold",
             };
-            self.journal.banner(&format!("HOLDING: {why}. Arm or disarm the machine and switch it off and on."));
+            self.journal.banner(&[format!("HOLDING: {why}. Arm or disarm the machine, then switch it off and on.")]);
             return Ending::Machine(RebootMode::Hold);
         }
         let wait = self.settings.error_wait;
         let armed = "the machine stays armed and will try again";
-        self.journal.banner(&format!("rebooting in {} s; {armed}", wait.as_secs()));
+        self.journal.info(&format!("rebooting in {} s; {armed}", wait.as_secs()));
         self.world.system().sleep(wait);
         Ending::Machine(RebootMode::Reboot)
     }
@@ -437,7 +448,9 @@ impl Engine<'_> {
 
     /// Flushes logs and shares; each within its deadline, because a dead hard mount blocks for ever.
     fn close(&mut self) {
-        self.journal.detach();
+        if !self.journal.detach(CLOSE_LIMIT) && self.folder.is_some() {
+            self.journal.warn("the last lines of the log did not reach the share");
+        }
         self.folder = None;
         for share in [self.backup.take(), self.tftp.take()].into_iter().flatten() {
             let Share { name, files, close } = share;

@@ -1,13 +1,12 @@
 //! Tells how a running step is getting on: `status.json` every few seconds, a console line now and then.
 
 use super::Folder;
+use super::journal::Journal;
 use crate::console::progress_line;
-use crate::logging::Journal;
-use crate::progress::Progress;
+use crate::progress::{Meter, Progress};
 use crate::share::write_atomic;
 use crate::status::{STATUS, Status};
 use crate::sys::System;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +16,6 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_secs(3);
 /// Every how many ticks the console gets a line.
 const CONSOLE_TICKS: u32 = 3;
-/// The rate is that of this many ticks.
-const WINDOW: usize = 10;
 /// A share with less free space than this, in bytes, is full: other machines log there too.
 const RESERVE: u64 = 64 << 20;
 
@@ -56,20 +53,20 @@ impl<'a> Reporter<'a> {
             status.disk = disk.map(Into::into);
         }
         self.journal.info(step);
-        self.tick(progress, &mut VecDeque::new());
+        self.tick(progress, &mut Meter::new());
         std::thread::scope(|scope| {
             let (finished, wait) = mpsc::channel::<()>();
             scope.spawn(move || {
-                let mut samples = VecDeque::new();
+                let mut meter = Meter::new();
                 let mut ticks = 0u32;
                 while wait.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                     ticks = ticks.wrapping_add(1);
-                    self.tick(progress, &mut samples);
+                    self.tick(progress, &mut meter);
                     if ticks.is_multiple_of(CONSOLE_TICKS) {
                         self.show();
                     }
                     if watches_space && self.folder.files.free_bytes().is_ok_and(|free| free < RESERVE) {
-                        self.journal.error("the backup share is nearly full: stopping");
+                        self.journal.warn("the backup share is nearly full: stopping");
                         progress.cancel();
                     }
                 }
@@ -80,26 +77,14 @@ impl<'a> Reporter<'a> {
         })
     }
 
-    fn tick(&self, progress: &Progress, samples: &mut VecDeque<(Duration, u64)>) {
+    fn tick(&self, progress: &Progress, meter: &mut Meter) {
         let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
-        let now = self.system.monotonic();
-        samples.push_back((now, done));
-        if samples.len() > WINDOW {
-            samples.pop_front();
-        }
-        let rate = match samples.front() {
-            Some((then, before)) if now > *then => {
-                let seconds = now.saturating_sub(*then).as_secs_f64();
-                // Whole bytes per second are exact enough for people.
-                (done.saturating_sub(*before) as f64 / seconds) as u64
-            }
-            _ => 0,
-        };
+        meter.update(self.system.monotonic(), done);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.bytes_done = done;
         status.bytes_total = total;
-        status.rate = rate;
-        status.eta = (total > done).then(|| (total - done).checked_div(rate)).flatten();
+        status.rate = meter.rate();
+        status.eta = meter.eta(total).map(|eta| eta.as_secs());
         status.updated = self.system.now();
         let path = self.folder.path(STATUS);
         if let Err(e) = write_atomic(&*self.folder.files, &path, &status.to_bytes()) {
@@ -114,7 +99,7 @@ impl<'a> Reporter<'a> {
             status.bytes_done,
             status.bytes_total,
             status.rate,
-            status.eta,
+            status.eta.map(Duration::from_secs),
         );
         self.journal.progress(&line);
     }

@@ -1,6 +1,7 @@
 //! The steps of a plan, each one call into the imaging pipelines or the share.
 
 use super::folder::{Folder, PART};
+use super::journal::Journal;
 use super::publish;
 use super::report::Reporter;
 use crate::action::Action;
@@ -9,7 +10,6 @@ use crate::failure::{Failure, Kind};
 use crate::image::{self, BackupOptions, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign};
 use crate::info::Who;
 use crate::inventory::Disk;
-use crate::logging::Journal;
 use crate::plan::{Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};

@@ -1,0 +1,289 @@
+//! A disk in memory whose every operation can be made to fail: the target of all fault tests.
+
+use super::BlockDevice;
+use std::io;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The operations that can be counted and failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// [`BlockDevice::read_at`].
+    Read,
+    /// [`BlockDevice::write_at`].
+    Write,
+    /// [`BlockDevice::write_zeroes`].
+    Zero,
+    /// [`BlockDevice::discard`].
+    Discard,
+    /// [`BlockDevice::flush`].
+    Flush,
+    /// [`BlockDevice::reread_partition_table`].
+    Reread,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation fails with this errno.
+    Errno(i32),
+    /// A write, zeroing or flush reports success and changes nothing; a read is not affected.
+    Drop,
+    /// One bit (its position counted in the transfer, modulo its length) is wrong in what is read or written.
+    FlipBit(u64),
+    /// A read or write stops short: `UnexpectedEof` or `WriteZero`.
+    Short,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    op: Op,
+    range: Range<u64>,
+    fault: Fault,
+    /// Left before the rule is spent.
+    times: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Written since the last flush.
+    dirty: Vec<Range<usize>>,
+    rules: Vec<Rule>,
+    log: Vec<(Op, u64, u64)>,
+    /// Operations from this one on fail, if `dead`; only this one, if not.
+    fail_at: Option<(u64, Fault, bool)>,
+}
+
+/// A disk of bytes with two views: what a reader sees now, and what a power cut would leave ([`MemDisk::durable`]).
+#[derive(Debug)]
+pub struct MemDisk {
+    name: String,
+    size: u64,
+    logical: u32,
+    state: Mutex<State>,
+}
+
+impl MemDisk {
+    /// A disk with this content, whose length must be a multiple of `logical` (bytes).
+    pub fn new(name: &str, content: Vec<u8>, logical: u32) -> Self {
+        assert_eq!(content.len() % logical as usize, 0, "content in whole logical blocks");
+        let size = content.len() as u64;
+        let state = State { durable: content.clone(), live: content, ..State::default() };
+        MemDisk { name: name.to_owned(), size, logical, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a reader would see now.
+    pub fn content(&self) -> Vec<u8> {
+        self.state().live.clone()
+    }
+
+    /// What a power cut now would leave: only what was flushed.
+    pub fn durable(&self) -> Vec<u8> {
+        self.state().durable.clone()
+    }
+
+    /// Every operation so far, in order: kind, offset, length in bytes (0 where there is none).
+    pub fn log(&self) -> Vec<(Op, u64, u64)> {
+        self.state().log.clone()
+    }
+
+    /// How many operations of one kind there were.
+    pub fn count(&self, op: Op) -> usize {
+        self.state().log.iter().filter(|l| l.0 == op).count()
+    }
+
+    /// From now on, `op` over any byte of `range` suffers `fault`, `times` times (`u64::MAX`: always).
+    pub fn inject(&self, op: Op, range: Range<u64>, fault: Fault, times: u64) {
+        self.state().rules.push(Rule { op, range, fault, times });
+    }
+
+    /// The `nth` operation from now (0 is the next), of whatever kind, suffers `fault`; with `dead`, so do all
+    /// after it.
+    pub fn fail_nth(&self, nth: u64, fault: Fault, dead: bool) {
+        let mut state = self.state();
+        let at = state.log.len() as u64 + nth;
+        state.fail_at = Some((at, fault, dead));
+    }
+
+    /// No faults any more.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.rules.clear();
+        state.fail_at = None;
+    }
+
+    /// Logs the operation, checks its range and finds what goes wrong with it.
+    fn begin(&self, op: Op, offset: u64, len: u64) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
+        let mut state = self.state();
+        let number = state.log.len() as u64;
+        state.log.push((op, offset, len));
+        let block = u64::from(self.logical);
+        if offset % block != 0 || len % block != 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let end = offset.checked_add(len).filter(|end| *end <= self.size);
+        let Some(end) = end else {
+            return Err(io::Error::from_raw_os_error(if op == Op::Read {
+                libc::EINVAL
+            } else {
+                libc::ENOSPC
+            }));
+        };
+        let mut fault = match state.fail_at {
+            Some((at, fault, dead)) if number == at || (dead && number > at) => Some(fault),
+            _ => None,
+        };
+        for rule in &mut state.rules {
+            let hit = len == 0 || (rule.range.start < end && offset < rule.range.end);
+            if fault.is_none() && rule.op == op && rule.times > 0 && hit {
+                rule.times = if rule.times == u64::MAX { u64::MAX } else { rule.times - 1 };
+                fault = Some(rule.fault);
+            }
+        }
+        match fault {
+            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Fault::Short) if op == Op::Read => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(Fault::Short) if op == Op::Write => Err(io::ErrorKind::WriteZero.into()),
+            other => Ok((state, other)),
+        }
+    }
+
+    fn put(&self, op: Op, offset: u64, len: u64, copy: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let (mut state, fault) = self.begin(op, offset, len)?;
+        if fault == Some(Fault::Drop) || len == 0 {
+            return Ok(());
+        }
+        let range = offset as usize..(offset + len) as usize;
+        copy(&mut state.live[range.clone()]);
+        if let Some(Fault::FlipBit(bit)) = fault {
+            flip(&mut state.live[range.clone()], bit);
+        }
+        state.dirty.push(range);
+        Ok(())
+    }
+}
+
+fn flip(bytes: &mut [u8], bit: u64) {
+    let bit = bit % (bytes.len() as u64 * 8);
+    bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+}
+
+impl BlockDevice for MemDisk {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn logical_block_size(&self) -> u32 {
+        self.logical
+    }
+
+    fn physical_block_size(&self) -> u32 {
+        self.logical.max(4096)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let (state, fault) = self.begin(Op::Read, offset, buf.len() as u64)?;
+        let at = offset as usize;
+        buf.copy_from_slice(&state.live[at..at + buf.len()]);
+        if let Some(Fault::FlipBit(bit)) = fault {
+            flip(buf, bit);
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.put(Op::Write, offset, buf.len() as u64, |to| to.copy_from_slice(buf))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.put(Op::Zero, offset, len, |to| to.fill(0))
+    }
+
+    /// Leaves garbage, because a discard promises nothing.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.put(Op::Discard, offset, len, |to| to.fill(0xdb))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let (mut state, fault) = self.begin(Op::Flush, 0, 0)?;
+        if fault.is_none() {
+            let State { live, durable, dirty, .. } = &mut *state;
+            for range in dirty.drain(..) {
+                durable[range.clone()].copy_from_slice(&live[range]);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reread_partition_table(&self) -> io::Result<()> {
+        self.begin(Op::Reread, 0, 0).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> MemDisk {
+        MemDisk::new("mem", vec![1; 4096], 512)
+    }
+
+    #[test]
+    fn writes_are_live_at_once_and_durable_after_a_flush() {
+        let disk = disk();
+        disk.write_at(&[2; 512], 512).unwrap();
+        assert_eq!((disk.content()[512], disk.durable()[512]), (2, 1));
+        disk.flush().unwrap();
+        assert_eq!(disk.durable(), disk.content());
+        assert_eq!((disk.count(Op::Write), disk.count(Op::Flush), disk.count(Op::Read)), (1, 1, 0));
+    }
+
+    #[test]
+    fn faults_hit_their_operation_range_and_number() {
+        let disk = disk();
+        disk.inject(Op::Read, 1024..1536, Fault::Errno(libc::EIO), 1);
+        let mut buf = vec![0; 1024];
+        disk.read_at(&mut buf, 0).unwrap();
+        let error = disk.read_at(&mut buf, 512).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        disk.read_at(&mut buf, 512).unwrap();
+
+        disk.inject(Op::Write, 0..4096, Fault::Drop, 1);
+        disk.write_at(&[9; 512], 0).unwrap();
+        assert_eq!(disk.content()[0], 1);
+
+        disk.inject(Op::Read, 0..512, Fault::FlipBit(9), 1);
+        disk.read_at(&mut buf, 0).unwrap();
+        assert_eq!((buf[0], buf[1]), (1, 3));
+
+        disk.fail_nth(1, Fault::Errno(libc::ENODATA), true);
+        disk.read_at(&mut buf, 0).unwrap();
+        assert!(disk.flush().is_err() && disk.write_zeroes(0, 512).is_err());
+        disk.heal();
+        disk.write_zeroes(0, 512).unwrap();
+        assert_eq!(disk.content()[0], 0);
+    }
+
+    #[test]
+    fn transfers_off_the_blocks_or_the_disk_are_refused() {
+        let disk = disk();
+        assert!(disk.write_at(&[0; 511], 0).is_err());
+        assert!(disk.write_at(&[0; 512], 1).is_err());
+        assert!(disk.write_at(&[0; 512], 4096).is_err());
+        assert!(disk.read_at(&mut [0; 1024], 3584).is_err());
+    }
+}

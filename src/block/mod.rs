@@ -1,0 +1,66 @@
+//! Whole disks as the imaging engine sees them: a real device or file ([`real`]), or memory with faults ([`mem`]).
+//!
+//! Everything above this module is written against [`BlockDevice`], so that each test can fail any operation.
+
+mod aligned;
+pub mod mem;
+pub mod real;
+pub mod sink;
+
+pub use aligned::{ALIGN, AlignedBuf};
+pub use real::Disk;
+
+use std::io;
+use std::ops::Range;
+
+/// A disk: fixed size, transfers in whole logical blocks at any queue depth (every method takes `&self`).
+///
+/// Offsets and lengths are bytes and multiples of the logical block size. Transfers are whole or an error: a
+/// device that stops short inside the disk is `UnexpectedEof` or `WriteZero`. The errors are the kernel's own;
+/// who calls adds disk, operation and position.
+pub trait BlockDevice: Send + Sync {
+    /// What people call it: `sda`, or the path of a file. For messages.
+    fn name(&self) -> &str;
+
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Smallest transfer in bytes (BLKSSZGET); 512 for a regular file.
+    fn logical_block_size(&self) -> u32;
+
+    /// Smallest unit that the medium writes without reading first, in bytes (BLKPBSZGET).
+    fn physical_block_size(&self) -> u32;
+
+    /// True where the disk is a regular file, which takes an image of any logical block size.
+    fn is_regular_file(&self) -> bool {
+        false
+    }
+
+    /// Fills `buf`. Fastest where `buf` is an [`AlignedBuf`] and `offset` a multiple of [`ALIGN`].
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `buf`. Durable only after [`BlockDevice::flush`], and proven only by reading it back.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes `len` bytes read as zeros, durable after the next flush. Never a discard, which promises nothing.
+    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Tells the disk that nobody needs these bytes; they may read as anything afterwards.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Everything written so far is on the medium. The first error is final: what it lost stays lost, and the
+    /// flush after it reports success.
+    fn flush(&self) -> io::Result<()>;
+
+    /// Forgets clean cached pages, so that the next read comes from the disk.
+    fn drop_cache(&self) -> io::Result<()>;
+
+    /// Has the kernel read the partition table again (BLKRRPART); nothing to do for a file.
+    fn reread_partition_table(&self) -> io::Result<()>;
+
+    /// The next range at or after `from` that may hold data; what lies before it is a hole and reads as zeros.
+    /// `None`: only holes up to the end.
+    fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        Ok((from < self.size()).then(|| from..self.size()))
+    }
+}

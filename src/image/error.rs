@@ -1,0 +1,116 @@
+//! What can go wrong with an image or its disk, in words that name the disk, the place and what is left behind.
+
+use std::io;
+
+/// An imaging operation failed. Positions are bytes; `LBA` counts logical blocks of the named disk.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The disk failed an operation.
+    #[error("{disk}: cannot {op} {len} bytes at byte {offset} (LBA {lba}): {source}")]
+    Disk {
+        /// Name of the disk.
+        disk: String,
+        /// `read`, `write`, `zero`, ...
+        op: &'static str,
+        /// Where, in bytes.
+        offset: u64,
+        /// Where, in logical blocks.
+        lba: u64,
+        /// Bytes of the transfer.
+        len: u64,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The disk failed a call that has no position.
+    #[error("{disk}: cannot {op}: {source}")]
+    DiskCall {
+        /// Name of the disk.
+        disk: String,
+        /// `flush`, `reread the partition table`, ...
+        op: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The image file could not be written.
+    #[error("cannot {op} the image after {written} bytes of it: {source}")]
+    Sink {
+        /// `write` or `sync`.
+        op: &'static str,
+        /// Bytes of image written before.
+        written: u64,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The image file could not be read.
+    #[error("cannot read the image at byte {position}: {source}")]
+    Read {
+        /// Position in the file.
+        position: u64,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file is no testbox image, or it was cut short.
+    #[error("not a whole testbox image: {0}")]
+    NotAnImage(String),
+    /// A part of the image is not what its hashes say.
+    #[error("the image is damaged at byte {position} of the file: {what}")]
+    Damaged {
+        /// Position in the file.
+        position: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Image and disk do not fit, or an option makes no sense. Nothing was written.
+    #[error("{0}")]
+    Refused(String),
+    /// The disk does not hold what the image says.
+    #[error("{disk}: {len} bytes at byte {offset} (LBA {lba}) are not what the image holds{after_write}")]
+    Differs {
+        /// Name of the disk.
+        disk: String,
+        /// Where, in bytes.
+        offset: u64,
+        /// Where, in logical blocks.
+        lba: u64,
+        /// Bytes compared.
+        len: u64,
+        /// ` although they were just written`, or nothing.
+        after_write: &'static str,
+    },
+    /// A foreign gzip cannot be used.
+    #[error("the gzip file is no good after {done} bytes of content: {what}")]
+    Foreign {
+        /// Bytes of content before.
+        done: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// [`crate::progress::Progress::cancel`] was called.
+    #[error("cancelled")]
+    Cancelled,
+    /// A restore failed after its first write.
+    #[error("{disk}: {done} of {total} bytes were handled, then: {source}. {state}")]
+    Unfinished {
+        /// Name of the disk.
+        disk: String,
+        /// Bytes of disk handled.
+        done: u64,
+        /// Bytes of disk in all.
+        total: u64,
+        /// What the disk is now.
+        state: &'static str,
+        /// Why.
+        source: Box<ImageError>,
+    },
+}
+
+impl ImageError {
+    /// True where the target disk was written to: it is unbootable until a restore succeeds.
+    pub fn disk_was_touched(&self) -> bool {
+        matches!(self, ImageError::Unfinished { .. })
+    }
+
+    pub(super) fn damaged(position: u64, what: impl Into<String>) -> Self {
+        ImageError::Damaged { position, what: what.into() }
+    }
+}

@@ -1,0 +1,44 @@
+//! Images of whole disks: the format (`FORMAT.md`), backup, verify, restore, and foreign gzip files.
+//!
+//! ```text
+//!  disk --reads--> chunks --threads: zero? BLAKE3, deflate--> members --in order--> sink
+//!                                                                          |
+//!                                                      index tree, footer with the root hash
+//!
+//!  image --index--> runs --threads: read, inflate, check hash--> disk --read back--> head last
+//! ```
+//!
+//! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
+//! ([`BackupOptions::chunk_size`] up to 4 MiB), less for everything else.
+
+mod backup;
+mod bad_sectors;
+mod codec;
+mod error;
+mod footer;
+pub mod foreign;
+mod header;
+mod index;
+mod isal;
+mod member;
+mod parallel;
+mod reader;
+mod restore;
+mod run;
+mod seal;
+mod verify;
+mod zeros;
+
+pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
+pub use blake3::Hash;
+pub use codec::Codec;
+pub use error::ImageError;
+pub use header::{DiskAbout, Header};
+pub use member::Kind;
+pub use reader::{FileKind, Image, Runs, Summary, file_kind};
+pub use restore::{RestoreOptions, Restored, restore};
+pub use run::Run;
+pub use verify::{verify, verify_against};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+//! An open image: header, totals, runs in order, any range of bytes.
+#![forbid(unsafe_code)]
+
+use super::codec::{Codec, Inflate};
+use super::error::ImageError;
+use super::footer::Footer;
+use super::header::Header;
+use super::index::{self, Child, Entries, Expected, MAX_NODE};
+use super::member::{self, Kind, UNIT};
+use super::run::{Run, data_stream, longest_data_member};
+use super::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
+use crate::block::AlignedBuf;
+use crate::io::ReadAt;
+use blake3::Hash;
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What the first bytes of a file say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A testbox image, whole or not: only [`Image::open`] may read it, never the reader of foreign gzip files,
+    /// which could not tell that it was cut.
+    Testbox,
+    /// Some other gzip file.
+    Gzip,
+    /// Something else.
+    Other,
+}
+
+/// Looks at the first bytes of a file.
+pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
+    let mut bytes = [0; member::FRAME];
+    let mut got = 0;
+    while got < bytes.len() {
+        match file.read_at(&mut bytes[got..], got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(ImageError::Read { position: 0, source }),
+        }
+    }
+    Ok(match &bytes {
+        [0x1f, 0x8b, 8, _, _, _, _, _, _, _, _, _, b'T', b'B', ..] => FileKind::Testbox,
+        [0x1f, 0x8b, ..] => FileKind::Gzip,
+        _ => FileKind::Other,
+    })
+}
+
+/// Totals of an image. All sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The hash that names the image and binds every byte of it.
+    pub root_hash: Hash,
+    /// Some of the disk could not be read.
+    pub degraded: bool,
+    /// Size of the image file.
+    pub image: u64,
+    /// Size of the disk.
+    pub disk: u64,
+    /// Number of runs.
+    pub runs: u64,
+    /// Disk in data runs.
+    pub data: u64,
+    /// Disk in zero runs.
+    pub zero: u64,
+    /// Disk in unallocated runs.
+    pub unallocated: u64,
+    /// Disk in unreadable runs.
+    pub unreadable: u64,
+}
+
+/// A file that was found to be a testbox image with a right footer, header and index root.
+///
+/// Opening reads a few KiB. What is read later is checked when it is read: each index node and each run by its
+/// hash, which the root hash binds. Only [`super::verify`] looks at everything.
+pub struct Image {
+    file: Arc<dyn ReadAt>,
+    size: u64,
+    header: Header,
+    footer: Footer,
+}
+
+impl Image {
+    /// Opens an image.
+    pub fn open(file: Arc<dyn ReadAt>) -> Result<Self, ImageError> {
+        let not = |what: &str| ImageError::NotAnImage(what.to_owned());
+        let read_error = |source| ImageError::Read { position: 0, source };
+        let size = file.size().map_err(read_error)?;
+        if file_kind(&*file)? != FileKind::Testbox {
+            return Err(not("it does not begin as one"));
+        }
+        let unit = UNIT as u64;
+        if size < 3 * unit || size % unit != 0 {
+            return Err(not("its length is no multiple of 4096 bytes: it was cut short or added to"));
+        }
+        let read = |position: u64, len: usize| {
+            let mut bytes = vec![0; len];
+            let result = file.read_exact_at(&mut bytes, position);
+            result.map(|()| bytes).map_err(|source| ImageError::Read { position, source })
+        };
+        let footer = Footer::decode(&read(size - unit, UNIT)?).map_err(not)?;
+        let header_length = u64::from(footer.header_length);
+        let node_end = footer.root_position.checked_add(footer.root_length.into());
+        let fits = header_length % unit == 0
+            && (unit..=4 * unit).contains(&header_length)
+            && (unit..=MAX_NODE.into()).contains(&u64::from(footer.root_length))
+            && footer.root_position >= header_length
+            && node_end == Some(size - unit);
+        if !fits {
+            return Err(not("its footer belongs to a file of another length"));
+        }
+        let header = read(0, header_length as usize)?;
+        if blake3::hash(&header) != footer.header_hash {
+            return Err(ImageError::damaged(0, "the header's hash is wrong"));
+        }
+        let header = Header::decode(&header).map_err(|what| ImageError::damaged(0, what))?;
+        if header.disk.size != footer.disk_size || (footer.unreadable > 0) != footer.degraded {
+            return Err(ImageError::damaged(size - unit, "header and footer contradict each other"));
+        }
+        let image = Image { file, size, header, footer };
+        image.root()?;
+        Ok(image)
+    }
+
+    /// Which disk it is of.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Totals and root hash.
+    pub fn summary(&self) -> Summary {
+        let footer = &self.footer;
+        let others = footer.zero.saturating_add(footer.unallocated).saturating_add(footer.unreadable);
+        Summary {
+            root_hash: footer.root_hash(),
+            degraded: footer.degraded,
+            image: self.size,
+            disk: footer.disk_size,
+            runs: footer.runs,
+            data: footer.disk_size.saturating_sub(others),
+            zero: footer.zero,
+            unallocated: footer.unallocated,
+            unreadable: footer.unreadable,
+        }
+    }
+
+    /// All runs in the order of the disk, without gap or overlap.
+    pub fn runs(&self) -> Runs<'_> {
+        self.runs_of(0..u64::MAX, u8::MAX)
+    }
+
+    /// The runs that overlap a range of the disk.
+    pub fn runs_in(&self, range: Range<u64>) -> Runs<'_> {
+        self.runs_of(range, u8::MAX)
+    }
+
+    /// The unreadable runs; parts of the index without any are not read.
+    pub fn unreadable_runs(&self) -> Runs<'_> {
+        self.runs_of(0..u64::MAX, Kind::Unreadable.bit())
+    }
+
+    fn runs_of(&self, range: Range<u64>, kinds: u8) -> Runs<'_> {
+        Runs { image: self, stack: Vec::new(), range, kinds, started: false }
+    }
+
+    /// Writes the bytes of a range of the disk to `out`, reading only the members that it needs.
+    pub fn cat(&self, range: Range<u64>, out: &mut dyn Write) -> Result<(), ImageError> {
+        if range.start > range.end || range.end > self.footer.disk_size {
+            return Err(ImageError::Refused(format!(
+                "bytes {} to {} are not on a disk of {} bytes",
+                range.start, range.end, self.footer.disk_size
+            )));
+        }
+        let mut work = Workspace::new(self);
+        let mut written = 0;
+        for run in self.runs_in(range.clone()) {
+            let run = run?;
+            let from = range.start.max(run.offset);
+            let until = range.end.min(run.offset + run.length);
+            let mut write = |bytes: &[u8]| {
+                out.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
+                written += bytes.len() as u64;
+                Ok(())
+            };
+            if run.kind == Kind::Data {
+                let raw = work.load(self, &run)?;
+                write(&raw[(from - run.offset) as usize..(until - run.offset) as usize])?;
+            } else {
+                let mut left = until - from;
+                while left > 0 {
+                    let n = left.min(super::parallel::ZEROS.len() as u64);
+                    write(&super::parallel::ZEROS[..n as usize])?;
+                    left -= n;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The footer, for totals.
+    pub(super) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Fills `buf` from the file.
+    pub(super) fn read(&self, buf: &mut [u8], position: u64) -> Result<(), ImageError> {
+        self.file.read_exact_at(buf, position).map_err(|source| ImageError::Read { position, source })
+    }
+
+    fn root(&self) -> Result<Entries, ImageError> {
+        let footer = &self.footer;
+        let expected = Expected {
+            level: None,
+            kinds: None,
+            offset: 0,
+            disk: footer.disk_size,
+            start: footer.header_length.into(),
+            file: footer.root_position - u64::from(footer.header_length),
+            runs: footer.runs,
+            hash: footer.node_hash,
+        };
+        self.node(footer.root_position, footer.root_length, &expected)
+    }
+
+    fn child(&self, child: &Child) -> Result<Entries, ImageError> {
+        // The parent was checked: the sum does not overflow and lies in the file.
+        self.node(child.start.saturating_add(child.file), child.length, &child.into())
+    }
+
+    fn node(&self, position: u64, length: u32, expected: &Expected) -> Result<Entries, ImageError> {
+        let mut bytes = vec![0; length as usize];
+        self.read(&mut bytes, position)?;
+        index::decode(&bytes, expected, self.header.chunk_size, self.header.disk.logical_block_size)
+            .map_err(|what| ImageError::damaged(position, what))
+    }
+}
+
+enum Level {
+    Nodes(std::vec::IntoIter<Child>),
+    Runs(std::vec::IntoIter<Run>),
+}
+
+/// Iterates over runs, reading the index as it goes; holds one node per level. Ends after the first error.
+pub struct Runs<'a> {
+    image: &'a Image,
+    stack: Vec<Level>,
+    range: Range<u64>,
+    kinds: u8,
+    started: bool,
+}
+
+impl Runs<'_> {
+    fn wanted(&self, offset: u64, length: u64, kinds: u8) -> bool {
+        offset < self.range.end && offset.saturating_add(length) > self.range.start && kinds & self.kinds != 0
+    }
+
+    fn enter(&mut self, entries: Entries) {
+        self.stack.push(match entries {
+            Entries::Runs(list) => Level::Runs(list.into_iter()),
+            Entries::Nodes(list) => Level::Nodes(list.into_iter()),
+        });
+    }
+
+    fn step(&mut self) -> Result<Option<Run>, ImageError> {
+        if !self.started {
+            self.started = true;
+            let root = self.image.root()?;
+            self.enter(root);
+        }
+        while let Some(level) = self.stack.last_mut() {
+            match level {
+                Level::Runs(list) => match list.next() {
+                    Some(run) if self.wanted(run.offset, run.length, run.kind.bit()) => return Ok(Some(run)),
+                    Some(_) => {}
+                    None => drop(self.stack.pop()),
+                },
+                Level::Nodes(list) => match list.next() {
+                    Some(node) if self.wanted(node.offset, node.disk, node.kinds) => {
+                        let entries = self.image.child(&node)?;
+                        self.enter(entries);
+                    }
+                    Some(_) => {}
+                    None => drop(self.stack.pop()),
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Result<Run, ImageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.stack.clear();
+        }
+        step.transpose()
+    }
+}
+
+/// What one thread needs to handle runs; made once, reused for every run.
+pub(super) struct Workspace {
+    /// Room for any member.
+    pub member: Vec<u8>,
+    /// Room for the raw bytes of any data run.
+    pub raw: AlignedBuf,
+    /// Members of zeros, to compare with.
+    pub zeros: ZeroMembers,
+    inflater: Box<dyn Inflate>,
+}
+
+impl Workspace {
+    /// Buffers that fit this image.
+    pub fn new(image: &Image) -> Self {
+        let chunk = image.header.chunk_size;
+        let member = longest_data_member(chunk.into()).max(member_len(MAX_ZERO_RUN));
+        Workspace {
+            member: vec![0; member as usize],
+            raw: AlignedBuf::new(chunk as usize),
+            zeros: ZeroMembers::default(),
+            inflater: Codec::default().inflater(),
+        }
+    }
+
+    /// Reads the member of a run as it is. The index was checked: it fits.
+    pub fn read_member(&mut self, image: &Image, run: &Run) -> Result<&[u8], ImageError> {
+        let bytes = &mut self.member[..run.member_length as usize];
+        image.read(bytes, run.position)?;
+        Ok(bytes)
+    }
+
+    /// The raw bytes of a data run, checked against its hash.
+    pub fn load(&mut self, image: &Image, run: &Run) -> Result<&[u8], ImageError> {
+        self.read_member(image, run)?;
+        self.inflate_member(run)
+    }
+
+    /// Inflates the member that was read before, and checks its bytes against the run's hash.
+    pub fn inflate_member(&mut self, run: &Run) -> Result<&[u8], ImageError> {
+        let bad =
+            |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
+        let stream = data_stream(&self.member[..run.member_length as usize], run).map_err(bad)?;
+        let raw = &mut self.raw[..run.length as usize];
+        self.inflater.inflate(stream, raw).map_err(|e| bad(&e.0))?;
+        if blake3::hash(raw) != run.hash {
+            return Err(bad("the hash of a data run is wrong"));
+        }
+        Ok(raw)
+    }
+}

@@ -1,0 +1,98 @@
+//! Runs: consecutive pieces of the disk, each in a member of its own.
+#![forbid(unsafe_code)]
+
+use super::member::{self, FRAME, Kind, Reason, TRAILER, array, u64_at};
+use super::zeros::{self, MAX_ZERO_RUN};
+use blake3::Hash;
+use std::ops::Range;
+
+/// Bytes of a run's payload without padding.
+pub const RUN_PAYLOAD: usize = 48;
+/// The hash field of runs that hold no data.
+pub const NO_HASH: Hash = Hash::from_bytes([0; 32]);
+
+/// One run, as the index knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Data, Zero, Unallocated or Unreadable.
+    pub kind: Kind,
+    /// First byte on the disk.
+    pub offset: u64,
+    /// Bytes of disk.
+    pub length: u64,
+    /// First byte of its member in the file.
+    pub position: u64,
+    /// Bytes of its member.
+    pub member_length: u32,
+    /// BLAKE3 of the raw bytes; zero for runs without data.
+    pub hash: Hash,
+    /// BLAKE3 of the whole member.
+    pub member_hash: Hash,
+}
+
+impl Run {
+    /// Its bytes of disk.
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset.saturating_add(self.length)
+    }
+}
+
+/// Longest member that `raw` bytes of data can take: stored blocks, frame, padding.
+pub fn longest_data_member(raw: u64) -> u64 {
+    (raw + 5 * raw.div_ceil(65_535) + (FRAME + RUN_PAYLOAD + TRAILER) as u64 + 5)
+        .next_multiple_of(member::UNIT as u64)
+}
+
+/// Checks the numbers of an index entry against each other.
+pub fn check_entry(
+    kind: Kind,
+    length: u64,
+    member_length: u32,
+    hash: Hash,
+    chunk: u32,
+) -> Result<(), Reason> {
+    let member = u64::from(member_length);
+    let whole = member > 0 && member % member::UNIT as u64 == 0;
+    let fits = match kind {
+        Kind::Data => length <= u64::from(chunk) && member <= longest_data_member(length),
+        Kind::Zero | Kind::Unallocated | Kind::Unreadable => {
+            length <= MAX_ZERO_RUN && length > 0 && member == zeros::member_len(length) && hash == NO_HASH
+        }
+        _ => return Err("an index leaf lists what is no run"),
+    };
+    if length == 0 || !whole || !fits {
+        return Err("an index entry has impossible lengths");
+    }
+    Ok(())
+}
+
+/// Bytes that stand before the deflate stream of a data member whose stream and trailer take `tail` bytes.
+pub fn data_front(tail: usize) -> usize {
+    let least = FRAME + RUN_PAYLOAD;
+    member::round_up(least + tail) - tail
+}
+
+/// Writes everything that stands before the deflate stream; `front` is as long as [`data_front`] said.
+pub fn write_data_front(front: &mut [u8], tail: usize, length: u64, hash: Hash) {
+    let mut payload = [0; RUN_PAYLOAD];
+    payload[8..16].copy_from_slice(&length.to_le_bytes());
+    payload[16..48].copy_from_slice(hash.as_bytes());
+    let member_len = front.len() + tail;
+    member::write_frame(front, Kind::Data, member_len, &payload, false);
+}
+
+/// The deflate stream with its trailer, from a data member that must be exactly the one of `run`.
+pub fn data_stream<'a>(bytes: &'a [u8], run: &Run) -> Result<&'a [u8], Reason> {
+    let member = member::parse(bytes)?;
+    let length = u64_at(member.payload, 8).ok_or("a data member's payload is too short")?;
+    let hash: [u8; 32] = array(member.payload, 16).ok_or("a data member's payload is too short")?;
+    let padding = member.payload.get(RUN_PAYLOAD..).ok_or("a data member's payload is too short")?;
+    if padding.len() >= member::UNIT || padding.iter().any(|b| *b != 0) {
+        return Err("a data member's padding is wrong");
+    }
+    let same = member.kind == run.kind && member.len == bytes.len() && length == run.length;
+    if !same || hash != *run.hash.as_bytes() {
+        return Err("this is another data member than the index says");
+    }
+    Ok(member.rest)
+}

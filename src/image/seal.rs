@@ -1,0 +1,143 @@
+//! What makes a disk bootable is written last: a half-restored disk must not look like a whole one.
+//!
+//! Sealed are the first MiB (boot sector, primary GPT, boot loaders behind it) and the last MiB of the image's
+//! disk (the backup GPT, from which UEFI firmware boots as well). On a larger disk the last MiB of that is zeroed
+//! too: a stale backup GPT there must not win.
+#![forbid(unsafe_code)]
+
+use super::bad_sectors::disk_error;
+use super::error::ImageError;
+use super::parallel::is_zero;
+use super::verify::{differs, read};
+use crate::block::{ALIGN, AlignedBuf, BlockDevice};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const SEALED: u64 = 1 << 20;
+/// For [`ImageError::Differs`].
+pub const JUST_WRITTEN: &str = " although it was just written: the disk loses or changes writes";
+
+/// The parts of a disk that are held back in memory until the rest is proven.
+pub struct Seal<'a> {
+    disk: &'a dyn BlockDevice,
+    head: Range<u64>,
+    tail: Range<u64>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    head: AlignedBuf,
+    tail: AlignedBuf,
+}
+
+/// The part of `range` inside `limits`.
+fn within(range: &Range<u64>, limits: &Range<u64>) -> Option<Range<u64>> {
+    let both = range.start.max(limits.start)..range.end.min(limits.end);
+    (both.start < both.end).then_some(both)
+}
+
+impl<'a> Seal<'a> {
+    /// For content of `size` bytes on a disk of at least that.
+    pub fn new(disk: &'a dyn BlockDevice, size: u64) -> Self {
+        let head = 0..SEALED.min(size);
+        let tail = (size.saturating_sub(SEALED) / ALIGN as u64 * ALIGN as u64).max(head.end)..size;
+        let buffer = |range: &Range<u64>| AlignedBuf::new((range.end - range.start) as usize);
+        let kept = Mutex::new(Kept { head: buffer(&head), tail: buffer(&tail) });
+        Seal { disk, head, tail, kept }
+    }
+
+    /// Makes the disk unbootable: zeros over everything sealed, flushed, and read back.
+    pub fn close(&self) -> Result<(), ImageError> {
+        let end = self.disk.size();
+        let beyond = end.saturating_sub(SEALED).max(self.tail.end)..end;
+        let zeros = AlignedBuf::new(SEALED as usize + ALIGN);
+        let mut back = AlignedBuf::new(SEALED as usize + ALIGN);
+        let parts = [&self.head, &self.tail, &beyond];
+        for part in parts {
+            self.write(&zeros[..(part.end - part.start) as usize], part.start)?;
+        }
+        self.flush()?;
+        for part in parts {
+            let back = &mut back[..(part.end - part.start) as usize];
+            read(self.disk, back, part.start)?;
+            if !is_zero(back) {
+                return Err(differs(self.disk, part.clone(), JUST_WRITTEN));
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of `range` that is not sealed.
+    pub fn body(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        within(range, &(self.head.end..self.tail.start))
+    }
+
+    /// Keeps the sealed parts of `bytes`, which belong to the disk at `offset`.
+    pub fn keep(&self, bytes: &[u8], offset: u64) {
+        let mut kept = self.kept();
+        let Kept { head, tail } = &mut *kept;
+        for (part, to) in [(&self.head, head), (&self.tail, tail)] {
+            if let Some(both) = within(&(offset..offset + bytes.len() as u64), part) {
+                to[(both.start - part.start) as usize..(both.end - part.start) as usize]
+                    .copy_from_slice(&bytes[(both.start - offset) as usize..(both.end - offset) as usize]);
+            }
+        }
+    }
+
+    /// Puts the sealed parts over `bytes`, as they will be on the disk.
+    pub fn overlay(&self, bytes: &mut [u8], offset: u64) {
+        let kept = self.kept();
+        for (part, from) in [(&self.head, &kept.head), (&self.tail, &kept.tail)] {
+            if let Some(both) = within(&(offset..offset + bytes.len() as u64), part) {
+                bytes[(both.start - offset) as usize..(both.end - offset) as usize].copy_from_slice(
+                    &from[(both.start - part.start) as usize..(both.end - part.start) as usize],
+                );
+            }
+        }
+    }
+
+    /// Writes what was kept, the first block of the disk last of all, each step flushed and read back. After a
+    /// failure the head is zeroed again; the error then says whether that worked.
+    pub fn open(&self) -> Result<(), (ImageError, Result<(), ImageError>)> {
+        let kept = self.kept();
+        let first = kept.head.len().min(self.disk.logical_block_size().max(ALIGN as u32) as usize);
+        let steps = [
+            (&kept.tail[..], self.tail.start),
+            (&kept.head[first..], first as u64),
+            (&kept.head[..first], 0),
+        ];
+        let written = steps.into_iter().try_for_each(|(bytes, offset)| {
+            self.write(bytes, offset)?;
+            self.flush()?;
+            let mut back = AlignedBuf::new(bytes.len());
+            read(self.disk, &mut back, offset)?;
+            if *back != *bytes {
+                let range = offset..offset + bytes.len() as u64;
+                return Err(differs(self.disk, range, JUST_WRITTEN));
+            }
+            Ok(())
+        });
+        written.map_err(|error| (error, self.close()))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let len = bytes.len() as u64;
+        self.disk.write_at(bytes, offset).map_err(|e| disk_error(self.disk, "write", offset, len, e))
+    }
+
+    /// Makes what was written durable.
+    pub fn flush(&self) -> Result<(), ImageError> {
+        self.disk.flush().map_err(|source| ImageError::DiskCall {
+            disk: self.disk.name().to_owned(),
+            op: "flush",
+            source,
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! Verify: the whole image against its hashes, and the image against a disk.
+#![forbid(unsafe_code)]
+
+use super::bad_sectors::disk_error;
+use super::error::ImageError;
+use super::member::Kind;
+use super::parallel::{for_each_run, io_threads, is_zero};
+use super::reader::{Image, Summary, Workspace};
+use super::run::Run;
+use crate::block::BlockDevice;
+use crate::progress::Progress;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Checks every byte of an image: all index nodes, each member's hash and framing, each data run inflated and
+/// hashed, CRC32 and ISIZE, the fixed bytes of zero runs, order and coverage, the totals.
+///
+/// `threads` that inflate; 0 is one per core. Progress counts bytes of disk.
+pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
+    let summary = image.summary();
+    progress.start(summary.disk);
+    let (mut runs, mut zero, mut unallocated, mut unreadable) = (0u64, 0u64, 0u64, 0u64);
+    let counted = image.runs().inspect(|run| {
+        if let Ok(run) = run {
+            runs += 1;
+            match run.kind {
+                Kind::Zero => zero += run.length,
+                Kind::Unallocated => unallocated += run.length,
+                Kind::Unreadable => unreadable += run.length,
+                _ => {}
+            }
+        }
+    });
+    for_each_run(image, counted, io_threads(threads), progress, |space, run| {
+        check_member(image, space, run)?;
+        if run.kind == Kind::Zero {
+            progress.zero.fetch_add(run.length, Relaxed);
+        }
+        progress.image.fetch_add(run.member_length.into(), Relaxed);
+        progress.add_done(run.length);
+        Ok(())
+    })?;
+    let footer = image.footer();
+    if (runs, zero, unallocated, unreadable)
+        != (footer.runs, footer.zero, footer.unallocated, footer.unreadable)
+    {
+        return Err(ImageError::damaged(summary.image, "the footer's totals are not those of the index"));
+    }
+    Ok(summary)
+}
+
+fn check_member(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+    let bytes = space.read_member(image, run)?;
+    if blake3::hash(bytes) != run.member_hash {
+        let what = format!("a member's hash is wrong (disk byte {})", run.offset);
+        return Err(ImageError::damaged(run.position, what));
+    }
+    if run.kind == Kind::Data {
+        space.inflate_member(run)?;
+        return Ok(());
+    }
+    let Workspace { member, zeros, .. } = space;
+    let (wanted, _) = zeros.get(run.kind, run.length);
+    if member.get(..wanted.len()) != Some(wanted) {
+        return Err(ImageError::damaged(run.position, "a run of zeros is not written as it must be"));
+    }
+    Ok(())
+}
+
+/// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated or unreadable is
+/// not compared. The disk may be longer than the image.
+pub fn verify_against(
+    image: &Image,
+    disk: &dyn BlockDevice,
+    threads: usize,
+    progress: &Progress,
+) -> Result<(), ImageError> {
+    let size = image.summary().disk;
+    if disk.size() < size {
+        return Err(ImageError::Refused(format!(
+            "{} has {} bytes, the image {size}",
+            disk.name(),
+            disk.size()
+        )));
+    }
+    progress.start(size);
+    for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
+        match run.kind {
+            Kind::Data => {
+                let raw = &mut space.raw[..run.length as usize];
+                read(disk, raw, run.offset)?;
+                if blake3::hash(raw) != run.hash {
+                    return Err(differs(disk, run.range(), ""));
+                }
+            }
+            Kind::Zero => {
+                progress.zero.fetch_add(run.length, Relaxed);
+                expect_zeros(disk, &mut space.raw, run.range(), "")?;
+            }
+            _ => {}
+        }
+        progress.add_done(run.length);
+        Ok(())
+    })
+}
+
+/// Reads from a disk, with the place in the error.
+pub(super) fn read(disk: &dyn BlockDevice, buf: &mut [u8], offset: u64) -> Result<(), ImageError> {
+    let len = buf.len() as u64;
+    disk.read_at(buf, offset).map_err(|e| disk_error(disk, "read", offset, len, e))
+}
+
+/// The disk does not hold what it should.
+pub(super) fn differs(disk: &dyn BlockDevice, range: Range<u64>, after_write: &'static str) -> ImageError {
+    ImageError::Differs {
+        disk: disk.name().to_owned(),
+        offset: range.start,
+        lba: range.start / u64::from(disk.logical_block_size().max(1)),
+        len: range.end - range.start,
+        after_write,
+    }
+}
+
+/// Checks that a range of the disk is zero. Holes are, by definition.
+pub(super) fn expect_zeros(
+    disk: &dyn BlockDevice,
+    buf: &mut [u8],
+    range: Range<u64>,
+    after_write: &'static str,
+) -> Result<(), ImageError> {
+    let mut at = range.start;
+    let mut data = at..at;
+    while at < range.end {
+        if at >= data.end {
+            let found = disk.next_data(at).map_err(|e| disk_error(disk, "seek data", at, 0, e))?;
+            data = match found {
+                Some(data) if data.start < range.end => data,
+                _ => return Ok(()),
+            };
+            // Back to whole blocks of any size.
+            at = at.max(data.start / (64 << 10) * (64 << 10));
+        }
+        let len = (range.end - at).min(buf.len() as u64);
+        let part = &mut buf[..len as usize];
+        read(disk, part, at)?;
+        if !is_zero(part) {
+            return Err(differs(disk, at..at + len, after_write));
+        }
+        at += len;
+    }
+    Ok(())
+}
