@@ -10,30 +10,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file system that joins the two layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Union {
-    /// overlayfs: in every kernel.
-    Overlay,
-    /// aufs: only in kernels that were patched for it.
-    Aufs,
-}
+/// The file system that joins the two layers; its word is its name in `/proc/filesystems`.
+pub use crate::cmdline::UnionKind as Union;
 
 impl Union {
-    /// Its name in `/proc/filesystems`.
-    pub fn fstype(self) -> &'static str {
-        match self {
-            Union::Overlay => "overlay",
-            Union::Aufs => "aufs",
-        }
-    }
-
     /// The union to use: the one asked for, but overlayfs in place of an aufs that is not among `filesystems` (the
     /// text of `/proc/filesystems`). The second part is a warning to show in that case.
     pub fn choose(asked: Union, filesystems: &str) -> (Union, Option<&'static str>) {
         // Lines are "nodev<TAB>name" or "<TAB>name".
         let has_aufs =
-            filesystems.lines().any(|line| line.split_whitespace().last() == Some(Union::Aufs.fstype()));
+            filesystems.lines().any(|line| line.split_whitespace().last() == Some(Union::Aufs.word()));
         match asked {
             Union::Aufs if !has_aufs => (
                 Union::Overlay,
@@ -41,12 +27,6 @@ impl Union {
             ),
             union => (union, None),
         }
-    }
-}
-
-impl fmt::Display for Union {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.fstype())
     }
 }
 
@@ -146,7 +126,7 @@ fn steps(root: &Path, area: &Path, union: Union) -> Vec<Step> {
     };
     steps.extend([
         Step::Move { from: root.to_owned(), to: lower.clone() },
-        Step::Mount { fstype: union.fstype(), target: root.to_owned(), flags, data },
+        Step::Mount { fstype: union.word(), target: root.to_owned(), flags, data },
         // Both unions hold on to their layers by themselves; where the mounts are moved does not matter to them.
         Step::MakeDir(root.join("ro")),
         Step::MakeDir(root.join("rw")),

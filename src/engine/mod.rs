@@ -364,7 +364,7 @@ impl Engine<'_> {
         let system = self.world.system();
         self.journal.info(&format!("waiting for the disks to settle ({} s)", self.settings.settle.as_secs()));
         let settle = Settle { quiet: self.settings.settle, ..Settle::default() };
-        let found = settled(&settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
+        let found = settled(settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
         let inventory = found.map_err(|e| {
             Failure::new(Kind::Inventory, e.to_string(), "look for a disk, cable or controller that comes and goes.")
         })?;

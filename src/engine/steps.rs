@@ -46,14 +46,22 @@ impl Run<'_> {
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
         let targets = self.open_targets(plan)?;
         let mut made: Vec<ImageRecord> = Vec::new();
+        let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
         let mut notes = Vec::new();
         let result = plan.steps.iter().try_for_each(|step| {
             match step {
                 Step::CollectInfo => self.collect_info(plan.action)?,
                 Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name)?),
                 Step::Publish(publish) => self.publish(publish, &made)?,
-                Step::CheckImage(source) => self.check_image(source, plan, &targets)?,
-                Step::RestoreDisk { source, disk } => self.restore_disk(source, disk, &targets)?,
+                Step::CheckImage(source) => {
+                    if let Some(content) = self.check_image(source, plan, &targets)? {
+                        measured.insert(source.path.clone(), content);
+                    }
+                }
+                Step::RestoreDisk { source, disk } => {
+                    let device = targets.get(&disk.name).ok_or_else(|| mistake(format!("{} is not open", disk.name)))?;
+                    self.restore_disk(source, disk, &**device, measured.get(&source.path))?;
+                }
                 Step::CompareDisk { source, disk } => notes.push(self.compare_disk(source, disk)?),
             }
             Ok(())
@@ -141,7 +149,7 @@ impl Run<'_> {
             let image = Image::open(file)?;
             image::verify(&image, 0, &progress)?;
             let bad: Result<Vec<BadRange>, ImageError> =
-                image.unreadable_runs().map(|r| r.map(|r| BadRange { offset: r.offset, length: r.len })).collect();
+                image.unreadable_runs().map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length })).collect();
             Ok((image.summary(), bad?))
         });
         let (summary, bad_ranges) = verified.map_err(|e| image_failure(&e, &part))?;
@@ -217,12 +225,13 @@ impl Run<'_> {
         Ok(source.record.is_some() || kind == FileKind::Testbox)
     }
 
+    /// Proves an image whole. Of a foreign gzip, what it holds.
     fn check_image(
         &self,
         source: &Source,
         plan: &Plan,
         targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<foreign::Content>, Failure> {
         let progress = Progress::new();
         let step = format!("checking {}", source.path);
         if self.is_own(source)? {
@@ -236,7 +245,7 @@ impl Run<'_> {
                 verified.map_err(|e| image_failure(&e, &source.path))?;
             }
             self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
-            return Ok(());
+            return Ok(None);
         }
         // The disk bounds what the gzip may inflate to.
         let target = plan.steps.iter().find_map(|s| match s {
@@ -248,40 +257,42 @@ impl Run<'_> {
         let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
         let measure = || foreign::measure(&*file, limit, &progress);
         let measured = self.reporter.during(&step, Some(&source.name), &progress, false, measure);
-        let size = measured.map_err(|e| image_failure(&e, &source.path))?;
-        self.journal.info(&format!("{} is a whole gzip file of {size} bytes of disk", source.path));
-        Ok(())
+        let content = measured.map_err(|e| image_failure(&e, &source.path))?;
+        self.journal.info(&format!("{} is a whole gzip file of {} bytes of disk", source.path, content.size));
+        Ok(Some(content))
     }
 
     fn restore_disk(
         &self,
         source: &Source,
         disk: &Disk,
-        targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
+        device: &dyn BlockDevice,
+        content: Option<&foreign::Content>,
     ) -> Result<(), Failure> {
-        let device = targets
-            .get(&disk.name)
-            .ok_or_else(|| Failure::new(Kind::Internal, format!("{} was not opened", disk.name), ""))?;
         let progress = Progress::new();
         let step = format!("writing {} onto {}", source.path, disk.name);
         let restored = if self.is_own(source)? {
             let image = self.open_image(source)?;
             progress.start(image.summary().disk);
             self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                image::restore(&image, &**device, &RestoreOptions::default(), &progress)
+                image::restore(&image, device, &RestoreOptions::default(), &progress)
             })
         } else {
             let path = self.images.path(&source.path);
             let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+            let content = content.ok_or_else(|| mistake(format!("{path} was not measured")))?;
             self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                foreign::restore(&*file, &**device, &progress)
+                foreign::restore(&*file, content, device, &progress)
             })
         };
         let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
         self.journal.info(&format!(
-            "{}: {} bytes written, {} bytes zeroed, read back and verified",
-            disk.name, restored.written_bytes, restored.zeroed_bytes
+            "{}: {} bytes written, {} of them zeros, read back and verified",
+            disk.name, restored.disk_bytes, restored.zero_bytes
         ));
+        if let Some(why) = restored.reread_error {
+            self.journal.warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
+        }
         Ok(())
     }
 
@@ -301,6 +312,10 @@ impl Run<'_> {
             Err(e) => Err(image_failure(&e, &source.path)),
         }
     }
+}
+
+fn mistake(what: String) -> Failure {
+    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
 }
 
 fn share_read(path: &str, error: &io::Error) -> Failure {
