@@ -5,24 +5,22 @@
 //! aufs. Afterwards the two layers are visible as `/ro` and `/rw` of the new root.
 #![forbid(unsafe_code)]
 
+use crate::cmdline::UnionKind;
 use crate::sys::{MountFlags, System, UnmountFlags, errno_words};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file system that joins the two layers; its word is its name in `/proc/filesystems`.
-pub use crate::cmdline::UnionKind as Union;
-
-impl Union {
+impl UnionKind {
     /// The union to use: the one asked for, but overlayfs in place of an aufs that is not among `filesystems` (the
     /// text of `/proc/filesystems`). The second part is a warning to show in that case.
-    pub fn choose(asked: Union, filesystems: &str) -> (Union, Option<&'static str>) {
-        // Lines are "nodev<TAB>name" or "<TAB>name".
+    pub fn choose(asked: UnionKind, filesystems: &str) -> (UnionKind, Option<&'static str>) {
+        // A kind's word is its name there too; lines are "nodev<TAB>name" or "<TAB>name".
         let has_aufs =
-            filesystems.lines().any(|line| line.split_whitespace().last() == Some(Union::Aufs.word()));
+            filesystems.lines().any(|line| line.split_whitespace().last() == Some(UnionKind::Aufs.word()));
         match asked {
-            Union::Aufs if !has_aufs => (
-                Union::Overlay,
+            UnionKind::Aufs if !has_aufs => (
+                UnionKind::Overlay,
                 Some("aufs was asked for, but this kernel does not have it: overlayfs is used"),
             ),
             union => (union, None),
@@ -102,7 +100,7 @@ impl Step {
 }
 
 /// The steps in order. `area` holds the layers until the union is there.
-fn steps(root: &Path, area: &Path, union: Union) -> Vec<Step> {
+fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
     let (lower, upper) = (area.join("ro"), area.join("rw"));
     let mut steps = vec![
         Step::MakeDir(lower.clone()),
@@ -117,12 +115,14 @@ fn steps(root: &Path, area: &Path, union: Union) -> Vec<Step> {
     ];
     let (data, flags) = match union {
         // Upper and work must be on one file system, and neither inside the other.
-        Union::Overlay => {
+        UnionKind::Overlay => {
             steps.extend([Step::MakeDir(upper.join("upper")), Step::MakeDir(upper.join("work"))]);
             let (lower, upper) = (lower.display(), upper.display());
             (format!("lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work"), MountFlags::empty())
         }
-        Union::Aufs => (format!("dirs={}=rw:{}=ro", upper.display(), lower.display()), MountFlags::NOATIME),
+        UnionKind::Aufs => {
+            (format!("dirs={}=rw:{}=ro", upper.display(), lower.display()), MountFlags::NOATIME)
+        }
     };
     steps.extend([
         Step::Move { from: root.to_owned(), to: lower.clone() },
@@ -137,12 +137,17 @@ fn steps(root: &Path, area: &Path, union: Union) -> Vec<Step> {
 }
 
 /// Puts a tmpfs over the read-only root that is mounted at `root` (the `$rootmnt` of initramfs-tools), joined by
-/// `union` (see [`Union::choose`]). `area` is a folder of the initramfs, outside `root`, that is made for this; its
+/// `union` (see [`UnionKind::choose`]). `area` is a folder of the initramfs, outside `root`, that is made for this; its
 /// path must hold none of `:`, `,` and `\`, which have meanings in mount options.
 ///
 /// When a step fails all those before are taken back, so that `root` is what it was; what cannot be taken back is in
 /// the error.
-pub fn mount_root(system: &dyn System, root: &Path, area: &Path, union: Union) -> Result<(), OverlayFailed> {
+pub fn mount_root(
+    system: &dyn System,
+    root: &Path,
+    area: &Path,
+    union: UnionKind,
+) -> Result<(), OverlayFailed> {
     let fail = |step: String, source, left| OverlayFailed { root: root.to_owned(), step, source, left };
     if area.to_string_lossy().contains([':', ',', '\\']) || area.starts_with(root) {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a folder for this");
@@ -165,14 +170,14 @@ mod tests {
     use super::*;
     use crate::sys::{RealSystem, Recording};
 
-    fn run(recording: &Recording, union: Union) -> Result<(), OverlayFailed> {
+    fn run(recording: &Recording, union: UnionKind) -> Result<(), OverlayFailed> {
         mount_root(recording, Path::new("/root"), Path::new("/union"), union)
     }
 
     #[test]
     fn overlay_mounts_in_this_order() {
         let recording = Recording::new();
-        run(&recording, Union::Overlay).unwrap();
+        run(&recording, UnionKind::Overlay).unwrap();
         assert_eq!(
             recording.lines(),
             [
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn aufs_mounts_in_this_order() {
         let recording = Recording::new();
-        run(&recording, Union::Aufs).unwrap();
+        run(&recording, UnionKind::Aufs).unwrap();
         assert_eq!(
             recording.lines(),
             [
@@ -233,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_failure_at_any_step_puts_everything_back() {
-        for union in [Union::Overlay, Union::Aufs] {
+        for union in [UnionKind::Overlay, UnionKind::Aufs] {
             let whole = Recording::new();
             run(&whole, union).unwrap();
             assert_eq!(mounted(&whole.lines()).len(), 3);
@@ -261,7 +266,7 @@ mod tests {
         // The union cannot be mounted, and the root cannot be moved back.
         recording.fail_nth(6, libc::ENODEV);
         recording.fail_nth(7, libc::EBUSY);
-        let error = run(&recording, Union::Overlay).unwrap_err();
+        let error = run(&recording, UnionKind::Overlay).unwrap_err();
         assert_eq!(error.left.len(), 1);
         let text = error.to_string();
         for part in ["mount overlay on /root", "ENODEV", "could not be put back", "/union/ro", "EBUSY"] {
@@ -275,11 +280,11 @@ mod tests {
     fn aufs_is_taken_only_where_the_kernel_has_it() {
         let with = "nodev\tsysfs\nnodev\toverlay\nnodev\taufs\n\text4\n";
         let without = "nodev\tsysfs\nnodev\toverlay\n\taufsx\n";
-        assert_eq!(Union::choose(Union::Aufs, with), (Union::Aufs, None));
-        assert_eq!(Union::choose(Union::Overlay, with), (Union::Overlay, None));
-        assert_eq!(Union::choose(Union::Overlay, without), (Union::Overlay, None));
-        let (union, warning) = Union::choose(Union::Aufs, without);
-        assert_eq!(union, Union::Overlay);
+        assert_eq!(UnionKind::choose(UnionKind::Aufs, with), (UnionKind::Aufs, None));
+        assert_eq!(UnionKind::choose(UnionKind::Overlay, with), (UnionKind::Overlay, None));
+        assert_eq!(UnionKind::choose(UnionKind::Overlay, without), (UnionKind::Overlay, None));
+        let (union, warning) = UnionKind::choose(UnionKind::Aufs, without);
+        assert_eq!(union, UnionKind::Overlay);
         assert!(warning.unwrap().contains("aufs"));
     }
 
@@ -287,7 +292,7 @@ mod tests {
     fn an_area_that_would_be_misread_is_refused_before_anything_is_mounted() {
         for area in ["/a:b", "/a,b", "/a\\b", "/root/x"] {
             let recording = Recording::new();
-            let result = mount_root(&recording, Path::new("/root"), Path::new(area), Union::Overlay);
+            let result = mount_root(&recording, Path::new("/root"), Path::new(area), UnionKind::Overlay);
             assert!(result.is_err());
             assert!(recording.lines().is_empty());
         }
@@ -334,7 +339,7 @@ mod tests {
         system.mount(export.to_str().unwrap(), &root, "", MountFlags::BIND, "").unwrap();
         system.mount("", &root, "", MountFlags::BIND | MountFlags::REMOUNT | MountFlags::RDONLY, "").unwrap();
         assert!(fs::write(root.join("x"), "").is_err(), "the root is read-only at first");
-        mount_root(&system, &root, &area, Union::Overlay).unwrap();
+        mount_root(&system, &root, &area, UnionKind::Overlay).unwrap();
 
         fs::write(root.join("etc/changed"), "by this machine").unwrap();
         fs::remove_file(root.join("etc/removed")).unwrap();

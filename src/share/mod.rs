@@ -12,8 +12,8 @@ mod nfs_options;
 
 pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
-pub use name::{UnsafeName, safe_host_name, safe_name};
-pub use nfs_options::{BadOption, BadShare, NfsOptions, ShareAddress, Version};
+pub use name::{UnsafeName, safe_name};
+pub use nfs_options::{BadOption, NfsOptions, Version};
 
 use crate::io::{ReadAt, SyncWrite};
 use std::io;

@@ -5,6 +5,7 @@
 use super::nfs_options::{NfsOptions, Version};
 use super::{Files, exists};
 use crate::sys::{MountFlags, System, UnmountFlags, errno_words, with_deadline};
+use crate::words::NfsSource;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -29,17 +30,15 @@ const PAUSES: [u64; 4] = [2, 5, 10, 15];
 /// What to mount, and where.
 #[derive(Clone, Debug)]
 pub struct MountRequest<'a> {
-    /// The server as the admin wrote it; for messages and for the mount table.
-    pub host: &'a str,
+    /// Server and path, as the admin wrote them.
+    pub source: &'a NfsSource,
     /// The server's address: resolving is the caller's.
     pub server: Ipv4Addr,
-    /// Absolute path of the export on the server.
-    pub path: &'a str,
     /// This machine's address, which NFSv4.0 tells the server for callbacks.
     pub client: Option<Ipv4Addr>,
     /// Where to mount it; made where missing.
     pub target: &'a Path,
-    /// What was asked for after the path.
+    /// What was asked for after the path: [`NfsOptions::parse`] of the source's options.
     pub options: &'a NfsOptions,
     /// Mount it so that nothing can be written through this mount; the option `ro` does the same.
     pub read_only: bool,
@@ -165,8 +164,8 @@ pub fn mount_nfs(
     limit: Duration,
     say: &mut dyn FnMut(&str),
 ) -> Result<MountGuard, MountFailed> {
-    let share = format!("{}:{}", request.host, request.path);
-    let share_text = if request.host == request.server.to_string() {
+    let share = format!("{}:{}", request.source.host, request.source.path);
+    let share_text = if request.source.host.ipv4() == Some(request.server) {
         share.clone()
     } else {
         format!("{share} ({})", request.server)
@@ -289,15 +288,14 @@ mod tests {
     use crate::share::MemFiles;
     use crate::sys::{Call, Recording};
 
-    fn request<'a>(options: &'a NfsOptions, read_only: bool) -> MountRequest<'a> {
+    fn request<'a>(source: &'a NfsSource, options: &'a NfsOptions) -> MountRequest<'a> {
         MountRequest {
-            host: "server.lab",
+            source,
             server: Ipv4Addr::new(10, 0, 2, 2),
-            path: "/export/testbox-backup",
             client: Some(Ipv4Addr::new(10, 0, 2, 15)),
             target: Path::new("/run/backup"),
             options,
-            read_only,
+            read_only: true,
         }
     }
 
@@ -309,11 +307,13 @@ mod tests {
     ) -> (Result<(), String>, Vec<String>, Arc<Recording>) {
         let recording = Arc::new(recording);
         let system: Arc<dyn System> = recording.clone();
-        let options: NfsOptions = options.parse().unwrap();
+        let source: NfsSource = "server.lab:/export/testbox-backup".parse().unwrap();
+        let options = NfsOptions::parse(options.split(',')).unwrap();
         let mut said = Vec::new();
-        let result = mount_nfs(&system, &request(&options, true), Duration::from_secs(limit), &mut |line| {
-            said.push(line.to_owned());
-        });
+        let result =
+            mount_nfs(&system, &request(&source, &options), Duration::from_secs(limit), &mut |line| {
+                said.push(line.to_owned());
+            });
         (result.map(drop).map_err(|e| e.to_string()), said, recording)
     }
 

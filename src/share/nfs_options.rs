@@ -1,9 +1,7 @@
 //! The words of `HOST:/path,options`, and the option string that mount(2) gets for them.
 
-use super::safe_host_name;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
 /// A version of NFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,23 +128,20 @@ const IDLE: [&str; 17] = [
     "noexec",
 ];
 
-impl FromStr for NfsOptions {
-    type Err = BadOption;
-
-    /// Parses the comma-separated words of nfs(5). The empty text is the default.
-    fn from_str(text: &str) -> Result<Self, BadOption> {
+impl NfsOptions {
+    /// Takes the words of nfs(5), one by one as [`crate::words::NfsSource`] has them. None is the default.
+    pub fn parse<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Result<Self, BadOption> {
         let mut options = NfsOptions::default();
-        for word in text.split(',').filter(|word| !word.is_empty()) {
-            options.add(word)?;
+        for word in words {
+            options.add(word.as_ref())?;
         }
         Ok(options)
     }
-}
 
-impl NfsOptions {
     fn add(&mut self, word: &str) -> Result<(), BadOption> {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         match word {
+            "" => {}
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
             "v3" => self.versions = vec![Version::V3],
@@ -222,62 +217,13 @@ fn replace(list: &mut Vec<String>, word: &str) {
     list.push(word.to_owned());
 }
 
-/// A share as the admin writes it: `HOST:/path[,options]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShareAddress {
-    /// Host name or IPv4 address.
-    pub host: String,
-    /// Absolute path on the server.
-    pub path: String,
-    /// The options.
-    pub options: NfsOptions,
-}
-
-/// The text names no share.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadShare {
-    /// It is not of the form.
-    #[error("'{0}' is no share: it must read HOST:/path or HOST:/path,options")]
-    Form(String),
-    /// The part before the colon is neither an IPv4 address nor a host name.
-    #[error("'{0}' is no share: {1}")]
-    Host(String, super::UnsafeName),
-    /// An option is not taken.
-    #[error("share '{0}': {1}")]
-    Option(String, #[source] BadOption),
-}
-
-impl FromStr for ShareAddress {
-    type Err = BadShare;
-
-    fn from_str(text: &str) -> Result<Self, BadShare> {
-        let form = || BadShare::Form(text.to_owned());
-        let (host, rest) = text.split_once(':').ok_or_else(form)?;
-        let (path, options) = rest.split_once(',').unwrap_or((rest, ""));
-        // mount(2) takes a source of at most a page; a path of at most PATH_MAX.
-        let is_path = path.starts_with('/') && path.len() < 1024 && !path.contains(char::is_control);
-        if !is_path {
-            return Err(form());
-        }
-        let host = safe_host_name(host).map_err(|e| BadShare::Host(text.to_owned(), e))?.to_owned();
-        let options = options.parse().map_err(|e| BadShare::Option(text.to_owned(), e))?;
-        Ok(ShareAddress { host, path: path.to_owned(), options })
-    }
-}
-
-impl fmt::Display for ShareAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.path)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn data(options: &str) -> Vec<String> {
-        let options: NfsOptions = options.parse().unwrap();
+        let options = NfsOptions::parse(options.split(',')).unwrap();
         let (server, client) = (Ipv4Addr::new(10, 0, 2, 2), Some(Ipv4Addr::new(10, 0, 2, 15)));
         options.versions.iter().map(|version| options.data(*version, server, client)).collect()
     }
@@ -312,7 +258,7 @@ mod tests {
     #[test]
     fn soft_and_lock_are_overridden_with_a_note_and_never_reach_the_kernel() {
         for word in ["soft", "softerr", "lock"] {
-            let options: NfsOptions = format!("vers=3,{word}").parse().unwrap();
+            let options = NfsOptions::parse(["vers=3", word]).unwrap();
             assert!(options.notes[0].contains(word));
             let data = options.data(Version::V3, Ipv4Addr::LOCALHOST, None);
             assert!(!data.split(',').any(|w| w == word) && data.contains(",hard,"), "{data}");
@@ -343,44 +289,22 @@ mod tests {
             "exec",
             "suid",
         ] {
-            let error = word.parse::<NfsOptions>().unwrap_err().to_string();
+            let error = NfsOptions::parse([word]).unwrap_err().to_string();
             assert!(error.contains(&format!("'{word}'")), "{error}");
         }
     }
 
     #[test]
     fn ro_and_rw_the_last_counts() {
-        assert!("rw,ro".parse::<NfsOptions>().unwrap().read_only);
-        assert!(!"ro,rw".parse::<NfsOptions>().unwrap().read_only);
-    }
-
-    #[test]
-    fn share_addresses() {
-        let share: ShareAddress = "server.lab:/export/testbox-backup,vers=3,tcp".parse().unwrap();
-        assert_eq!(share.to_string(), "server.lab:/export/testbox-backup");
-        assert_eq!(share.options.versions, [Version::V3]);
-        assert_eq!("10.0.2.2:/".parse::<ShareAddress>().unwrap().path, "/");
-        for text in [
-            "",
-            "server",
-            "server:",
-            "server:x",
-            ":/x",
-            "a b:/x",
-            "[::1]:/x",
-            "s:/a\nb",
-            "s:/x,frob",
-            "-s:/x",
-        ] {
-            assert!(text.parse::<ShareAddress>().is_err(), "{text:?}");
-        }
+        assert!(NfsOptions::parse(["rw", "ro"]).unwrap().read_only);
+        assert!(!NfsOptions::parse(["ro", "rw"]).unwrap().read_only);
     }
 
     proptest! {
         /// No option text may smuggle a word into the data that testbox decides itself.
         #[test]
         fn the_fixed_words_stay_as_they_are(text in "[a-z0-9=,.]{0,40}") {
-            if let Ok(options) = text.parse::<NfsOptions>() {
+            if let Ok(options) = NfsOptions::parse(text.split(',')) {
                 for version in &options.versions {
                     let data = options.data(*version, Ipv4Addr::LOCALHOST, None);
                     for name in ["addr", "vers", "proto", "mountaddr"] {
