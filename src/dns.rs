@@ -91,8 +91,8 @@ pub enum DnsError {
     /// The question cannot be written.
     #[error("{0} cannot be asked for")]
     Question(String),
-    /// Nobody answered.
-    #[error("no DNS server answers for {query} (asked {servers})")]
+    /// Every server is silent, or refuses.
+    #[error("no DNS server has an answer for {query} (asked {servers})")]
     NoAnswer {
         /// What was asked.
         query: String,
@@ -404,7 +404,7 @@ mod tests {
         let SocketAddr::V4(address) = silent.local_addr().unwrap() else { panic!("not IPv4") };
         let resolver = Resolver { servers: vec![address], timeout: Duration::from_millis(1), tries: 2 };
         let error = resolver.name_of(IP).unwrap_err();
-        assert_eq!(error.to_string(), "no DNS server answers for the name of 10.40.41.42 (asked 127.0.0.1)");
+        assert_eq!(error.to_string(), "no DNS server has an answer for the name of 10.40.41.42 (asked 127.0.0.1)");
         let own = "10.0.0.1".parse().unwrap();
         assert_eq!(resolver.address_of(&own).unwrap(), Some(Ipv4Addr::new(10, 0, 0, 1)));
     }
