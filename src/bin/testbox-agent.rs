@@ -1,1 +1,64 @@
-fn main() {}
+//! The agent in the initramfs: performs the action of this boot. See the library's `engine`.
+//!
+//! Exit codes for the boot scripts: 0 goes on with the boot, 10 and 11 ask for a shell, 2 is wrong usage. In every
+//! other case the agent ends the machine itself and never returns.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use testbox::cmdline::RebootMode;
+use testbox::console::Console;
+use testbox::engine::{Ending, Journal, Mode, run};
+use testbox::logging::AgentLog;
+use testbox::sys::Reboot;
+use testbox::world::{RealWorld, World};
+
+const RUN_DIR: &str = "/run/testbox";
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mode = match words[..] {
+        ["nfs-root", root] => Mode::NfsRoot(root.into()),
+        ["agent-only"] => Mode::AgentOnly,
+        ["--version"] => {
+            println!("testbox-agent {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("usage: testbox-agent nfs-root <mount point> | agent-only | --version");
+            return ExitCode::from(2);
+        }
+    };
+    let world = RealWorld::new(Path::new(RUN_DIR));
+    let console = Arc::new(Console::open(Path::new("/sys"), Path::new("/dev")));
+    let log = AgentLog::new(console.clone(), world.system());
+    log.install();
+    let journal = Journal::new(log, console);
+    match run(&world, &journal, &mode) {
+        Ending::Continue => ExitCode::SUCCESS,
+        Ending::RescueShell => ExitCode::from(10),
+        Ending::ErrorShell => ExitCode::from(11),
+        Ending::Machine(how) => end_machine(&world, &journal, how),
+    }
+}
+
+/// Ends the machine. Where the kernel refuses, and where holding is asked for, the agent stays: the boot must not go
+/// on by accident.
+fn end_machine(world: &dyn World, journal: &Journal, how: RebootMode) -> ! {
+    let how = match how {
+        RebootMode::Reboot => Some(Reboot::Restart),
+        RebootMode::PowerOff => Some(Reboot::PowerOff),
+        RebootMode::Halt => Some(Reboot::Halt),
+        RebootMode::Hold => None,
+    };
+    if let Some(how) = how
+        && let Err(e) = world.system().reboot(how)
+    {
+        journal.warn(&format!("the kernel refuses to end the machine ({how:?}): {e}; holding"));
+    }
+    loop {
+        world.system().sleep(Duration::from_secs(3600));
+    }
+}

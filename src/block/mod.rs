@@ -8,7 +8,7 @@ pub mod real;
 pub mod sink;
 
 pub use aligned::{ALIGN, AlignedBuf};
-pub use real::Disk;
+pub use real::{Disk, OpenError};
 
 use std::io;
 use std::ops::Range;

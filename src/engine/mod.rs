@@ -147,7 +147,7 @@ impl Engine<'_> {
     }
 
     fn overlay_root(&self, root: &std::path::Path, facts: &Facts) -> Result<(), Failure> {
-        let (union, warning) = overlay::Union::choose(self.settings.union, &facts.filesystems);
+        let (union, warning) = overlay::choose(self.settings.union, &facts.filesystems);
         if let Some(warning) = warning {
             self.journal.warn(warning);
         }

@@ -1,5 +1,9 @@
 //! Everything outside the agent, as one seam: the real machine, or a test's.
 
+mod real;
+
+pub use real::RealWorld;
+
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::info::Who;

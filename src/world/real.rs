@@ -1,0 +1,139 @@
+//! The machine that the agent runs on.
+
+use super::{Facts, MountOrder, Purpose, Share, World};
+use crate::block::{BlockDevice, Disk as BlockDisk, OpenError};
+use crate::dns::Resolver;
+use crate::failure::{Failure, Kind};
+use crate::info::{self, Sources, Who};
+use crate::inventory::{Disk, Inventory, ScanError, why_in_use};
+use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
+use crate::share::{DirFiles, NfsOptions};
+use crate::sys::{RealSystem, System};
+use crate::tftp::{self, Limits, TftpError};
+use crate::words::{HostName, MacAddr};
+use std::fs;
+use std::io::{self, Cursor};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The real machine.
+pub struct RealWorld {
+    system: Arc<dyn System>,
+    run_dir: PathBuf,
+}
+
+impl RealWorld {
+    /// This machine; mount points are made in `run_dir`.
+    pub fn new(run_dir: &Path) -> Self {
+        RealWorld { system: Arc::new(RealSystem::new()), run_dir: run_dir.to_owned() }
+    }
+}
+
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The texts of the files in a folder whose names pass, in the order of their names.
+fn texts(folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_str().is_some_and(&wanted))
+        .map(|e| e.path())
+        .collect();
+    paths.sort();
+    paths.into_iter().filter_map(text).collect()
+}
+
+fn macs() -> Vec<(String, MacAddr)> {
+    let nics = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mac = |name: &str| text(format!("/sys/class/net/{name}/address"))?.trim().parse().ok();
+    let pairs = nics.filter_map(|nic| nic.file_name().into_string().ok());
+    pairs.filter_map(|name| Some((name.clone(), mac(&name)?))).collect()
+}
+
+fn cannot_open(disk: &Disk, error: &OpenError) -> Failure {
+    let proc = |name| text(format!("/proc/{name}")).unwrap_or_default();
+    let users = why_in_use(Path::new("/sys"), &disk.name, &proc("self/mountinfo"), &proc("swaps"));
+    let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+    let why = if users.is_empty() { error.to_string() } else { format!("{error} ({})", users.join("; ")) };
+    Failure::new(Kind::Unfit, format!("cannot open {disk}: {why}"), "nothing was written. Free the disk, or look at its cable.")
+}
+
+impl World for RealWorld {
+    fn system(&self) -> Arc<dyn System> {
+        self.system.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            cmdline: text("/proc/cmdline").unwrap_or_default(),
+            net_conf: texts("/run", |name| name.starts_with("net-") && name.ends_with(".conf")),
+            uuid: text("/sys/class/dmi/id/product_uuid").and_then(|uuid| uuid.trim().parse().ok()),
+            macs: macs(),
+            filesystems: text("/proc/filesystems").unwrap_or_default(),
+        }
+    }
+
+    fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
+        tftp::fetch(SocketAddrV4::new(server, tftp::PORT), path, Limits::default())
+    }
+
+    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Option<Ipv4Addr> {
+        Resolver::new(servers).address_of(name).ok().flatten()
+    }
+
+    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Option<HostName> {
+        Resolver::new(servers).name_of(address).ok().flatten()
+    }
+
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {
+        let name = format!("{}:{}", order.source.host, order.source.path);
+        let mut words = order.source.options.clone();
+        if order.purpose == Purpose::Tftp {
+            // What is looked up here decides about disarming: never from the client's cache.
+            words.push("noac".into());
+        }
+        let refused = |source: io::Error| MountFailed { share: name.clone(), attempts: vec![(crate::share::Version::V3, source)] };
+        let options = NfsOptions::parse(&words).map_err(|e| refused(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+        let target = self.run_dir.join(order.purpose.word());
+        let request = MountRequest {
+            source: order.source,
+            server: order.server,
+            client: Some(order.client),
+            target: &target,
+            options: &options,
+            read_only: order.purpose == Purpose::Images,
+        };
+        let guard = mount_nfs(&self.system, &request, order.limit, say)?;
+        let files = DirFiles::open(&target).map_err(refused)?;
+        let close = move |limit: Duration| guard.close(limit);
+        Ok(Share { name, files: Arc::new(files), close: Box::new(close) })
+    }
+
+    fn scan(&self) -> Result<Inventory, ScanError> {
+        Inventory::scan(Path::new("/sys"), Path::new("/dev"))
+    }
+
+    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        Ok(Arc::new(BlockDisk::open_read(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    }
+
+    fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        Ok(Arc::new(BlockDisk::open_write(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    }
+
+    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {
+        let sources = Sources::system();
+        let mut zip = Cursor::new(Vec::new());
+        let zipped = info::write_zip(&mut zip, &sources).map_err(io::Error::other);
+        (info::collect(&sources, who).text, zipped.map(|_| zip.into_inner()))
+    }
+}
