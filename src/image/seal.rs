@@ -52,8 +52,8 @@ impl<'a> Seal<'a> {
         let beyond = end.saturating_sub(SEALED).max(self.tail.end)..end;
         let zeros = AlignedBuf::new(SEALED as usize + ALIGN);
         let mut back = AlignedBuf::new(SEALED as usize + ALIGN);
-        let parts = [&self.head, &self.tail, &beyond];
-        for part in parts {
+        let parts = [&self.head, &self.tail, &beyond].into_iter().filter(|part| !part.is_empty());
+        for part in parts.clone() {
             self.write(&zeros[..(part.end - part.start) as usize], part.start)?;
         }
         self.flush()?;
@@ -106,7 +106,7 @@ impl<'a> Seal<'a> {
             (&kept.head[first..], first as u64),
             (&kept.head[..first], 0),
         ];
-        let written = steps.into_iter().try_for_each(|(bytes, offset)| {
+        let written = steps.into_iter().filter(|step| !step.0.is_empty()).try_for_each(|(bytes, offset)| {
             self.write(bytes, offset)?;
             self.flush()?;
             let mut back = AlignedBuf::new(bytes.len());
@@ -125,9 +125,6 @@ impl<'a> Seal<'a> {
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
         let len = bytes.len() as u64;
         self.disk.write_at(bytes, offset).map_err(|e| disk_error(self.disk, "write", offset, len, e))
     }
