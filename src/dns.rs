@@ -404,7 +404,10 @@ mod tests {
         let SocketAddr::V4(address) = silent.local_addr().unwrap() else { panic!("not IPv4") };
         let resolver = Resolver { servers: vec![address], timeout: Duration::from_millis(1), tries: 2 };
         let error = resolver.name_of(IP).unwrap_err();
-        assert_eq!(error.to_string(), "no DNS server has an answer for the name of 10.40.41.42 (asked 127.0.0.1)");
+        assert_eq!(
+            error.to_string(),
+            "no DNS server has an answer for the name of 10.40.41.42 (asked 127.0.0.1)"
+        );
         let own = "10.0.0.1".parse().unwrap();
         assert_eq!(resolver.address_of(&own).unwrap(), Some(Ipv4Addr::new(10, 0, 0, 1)));
     }

@@ -26,7 +26,11 @@ pub enum Disarmed {
 
 /// Asks the boot server: `testbox.cfg/<id>`, then the APPEND line of `pxelinux.cfg/<id>`, each in PXELINUX's order
 /// of ids. `None` where no file is there, or where PXELINUX's file names no action: local boot, for one.
-pub fn ask_boot_server(world: &dyn World, network: &Network, kernel: &Cmdline) -> Result<Option<Order>, Failure> {
+pub fn ask_boot_server(
+    world: &dyn World,
+    network: &Network,
+    kernel: &Cmdline,
+) -> Result<Option<Order>, Failure> {
     let Some(server) = network.boot_server else { return Ok(None) };
     let found = find_job_file(&network.tftp_prefix, &candidates(&network.ids), |path| {
         match world.fetch(server, path) {
@@ -87,7 +91,10 @@ pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Fa
         if words.job != order.words.job || words.action != order.words.action {
             return Err(Failure::new(
                 Kind::NotArmed,
-                format!("{} on {} does not hold the job that this machine has booted", armed.path, share.name),
+                format!(
+                    "{} on {} does not hold the job that this machine has booted",
+                    armed.path, share.name
+                ),
                 "it was armed or disarmed meanwhile, or another file was loaded; the next boot does what the file \
                  says. Nothing was written.",
             ));
@@ -96,7 +103,12 @@ pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Fa
     }
     Err(Failure::new(
         Kind::NotArmed,
-        format!("{} holds no PXE config of this machine, address {} ({})", share.name, network.address, names.join(", ")),
+        format!(
+            "{} holds no PXE config of this machine, address {} ({})",
+            share.name,
+            network.address,
+            names.join(", ")
+        ),
         "the machine probably has a wrong address: check DHCP and ip=. Nothing was written.",
     ))
 }
@@ -128,9 +140,10 @@ pub fn disarm(share: &Share, armed: &Found) -> Result<Disarmed, Failure> {
     share.files.sync_dir(dir).map_err(|e| failed("removed for good", &e))?;
     match read(&*share.files, &armed.path) {
         Ok(None) => Ok(Disarmed::Removed),
-        Ok(Some(_)) => {
-            Err(failed("removed", &io::Error::other("it is there again, or the share does not do what it says")))
-        }
+        Ok(Some(_)) => Err(failed(
+            "removed",
+            &io::Error::other("it is there again, or the share does not do what it says"),
+        )),
         Err(e) => Err(failed("looked for", &e)),
     }
 }

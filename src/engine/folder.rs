@@ -112,7 +112,9 @@ impl Folder {
             let kind = match self.root_hash(&path) {
                 Ok(Ok(hash)) => SeenKind::Own(hash),
                 Ok(Err(why)) => SeenKind::Foreign(why),
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => SeenKind::Foreign("not a regular file".into()),
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                    SeenKind::Foreign("not a regular file".into())
+                }
                 Err(e) => return Err(self.unreadable(&path, &e)),
             };
             images.push(SeenImage { name: name.to_owned(), file, kind });
@@ -128,7 +130,11 @@ impl Folder {
         };
         diskslist::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|e| {
             let what = format!("{}: {e}", self.path(DISK_LIST));
-            Failure::new(Kind::DiskList, what, "correct the file. One disk a line: sda, serial=..., wwn=..., # comment.")
+            Failure::new(
+                Kind::DiskList,
+                what,
+                "correct the file. One disk a line: sda, serial=..., wwn=..., # comment.",
+            )
         })
     }
 }

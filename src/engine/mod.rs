@@ -20,7 +20,7 @@ pub use folder::Folder;
 pub use journal::Journal;
 
 use crate::action::Action;
-use crate::cmdline::{Cmdline, OnError, RebootMode, Settings};
+use crate::cmdline::{Cmdline, OnError, RebootMode, Settings, UnionKind};
 use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
@@ -147,7 +147,7 @@ impl Engine<'_> {
     }
 
     fn overlay_root(&self, root: &std::path::Path, facts: &Facts) -> Result<(), Failure> {
-        let (union, warning) = overlay::choose(self.settings.union, &facts.filesystems);
+        let (union, warning) = UnionKind::choose(self.settings.union, &facts.filesystems);
         if let Some(warning) = warning {
             self.journal.warn(warning);
         }
@@ -174,7 +174,9 @@ impl Engine<'_> {
         }
         match self.connect(network, order, who, RESCUE_MOUNT_WAIT) {
             Ok(_) => self.journal.global("rescue: the machine is left to its admin"),
-            Err(failure) => self.journal.warn(&format!("rescue goes on without a log on the share: {failure}")),
+            Err(failure) => {
+                self.journal.warn(&format!("rescue goes on without a log on the share: {failure}"))
+            }
         }
         let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
         self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}.")]);
@@ -186,13 +188,20 @@ impl Engine<'_> {
 
     /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
     /// armed this machine is there under one of its own names. Only then is anything written.
-    fn connect(&mut self, network: &Network, order: &Order, who: &Who, wait: Duration) -> Result<Found, Failure> {
+    fn connect(
+        &mut self,
+        network: &Network,
+        order: &Order,
+        who: &Who,
+        wait: Duration,
+    ) -> Result<Found, Failure> {
         let tftp = self.mount(network, order, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
         let armed = arming::find(&tftp, network, order)?;
         self.tftp = Some(tftp);
         let backup = self.mount(network, order, Purpose::Backup, wait)?;
-        check_marker(&*backup.files, &backup.name, BACKUP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
+        check_marker(&*backup.files, &backup.name, BACKUP_MARKER)
+            .map_err(|e| not_the_share(&e.to_string()))?;
         let folder = Folder::new(backup.files.clone(), who.ip.to_string());
         let made = || -> std::io::Result<()> {
             backup.files.make_dir(&folder.path(""))?;
@@ -214,19 +223,31 @@ impl Engine<'_> {
         })?;
         self.backup = Some(backup);
         let action = order.words.action.map_or("an unknown action", Action::word);
-        let session = format!("testbox {}, {} ({}), action {action}", env!("CARGO_PKG_VERSION"), who.hostname, who.hexip);
+        let session = format!(
+            "testbox {}, {} ({}), action {action}",
+            env!("CARGO_PKG_VERSION"),
+            who.hostname,
+            who.hexip
+        );
         self.journal.attach(folder.files.clone(), who.ip, &session);
         self.journal.global(&format!("says hi: {} ({}), action {action}", who.hostname, who.hexip));
         self.folder = Some(folder);
         Ok(armed)
     }
 
-    fn mount(&self, network: &Network, order: &Order, purpose: Purpose, limit: Duration) -> Result<Share, Failure> {
+    fn mount(
+        &self,
+        network: &Network,
+        order: &Order,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Result<Share, Failure> {
         let source = network.source(order, purpose)?;
         let server = network.resolve(self.world, &source.host)?;
         let request = MountOrder { source: &source, server, client: network.address, purpose, limit };
         self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
-            let advice = "check the server and its exports. The machine stays armed, and tries again after a reboot.";
+            let advice =
+                "check the server and its exports. The machine stays armed, and tries again after a reboot.";
             Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
         })
     }
@@ -292,7 +313,8 @@ impl Engine<'_> {
         match publish::recover(&folder, self.settings.keep)? {
             Recovered::Nothing => {}
             Recovered::Completed(record) => {
-                self.journal.global(&format!("completed set {}, whose publishing was cut", record.generation));
+                self.journal
+                    .global(&format!("completed set {}, whose publishing was cut", record.generation));
             }
             Recovered::RolledBack(why) => {
                 self.journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
@@ -301,7 +323,8 @@ impl Engine<'_> {
         let status = self.status.as_ref().ok_or_else(|| internal("no status"))?;
         let (attempt, notes, is_done) = (status.attempt, status.notes.clone(), status.state == State::Done);
         let id = job.id.as_ref().map(|id| id.as_str().to_owned());
-        let is_published = id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
+        let is_published =
+            id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if is_done || is_published {
             self.journal.global(&format!("{}: this job is done already; disarming", job.action));
             return self.succeed(job, armed, notes).map(Some);
@@ -316,9 +339,11 @@ impl Engine<'_> {
 
     fn carry_out(&mut self, job: &Job, network: &Network, who: &Who) -> Result<Vec<String>, Failure> {
         let folder = self.folder()?.clone();
-        let inventory = if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
+        let inventory =
+            if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
         let state = folder.state()?;
-        let request = Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
+        let request =
+            Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
         let plan = plan::plan(&request, &inventory, &state)?;
         self.journal.lines(&plan.to_string());
         let images = match job.action {
@@ -334,15 +359,15 @@ impl Engine<'_> {
             _ => None,
         };
         let status = self.status.clone().ok_or_else(|| internal("no status"))?;
-        let machine = Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
+        let machine =
+            Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
         let run = steps::Run {
             world: self.world,
             journal: self.journal,
             folder: &folder,
-            images: images.as_ref().map_or_else(
-                || folder.clone(),
-                |share| Folder::new(share.files.clone(), folder.path("")),
-            ),
+            images: images
+                .as_ref()
+                .map_or_else(|| folder.clone(), |share| Folder::new(share.files.clone(), folder.path(""))),
             who,
             machine,
             job_id: status.job.clone(),
@@ -366,7 +391,11 @@ impl Engine<'_> {
         let settle = Settle { quiet: self.settings.settle, ..Settle::default() };
         let found = settled(settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
         let inventory = found.map_err(|e| {
-            Failure::new(Kind::Inventory, e.to_string(), "look for a disk, cable or controller that comes and goes.")
+            Failure::new(
+                Kind::Inventory,
+                e.to_string(),
+                "look for a disk, cable or controller that comes and goes.",
+            )
         })?;
         for disk in &inventory.disks {
             self.journal.info(&format!("disk {disk}"));
@@ -390,11 +419,13 @@ impl Engine<'_> {
             arming::Disarmed::Removed => self.journal.info(&format!("disarmed: {} is gone", armed.path)),
             arming::Disarmed::WasGone => self.journal.warn(&format!("{} was gone already", armed.path)),
             arming::Disarmed::ArmedAgain => {
-                self.journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
+                self.journal
+                    .global(&format!("{} holds another job by now: the machine stays armed", armed.path));
             }
         }
         self.journal.global(&format!("{}: done", job.action));
-        let mut texts = vec![format!("{} of {} is done", job.action, self.who.as_ref().map_or("?", |w| &w.hostname))];
+        let mut texts =
+            vec![format!("{} of {} is done", job.action, self.who.as_ref().map_or("?", |w| &w.hostname))];
         texts.extend(self.status.iter().flat_map(|s| s.notes.iter().cloned()));
         self.journal.verdict(true, &texts);
         Ok(Ending::Machine(self.settings.reboot))
@@ -426,7 +457,8 @@ impl Engine<'_> {
                 _ if last => "it has failed for the last time",
                 _ => "testbox.on-error=hold",
             };
-            self.journal.banner(&[format!("HOLDING: {why}. Arm or disarm the machine, then switch it off and on.")]);
+            self.journal
+                .banner(&[format!("HOLDING: {why}. Arm or disarm the machine, then switch it off and on.")]);
             return Ending::Machine(RebootMode::Hold);
         }
         let wait = self.settings.error_wait;

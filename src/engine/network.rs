@@ -43,7 +43,8 @@ impl Network {
         };
         let of_device = |name: &String| facts.macs.iter().find(|(nic, _)| nic == name).map(|(_, mac)| *mac);
         let mac = kernel.bootif.or_else(|| conf.device.as_ref().and_then(of_device));
-        let nfs_server = kernel.nfsroot.as_deref().and_then(|r| r.split_once(':')).and_then(|(h, _)| h.parse().ok());
+        let nfs_server =
+            kernel.nfsroot.as_deref().and_then(|r| r.split_once(':')).and_then(|(h, _)| h.parse().ok());
         Ok(Network {
             address,
             ids: MachineIds { uuid: facts.uuid, mac, ip: address },

@@ -47,7 +47,10 @@ pub fn recover(folder: &Folder, keep: u32) -> Result<Recovered, Failure> {
         }
         Some(why) => {
             put_back(folder)?;
-            folder.files.remove(&folder.path(RECORD_PENDING)).map_err(|e| step("remove the record of the cut set", e))?;
+            folder
+                .files
+                .remove(&folder.path(RECORD_PENDING))
+                .map_err(|e| step("remove the record of the cut set", e))?;
             folder.files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
             Ok(Recovered::RolledBack(why))
         }
@@ -84,7 +87,9 @@ fn complete(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
     for image in &new.images {
         let (file, part) = (image.file(), format!("{}{PART}", image.file()));
         if is_image(folder, &part, &image.root_hash).map_err(|e| step("look at a new image", e))? {
-            files.rename(&folder.path(&part), &folder.path(&file)).map_err(|e| step(&format!("rename {part}"), e))?;
+            files
+                .rename(&folder.path(&part), &folder.path(&file))
+                .map_err(|e| step(&format!("rename {part}"), e))?;
         }
     }
     files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
@@ -158,7 +163,9 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
     let back = || -> io::Result<()> {
         for image in &old.images {
             let kept = format!("{HISTORY}/{}/{}", old.generation, image.file());
-            if is_image(folder, &image.file(), &image.root_hash)? || !is_image(folder, &kept, &image.root_hash)? {
+            if is_image(folder, &image.file(), &image.root_hash)?
+                || !is_image(folder, &kept, &image.root_hash)?
+            {
                 continue;
             }
             let aside = folder.path(&format!("{}.back", image.file()));
@@ -204,7 +211,9 @@ pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
         let at = format!("{HISTORY}/{generation}");
         if whole >= keep {
             remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
-        } else if is_whole(folder, &at).map_err(|e| failed(folder, &format!("look at the old set {at}"), &e))? {
+        } else if is_whole(folder, &at)
+            .map_err(|e| failed(folder, &format!("look at the old set {at}"), &e))?
+        {
             whole += 1;
         }
     }

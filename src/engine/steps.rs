@@ -7,7 +7,9 @@ use super::report::Reporter;
 use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
-use crate::image::{self, BackupOptions, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign};
+use crate::image::{
+    self, BackupOptions, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign,
+};
 use crate::info::Who;
 use crate::inventory::Disk;
 use crate::plan::{Plan, Publish, Source, Step};
@@ -59,7 +61,9 @@ impl Run<'_> {
                     }
                 }
                 Step::RestoreDisk { source, disk } => {
-                    let device = targets.get(&disk.name).ok_or_else(|| mistake(format!("{} is not open", disk.name)))?;
+                    let device = targets
+                        .get(&disk.name)
+                        .ok_or_else(|| mistake(format!("{} is not open", disk.name)))?;
                     self.restore_disk(source, disk, &**device, measured.get(&source.path))?;
                 }
                 Step::CompareDisk { source, disk } => notes.push(self.compare_disk(source, disk)?),
@@ -82,7 +86,11 @@ impl Run<'_> {
                 if device.size() != disk.size || device.logical_block_size() != disk.logical_block_size {
                     return Err(Failure::new(
                         Kind::Unfit,
-                        format!("{} is not the disk that was listed: it has {} bytes now", disk.path.display(), device.size()),
+                        format!(
+                            "{} is not the disk that was listed: it has {} bytes now",
+                            disk.path.display(),
+                            device.size()
+                        ),
                         "nothing was written. Look for a disk or controller that comes and goes.",
                     ));
                 }
@@ -93,12 +101,13 @@ impl Run<'_> {
     }
 
     fn collect_info(&self, action: Action) -> Result<(), Failure> {
-        let collected = self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
-            let (text, zip) = self.world.info(self.who);
-            let files = &*self.folder.files;
-            write_atomic(files, &self.folder.path("testbox-info.txt"), text.as_bytes())?;
-            write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
-        });
+        let collected =
+            self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
+                let (text, zip) = self.world.info(self.who);
+                let files = &*self.folder.files;
+                write_atomic(files, &self.folder.path("testbox-info.txt"), text.as_bytes())?;
+                write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
+            });
         match collected {
             Ok(()) => Ok(()),
             Err(e) if action == Action::RefreshInfo => Err(share_write("testbox-info", &e)),
@@ -121,17 +130,19 @@ impl Run<'_> {
         let progress = Progress::new();
         progress.start(disk.size);
         let step = format!("imaging {} as {}", disk.name, image_file(name));
-        let written = self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
-            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
-            match files.remove(&folder.path(&part)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(sink(e)),
-                _ => {}
-            }
-            let mut file = files.create(&folder.path(&part)).map_err(sink)?;
-            let written = image::backup(&*device, &mut *file, &about, &BackupOptions::default(), &progress)?;
-            files.sync_dir(&folder.path("")).map_err(sink)?;
-            Ok(written)
-        });
+        let written =
+            self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
+                let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+                match files.remove(&folder.path(&part)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(sink(e)),
+                    _ => {}
+                }
+                let mut file = files.create(&folder.path(&part)).map_err(sink)?;
+                let written =
+                    image::backup(&*device, &mut *file, &about, &BackupOptions::default(), &progress)?;
+                files.sync_dir(&folder.path("")).map_err(sink)?;
+                Ok(written)
+            });
         let written = written.map_err(|e| match e {
             ImageError::Cancelled => no_space(name),
             e => image_failure(&e, &part),
@@ -144,18 +155,27 @@ impl Run<'_> {
 
         progress.start(disk.size);
         let step = format!("verifying {part}");
-        let verified = self.reporter.during(&step, Some(name), &progress, false, || -> Result<_, ImageError> {
-            let file = files.open(&folder.path(&part)).map_err(|source| ImageError::Read { position: 0, source })?;
-            let image = Image::open(file)?;
-            image::verify(&image, 0, &progress)?;
-            let bad: Result<Vec<BadRange>, ImageError> =
-                image.unreadable_runs().map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length })).collect();
-            Ok((image.summary(), bad?))
-        });
+        let verified =
+            self.reporter.during(&step, Some(name), &progress, false, || -> Result<_, ImageError> {
+                let file = files
+                    .open(&folder.path(&part))
+                    .map_err(|source| ImageError::Read { position: 0, source })?;
+                let image = Image::open(file)?;
+                image::verify(&image, 0, &progress)?;
+                let bad: Result<Vec<BadRange>, ImageError> = image
+                    .unreadable_runs()
+                    .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
+                    .collect();
+                Ok((image.summary(), bad?))
+            });
         let (summary, bad_ranges) = verified.map_err(|e| image_failure(&e, &part))?;
         if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
             let what = format!("{part} on the share is not the image that was written");
-            return Err(Failure::new(Kind::BadImage, what, "check the file server: it does not keep what it is given."));
+            return Err(Failure::new(
+                Kind::BadImage,
+                what,
+                "check the file server: it does not keep what it is given.",
+            ));
         }
         Ok(ImageRecord {
             name: name.into(),
@@ -291,7 +311,8 @@ impl Run<'_> {
             disk.name, restored.disk_bytes, restored.zero_bytes
         ));
         if let Some(why) = restored.reread_error {
-            self.journal.warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
+            self.journal
+                .warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
         }
         Ok(())
     }
@@ -329,7 +350,11 @@ fn share_write(name: &str, error: &io::Error) -> Failure {
         _ => Kind::ShareWrite,
     };
     let what = format!("cannot write {name} on the backup share: {error}");
-    Failure::new(kind, what, "check free space, quota and permissions of the share. The set before is untouched.")
+    Failure::new(
+        kind,
+        what,
+        "check free space, quota and permissions of the share. The set before is untouched.",
+    )
 }
 
 fn no_space(name: &str) -> Failure {

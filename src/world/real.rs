@@ -60,7 +60,11 @@ fn cannot_open(disk: &Disk, error: &OpenError) -> Failure {
     let users = why_in_use(Path::new("/sys"), &disk.name, &proc("self/mountinfo"), &proc("swaps"));
     let users: Vec<String> = users.iter().map(ToString::to_string).collect();
     let why = if users.is_empty() { error.to_string() } else { format!("{error} ({})", users.join("; ")) };
-    Failure::new(Kind::Unfit, format!("cannot open {disk}: {why}"), "nothing was written. Free the disk, or look at its cable.")
+    Failure::new(
+        Kind::Unfit,
+        format!("cannot open {disk}: {why}"),
+        "nothing was written. Free the disk, or look at its cable.",
+    )
 }
 
 impl World for RealWorld {
@@ -101,8 +105,12 @@ impl World for RealWorld {
             // What is looked up here decides about disarming: never from the client's cache.
             words.push("noac".into());
         }
-        let refused = |source: io::Error| MountFailed { share: name.clone(), attempts: vec![(crate::share::Version::V3, source)] };
-        let options = NfsOptions::parse(&words).map_err(|e| refused(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+        let refused = |source: io::Error| MountFailed {
+            share: name.clone(),
+            attempts: vec![(crate::share::Version::V3, source)],
+        };
+        let options =
+            NfsOptions::parse(&words).map_err(|e| refused(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
         let target = self.run_dir.join(order.purpose.word());
         let request = MountRequest {
             source: order.source,
