@@ -473,7 +473,8 @@ impl Engine<'_> {
         let (Some(status), Some(folder)) = (self.status.as_mut(), self.folder.as_ref()) else { return };
         change(status);
         status.updated = self.world.system().now();
-        if let Err(e) = write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes()) {
+        let write = || write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes());
+        if let Err(e) = write().or_else(|_| write()) {
             self.journal.warn(&format!("cannot write {}: {e}", folder.path(STATUS)));
         }
     }

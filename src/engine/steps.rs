@@ -370,7 +370,7 @@ fn image_failure(error: &ImageError, image: &str) -> Failure {
     let (kind, advice) = match error {
         ImageError::Unfinished { source, .. } => (
             image_failure(source, image).kind,
-            "the disk is unbootable until a restore succeeds; the next attempt begins anew.",
+            "do not use this disk until a restore succeeds; the next attempt begins anew.",
         ),
         ImageError::Disk { op: "read", .. } => {
             (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")

@@ -1,0 +1,167 @@
+//! Fail the Nth operation, for every N: whatever goes wrong and whenever the power is cut, the last good set stays
+//! (G), nothing half-written counts as good (P), a target disk is unbootable or right (U), and the machine stays
+//! armed until the job is done (K). The next boot without a fault ends the job.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use std::collections::BTreeMap;
+use testbox::share::{Fault, MemFiles, Survivors};
+use testbox::status::State;
+use world::{HOLD, Machine, REBOOT, TestDisk, contents, disk};
+
+const OLD: u64 = 1;
+const NEW: u64 = 2;
+
+fn small(seed: u64) -> Vec<u8> {
+    contents(1, seed)[..128 << 10].to_vec()
+}
+
+fn set(seed: u64) -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([("sda".into(), small(seed)), ("sdb".into(), small(7))])
+}
+
+fn disks(seed: u64) -> Vec<TestDisk> {
+    vec![disk("sda S1 @1", small(seed)), disk("sdb S2 @2", small(7))]
+}
+
+/// The backup share with set 1 published.
+fn published() -> BTreeMap<String, Vec<u8>> {
+    let mut machine = Machine::new();
+    machine.set_disks(disks(OLD));
+    machine.arm("testbox.action=backup testbox.job=one");
+    assert_eq!(machine.boot().ending, REBOOT);
+    machine.backup.tree()
+}
+
+/// Set 1 published, the disks have moved on, `backup-again` is armed.
+fn before_backup_again(share: &BTreeMap<String, Vec<u8>>) -> Machine {
+    let mut machine = Machine::new();
+    share.iter().for_each(|(path, bytes)| machine.backup.put(path, bytes.clone()));
+    machine.set_disks(disks(NEW));
+    machine.arm("testbox.action=backup-again testbox.job=two testbox.attempts=9");
+    machine
+}
+
+/// G: some trusted set is the old one or the new one, whole; and the old one is nowhere changed.
+fn check_sets(machine: &Machine, what: &str) {
+    let sets = machine.good_sets();
+    assert!(
+        sets.values().any(|s| *s == set(OLD)),
+        "{what}: the old set is lost: {:?}",
+        machine.backup.tree().keys()
+    );
+    for (generation, found) in &sets {
+        let expected = set(if *generation == 1 { OLD } else { NEW });
+        assert!(*found == expected, "{what}: set {generation} is not what was on the disks");
+    }
+}
+
+/// The boot after the fault: the job ends, and the new set is there beside the old one.
+fn check_recovery(machine: &mut Machine, what: &str) {
+    machine.backup.clear_faults();
+    machine.tftp.clear_faults();
+    let mut boots = 0;
+    while machine.is_armed() {
+        let seen = machine.boot();
+        boots += 1;
+        assert!(boots < 3, "{what}: does not end: {}", seen.console);
+    }
+    check_sets(machine, what);
+    assert_eq!(machine.good_sets().keys().copied().collect::<Vec<_>>(), [1, 2], "{what}");
+    assert!(boots == 0 || machine.status().state == State::Done, "{what}");
+    assert!(!machine.backup.tree().keys().any(|k| k.ends_with(".part")), "{what}: leftovers");
+}
+
+/// Runs `backup-again` with a fault at each operation of one share in turn.
+fn at_every_operation(share: fn(&Machine) -> MemFiles, fault: Fault, crash: Option<Survivors>) -> usize {
+    let share_before = published();
+    let mut nth = 0;
+    loop {
+        let mut machine = before_backup_again(&share_before);
+        let files = share(&machine);
+        let begun = files.operations().len();
+        files.fail_nth(begun + nth, fault);
+        let seen = machine.boot();
+        let what = format!("operation {nth} {:?} {fault:?} {crash:?}", files.operations().get(begun + nth));
+        let is_published = machine.good_sets().contains_key(&2);
+        assert!(machine.is_armed() || is_published, "{what}: disarmed without being done: {}", seen.console);
+        assert!(seen.ending == REBOOT || seen.ending == HOLD, "{what}");
+        check_sets(&machine, &what);
+        if let Some(survivors) = crash {
+            machine.backup.crash(survivors);
+            machine.tftp.crash(survivors);
+            check_sets(&machine, &format!("{what}, then a cut"));
+        }
+        check_recovery(&mut machine, &what);
+        if files.operations().len() < begun + nth {
+            return nth;
+        }
+        nth += 1;
+    }
+}
+
+#[test]
+fn backup_again_survives_every_error_of_the_backup_share() {
+    let points = at_every_operation(|m| m.backup.clone(), Fault::Errno(libc::EIO), None);
+    assert!(points > 50, "only {points} operations were tried");
+}
+
+#[test]
+fn backup_again_survives_every_error_and_a_cut_after_it() {
+    for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
+        at_every_operation(|m| m.backup.clone(), Fault::Errno(libc::ENOSPC), Some(survivors));
+    }
+}
+
+#[test]
+fn backup_again_survives_every_error_of_the_tftp_share() {
+    at_every_operation(|m| m.tftp.clone(), Fault::Errno(libc::ESTALE), None);
+}
+
+/// A restore with a fault at each operation of the target disk: unbootable or right, and the next boot mends it.
+#[test]
+fn restore_survives_every_error_of_the_target_disk() {
+    use testbox::block::mem::Fault as DiskFault;
+    for fault in [DiskFault::Errno(libc::EIO), DiskFault::Short, DiskFault::Drop, DiskFault::FlipBit(4321)] {
+        for dead in [false, true] {
+            // Bits that flip in every transfer cancel out between writing and reading back: no disk does that.
+            if dead && matches!(fault, DiskFault::FlipBit(_)) {
+                continue;
+            }
+            let mut nth = 0;
+            loop {
+                let mut machine = Machine::new();
+                machine.set_disks(vec![disk("sda S1 @1", contents(3, 1))]);
+                machine.arm("testbox.action=backup testbox.job=one");
+                machine.boot();
+                let target = disk("sda S1 @1", contents(3, 5));
+                machine.set_disks(vec![target.clone()]);
+                machine.arm("testbox.action=restore testbox.job=r testbox.attempts=9");
+                target.bytes.fail_nth(nth, fault, dead);
+                let seen = machine.boot();
+                let operations = target.bytes.log().len() as u64;
+                let what =
+                    format!("operation {nth} of {operations}, {fault:?}, dead {dead}: {}", seen.console);
+                let is_right = machine.disk_bytes("sda") == contents(3, 1);
+                // A disk that drops the very first writes stays what it was, but for the backup GPT at its end.
+                let is_untouched = machine.disk_bytes("sda")[..2 << 20] == contents(3, 5)[..2 << 20];
+                let is_unbootable = machine.disk_bytes("sda")[..512].iter().all(|b| *b == 0);
+                if machine.is_armed() {
+                    assert!(is_right || is_untouched || is_unbootable, "{what}");
+                } else {
+                    assert!(is_right, "a bad restore was called good: {what}");
+                }
+                target.bytes.heal();
+                if machine.is_armed() {
+                    assert_eq!(machine.boot().ending, REBOOT, "{what}");
+                }
+                assert!(!machine.is_armed() && machine.disk_bytes("sda") == contents(3, 1), "{what}");
+                if nth >= operations {
+                    break;
+                }
+                nth += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The engine from armed to rebooted, in memory: disks in, shares in, words in -> disks out, shares out, ending.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use std::io::Write;
+use testbox::engine::{Ending, Mode};
+use testbox::share::{Fault, Op};
+use testbox::status::State;
+use testbox::world::Purpose;
+use world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
+
+/// A machine whose set 1 is published, armed with nothing.
+fn backed_up() -> Machine {
+    let mut machine = Machine::new();
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    machine
+}
+
+#[test]
+fn backup_publishes_a_set_disarms_and_reboots() {
+    let machine = backed_up();
+    assert!(!machine.is_armed());
+    assert_eq!(machine.image("sda.raw.gz").unwrap(), contents(2, 1));
+    let record = machine.record();
+    assert_eq!((record.generation, record.job.as_deref()), (1, Some("first")));
+    assert_eq!(record.images[0].identity.serial.as_deref(), Some("S1"));
+    assert_eq!(machine.status().state, State::Done);
+    for file in ["box1", HEX, "testbox-info.txt", "testbox-info.zip", "maintenance-output.log"] {
+        assert!(machine.file(file).is_some(), "{file}");
+    }
+    let log = machine.text("maintenance.log");
+    assert!(log.contains(&format!("{IP}: info: ")) && log.contains("backup: done"), "{log}");
+    let global = String::from_utf8(machine.backup.get("maintenance.log").unwrap()).unwrap();
+    assert!(global.contains("says hi") && global.contains("backup: done"), "{global}");
+    assert!(!machine.backup.tree().keys().any(|k| k.contains(".part") || k.contains(".tmp")));
+}
+
+#[test]
+fn restore_brings_back_what_was_backed_up() {
+    let mut machine = backed_up();
+    machine.set_disks(vec![disk("sda S1 @1", vec![0xa5; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=r");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+    assert!(!machine.is_armed());
+    assert!(seen.console.contains("D O N E"), "{}", seen.console);
+}
+
+#[test]
+fn the_originals_gzip_goes_back_to_the_only_disk() {
+    let mut machine = Machine::new();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&contents(2, 9)).unwrap();
+    machine.backup.put(&format!("{IP}/sda.gz"), gzip.finish().unwrap());
+    machine.arm("testbox-action-restore");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 9));
+    assert!(!machine.is_armed());
+}
+
+#[test]
+fn backup_refuses_an_existing_image_and_leaves_everything() {
+    let mut machine = backed_up();
+    let before = machine.file("sda.raw.gz");
+    machine.arm("testbox.action=backup testbox.job=second");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT);
+    assert!(machine.is_armed(), "an error leaves the PXE config");
+    assert_eq!(machine.file("sda.raw.gz"), before);
+    let status = machine.status();
+    assert_eq!((status.state, status.code), (State::Failed, Some(43)));
+    assert!(
+        seen.console.contains("F A I L E D") && seen.console.contains("backup-again"),
+        "{}",
+        seen.console
+    );
+    let global = String::from_utf8(machine.backup.get("maintenance.log").unwrap()).unwrap();
+    assert!(global.contains("error: ") && global.contains("image-exists"), "{global}");
+}
+
+#[test]
+fn backup_again_keeps_the_set_before_and_only_as_many_as_wanted() {
+    let mut machine = backed_up();
+    for (round, seed) in [(2, 2u64), (3, 3), (4, 4)] {
+        machine.set_disks(vec![disk("sda S1 @1", contents(2, seed))]);
+        machine.arm(&format!("testbox.action=backup-again testbox.job=j{round}"));
+        assert_eq!(machine.boot().ending, REBOOT);
+        let sets = machine.good_sets();
+        assert_eq!(sets.keys().copied().collect::<Vec<_>>(), [round - 1, round]);
+        assert_eq!(sets[&round]["sda"], contents(2, seed));
+        assert_eq!(sets[&(round - 1)]["sda"], contents(2, seed - 1));
+    }
+}
+
+#[test]
+fn backup_again_keeps_the_originals_image_in_the_history() {
+    let mut machine = Machine::new();
+    machine.backup.put(&format!("{IP}/sda.gz"), "old gzip");
+    machine.arm("testbox.action=backup-again testbox.job=j");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.text("history/1/sda.gz"), "old gzip");
+    assert!(machine.file("sda.gz").is_none());
+    assert_eq!(machine.good_sets()[&2]["sda"], contents(2, 1));
+}
+
+#[test]
+fn a_damaged_current_image_makes_restore_use_the_older_set_and_say_so() {
+    let mut machine = backed_up();
+    machine.set_disks(vec![disk("sda S1 @1", contents(2, 2))]);
+    machine.arm("testbox.action=backup-again testbox.job=j2");
+    machine.boot();
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    image.truncate(image.len() - 4096);
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), image);
+    machine.arm("testbox.action=restore testbox.job=j3");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+    assert!(seen.console.contains("USING THE OLDER SET 1"), "{}", seen.console);
+}
+
+#[test]
+fn a_flipped_bit_in_an_image_ends_the_restore_with_an_unbootable_disk() {
+    let mut machine = backed_up();
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), image);
+    machine.arm("testbox.action=restore testbox.job=j3");
+    let seen = machine.boot();
+    assert!(machine.is_armed() && seen.console.contains("bad-image"), "{}", seen.console);
+    let disk = machine.disk_bytes("sda");
+    assert!(disk == contents(2, 1) || disk[..512].iter().all(|b| *b == 0));
+}
+
+#[test]
+fn verify_reports_a_disk_that_differs_and_is_done() {
+    let mut machine = backed_up();
+    machine.arm("testbox.action=verify testbox.job=v1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.status().notes[0].contains("sda is what sda.raw.gz holds"));
+    let mut changed = contents(2, 1);
+    changed[1 << 20] ^= 1;
+    machine.set_disks(vec![disk("sda S1 @1", changed)]);
+    machine.arm("testbox.action=verify testbox.job=v2");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(!machine.is_armed());
+    let note = &machine.status().notes[0];
+    assert!(note.starts_with("DIFFERS") && note.contains("LBA"), "{note}");
+}
+
+#[test]
+fn refresh_info_touches_no_disk_and_no_image() {
+    let mut machine = Machine::new();
+    machine.set_disks(Vec::new());
+    machine.arm("testbox.action=refresh-info testbox.job=i");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.text("testbox-info.txt").contains("Hostname: box1"));
+    assert!(!machine.is_armed());
+}
+
+#[test]
+fn rescue_gives_the_shell_stays_armed_and_needs_no_share() {
+    let mut machine = Machine::new();
+    machine.arm("testbox.action=rescue testbox.job=r");
+    assert_eq!(machine.boot().ending, Ending::RescueShell);
+    assert!(machine.is_armed());
+    assert!(machine.text("maintenance.log").contains("rescue"));
+    assert_eq!(machine.boot_as(&Mode::NfsRoot("/root".into())).ending, Ending::Continue);
+    machine.unreachable = vec![Purpose::Backup, Purpose::Tftp];
+    assert_eq!(machine.boot().ending, Ending::RescueShell);
+}
+
+#[test]
+fn no_action_goes_on_into_debian_and_is_an_error_without_a_root() {
+    let machine = Machine::new();
+    assert_eq!(machine.boot_as(&Mode::NfsRoot("/root".into())).ending, Ending::Continue);
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT);
+    assert!(seen.console.contains("no-action"), "{}", seen.console);
+    assert!(machine.file("status.json").is_none(), "nothing is written");
+}
+
+#[test]
+fn an_action_by_tftp_is_done_and_its_file_removed() {
+    let mut machine = Machine::new();
+    machine.cmdline =
+        "boot=testbox testbox.backup=10.0.0.1:/b testbox.tftp=10.0.0.1:/t testbox.settle=1".into();
+    machine.tftp.put(&format!("testbox.cfg/{HEX}"), "testbox.action=backup\ntestbox.job=t1 # a comment\n");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert!(machine.tftp.get(&format!("testbox.cfg/{HEX}")).is_none());
+    assert_eq!(machine.good_sets()[&1]["sda"], contents(2, 1));
+    // A file for many machines never orders an action that writes.
+    machine.tftp.put("testbox.cfg/default", "testbox.action=backup-again\n");
+    let seen = machine.boot();
+    assert!(seen.console.contains("not the file of this one machine"), "{}", seen.console);
+    assert_eq!(machine.good_sets().len(), 1);
+}
+
+/// Each ends as the error policy says: the PXE config stays, nothing is written where the share is not proven ours.
+#[test]
+fn what_is_not_proven_ours_is_not_written_to() {
+    type Spoil = fn(&mut Machine);
+    let rows: [(&str, Spoil, &str); 7] = [
+        (
+            "no PXE config of its own",
+            |m| m.net_conf[0] = m.net_conf[0].replace(IP, "10.40.41.99"),
+            "not-armed",
+        ),
+        ("no backup marker", |m| m.backup = testbox::share::MemFiles::new(), "not-the-share"),
+        ("no TFTP marker", |m| m.tftp = testbox::share::MemFiles::new(), "not-the-share"),
+        ("no server", |m| m.unreachable = vec![Purpose::Tftp], "share-unreachable"),
+        ("no backup server", |m| m.unreachable = vec![Purpose::Backup], "share-unreachable"),
+        ("no address", |m| m.net_conf.clear(), "network"),
+        (
+            "armed anew before it was read",
+            |m| m.put_pxe("testbox.action=restore testbox.job=other"),
+            "not-armed",
+        ),
+    ];
+    for (name, spoil, word) in rows {
+        let mut machine = Machine::new();
+        machine.arm("testbox.action=backup testbox.job=j");
+        spoil(&mut machine);
+        let before = (machine.backup.tree(), machine.tftp.tree());
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{name}");
+        assert_eq!((machine.backup.tree(), machine.tftp.tree()), before, "{name}: nothing is written");
+        assert!(
+            seen.console.contains(word) && seen.console.contains("What to do"),
+            "{name}: {}",
+            seen.console
+        );
+    }
+}
+
+#[test]
+fn wrong_words_end_as_errors_that_the_log_explains() {
+    for (words, named) in [
+        ("testbox.action=format testbox.job=j", "format"),
+        ("testbox.action=backup testbox.job=j testbox.disk=sda", "testbox.disk"),
+        ("testbox.action=backup testbox.job=j testbox.disks=sdq", "sdq"),
+    ] {
+        let mut machine = Machine::new();
+        machine.arm(words);
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{words}: {}", seen.console);
+        assert!(machine.is_armed());
+        let log = machine.text("maintenance.log");
+        assert!(log.contains("error: ") && log.contains(named), "{words}: {log}");
+        assert!(machine.file("sda.raw.gz").is_none());
+    }
+}
+
+#[test]
+fn no_disk_is_an_error() {
+    let mut machine = Machine::new();
+    machine.set_disks(Vec::new());
+    machine.arm("testbox.action=backup testbox.job=j");
+    let seen = machine.boot();
+    assert!(machine.is_armed() && seen.console.contains("no-disk"), "{}", seen.console);
+}
+
+#[test]
+fn a_job_is_done_once() {
+    let mut machine = backed_up();
+    machine.set_disks(vec![disk("sda S1 @1", vec![0x11; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=r1");
+    machine.boot();
+    // The same file again, as after a power cut between the status and the disarming: the disk has moved on.
+    machine.set_disks(vec![disk("sda S1 @1", vec![0x22; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=r1");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), vec![0x22; 2 << 20], "not restored again");
+    assert!(!machine.is_armed());
+    assert!(seen.console.contains("done already"), "{}", seen.console);
+}
+
+#[test]
+fn a_machine_armed_again_meanwhile_stays_armed() {
+    let mut machine = Machine::new();
+    machine.arm("testbox.action=backup testbox.job=a");
+    let tftp = machine.tftp.clone();
+    // The backup share is mounted after the arming was looked at.
+    *machine.on_mount.lock().unwrap() = Some(Box::new(move |purpose| {
+        if purpose == Purpose::Backup {
+            let file = "DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=verify testbox.job=b\n";
+            tftp.put(&format!("pxelinux.cfg/{HEX}"), file);
+        }
+    }));
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.is_armed());
+    assert_eq!(machine.status().state, State::Done);
+    assert_eq!(machine.good_sets().len(), 1);
+}
+
+#[test]
+fn attempts_are_counted_and_then_the_machine_holds() {
+    let mut machine = backed_up();
+    machine.arm("testbox.action=backup testbox.job=again testbox.attempts=3");
+    for attempt in 1..=2 {
+        assert_eq!(machine.boot().ending, REBOOT);
+        assert_eq!((machine.status().attempt, machine.status().state), (attempt, State::Failed));
+    }
+    assert_eq!(machine.boot().ending, HOLD);
+    assert_eq!((machine.status().attempt, machine.status().state), (3, State::Holding));
+    // Switched off and on without being armed anew: it holds at once.
+    let seen = machine.boot();
+    assert_eq!(seen.ending, HOLD);
+    assert!(seen.console.contains("too-many-attempts"), "{}", seen.console);
+}
+
+#[test]
+fn a_success_that_cannot_disarm_holds() {
+    let mut machine = backed_up();
+    machine.set_disks(vec![disk("sda S1 @1", vec![0x11; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=r1");
+    let removed = machine.tftp.operations().iter().filter(|op| **op == Op::Remove).count();
+    machine.tftp.fail_nth_of(Op::Remove, removed, Fault::Errno(libc::EROFS));
+    let seen = machine.boot();
+    assert_eq!(seen.ending, HOLD, "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+    assert!(machine.is_armed() && seen.console.contains("cannot be removed"), "{}", seen.console);
+    assert_eq!(machine.status().state, State::Done, "the restore itself is done, and is not done again");
+}
+
+#[test]
+fn on_error_shell_and_hold_are_obeyed() {
+    for (word, ending) in [("shell", Ending::ErrorShell), ("hold", HOLD)] {
+        let mut machine = backed_up();
+        machine.arm(&format!("testbox.action=backup testbox.job=x testbox.on-error={word}"));
+        assert_eq!(machine.boot().ending, ending);
+    }
+}
+
+#[test]
+fn swapped_names_and_a_data_disk_in_the_dead_disks_place_write_nothing_wrong() {
+    let mut machine = Machine::new();
+    let (system, data) = (contents(2, 1), contents(3, 2));
+    machine.backup.put(&format!("{IP}/disk-devices.lst"), "sda # the system disk\n");
+    machine.set_disks(vec![disk("sda SYS @1", system.clone()), disk("sdb DATA @2", data.clone())]);
+    machine.arm("testbox.action=backup testbox.job=b");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.record().others[0].name, "sdb");
+
+    // The kernel names have changed places.
+    machine.set_disks(vec![disk("sda DATA @2", data.clone()), disk("sdb SYS @1", vec![1; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=r1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), data);
+    assert_eq!(machine.disk_bytes("sdb"), system);
+
+    // The system disk is dead, and the data disk is called sda.
+    for place in ["@2", "@1"] {
+        machine.set_disks(vec![disk(&format!("sda DATA {place}"), data.clone())]);
+        machine.arm(&format!("testbox.action=restore testbox.job=r{}", &place[1..]));
+        let seen = machine.boot();
+        assert_eq!(machine.disk_bytes("sda"), data, "{place}");
+        assert!(machine.is_armed() && seen.console.contains("ambiguous"), "{place}: {}", seen.console);
+        assert!(seen.console.contains("testbox.map=sda:"), "{place}: {}", seen.console);
+    }
+}

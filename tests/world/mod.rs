@@ -1,0 +1,286 @@
+//! A machine in memory: disks, shares and boot server that a scenario puts together, and the real engine on top.
+#![allow(dead_code)] // each test binary uses its own part of it
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use testbox::block::BlockDevice;
+use testbox::block::mem::MemDisk;
+use testbox::cmdline::RebootMode;
+use testbox::console::Console;
+use testbox::engine::{Ending, Journal, Mode, run};
+use testbox::failure::{Failure, Kind};
+use testbox::image::{Image, verify};
+use testbox::info::Who;
+use testbox::inventory::{Disk, Identity, Inventory, ScanError};
+use testbox::logging::AgentLog;
+use testbox::progress::Progress;
+use testbox::record::Record;
+use testbox::share::mount::MountFailed;
+use testbox::share::{MemFiles, Version};
+use testbox::status::Status;
+use testbox::sys::{Recording, System};
+use testbox::tftp::TftpError;
+use testbox::words::HostName;
+use testbox::world::{Facts, MountOrder, Purpose, Share, World};
+
+pub const IP: &str = "10.40.41.42";
+pub const HEX: &str = "0A28292A";
+pub const REBOOT: Ending = Ending::Machine(RebootMode::Reboot);
+pub const HOLD: Ending = Ending::Machine(RebootMode::Hold);
+
+/// A disk of the machine: what sysfs says, and its bytes.
+#[derive(Clone)]
+pub struct TestDisk {
+    pub disk: Disk,
+    pub bytes: Arc<MemDisk>,
+}
+
+/// The machine and everything around it.
+pub struct Machine {
+    pub system: Arc<Recording>,
+    pub backup: MemFiles,
+    pub tftp: MemFiles,
+    pub disks: Mutex<Vec<TestDisk>>,
+    pub cmdline: String,
+    pub net_conf: Vec<String>,
+    /// Shares that cannot be mounted.
+    pub unreachable: Vec<Purpose>,
+    pub host_name: Option<&'static str>,
+    pub filesystems: &'static str,
+    /// Called when a target disk is opened: to change the world under a running restore.
+    pub on_mount: Mutex<Option<Box<dyn FnMut(Purpose) + Send>>>,
+}
+
+/// What one run left behind for people to see.
+pub struct Seen {
+    pub ending: Ending,
+    pub console: String,
+}
+
+/// Disk contents that compress a little, with zeros between; `seed` tells disks apart.
+pub fn contents(mib: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; mib << 20];
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for (n, block) in bytes.chunks_mut(4096).enumerate() {
+        if n % 5 == 3 {
+            continue;
+        }
+        for word in block.chunks_mut(8) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            word.copy_from_slice(&(state & 0x0f0f_ffff_0000_ffff).to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// `sda S1 @1`: kernel name, serial (`-` for none), location.
+pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
+    let parts: Vec<_> = text.split_whitespace().collect();
+    let disk = Disk {
+        name: parts[0].into(),
+        path: format!("/dev/{}", parts[0]).into(),
+        size: bytes.len() as u64,
+        logical_block_size: 512,
+        physical_block_size: 512,
+        identity: Identity { serial: (parts[1] != "-").then(|| parts[1].into()), ..Identity::default() },
+        location: parts[2].into(),
+        read_only: false,
+        excluded: None,
+    };
+    let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
+    TestDisk { disk, bytes }
+}
+
+impl Machine {
+    /// A machine with one disk, shares that are laid out, and nothing armed.
+    pub fn new() -> Self {
+        let (backup, tftp) = (MemFiles::new(), MemFiles::new());
+        backup.put("testbox-backup", "");
+        tftp.put("pxelinux.0", "");
+        tftp.put("pxelinux.cfg/default", "DEFAULT local-boot\nLABEL local-boot\nLOCALBOOT 0\n");
+        Machine {
+            system: Arc::new(Recording::new()),
+            backup,
+            tftp,
+            disks: Mutex::new(vec![disk("sda S1 @1", contents(2, 1))]),
+            cmdline: String::new(),
+            net_conf: vec![format!(
+                "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
+            )],
+            unreachable: Vec::new(),
+            host_name: Some("box1"),
+            filesystems: "nodev\toverlay\n",
+            on_mount: Mutex::new(None),
+        }
+    }
+
+    /// Arms the machine as `testboxctl arm` does, and boots it with what PXELINUX would give the kernel.
+    pub fn arm(&mut self, words: &str) -> &mut Self {
+        self.cmdline = format!(
+            "boot=testbox testbox.backup=10.0.0.1:/b testbox.tftp=10.0.0.1:/t testbox.settle=1 testbox.error-wait=5 {words}"
+        );
+        self.put_pxe(words);
+        self
+    }
+
+    /// Writes the machine's PXE config and nothing else.
+    pub fn put_pxe(&self, words: &str) {
+        let file = format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND initrd=i {words}\n");
+        self.tftp.put(&format!("pxelinux.cfg/{HEX}"), file);
+    }
+
+    pub fn is_armed(&self) -> bool {
+        self.tftp.get(&format!("pxelinux.cfg/{HEX}")).is_some()
+    }
+
+    /// One boot.
+    pub fn boot(&self) -> Seen {
+        self.boot_as(&Mode::AgentOnly)
+    }
+
+    pub fn boot_as(&self, mode: &Mode) -> Seen {
+        let mut file = tempfile::tempfile().unwrap();
+        let console = Arc::new(Console::new(vec![("tty0".into(), file.try_clone().unwrap())]));
+        let log = AgentLog::new(console.clone(), self.system.clone());
+        let ending = run(self, &Journal::new(log, console), mode);
+        file.rewind().unwrap();
+        let mut text = Vec::new();
+        File::read_to_end(&mut file, &mut text).unwrap();
+        Seen { ending, console: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    pub fn file(&self, name: &str) -> Option<Vec<u8>> {
+        self.backup.get(&format!("{IP}/{name}"))
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.file(name).unwrap_or_else(|| panic!("{name} is missing"))).unwrap()
+    }
+
+    pub fn status(&self) -> Status {
+        Status::parse(&self.file("status.json").expect("status.json")).expect("a status")
+    }
+
+    pub fn record(&self) -> Record {
+        Record::parse(&self.file("backup.json").expect("backup.json")).expect("a record")
+    }
+
+    pub fn disk_bytes(&self, name: &str) -> Vec<u8> {
+        self.disks.lock().unwrap().iter().find(|d| d.disk.name == name).unwrap().bytes.content()
+    }
+
+    pub fn set_disks(&self, disks: Vec<TestDisk>) {
+        *self.disks.lock().unwrap() = disks;
+    }
+
+    /// What the image at this path of the machine's folder holds; `None` where it is not a whole image.
+    pub fn image(&self, path: &str) -> Option<Vec<u8>> {
+        image_contents(self.file(path)?)
+    }
+
+    /// The contents of the sets that a reader would trust, by the number of their generation.
+    pub fn good_sets(&self) -> BTreeMap<u64, BTreeMap<String, Vec<u8>>> {
+        let tree = self.backup.tree();
+        let mut sets = BTreeMap::new();
+        for (path, bytes) in &tree {
+            let Some(folder) = path.strip_suffix("backup.json") else { continue };
+            let Ok(record) = Record::parse(bytes) else { continue };
+            let images: Option<BTreeMap<String, Vec<u8>>> = record
+                .images
+                .iter()
+                .map(|image| {
+                    let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
+                    let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
+                    (hash == image.root_hash).then_some(())?;
+                    Some((image.name.clone(), image_contents(file)?))
+                })
+                .collect();
+            if let Some(images) = images {
+                sets.insert(record.generation, images);
+            }
+        }
+        sets
+    }
+}
+
+fn image_contents(file: Vec<u8>) -> Option<Vec<u8>> {
+    let image = Image::open(Arc::new(file)).ok()?;
+    verify(&image, 1, &Progress::default()).ok()?;
+    let mut out = Vec::new();
+    image.cat(0..image.summary().disk, &mut out).ok()?;
+    Some(out)
+}
+
+impl World for Machine {
+    fn system(&self) -> Arc<dyn System> {
+        self.system.clone()
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            cmdline: self.cmdline.clone(),
+            net_conf: self.net_conf.clone(),
+            uuid: None,
+            macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
+            filesystems: self.filesystems.into(),
+        }
+    }
+
+    fn run_dir(&self) -> &Path {
+        Path::new("/run/testbox")
+    }
+
+    fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
+        assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
+        self.tftp.get(path).ok_or(TftpError::NotFound)
+    }
+
+    fn resolve(&self, _: &[Ipv4Addr], _: &HostName) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn reverse(&self, _: &[Ipv4Addr], _: Ipv4Addr) -> Option<HostName> {
+        self.host_name.map(|name| name.parse().unwrap())
+    }
+
+    fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {
+        if let Some(hook) = self.on_mount.lock().unwrap().as_mut() {
+            hook(order.purpose);
+        }
+        let share = format!("{}:{}", order.source.host, order.source.path);
+        if self.unreachable.contains(&order.purpose) {
+            let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+            return Err(MountFailed { share, attempts: vec![(Version::V3, refused)] });
+        }
+        let files = if order.purpose == Purpose::Tftp { &self.tftp } else { &self.backup };
+        Ok(Share { name: share, files: Arc::new(files.clone()), close: Box::new(|_: Duration| Ok(())) })
+    }
+
+    fn scan(&self) -> Result<Inventory, ScanError> {
+        Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    }
+
+    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        let disks = self.disks.lock().unwrap();
+        let found = disks.iter().find(|d| d.disk.name == disk.name);
+        found
+            .map(|d| d.bytes.clone() as Arc<dyn BlockDevice>)
+            .ok_or_else(|| Failure::new(Kind::Unfit, "gone", ""))
+    }
+
+    fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        self.open_source(disk)
+    }
+
+    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {
+        (format!("IP: {}\nHostname: {}\n", who.ip, who.hostname), Ok(b"PK".to_vec()))
+    }
+}
