@@ -323,6 +323,9 @@ mod tests {
         assert_eq!(NetConf::parse(text), NetConf::default());
         let text = "HOSTNAME='$(reboot)'\nDNSDOMAIN='a;b'\nDEVICE='a b'\nIPV4ADDR='1.2.3'\nIPV4DNS0='x'\n";
         assert_eq!(NetConf::parse(text), NetConf::default());
+        for nic in ["..", ".", "a/b", "abcdefghijklmnop"] {
+            assert_eq!(NetConf::parse(&format!("DEVICE='{nic}'")).device, None, "{nic}");
+        }
         assert_eq!(NetConf::parse("IPV4ADDR='10.0.0.1\nROOTSERVER='10.0.0.2'").address, None);
     }
 

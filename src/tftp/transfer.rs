@@ -444,6 +444,21 @@ pub(super) mod tests {
         assert!(matches!(transfer.on_timeout(), Err(TftpError::Timeout)));
     }
 
+    /// RFC 7440 section 4: after silence inside a window, what has arrived is acknowledged, not the window before it.
+    #[test]
+    fn part_of_a_window_is_acknowledged_after_silence() {
+        let mut transfer = Transfer::new("f", Limits::default(), true).unwrap();
+        let options = vec![("windowsize".to_owned(), "4".to_owned())];
+        transfer.on_datagram(&Packet::OptionAck { options }.encode()).unwrap();
+        for block in [1, 2] {
+            let data = Packet::Data { block, data: &[0; 512] }.encode();
+            assert_eq!(transfer.on_datagram(&data).unwrap(), Reply::Wait);
+        }
+        let ack = Reply::Send(Packet::Ack { block: 2 }.encode());
+        assert_eq!(transfer.on_timeout().unwrap(), ack);
+        assert_eq!(transfer.on_timeout().unwrap(), ack);
+    }
+
     /// The sorcerer's apprentice: doubled data must not make a doubled stream of acknowledgements.
     #[test]
     fn a_burst_of_old_blocks_is_answered_once() {
