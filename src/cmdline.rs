@@ -40,7 +40,7 @@ pub struct Cmdline {
 
 /// Every option word, as the message about an unknown one lists them.
 const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, union, reboot, on-error, error-wait, \
-                     attempts, settle, mount-wait";
+                     attempts, settle, mount-wait, net-wait";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -183,6 +183,7 @@ impl Parser {
             "attempts" => set(&mut o.attempts, number(value, 1..=1000)),
             "settle" => set(&mut o.settle, seconds(value)),
             "mount-wait" => set(&mut o.mount_wait, seconds(value)),
+            "net-wait" => set(&mut o.net_wait, seconds(value)),
             _ => Err(WordError::new(format!(
                 "unknown; testbox words are testbox.NAME= with NAME one of {KNOWN}"
             ))),
@@ -277,7 +278,7 @@ mod tests {
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
              testbox.keep=2 testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
-             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60",
+             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
         assert_eq!(c.action, Some(Action::Restore));
@@ -304,7 +305,8 @@ mod tests {
             mount_wait: Duration::from_secs(60),
         };
         assert_eq!(o.settings(), s);
-        assert_eq!(o.words().len(), 14, "words() knows every option");
+        assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
+        assert_eq!(o.words().len(), 15, "words() knows every option");
     }
 
     #[test]

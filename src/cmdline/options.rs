@@ -109,6 +109,8 @@ pub struct Options {
     pub settle: Option<Duration>,
     /// `testbox.mount-wait=` seconds for which an unreachable share is retried.
     pub mount_wait: Option<Duration>,
+    /// `testbox.net-wait=` seconds for which the boot scripts wait for an address (300), before the agent runs.
+    pub net_wait: Option<Duration>,
 }
 
 /// The options that have defaults, resolved. [`Settings::default`] has the documented ones.
@@ -168,6 +170,7 @@ impl Options {
             attempts: self.attempts.or(other.attempts),
             settle: self.settle.or(other.settle),
             mount_wait: self.mount_wait.or(other.mount_wait),
+            net_wait: self.net_wait.or(other.net_wait),
         }
     }
 
@@ -211,6 +214,7 @@ impl Options {
             ("attempts", text(&self.attempts)),
             ("settle", seconds(self.settle)),
             ("mount-wait", seconds(self.mount_wait)),
+            ("net-wait", seconds(self.net_wait)),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()
     }
