@@ -1,0 +1,6 @@
+//! Scenarios on a real chain: see `tests/README.md`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod chain;
