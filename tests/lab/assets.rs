@@ -120,7 +120,7 @@ const PASSWORD_HASH: &str =
 pub fn disk(script: &str) -> PathBuf {
     let script = repository().join("tests/lab").join(script);
     let name = script.file_stem().unwrap().to_string_lossy().into_owned();
-    cached(&name, &[script.clone()], |part| {
+    cached(&name, std::slice::from_ref(&script), |part| {
         run(Command::new("bash").arg(&script).arg(part));
     })
 }

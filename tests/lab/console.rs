@@ -71,10 +71,8 @@ fn readable(bytes: &[u8]) -> String {
     while let Some(byte) = rest.next() {
         match byte {
             // CSI: parameters up to a final byte; any other escape is one byte.
-            0x1b => {
-                if rest.next() == Some(b'[') {
-                    while rest.next().is_some_and(|b| !(0x40..=0x7e).contains(&b)) {}
-                }
+            0x1b if rest.next() == Some(b'[') => {
+                while rest.next().is_some_and(|b| !(0x40..=0x7e).contains(&b)) {}
             }
             b'\n' | b'\t' | 0x20..=0x7e => text.push(byte as char),
             _ => {}

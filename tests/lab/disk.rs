@@ -73,6 +73,11 @@ impl Disk {
         hash(File::open(&self.path).unwrap())
     }
 
+    /// All its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap()
+    }
+
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         std::fs::metadata(&self.path).unwrap().len()

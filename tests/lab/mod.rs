@@ -12,9 +12,10 @@ mod pxe;
 mod share;
 
 pub use disk::{Bus, Disk};
+pub use machine::Machine;
 
 pub use pxe::{Boot, Station};
-pub use share::{ShareOf, manifest};
+pub use share::manifest;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,7 @@
 //! The network places of machines, and arming them: by `testboxctl arm`, or by a PXELINUX file written here where a
 //! scenario needs one that `testboxctl` would not write.
 
-use super::Lab;
+use super::{Disk, Lab};
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -131,6 +131,18 @@ impl Lab {
     /// Arms the machine with exactly these kernel words; `overlay` is a second initrd laid over the first.
     pub fn arm_with_words(&self, at: Station, words: &str, overlay: Option<&str>) {
         self.write_pxe(&at.hexip(), words, overlay);
+    }
+
+    /// One run that must succeed: armed with these words, agent only, until the machine is disarmed and reboots.
+    pub fn run_once(&self, at: Station, disks: &[&Disk], words: &str) {
+        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), None);
+        let mut machine = disks.iter().fold(self.machine(at), |machine, disk| machine.disk(disk)).power_on();
+        machine.wait_for_reset(60);
+        machine.wait_for_reset(600);
+        machine.cut_power();
+        if self.is_armed(at) {
+            machine.fail(&format!("'{words}' did not succeed: the machine is still armed"));
+        }
     }
 
     /// A PXELINUX file of any name, as the original's script wrote it.
