@@ -49,7 +49,7 @@ fn a_share_without_its_marker_file_is_not_written() {
 fn an_absent_nfs_server_is_named() {
     let lab = Lab::without_nfs("no-nfs");
     armed(&lab, AgentOnly, "", "");
-    ends_at_the_console(&lab, "[share-unreachable 30]", |machine| machine.wait_for("10.0.2.2", 300));
+    ends_at_the_console(&lab, "[share-unreachable 30]", |_| ());
 }
 
 #[test]
@@ -64,8 +64,6 @@ fn without_a_dhcp_lease_the_machine_reboots() {
     ends_at_the_console(&lab, "no network", |machine| {
         machine.wait_for("Linux version", 120);
         machine.set_link(false);
-        machine.wait_for("no network", 300);
-        machine.set_link(true);
     });
 }
 
