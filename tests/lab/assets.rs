@@ -1,0 +1,126 @@
+//! What the labs share and what takes minutes to make: the NFS root, kernel and initrd, the disk of a real Debian, and
+//! a data disk. Each is cached under a key of its inputs, so that a change of the agent costs one `update-initramfs`.
+
+use super::run;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+/// The assets that every lab needs.
+#[derive(Clone)]
+pub struct BootFiles {
+    /// Debian, exported read-only.
+    pub nfsroot: PathBuf,
+    /// PXELINUX, kernel and initrd.
+    pub tftp: PathBuf,
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+/// The static program that `scripts/build` made.
+pub fn program(name: &str) -> PathBuf {
+    let path = target_dir().join("x86_64-unknown-linux-musl/release").join(name);
+    assert!(path.exists(), "{} is missing: run scripts/build first", path.display());
+    path
+}
+
+fn cache() -> PathBuf {
+    let dir =
+        std::env::var_os("TESTBOX_LAB_CACHE").map_or_else(|| target_dir().join("lab-assets"), PathBuf::from);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// Hash of every file below the paths, with their names: sixteen hex digits.
+fn key(paths: &[PathBuf]) -> String {
+    fn add(hasher: &mut blake3::Hasher, path: &Path) {
+        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        if path.is_dir() {
+            let mut entries: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+            entries.sort();
+            entries.iter().for_each(|entry| add(hasher, entry));
+        } else {
+            hasher.update(&fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+        }
+    }
+    let mut hasher = blake3::Hasher::new();
+    paths.iter().for_each(|path| add(&mut hasher, path));
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The cached `<name>-<key>`, made by `make` (which gets a path that is not there yet) where it is missing.
+/// Older ones of the same name are removed.
+fn cached(name: &str, inputs: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let wanted = cache().join(format!("{name}-{}", key(inputs)));
+    if wanted.exists() {
+        return wanted;
+    }
+    println!("lab: making {}", wanted.display());
+    for entry in fs::read_dir(cache()).unwrap().map(|e| e.unwrap().path()) {
+        if entry.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}-")) {
+            run(Command::new("rm").arg("-rf").arg(entry));
+        }
+    }
+    let part = cache().join(format!("{name}-part"));
+    run(Command::new("rm").arg("-rf").arg(&part));
+    make(&part);
+    fs::rename(&part, &wanted).unwrap();
+    wanted
+}
+
+/// NFS root, kernel and initrd with the agent as built now.
+pub fn boot_files() -> BootFiles {
+    static ONCE: OnceLock<BootFiles> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let scripts = repository().join("scripts");
+        let agent = program("testbox-agent");
+        let make_nfsroot = |root: &Path, tftp: &Path| {
+            run(Command::new(scripts.join("make-nfsroot"))
+                .arg("--output")
+                .arg(root)
+                .arg("--tftp")
+                .arg(tftp)
+                .arg("--agent")
+                .arg(&agent)
+                .args(["--password-hash", PASSWORD_HASH]));
+        };
+        let bootstrap = [scripts.join("nfsroot/bootstrap")];
+        let nfsroot = cached("nfsroot", &bootstrap, |part| {
+            make_nfsroot(part, &part.with_extension("tftp"));
+            let _ = fs::remove_dir_all(part.with_extension("tftp"));
+        });
+        let inputs = [
+            nfsroot.join("etc/testbox-nfsroot"),
+            scripts.join("nfsroot"),
+            scripts.join("make-nfsroot"),
+            repository().join("initramfs"),
+            agent.clone(),
+        ];
+        let tftp = cached("tftp", &inputs, |part| make_nfsroot(&nfsroot, part));
+        BootFiles { nfsroot, tftp }
+    })
+    .clone()
+}
+
+/// The rescue user's password is `testbox`.
+const PASSWORD_HASH: &str =
+    "$6$testboxlab$XJ4ctvqrxrXmyTI1Ig7xN54pGanBtVDhwIfJDWqWR5UuwebWZ6J4TrbzJwBG5Zu7pRfC9EpoFwFzwBMCynCpW.";
+
+/// Makes or finds a disk image that `tests/lab/<script>` makes.
+pub fn disk(script: &str) -> PathBuf {
+    let script = repository().join("tests/lab").join(script);
+    let name = script.file_stem().unwrap().to_string_lossy().into_owned();
+    cached(&name, std::slice::from_ref(&script), |part| {
+        run(Command::new("bash").arg(&script).arg(part));
+    })
+}

@@ -1,0 +1,107 @@
+//! The disks of emulated machines: sparse raw files.
+
+use super::{Lab, assets, run};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How a disk is attached, which decides its kernel name: `vda`, `sda`, `nvme0n1`, `sda`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    Virtio,
+    Sata,
+    Nvme,
+    Scsi,
+}
+
+/// One disk, plugged in or on the shelf.
+pub struct Disk {
+    /// Raw image.
+    pub path: PathBuf,
+    /// Where it is plugged in.
+    pub bus: Bus,
+    /// Serial number that it reports.
+    pub serial: String,
+}
+
+impl Lab {
+    /// A copy of the disk with a real Debian on it, which boots from it by BIOS and says `OWN-OS-BOOTED`.
+    pub fn debian_disk(&self, bus: Bus, serial: &str) -> Disk {
+        self.copy_of("target-disk.sh", bus, serial)
+    }
+
+    /// A copy of the disk with an NTFS and a FAT partition, files in both.
+    pub fn foreign_disk(&self, bus: Bus, serial: &str) -> Disk {
+        self.copy_of("foreign-disk.sh", bus, serial)
+    }
+
+    fn copy_of(&self, script: &str, bus: Bus, serial: &str) -> Disk {
+        let path = self.file(&format!("{serial}.raw"));
+        run(Command::new("cp")
+            .args(["--sparse=always", "--reflink=auto"])
+            .arg(assets::disk(script))
+            .arg(&path));
+        Disk { path, bus, serial: serial.to_owned() }
+    }
+
+    /// A small disk, its first half filled with what no other serial has.
+    pub fn small_disk(&self, bus: Bus, serial: &str, mib: u64) -> Disk {
+        let disk = self.blank_disk(bus, serial, mib);
+        let file = File::options().write(true).open(&disk.path).unwrap();
+        let mut stream = blake3::Hasher::new().update(serial.as_bytes()).finalize_xof();
+        let mut chunk = vec![0; 1 << 20];
+        for n in 0..mib / 2 {
+            stream.fill(&mut chunk[..1 << 19]);
+            file.write_all_at(&chunk, n << 20).unwrap();
+        }
+        disk
+    }
+
+    /// A disk of zeros.
+    pub fn blank_disk(&self, bus: Bus, serial: &str, mib: u64) -> Disk {
+        let path = self.file(&format!("{serial}.raw"));
+        File::create(&path).unwrap().set_len(mib << 20).unwrap();
+        Disk { path, bus, serial: serial.to_owned() }
+    }
+}
+
+impl Disk {
+    /// Hash of all its bytes.
+    pub fn hash(&self) -> blake3::Hash {
+        hash(File::open(&self.path).unwrap())
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.path).unwrap()
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        std::fs::metadata(&self.path).unwrap().len()
+    }
+
+    /// Fills it with zeros.
+    pub fn wipe(&self) {
+        let file = File::options().write(true).open(&self.path).unwrap();
+        let size = self.size();
+        file.set_len(0).unwrap();
+        file.set_len(size).unwrap();
+    }
+}
+
+/// Hash of what `zcat` makes of an image: what an admin with plain tools gets.
+pub fn hash_of_zcat(image: &Path) -> blake3::Hash {
+    let mut zcat = Command::new("zcat").arg(image).stdout(Stdio::piped()).spawn().expect("zcat of gzip");
+    let found = hash(zcat.stdout.take().unwrap());
+    assert!(zcat.wait().unwrap().success(), "zcat {} failed", image.display());
+    found
+}
+
+fn hash(reader: impl Read) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(reader).unwrap();
+    hasher.finalize()
+}

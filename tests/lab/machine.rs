@@ -1,0 +1,212 @@
+//! One emulated machine: QEMU without KVM, boot order network then disks, its serial console in a log.
+
+use super::console::Console;
+use super::{Disk, Lab, Station, disk::Bus, poll};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+/// Machines that run at once: one emulated CPU keeps one core busy.
+const MACHINES: usize = 2;
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ONE_ENDED: Condvar = Condvar::new();
+
+/// The right to run one machine.
+struct Permit;
+
+impl Permit {
+    fn take() -> Permit {
+        let running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
+        *ONE_ENDED.wait_while(running, |n| *n >= MACHINES).unwrap_or_else(|e| e.into_inner()) += 1;
+        Permit
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
+        ONE_ENDED.notify_one();
+    }
+}
+
+/// What a machine is made of; [`Setup::power_on`] starts it.
+pub struct Setup<'a> {
+    lab: &'a Lab,
+    station: Station,
+    disks: Vec<Option<&'a Disk>>,
+    memory_mib: u32,
+    cpus: u32,
+}
+
+impl Lab {
+    /// A machine on the given place of the network, without disks.
+    pub fn machine(&self, station: Station) -> Setup<'_> {
+        Setup { lab: self, station, disks: Vec::new(), memory_mib: 512, cpus: 1 }
+    }
+}
+
+impl<'a> Setup<'a> {
+    /// Plugs in the next disk: the order is that of the slots, and so of the kernel's names on one bus.
+    pub fn disk(mut self, disk: &'a Disk) -> Self {
+        self.disks.push(Some(disk));
+        self
+    }
+
+    /// Leaves the next slot empty.
+    pub fn empty_slot(mut self) -> Self {
+        self.disks.push(None);
+        self
+    }
+
+    /// Memory in MiB (512).
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// CPUs (1).
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    fn arguments(&self, qmp: &str) -> Vec<String> {
+        let mut words = format!(
+            "-nodefaults -no-user-config -M q35,graphics=off -accel tcg,thread=multi -vga none -display none \
+             -smp {} -m {} -serial stdio -qmp unix:{qmp},server=on,wait=off",
+            self.cpus, self.memory_mib
+        );
+        words += &match self.station.tap() {
+            Some(tap) => format!(" -netdev tap,id=net,ifname={tap},script=no,downscript=no"),
+            None => " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0".to_owned(),
+        };
+        words += &format!(" -device virtio-net-pci,netdev=net,mac={},addr=2,bootindex=0", self.station.mac());
+        let plugged = || self.disks.iter().enumerate().filter_map(|(n, disk)| Some((n, (*disk)?)));
+        if plugged().any(|(_, d)| d.bus == Bus::Scsi) {
+            words += " -device virtio-scsi-pci,id=scsi,addr=3";
+        }
+        for (n, disk) in plugged() {
+            let Disk { path, serial, .. } = disk;
+            let device = match disk.bus {
+                Bus::Virtio => format!("virtio-blk-pci,addr={:#x}", 0x10 + n),
+                Bus::Nvme => format!("nvme,addr={:#x}", 0x10 + n),
+                Bus::Sata => format!("ide-hd,bus=ide.{n}"),
+                Bus::Scsi => format!("scsi-hd,bus=scsi.0,scsi-id={n}"),
+            };
+            words += &format!(
+                " -drive if=none,id=disk{n},format=raw,discard=unmap,file={} -device {device},drive=disk{n},serial={serial},bootindex={}",
+                path.display(),
+                n + 1
+            );
+        }
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Starts the machine. Waits until at most one other machine runs.
+    pub fn power_on(self) -> Machine {
+        let permit = Permit::take();
+        let name = self.station.ip();
+        let log = self.lab.logs.join(format!("{name}.console.log"));
+        let qmp = self.lab.file(&format!("{name}.qmp"));
+        let _ = std::fs::remove_file(&qmp);
+        let open = |path: &std::path::Path| File::options().create(true).append(true).open(path).unwrap();
+        let mut child = self
+            .lab
+            .inside("qemu-system-x86_64")
+            .args(self.arguments(qmp.to_str().unwrap()))
+            .stdin(Stdio::piped())
+            .stdout(open(&log))
+            .stderr(open(&self.lab.logs.join("qemu.log")))
+            .spawn()
+            .expect("nsenter of util-linux");
+        let stdin = child.stdin.take().unwrap();
+        Machine { child, stdin, console: Console::new(&log), qmp, _permit: permit }
+    }
+}
+
+/// A machine that runs. Dropping it pulls the plug.
+pub struct Machine {
+    child: Child,
+    stdin: ChildStdin,
+    console: Console,
+    qmp: PathBuf,
+    _permit: Permit,
+}
+
+impl Machine {
+    /// Waits until the console says this, after what earlier waits have seen.
+    pub fn wait_for(&mut self, pattern: &str, seconds: u64) {
+        self.wait_for_any(&[pattern], seconds);
+    }
+
+    /// Waits until the console says one of these; which one came first.
+    pub fn wait_for_any(&mut self, patterns: &[&str], seconds: u64) -> usize {
+        let child = &mut self.child;
+        let ended = || !matches!(child.try_wait(), Ok(None));
+        self.console.wait_for_any(patterns, Duration::from_secs(seconds), ended)
+    }
+
+    /// Waits until the firmware starts (the first time, or once more).
+    pub fn wait_for_reset(&mut self, seconds: u64) {
+        self.wait_for("SeaBIOS (version", seconds);
+    }
+
+    /// Waits until the machine has switched itself off.
+    pub fn wait_for_power_off(&mut self, seconds: u64) {
+        let ended = poll(Duration::from_secs(seconds), || self.child.try_wait().unwrap());
+        if !ended.is_some_and(|status| status.success()) {
+            self.console.fail(&format!("waiting {seconds} s for the machine to switch off: {ended:?}"));
+        }
+    }
+
+    /// Ends the scenario with the tail of the console log.
+    pub fn fail(&self, why: &str) -> ! {
+        self.console.fail(why)
+    }
+
+    /// Types a line on the serial console.
+    pub fn type_line(&mut self, line: &str) {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Plugs the network cable in or out.
+    pub fn set_link(&mut self, up: bool) {
+        self.monitor("set_link", &format!(r#"{{"name": "net", "up": {up}}}"#)).unwrap();
+    }
+
+    /// Pulls the power plug; disks keep what they had acknowledged.
+    pub fn cut_power(&mut self) {
+        // QEMU may be gone before it has answered.
+        let _ = self.monitor("quit", "{}");
+        let _ = self.child.wait();
+    }
+
+    /// One command on QEMU's machine protocol (QMP).
+    fn monitor(&mut self, command: &str, arguments: &str) -> std::io::Result<()> {
+        let connect = || UnixStream::connect(&self.qmp).ok();
+        let stream = poll(Duration::from_secs(5), connect).ok_or(std::io::ErrorKind::NotConnected)?;
+        let mut answers = BufReader::new(stream.try_clone()?).lines();
+        let say = |line: String| (&stream).write_all(line.as_bytes());
+        say(r#"{"execute": "qmp_capabilities"}"#.to_owned())?;
+        say(format!(r#"{{"execute": "{command}", "arguments": {arguments}}}"#))?;
+        let mut done = 0;
+        while done < 2 {
+            let line = answers.next().unwrap_or(Err(std::io::ErrorKind::UnexpectedEof.into()))?;
+            assert!(!line.contains(r#""error""#), "QMP {command}: {line}");
+            done += usize::from(line.contains(r#""return""#));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.cut_power();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The lab: a real chain of PXE ROM, PXELINUX, DHCP, TFTP, NFS server and Debian kernel around one or two emulated
+//! machines, so that a scenario is a few lines.
+//!
+//! Every [`Lab`] lives in network, mount and process namespaces of its own: its servers have the ports and paths that
+//! real ones have, two labs do not see each other, and nothing is left running when the lab goes.
+
+mod assets;
+mod console;
+mod disk;
+mod machine;
+mod pxe;
+mod share;
+
+pub use disk::{Bus, Disk};
+pub use machine::Machine;
+
+pub use pxe::{Boot, Station};
+pub use share::manifest;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Says on the screen what the lab does next; the demo is made of these lines.
+macro_rules! narrate {
+    ($($arg:tt)*) => { println!("\n\x1b[1m=== {}\x1b[0m", format_args!($($arg)*)) };
+}
+pub(crate) use narrate;
+
+/// Runs a command to its end and returns its stdout; a failure is the end of the scenario, with all that it said.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}:\n{text}{errors}", output.status);
+    text
+}
+
+/// Polls until `probe` has an answer; [`None`] after `timeout`.
+pub fn poll<T>(timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + timeout;
+    loop {
+        if let Some(answer) = probe() {
+            return Some(answer);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One server with its shares, and the place where machines are plugged in.
+pub struct Lab {
+    /// Console logs and server logs of this scenario: `target/lab-logs/<name>/`.
+    pub logs: PathBuf,
+    dir: tempfile::TempDir,
+    holder: Child,
+    /// Closing it ends the namespaces and all that runs in them.
+    holder_stdin: Option<ChildStdin>,
+    /// Process id, outside, of the namespaces' first process.
+    init: String,
+    nfsroot: PathBuf,
+}
+
+impl Lab {
+    /// A lab with all its servers up and one unarmed default: boot from the local disk.
+    pub fn new(name: &str) -> Lab {
+        Lab::start(name, true)
+    }
+
+    /// The same with the NFS server down.
+    pub fn without_nfs(name: &str) -> Lab {
+        Lab::start(name, false)
+    }
+
+    fn start(name: &str, nfs: bool) -> Lab {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the lab makes namespaces, mounts and an NFS server: run it as root"
+        );
+        let assets = assets::boot_files();
+        let logs = assets::target_dir().join("lab-logs").join(name);
+        let _ = fs::remove_dir_all(&logs);
+        fs::create_dir_all(&logs).unwrap();
+        let dir = tempfile::Builder::new().prefix("testbox-lab-").tempdir_in("/var/tmp").unwrap();
+        for share in ["backup", "tftp"] {
+            fs::create_dir(dir.path().join(share)).unwrap();
+        }
+        run(Command::new("cp")
+            .args(["-a", "--reflink=auto"])
+            .arg(assets.tftp.join("."))
+            .arg(dir.path().join("tftp")));
+        fs::write(dir.path().join("hosts"), Station::hosts()).unwrap();
+
+        let mut holder = Command::new("unshare");
+        holder
+            .args([
+                "--net",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--propagation=private",
+            ])
+            .args(["bash", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/netns.sh")])
+            .args([dir.path(), &logs, &assets.nfsroot])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(logs.join("servers.log")).unwrap());
+        if !nfs {
+            holder.env("LAB_NO_NFS", "1");
+        }
+        let mut holder = holder.spawn().expect("unshare of util-linux");
+        let mut ready = String::new();
+        let _ = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready);
+        let holder_stdin = holder.stdin.take();
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        let init = fs::read_to_string(children).unwrap_or_default().trim().to_owned();
+        let lab = Lab { logs, dir, holder, holder_stdin, init, nfsroot: assets.nfsroot };
+        assert_eq!(ready, "READY\n", "the servers did not start, see {}", lab.logs.display());
+        fs::write(lab.backup().join("testbox-backup"), "").unwrap();
+        fs::write(
+            lab.tftp().join("pxelinux.cfg/default"),
+            "PATH bios\nDEFAULT local-boot\nLABEL local-boot\n  LOCALBOOT 0\n",
+        )
+        .unwrap();
+        lab
+    }
+
+    /// A command that runs beside the servers: same network, same paths (`/export/testbox-*`).
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--mount", "--pid", "-t", &self.init, "--", program]);
+        command
+    }
+
+    /// Runs `testboxctl` beside the servers; a refusal is the end of the scenario.
+    pub fn testboxctl(&self, args: &[&std::ffi::OsStr]) -> String {
+        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(args))
+    }
+
+    /// Stops or continues the NFS server where it stands; its clients see a server that does not answer.
+    pub fn freeze_nfs(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        run(self.inside("sh").args(["-c", "kill $0 $(cat /run/ganesha/pid)", signal]));
+    }
+
+    /// The TFTP share.
+    pub fn tftp(&self) -> PathBuf {
+        self.dir.path().join("tftp")
+    }
+
+    /// The backup share.
+    pub fn backup(&self) -> PathBuf {
+        self.dir.path().join("backup")
+    }
+
+    /// The NFS root that is exported read-only; shared by all labs.
+    pub fn nfsroot(&self) -> &Path {
+        &self.nfsroot
+    }
+
+    /// A path for a file of this lab, gone with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What the shares hold tells why; images are too large to keep.
+            let keep = self.logs.join("shares");
+            let _ = fs::create_dir_all(&keep);
+            let _ = Command::new("sh")
+                .args(["-c", "find backup tftp/pxelinux.cfg -type f -size -2048 | cpio -pdm --quiet \"$0\""])
+                .arg(keep)
+                .current_dir(self.dir.path())
+                .status();
+            let _ = writeln!(std::io::stderr(), "logs and shares are kept in {}", self.logs.display());
+        }
+        drop(self.holder_stdin.take());
+        let _ = self.holder.wait();
+    }
+}

@@ -1,0 +1,161 @@
+//! The network places of machines, and arming them: by `testboxctl arm`, or by a PXELINUX file written here where a
+//! scenario needs one that `testboxctl` would not write.
+
+use super::{Disk, Lab};
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+/// Where a machine is plugged in, which decides its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Station {
+    /// Alone behind QEMU's own DHCP and TFTP server (and NAT).
+    Nat,
+    /// Port 1 or 2 of a bridge with dnsmasq.
+    Bridge(u8),
+}
+
+impl Station {
+    /// The machine's IPv4 address.
+    pub fn ip(self) -> String {
+        match self {
+            Station::Nat => "10.0.2.15".to_owned(),
+            Station::Bridge(port) => format!("10.9.0.{}", 10 + port),
+        }
+    }
+
+    /// The server's address as this machine sees it.
+    pub fn server(self) -> &'static str {
+        match self {
+            Station::Nat => "10.0.2.2",
+            Station::Bridge(_) => "10.9.0.1",
+        }
+    }
+
+    /// The address as PXELINUX spells it in file names.
+    pub fn hexip(self) -> String {
+        self.ip().split('.').map(|octet| format!("{:02X}", octet.parse::<u8>().unwrap())).collect()
+    }
+
+    pub(super) fn mac(self) -> String {
+        match self {
+            Station::Nat => "52:54:00:12:34:56".to_owned(),
+            Station::Bridge(port) => format!("52:54:00:09:00:{port:02x}"),
+        }
+    }
+
+    pub(super) fn tap(self) -> Option<String> {
+        match self {
+            Station::Nat => None,
+            Station::Bridge(port) => Some(format!("tap{port}")),
+        }
+    }
+
+    /// The name that DNS has for the machine.
+    pub fn name(self) -> &'static str {
+        match self {
+            Station::Nat => "box-a",
+            Station::Bridge(1) => "box-1",
+            Station::Bridge(_) => "box-2",
+        }
+    }
+
+    /// A hosts file of all stations.
+    pub(super) fn hosts() -> String {
+        let all = [Station::Nat, Station::Bridge(1), Station::Bridge(2)];
+        all.map(|s| format!("{} {}.lab\n", s.ip(), s.name())).concat()
+    }
+}
+
+/// The two boot modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// `boot=nfs`: a Debian root over NFS.
+    NfsRoot,
+    /// `boot=testbox`: nothing but kernel and initrd.
+    AgentOnly,
+}
+
+/// Short waits and both consoles: what every scenario wants of the kernel command line.
+pub const TEST_WORDS: &str =
+    "panic=5 testbox.error-wait=5 testbox.settle=2 testbox.mount-wait=20 console=tty0 console=ttyS0,115200";
+
+impl Boot {
+    /// The kernel words that boot this way at this place, without an action.
+    pub fn words(self, at: Station) -> String {
+        let (ip, server) = (at.ip(), at.server());
+        let shares = format!(
+            "testbox.backup={server}:/export/testbox-backup testbox.tftp={server}:/export/testbox-tftp"
+        );
+        let ip = format!("ip={ip}:{server}:{server}:255.255.255.0:maintenance:");
+        match self {
+            Boot::NfsRoot => format!(
+                "ro boot=nfs root=/dev/nfs nfsroot={server}:/export/testbox-nfsroot,ro,tcp {ip} {shares} {TEST_WORDS}"
+            ),
+            Boot::AgentOnly => format!("boot=testbox {ip} {shares} {TEST_WORDS}"),
+        }
+    }
+}
+
+impl Lab {
+    /// The machine's own PXELINUX file.
+    pub fn pxe_file(&self, at: Station) -> PathBuf {
+        self.tftp().join("pxelinux.cfg").join(at.hexip())
+    }
+
+    /// True while the machine is armed.
+    pub fn is_armed(&self, at: Station) -> bool {
+        self.pxe_file(at).exists()
+    }
+
+    /// Arms the machine the way an admin does; `more` are further arguments of `testboxctl arm`.
+    pub fn arm(&self, at: Station, boot: Boot, action: &str, more: &[&str]) {
+        let server = at.server();
+        let mode = match boot {
+            Boot::NfsRoot => "nfs",
+            Boot::AgentOnly => "testbox",
+        };
+        let mut args: Vec<OsString> =
+            vec!["arm".into(), "-c".into(), self.tftp().join("pxelinux.cfg").into()];
+        args.extend(
+            ["--server", server, "--gateway", server, "--netmask", "255.255.255.0", "--boot", mode]
+                .map(Into::into),
+        );
+        args.extend(["--backup-dir".into(), self.backup().into()]);
+        args.extend(TEST_WORDS.split(' ').flat_map(|word| ["--append".into(), word.into()]));
+        args.extend(more.iter().map(Into::into));
+        args.extend([at.ip().into(), action.into()]);
+        self.testboxctl(&args.iter().map(|a| a.as_os_str()).collect::<Vec<_>>());
+    }
+
+    /// Arms the machine with exactly these kernel words; `overlay` is a second initrd laid over the first.
+    pub fn arm_with_words(&self, at: Station, words: &str, overlay: Option<&str>) {
+        self.write_pxe(&at.hexip(), words, overlay);
+    }
+
+    /// One run that must succeed: armed with these words, agent only, until the machine is disarmed and reboots.
+    pub fn run_once(&self, at: Station, disks: &[&Disk], words: &str) {
+        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), None);
+        let mut machine = disks.iter().fold(self.machine(at), |machine, disk| machine.disk(disk)).power_on();
+        machine.wait_for_reset(60);
+        machine.wait_for_reset(600);
+        machine.cut_power();
+        if self.is_armed(at) {
+            machine.fail(&format!("'{words}' did not succeed: the machine is still armed"));
+        }
+    }
+
+    /// A PXELINUX file of any name, as the original's script wrote it.
+    pub fn write_pxe(&self, name: &str, words: &str, overlay: Option<&str>) {
+        let initrd =
+            "maintenance-boot/initrd.img".to_owned() + &overlay.map_or_else(String::new, |o| format!(",{o}"));
+        let text = format!(
+            "PATH bios\nDEFAULT maintenance\nLABEL maintenance\n  KERNEL maintenance-boot/vmlinuz\n  SYSAPPEND 2\n  \
+             APPEND initrd={initrd} {words}\nLABEL local-boot\n  LOCALBOOT 0\n"
+        );
+        // A machine reads the file by TFTP: never half of it.
+        let temp = self.file("pxe.new");
+        fs::write(&temp, text).unwrap();
+        fs::rename(&temp, self.tftp().join("pxelinux.cfg").join(name)).unwrap();
+    }
+}

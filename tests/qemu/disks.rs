@@ -1,0 +1,43 @@
+//! Which disk: identity goes before names.
+
+use crate::lab::{Boot::AgentOnly, Bus, Lab, Station::Nat};
+
+/// Two disks change their slots, and so their names: each image goes to the disk that it was taken from.
+#[test]
+fn swapped_kernel_names_move_nothing() {
+    let lab = Lab::new("swapped");
+    let (a, b) = (lab.small_disk(Bus::Virtio, "AAA", 16), lab.small_disk(Bus::Virtio, "BBB", 16));
+    let before = [a.hash(), b.hash()];
+    lab.run_once(Nat, &[&a, &b], "testbox.action=backup testbox.job=one");
+    a.wipe();
+    b.wipe();
+    lab.run_once(Nat, &[&b, &a], "testbox.action=restore testbox.job=two");
+    assert_eq!([a.hash(), b.hash()], before);
+}
+
+/// The system disk is dead, and the data disk, which was left out, comes up under its name: nothing is written.
+#[test]
+fn an_excluded_disk_under_the_name_of_a_dead_one_is_not_written() {
+    let lab = Lab::new("excluded");
+    let (system, data) = (lab.small_disk(Bus::Scsi, "SYSTEM", 16), lab.small_disk(Bus::Scsi, "DATA", 16));
+    let share = lab.share_of(Nat);
+    std::fs::create_dir(&share.dir).unwrap();
+    std::fs::write(share.path("disk-devices.lst"), "# only the system\nsda\n").unwrap();
+    lab.run_once(Nat, &[&system, &data], "testbox.action=backup testbox.job=one");
+    share.assert_image_is("sda.raw.gz", system.hash());
+    share.assert_lacks(&["sdb.raw.gz"]);
+
+    let before = data.hash();
+    lab.arm_with_words(
+        Nat,
+        &format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat)),
+        None,
+    );
+    let mut machine = lab.machine(Nat).empty_slot().disk(&data).power_on();
+    machine.wait_for("[ambiguous 47]", 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert_eq!(data.hash(), before, "the data disk must not be written");
+    assert!(lab.is_armed(Nat));
+    share.assert_logged("error", "testbox.map=sda");
+}

@@ -1,0 +1,15 @@
+//! Scenarios on a real chain, from the PXE ROM to the restored system: see `tests/README.md`.
+
+// Every failure here is the end of a scenario.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod actions;
+mod again;
+mod disks;
+mod main_job;
+mod network;
+mod policy;
+mod rescue;

@@ -1,0 +1,68 @@
+//! Errors on a proven share: both logs and the console tell why, the machine stays armed, waits and reboots.
+
+use crate::lab::{Boot::AgentOnly, Bus, Lab, Machine, Station::Nat};
+use std::process::Command;
+
+fn ends_in_the_logs(lab: &Lab, words: &str, why: &str, plug: impl FnOnce(&Lab) -> Machine) {
+    lab.arm_with_words(Nat, &format!("{} {words}", AgentOnly.words(Nat)), None);
+    let mut machine = plug(lab);
+    machine.wait_for(why, 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert!(lab.is_armed(Nat), "the machine must stay armed");
+    lab.share_of(Nat).assert_logged("error", why);
+    assert!(lab.global_log().contains(why), "the global log must tell why:\n{}", lab.global_log());
+    lab.share_of(Nat).assert_lacks(&["vda.raw.gz", "backup.json"]);
+}
+
+fn with_a_disk(lab: &Lab) -> Machine {
+    lab.machine(Nat).disk(&lab.small_disk(Bus::Virtio, "V1", 16)).power_on()
+}
+
+#[test]
+fn an_unknown_action_is_refused() {
+    let lab = Lab::new("unknown-action");
+    ends_in_the_logs(&lab, "testbox.action=format testbox.job=j", "[bad-words 23]", with_a_disk);
+}
+
+#[test]
+fn an_unknown_testbox_word_is_refused() {
+    let lab = Lab::new("unknown-word");
+    ends_in_the_logs(
+        &lab,
+        "testbox.action=backup testbox.job=j testbox.disk=vda",
+        "[bad-words 23]",
+        with_a_disk,
+    );
+}
+
+#[test]
+fn a_machine_without_disks_says_so() {
+    let lab = Lab::new("no-disk");
+    ends_in_the_logs(&lab, "testbox.action=backup testbox.job=j", "[no-disk 40]", |lab| {
+        lab.machine(Nat).power_on()
+    });
+}
+
+/// The agent is killed before it could say anything: the script around it notices, and reboots.
+#[test]
+fn a_killed_agent_ends_in_a_reboot() {
+    let lab = Lab::new("killed-agent");
+    // A second initrd, which the kernel unpacks over the first, has a shell script in the agent's place.
+    let make = "mkdir sbin && printf '#!/bin/sh\\nkill -9 $$\\n' >sbin/testbox-agent && chmod 755 sbin/testbox-agent &&
+        printf 'sbin\\nsbin/testbox-agent\\n' | cpio --quiet -o -H newc";
+    let work = lab.file("overlay");
+    std::fs::create_dir(&work).unwrap();
+    let cpio = Command::new("sh").args(["-c", make]).current_dir(&work).output().unwrap();
+    assert!(cpio.status.success(), "{}", String::from_utf8_lossy(&cpio.stderr));
+    std::fs::write(lab.tftp().join("maintenance-boot/killed.img"), cpio.stdout).unwrap();
+
+    let words = format!("{} testbox.action=backup testbox.job=j", AgentOnly.words(Nat));
+    lab.arm_with_words(Nat, &words, Some("maintenance-boot/killed.img"));
+    let mut machine = with_a_disk(&lab);
+    machine.wait_for("ended with status 137", 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert!(lab.is_armed(Nat));
+    assert_eq!(lab.global_log(), "");
+}
