@@ -109,7 +109,7 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
             fstype: "tmpfs",
             target: upper.clone(),
             flags: MountFlags::NOATIME,
-            // The root folder of the union takes this mode: tmpfs' own default, 1777, lets anybody write to /.
+            // It is /rw later, and the root folder itself by aufs: tmpfs' own default, 1777, lets anybody write there.
             data: "mode=0755".into(),
         },
     ];
@@ -349,7 +349,9 @@ mod tests {
         assert_eq!(fs::read(root.join("rw/upper/etc/changed")).unwrap(), b"by this machine");
         assert_eq!(fs::read(root.join("rw/upper/new")).unwrap(), b"new");
         assert!(fs::write(root.join("ro/x"), "").is_err(), "the lower stays read-only");
-        assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o7777, 0o755);
+        for path in [root.clone(), root.join("rw")] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o755);
+        }
         assert_eq!(snapshot(), before, "the export is byte-identical");
 
         for target in [root.join("ro"), root.join("rw"), root.clone()] {
