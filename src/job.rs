@@ -89,16 +89,13 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pxe::CandidateKind;
+    use crate::pxe::{Candidate, CandidateKind};
+    use crate::tftp::Source;
 
     fn tftp(kind: CandidateKind, words: &str, kernel: &str) -> Order {
         let candidate = Candidate { name: "x".into(), kind };
-        Order::from_tftp(
-            "testbox.cfg/x".into(),
-            candidate,
-            Cmdline::parse_file(words),
-            &Cmdline::parse(kernel),
-        )
+        let (source, path, bytes) = (Source::TestboxCfg, "testbox.cfg/x".into(), words.into());
+        Order::from_tftp(Found { source, candidate, path, bytes }, &Cmdline::parse(kernel))
     }
 
     #[test]
