@@ -245,7 +245,7 @@ pub fn verdict(is_done: bool, texts: &[String]) -> Vec<String> {
     let (word, sign) = if is_done { ("D O N E", '#') } else { ("F A I L E D", '!') };
     // The plain word too: people and scripts search logs for it.
     let plain = if is_done { "DONE" } else { "FAILED" };
-    let mut all = vec![String::new(), format!("{word:^73}"), String::new()];
+    let mut all = vec![String::new(), word.to_owned(), String::new()];
     let first = texts.first().map_or(plain.to_owned(), |text| format!("{plain}: {text}"));
     all.push(first);
     all.extend(texts.iter().skip(1).cloned());

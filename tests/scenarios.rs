@@ -259,6 +259,25 @@ fn wrong_words_end_as_errors_that_the_log_explains() {
 }
 
 #[test]
+fn a_share_without_room_is_refused_before_the_disk_is_read() {
+    let mut machine = Machine::new();
+    machine.backup.set_capacity(32 << 20);
+    machine.arm("testbox.action=backup testbox.job=j");
+    let seen = machine.boot();
+    assert!(machine.is_armed() && seen.console.contains("no-space"), "{}", seen.console);
+    assert!(!seen.console.contains("imaging sda"));
+}
+
+#[test]
+fn leftovers_of_a_cut_attempt_are_removed() {
+    let mut machine = Machine::new();
+    machine.backup.put(&format!("{IP}/sdz.raw.gz.part"), "half");
+    machine.arm("testbox.action=backup testbox.job=j");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.file("sdz.raw.gz.part").is_none());
+}
+
+#[test]
 fn no_disk_is_an_error() {
     let mut machine = Machine::new();
     machine.set_disks(Vec::new());

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Kind};
 use crate::image::{Image, ImageError};
 use crate::plan::{HistorySet, SeenImage, SeenKind, ShareState};
 use crate::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
-use crate::share::{Files, read_limited};
+use crate::share::{Files, exists, read_limited};
 use crate::words::DiskSelector;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub const HISTORY: &str = "history";
 /// Ending of what is being made and not yet published.
 pub const PART: &str = ".part";
+/// What the machine consists of, for people.
+pub const INFO_TEXT: &str = "testbox-info.txt";
 const DISK_LIST: &str = "disk-devices.lst";
 const DISK_LIST_LIMIT: usize = 1 << 20;
 
@@ -83,7 +85,9 @@ impl Folder {
             let images = self.images(&folder, record.as_ref())?;
             history.push(HistorySet { folder, record, images });
         }
-        Ok(ShareState { record, images, history, disk_list: self.disk_list()? })
+        let has_info =
+            exists(&*self.files, &self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
+        Ok(ShareState { record, images, history, disk_list: self.disk_list()?, has_info })
     }
 
     /// The numbers of the sets in the history, ascending.

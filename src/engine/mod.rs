@@ -334,6 +334,9 @@ impl Engine<'_> {
             let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
             return Err(Failure::new(Kind::TooManyAttempts, what, advice));
         }
+        if job.action.is_backup() {
+            publish::sweep(&folder)?;
+        }
         Ok(None)
     }
 

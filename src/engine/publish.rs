@@ -57,6 +57,21 @@ pub fn recover(folder: &Folder, keep: u32) -> Result<Recovered, Failure> {
     }
 }
 
+/// Removes the unfinished images of cut attempts. Only where no set waits to be published.
+pub fn sweep(folder: &Folder) -> Result<(), Failure> {
+    let sweep = || -> io::Result<()> {
+        let names = folder.files.list(&folder.path(""))?;
+        if names.iter().any(|n| n == RECORD_PENDING) {
+            return Ok(());
+        }
+        names
+            .iter()
+            .filter(|n| n.ends_with(".raw.gz.part"))
+            .try_for_each(|n| folder.files.remove(&folder.path(n)))
+    };
+    sweep().map_err(|e| failed(folder, "remove unfinished images", &e))
+}
+
 /// True where the image at `path` is there and has this root hash.
 fn is_image(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
     match folder.root_hash(path) {

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_secs(3);
 /// Every how many ticks the console gets a line.
 const CONSOLE_TICKS: u32 = 3;
 /// A share with less free space than this, in bytes, is full: other machines log there too.
-const RESERVE: u64 = 64 << 20;
+pub const RESERVE: u64 = 64 << 20;
 
 /// Reports the steps of one plan.
 pub struct Reporter<'a> {
@@ -102,10 +102,5 @@ impl<'a> Reporter<'a> {
             status.eta.map(Duration::from_secs),
         );
         self.journal.progress(&line);
-    }
-
-    /// True where the share has less free space than everybody needs.
-    pub fn is_full(&self) -> bool {
-        self.folder.files.free_bytes().is_ok_and(|free| free < RESERVE)
     }
 }

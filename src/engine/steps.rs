@@ -1,9 +1,9 @@
 //! The steps of a plan, each one call into the imaging pipelines or the share.
 
-use super::folder::{Folder, PART};
+use super::folder::{Folder, INFO_TEXT, PART};
 use super::journal::Journal;
 use super::publish;
-use super::report::Reporter;
+use super::report::{RESERVE, Reporter};
 use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
@@ -105,7 +105,7 @@ impl Run<'_> {
             self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
                 let (text, zip) = self.world.info(self.who);
                 let files = &*self.folder.files;
-                write_atomic(files, &self.folder.path("testbox-info.txt"), text.as_bytes())?;
+                write_atomic(files, &self.folder.path(INFO_TEXT), text.as_bytes())?;
                 write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
             });
         match collected {
@@ -122,9 +122,7 @@ impl Run<'_> {
     fn backup_disk(&self, disk: &Disk, name: &str) -> Result<ImageRecord, Failure> {
         let (folder, files) = (self.folder, &*self.folder.files);
         let part = format!("{}{PART}", image_file(name));
-        if self.reporter.is_full() {
-            return Err(no_space(name));
-        }
+        self.check_space(disk, name)?;
         let device = self.world.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let progress = Progress::new();
@@ -189,6 +187,25 @@ impl Run<'_> {
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges,
         })
+    }
+
+    /// Room for an image as large as the one before, or, for a first one, for what a disk of zeros compresses to:
+    /// deflate does no better than 1032:1. While the image is written the reporter goes on looking.
+    fn check_space(&self, disk: &Disk, name: &str) -> Result<(), Failure> {
+        let before = self.folder.record(RECORD)?.and_then(|r| r.image(name).map(|i| i.image_size));
+        let wanted = before.unwrap_or(disk.size / 1032).saturating_add(RESERVE);
+        match self.folder.files.free_bytes() {
+            Ok(free) if free < wanted => Err(Failure::new(
+                Kind::NoSpace,
+                format!("the backup share has {free} bytes left, the image of {name} wants about {wanted}"),
+                "make room on the share. The set before is untouched.",
+            )),
+            Ok(_) => Ok(()),
+            Err(e) => {
+                self.journal.warn(&format!("cannot tell how much room the backup share has: {e}"));
+                Ok(())
+            }
+        }
     }
 
     fn publish(&self, publish: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {

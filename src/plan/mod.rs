@@ -35,6 +35,8 @@ pub struct ShareState {
     pub history: Vec<HistorySet>,
     /// `disk-devices.lst`.
     pub disk_list: Option<Vec<DiskSelector>>,
+    /// `testbox-info.txt` is there.
+    pub has_info: bool,
 }
 
 /// A set below `history/`.
@@ -144,7 +146,13 @@ impl Source {
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     match request.action {
         Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share),
-        Action::Restore | Action::Verify => restore::plan(request, inventory, share),
+        Action::Restore | Action::Verify => {
+            let mut plan = restore::plan(request, inventory, share)?;
+            if !share.has_info {
+                plan.steps.insert(0, Step::CollectInfo);
+            }
+            Ok(plan)
+        }
         Action::RefreshInfo | Action::Rescue => {
             let steps =
                 if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
