@@ -99,16 +99,6 @@ fn disks_of_all_kinds_round_trip() {
     round_trip(content(&[(1, 2048)]), 512, &small());
 }
 
-/// Enough runs for an index of three levels.
-#[test]
-fn an_index_of_three_levels_round_trips() {
-    let mut bytes = content(&[(2, 93_000)]);
-    for (i, chunk) in bytes.chunks_mut(4096).enumerate() {
-        chunk[..8].copy_from_slice(&(i as u64).to_le_bytes());
-    }
-    round_trip(bytes, 512, &BackupOptions { chunk_size: 4096, codec: Codec::Zlib, ..small() });
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -207,7 +197,7 @@ fn swapped_repeated_missing_and_foreign_members_are_refused() {
 fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
     let (bytes, file, starts) = sample();
     let len = file.len();
-    let frames = starts.iter().flat_map(|at| (0..170).map(move |i| at + i));
+    let frames = starts.iter().flat_map(|at| (0..170).step_by(3).map(move |i| at + i));
     let random = (0..300).map(|i| (i * 104_729 + 11) % len);
     let ends = starts.iter().skip(1).flat_map(|at| (1..12).map(move |i| at - i));
     let mut wanted = bytes;
@@ -216,7 +206,7 @@ fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
         let mut bad = file.clone();
         bad[at] ^= 1 << (i % 8);
         assert!(check(&bad).is_err(), "byte {at}");
-        if i % 97 == 0 {
+        if i % 197 == 0 {
             let target = MemDisk::new("sdb", vec![0xaa; wanted.len()], 512);
             let progress = Progress::new();
             let done = open(&bad).and_then(|i| restore(&i, &target, &RestoreOptions::default(), &progress));
@@ -231,7 +221,7 @@ fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
 fn index_members_with_right_hashes_and_wrong_numbers_are_refused() {
     let (_, file, starts) = sample();
     let node = starts[starts.len() - 2];
-    for at in (0..400).chain((400..4000).step_by(37)) {
+    for at in (0..400).step_by(2).chain((401..4000).step_by(97)) {
         for value in [0u8, 1, 0x7f, 0xff] {
             let mut bad = file.clone();
             if bad[node + at] == value {
