@@ -22,6 +22,7 @@ use blake3::Hash;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -293,11 +294,14 @@ fn read_loop(
 fn work_loop(mut deflater: Box<dyn Deflate>, work: &Receiver<Slot>, done: &Sender<Slot>) {
     for mut slot in work {
         let raw = &slot.raw[..slot.length as usize];
-        slot.content = if is_zero(raw) {
-            Content::Zero
-        } else {
-            Content::Data(data_member(&mut *deflater, raw, &mut slot.member))
-        };
+        let member = &mut slot.member;
+        // A slot that is lost would stall the others for ever: a panic must end the backup.
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| match is_zero(raw) {
+            true => Content::Zero,
+            false => Content::Data(data_member(&mut *deflater, raw, member)),
+        }));
+        let panicked = || Content::Failed(ImageError::Refused("the compressor panicked".to_owned()));
+        slot.content = made.unwrap_or_else(|_| panicked());
         if done.send(slot).is_err() {
             return;
         }

@@ -284,3 +284,66 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
     }
     Ok(if level == 0 { Entries::Runs(leaf) } else { Entries::Nodes(inner) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Walks the tree as a reader does, checking every node against its parent.
+    fn walk(nodes: &[u8], node: &Child, at: &dyn Fn(u64) -> usize, runs: &mut Vec<Run>) {
+        let from = at(node.start + node.file);
+        let bytes = &nodes[from..from + node.length as usize];
+        match decode(bytes, &node.into(), 1 << 20, 512).unwrap() {
+            Entries::Runs(list) => runs.extend(list),
+            Entries::Nodes(list) => list.iter().for_each(|child| walk(nodes, child, at, runs)),
+        }
+    }
+
+    #[test]
+    fn trees_of_all_heights_list_every_run_once_in_order() {
+        for (count, height) in
+            [(1, 0), (149, 0), (150, 0), (151, 1), (300, 1), (22_500, 1), (22_501, 2), (30_001, 2)]
+        {
+            let (mut writer, mut wanted, mut nodes) = (IndexWriter::default(), Vec::new(), Vec::new());
+            // File position of each node, and where it stands in `nodes`.
+            let mut places = vec![];
+            let (mut position, mut offset) = (4096u64, 0);
+            for i in 0..count {
+                let run = Run {
+                    kind: Kind::Data,
+                    offset,
+                    length: 512 * (1 + i % 7),
+                    position,
+                    member_length: 4096,
+                    hash: blake3::hash(&u64::to_le_bytes(i)),
+                    member_hash: blake3::hash(b"m"),
+                };
+                (offset, position) = (offset + run.length, position + 4096);
+                wanted.push(run);
+                let before = nodes.len();
+                writer.push(&run, &mut nodes);
+                places.push((position, before));
+                position += (nodes.len() - before) as u64;
+                assert!(
+                    writer.levels.iter().all(|l| l.entries.len() < FANOUT * LEAF_ENTRY),
+                    "bounded memory"
+                );
+            }
+            places.push((position, nodes.len()));
+            let root = writer.finish(&mut nodes).unwrap();
+            assert_eq!((root.level, root.disk, root.runs), (height, offset, count));
+            let at = |p: u64| {
+                let i = places.partition_point(|(position, _)| *position <= p) - 1;
+                places[i].1 + (p - places[i].0) as usize
+            };
+            let mut runs = Vec::new();
+            walk(&nodes, &root, &at, &mut runs);
+            assert!(runs == wanted);
+        }
+    }
+
+    #[test]
+    fn no_run_no_root() {
+        assert_eq!(IndexWriter::default().finish(&mut Vec::new()), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Every gzip reader gives the exact disk from an image, and the images of every gzip writer can be restored.
+//!
+//! A tool that is not installed is a failure that names its package: what nobody tries is not known to work.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use testbox::block::mem::{Fault, MemDisk, Op};
+use testbox::block::sink::FileSink;
+use testbox::image::{self, BackupOptions, Codec, DiskAbout};
+use testbox::inventory::Identity;
+use testbox::progress::Progress;
+
+/// Command and Debian package.
+const READERS: [(&[&str], &str); 11] = [
+    (&["gzip", "-dc"], "gzip"),
+    (&["zcat"], "gzip"),
+    (&["pigz", "-dc"], "pigz"),
+    (&["igzip", "-dc"], "isal"),
+    (&["bgzip", "-dc"], "tabix"),
+    (&["zstd", "-dc"], "zstd"),
+    (&["7z", "x", "-so"], "p7zip-full"),
+    (&["libdeflate-gzip", "-dc"], "libdeflate-tools"),
+    (&["bsdcat"], "libarchive-tools"),
+    (&["python3", "-c", PYTHON], "python3"),
+    (&["busybox", "gunzip", "-c"], "busybox"),
+];
+
+const PYTHON: &str =
+    "import gzip, shutil, sys; shutil.copyfileobj(gzip.open(sys.argv[1]), sys.stdout.buffer, 1 << 20)";
+
+fn start(command: &[&str], package: &str, file: &Path) -> std::process::Child {
+    Command::new(command[0])
+        .args(&command[1..])
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}: install it: apt-get install {package}", command[0]))
+}
+
+/// Text, noise, zeros in between, and zeros beyond the longest run.
+fn content() -> Vec<u8> {
+    let mut bytes: Vec<u8> =
+        b"all work and no play makes jack a dull boy\n".iter().cycle().take(3 << 20).copied().collect();
+    let mut noise = vec![0; 2 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    bytes.extend_from_slice(&noise);
+    bytes.resize(bytes.len() + (130 << 20), 0);
+    bytes.extend_from_slice(&noise[..100 << 10]);
+    bytes.resize(bytes.len() + 512, 0);
+    bytes
+}
+
+#[test]
+fn every_gzip_reader_gives_the_exact_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = content();
+    let disk = MemDisk::new("sda", bytes.clone(), 512);
+    disk.inject(Op::Read, 1 << 20..(1 << 20) + 512, Fault::Errno(libc::EIO), u64::MAX);
+    bytes[1 << 20..(1 << 20) + 512].fill(0);
+    let wanted = blake3::hash(&bytes);
+    for (codec, chunk_size) in [(Codec::Isal, 1 << 20), (Codec::Zlib, 16 << 10)] {
+        let path = dir.path().join(format!("{codec:?}.gz"));
+        let mut sink = FileSink::new(File::create(&path).unwrap());
+        let opts = BackupOptions { chunk_size, codec, allow_bad_sectors: true, ..BackupOptions::default() };
+        let about = DiskAbout::new("sda", Identity::default(), &disk);
+        image::backup(&disk, &mut sink, &about, &opts, &Progress::new()).unwrap();
+        for (command, package) in READERS {
+            let mut child = start(command, package, &path);
+            let mut hasher = blake3::Hasher::new();
+            std::io::copy(&mut child.stdout.take().unwrap(), &mut hasher).unwrap();
+            let status = child.wait().unwrap();
+            assert!(status.success(), "{codec:?}: {command:?}: {status}");
+            assert!(hasher.finalize() == wanted, "{codec:?}: {command:?} gives other bytes");
+        }
+        let status = Command::new("gzip").args(["-dkqN"]).arg(&path).status().unwrap();
+        assert!(status.success() && dir.path().join("sda.raw").exists(), "gzip -N takes the disk's name");
+        std::fs::remove_file(dir.path().join("sda.raw")).unwrap();
+    }
+}
+
+#[test]
+fn the_output_of_every_gzip_writer_restores() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = content();
+    bytes.drain(8 << 20..120 << 20);
+    let path = dir.path().join("disk");
+    std::fs::write(&path, &bytes).unwrap();
+    let writers: [(&[&str], &str); 6] = [
+        (&["gzip", "-c"], "gzip"),
+        (&["pigz", "-c"], "pigz"),
+        (&["pigz", "-ci", "-b", "128"], "pigz"),
+        (&["igzip", "-1", "-c"], "isal"),
+        (&["bgzip", "-c"], "tabix"),
+        (&["busybox", "gzip", "-c"], "busybox"),
+    ];
+    for (command, package) in writers {
+        let mut child = start(command, package, &path);
+        let mut file = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut file).unwrap();
+        assert!(child.wait().unwrap().success());
+        let progress = Progress::new();
+        let content = image::foreign::measure(&file, bytes.len() as u64, &progress).unwrap();
+        let target = MemDisk::new("sda", vec![0xaa; bytes.len()], 512);
+        image::foreign::restore(&file, &content, &target, &progress).unwrap();
+        assert!(target.durable() == bytes, "{command:?}");
+    }
+}
