@@ -67,10 +67,12 @@ impl Mounted {
         &self.target
     }
 
-    /// Unmounts it in the regular way, which writes back what is dirty. After `limit` that is given up with
-    /// `TimedOut`; dropping the guard then still tries lazily.
+    /// Writes back what is dirty, then unmounts it. A folder or file of it that is still open does not matter, as
+    /// the last of them lets go of the server. After `limit` it is given up with `TimedOut`; dropping the guard then
+    /// still tries without writing back.
     pub fn close(&self, limit: Duration) -> io::Result<()> {
-        self.unmount_within(UnmountFlags::empty(), limit)
+        self.system.sync_fs(&self.target, limit)?;
+        self.unmount_within(UnmountFlags::DETACH, limit)
     }
 
     fn unmount_within(&self, flags: UnmountFlags, limit: Duration) -> io::Result<()> {
@@ -395,19 +397,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unmount_is_done_once_and_a_failed_one_again_lazily() {
+    fn a_share_is_written_back_and_unmounted_once() {
         let recording = Arc::new(Recording::new());
         let guard = Mounted::guard(recording.clone(), Path::new("/m"));
         guard.close(Duration::from_secs(60)).unwrap();
         drop(guard);
-        assert_eq!(recording.lines(), ["unmount /m"]);
+        assert_eq!(recording.lines(), ["syncfs /m", "unmount /m detach"]);
 
         let recording = Arc::new(Recording::new());
-        recording.fail_nth(0, libc::EBUSY);
+        recording.fail_nth(0, libc::EIO);
         let guard = Mounted::guard(recording.clone(), Path::new("/m"));
-        assert!(guard.close(Duration::from_secs(60)).is_err());
+        assert!(guard.close(Duration::from_secs(60)).is_err(), "what could not be written back is an error");
         drop(guard);
-        assert_eq!(recording.lines(), ["unmount /m", "unmount /m detach"]);
+        assert_eq!(recording.lines(), ["syncfs /m", "unmount /m detach"]);
     }
 
     #[test]
