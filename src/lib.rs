@@ -37,6 +37,7 @@ pub mod action;
 pub mod block;
 pub mod cmdline;
 pub mod console;
+pub mod ctl;
 pub mod diskslist;
 pub mod dns;
 pub mod engine;

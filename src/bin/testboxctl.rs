@@ -1,1 +1,7 @@
-fn main() {}
+//! What the admin of a lab runs. See the library's `ctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    testbox::ctl::main(std::env::args_os())
+}

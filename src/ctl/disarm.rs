@@ -1,0 +1,110 @@
+//! `disarm`: removes the configurations that arm machines.
+
+use super::config::Settings;
+use super::machine::{self, Machine};
+use super::output::{Out, say};
+use super::shares::{self, Armed, Folder, TESTBOX_CFG};
+use super::{Answer, Error};
+use crate::cmdline::Cmdline;
+use crate::pxe::HexIp;
+use crate::share::Files;
+use std::io;
+use std::path::PathBuf;
+
+/// Largest `testbox.cfg` file that is read, in bytes.
+const LIMIT: usize = 64 << 10;
+
+const AFTER_HELP: &str = "\
+Removes pxelinux.cfg/<HEXIP> and testbox.cfg/<HEXIP>, where <HEXIP> is the machine's address in hexadecimal. An action
+that has begun already is not stopped by this.
+
+Example:
+  testboxctl disarm 10.42.1.20";
+
+/// Arguments of `disarm`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// One or more machines
+    #[arg(required = true, value_name = "IP|HOST")]
+    machines: Vec<String>,
+    /// PXELINUX's configuration folder [default: pxelinux.cfg in the TFTP root]
+    #[arg(short, long, value_name = "DIR")]
+    cfg_dir: Option<PathBuf>,
+    /// Root of the TFTP share [default: /export/testbox-tftp]
+    #[arg(long, value_name = "DIR")]
+    tftp_dir: Option<PathBuf>,
+    /// Remove a PXE configuration that somebody made by hand too
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+    let machines = machine::resolve_all(&args.machines)?;
+    let flags = Settings { cfg_dir: args.cfg_dir, tftp_dir: args.tftp_dir, ..Settings::default() };
+    let cfg = shares::open_cfg_dir(&flags.or(file))?;
+    let mut lines = Vec::new();
+    let mut is_done = true;
+    for machine in &machines {
+        match disarm(&cfg, machine, args.force) {
+            Ok(found) if found.is_empty() => {
+                is_done = false;
+                lines.push(format!("{}: it was not armed", machine.label()));
+            }
+            Ok(found) => lines.extend(found.iter().map(|what| format!("{}: {what}", machine.label()))),
+            Err(e) => {
+                is_done = false;
+                say(&format!("{}: {e}", machine.label()));
+            }
+        }
+    }
+    for line in lines {
+        out.line(line)?;
+    }
+    Ok(is_done)
+}
+
+/// Removes what arms one machine, and says what that was.
+fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, Error> {
+    let hex = HexIp(machine.ip).to_string();
+    let mut found = Vec::new();
+    match cfg.armed(&hex)? {
+        Armed::No => {}
+        Armed::ByHand if !force => {
+            return Err(Error::failed(format!(
+                "{}: it is no testbox job and was left alone; look at it, then use --force to remove it",
+                cfg.path.join(&hex).display()
+            )));
+        }
+        Armed::ByHand => {
+            remove(cfg, &hex)?;
+            found.push(format!("removed a hand-made configuration: {}", cfg.path.join(&hex).display()));
+        }
+        Armed::With(what) => {
+            remove(cfg, &hex)?;
+            found.push(format!("disarmed, was armed with {what}: {}", cfg.path.join(&hex).display()));
+        }
+    }
+    // The agent asks for this one where its kernel command line names no action.
+    let root = cfg.path.parent().unwrap_or(&cfg.path);
+    if !root.join(TESTBOX_CFG).is_dir() {
+        return Ok(found);
+    }
+    let jobs = Folder::open(&root.join(TESTBOX_CFG))?;
+    if let Some(bytes) = jobs.read(&hex, LIMIT)? {
+        let words = Cmdline::parse_file(&String::from_utf8_lossy(&bytes));
+        let what = words.action.map_or("no action".to_owned(), |action| action.to_string());
+        remove(&jobs, &hex)?;
+        found.push(format!("disarmed, was armed with {what}: {}", jobs.path.join(&hex).display()));
+    }
+    Ok(found)
+}
+
+fn remove(folder: &Folder, file: &str) -> Result<(), Error> {
+    match folder.files.remove(file) {
+        // The machine has just disarmed itself.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(|e| folder.error(file, "remove it", &e))?,
+    }
+    folder.files.sync_dir("").map_err(|e| folder.error(file, "remove it for good", &e))
+}

@@ -1,0 +1,249 @@
+//! `image verify`, `info` and `cat`: what only reads.
+
+use super::super::output::Out;
+use super::super::{Answer, Error};
+use super::{ImageFile, image_error, open_disk, open_image, show, stream_error};
+use crate::block::{AlignedBuf, BlockDevice, Disk};
+use crate::console::ascii;
+use crate::image::{Image, ImageError, foreign, verify as verify_image, verify_against};
+use crate::io::ReadAt;
+use crate::progress::Progress;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Unreadable ranges that `info` lists.
+const LISTED: usize = 1000;
+
+/// Arguments of `image verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  testboxctl image verify sda.raw.gz --against /dev/sda")]
+pub(in super::super) struct VerifyArgs {
+    /// Image to check
+    image: PathBuf,
+    /// Compare this disk or file with it too
+    #[arg(long, value_name = "DISK")]
+    against: Option<PathBuf>,
+    /// Threads that inflate [default: one per core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+}
+
+/// Arguments of `image info`.
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct InfoArgs {
+    /// Image to look at
+    image: PathBuf,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `image cat`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: the partition table of a disk\n  testboxctl image cat --length 512 sda.raw.gz | fdisk -l /dev/stdin"
+)]
+pub(in super::super) struct CatArgs {
+    /// Image to read
+    image: PathBuf,
+    /// First byte of the disk
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    offset: u64,
+    /// How many bytes [default: up to the end]
+    #[arg(long, value_name = "BYTES")]
+    length: Option<u64>,
+}
+
+pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
+    let (path, progress) = (&args.image, Progress::new());
+    let disk = args.against.as_deref().map(open_disk).transpose()?;
+    match open_image(path)? {
+        ImageFile::Own(image) => {
+            let work = || verify_image(&image, args.threads, &progress);
+            let (summary, time) = show::timed("verify", &progress, work);
+            let summary = summary.map_err(|e| image_error(path, &e))?;
+            let degraded =
+                if summary.degraded { ", DEGRADED: parts of the disk could not be read" } else { "" };
+            out.line(format!(
+                "{}: whole, {} of disk, root hash {}, {}{degraded}",
+                path.display(),
+                show::size(summary.disk),
+                summary.root_hash,
+                show::speed(summary.disk, time)
+            ))?;
+            compare(out, path, disk.as_ref(), |disk| {
+                let work = || verify_against(&image, disk, args.threads, &progress);
+                show::timed("compare", &progress, work).0
+            })
+        }
+        ImageFile::Foreign(file) => {
+            let work = || foreign::measure(&*file, i64::MAX as u64, &progress);
+            let (content, time) = show::timed("inflate", &progress, work);
+            let content = content.map_err(|e| image_error(path, &e))?;
+            out.line(format!(
+                "{}: a gzip file, not of testbox: its checksums are right, but it cannot prove that it is whole; {} of \
+                 disk, {}",
+                path.display(),
+                show::size(content.size),
+                show::speed(content.size, time)
+            ))?;
+            compare(out, path, disk.as_ref(), |disk| compare_foreign(&content, disk))
+        }
+    }
+}
+
+/// Compares with the disk, if one was given, and says what came out.
+fn compare(
+    out: &mut Out,
+    image: &Path,
+    disk: Option<&Disk>,
+    compare: impl FnOnce(&Disk) -> Result<(), ImageError>,
+) -> Answer {
+    let Some(disk) = disk else { return Ok(true) };
+    match compare(disk) {
+        Ok(()) => out.line(format!("{}: equal to {}", disk.name(), image.display())).map(|()| true),
+        Err(e @ (ImageError::Differs { .. } | ImageError::Refused(_))) => {
+            out.line(format!("{}: differs: {e}", image.display())).map(|()| false)
+        }
+        Err(e) => Err(image_error(image, &e)),
+    }
+}
+
+/// Compares the beginning of a disk with the hash of a foreign gzip's content.
+fn compare_foreign(content: &foreign::Content, disk: &Disk) -> Result<(), ImageError> {
+    if disk.size() < content.size {
+        let sizes = format!("{} has {} bytes, the image {}", disk.name(), disk.size(), content.size);
+        return Err(ImageError::Refused(sizes));
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = AlignedBuf::new(1 << 20);
+    let mut at = 0;
+    while at < content.size {
+        let len = (content.size - at).min(buf.len() as u64);
+        let part = buf.get_mut(..len as usize).unwrap_or_default();
+        disk.read_at(part, at).map_err(|source| ImageError::Disk {
+            disk: disk.name().to_owned(),
+            op: "read",
+            offset: at,
+            lba: at / u64::from(disk.logical_block_size().max(1)),
+            len,
+            source,
+        })?;
+        hasher.update(part);
+        at += len;
+    }
+    if hasher.finalize() == content.hash {
+        return Ok(());
+    }
+    Err(ImageError::Refused(format!("{} holds other bytes than the image", disk.name())))
+}
+
+pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {
+    let path = &args.image;
+    match open_image(path)? {
+        ImageFile::Own(image) => own_info(path, &image, args.json, out),
+        ImageFile::Foreign(file) => {
+            let size = file.size().map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
+            if args.json {
+                out.line(json!({ "kind": "gzip", "image_bytes": size }).to_string())?;
+            } else {
+                out.line(format!(
+                    "{}: a gzip file, not of testbox, {}; 'image verify' finds out how much disk it holds",
+                    path.display(),
+                    show::size(size)
+                ))?;
+            }
+            Ok(true)
+        }
+    }
+}
+
+fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer {
+    let (header, summary) = (image.header(), image.summary());
+    let disk = &header.disk;
+    let mut bad = Vec::new();
+    for run in image.unreadable_runs().take(LISTED) {
+        let run = run.map_err(|e| image_error(path, &e))?;
+        bad.push((run.offset, run.length));
+    }
+    let id: String = header.image_id.iter().map(|b| format!("{b:02x}")).collect();
+    if as_json {
+        let ranges: Vec<_> =
+            bad.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect();
+        let all = json!({
+            "kind": "testbox",
+            "name": disk.name,
+            "identity": disk.identity,
+            "disk_bytes": summary.disk,
+            "logical_block_size": disk.logical_block_size,
+            "physical_block_size": disk.physical_block_size,
+            "chunk_size": header.chunk_size,
+            "image_id": id,
+            "codec": header.codec,
+            "writer": header.writer,
+            "root_hash": summary.root_hash.to_string(),
+            "degraded": summary.degraded,
+            "image_bytes": summary.image,
+            "runs": summary.runs,
+            "data_bytes": summary.data,
+            "zero_bytes": summary.zero,
+            "unallocated_bytes": summary.unallocated,
+            "unreadable_bytes": summary.unreadable,
+            "unreadable": ranges,
+        });
+        let text = serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?;
+        out.line(text)?;
+        return Ok(true);
+    }
+    let lines = [
+        ("disk", format!("{}: {}", ascii(&disk.name), ascii(&disk.identity.to_string()))),
+        ("disk size", show::size(summary.disk)),
+        ("block size", format!("{} logical, {} physical", disk.logical_block_size, disk.physical_block_size)),
+        (
+            "image size",
+            format!(
+                "{}, {}",
+                show::size(summary.image),
+                show::ratio(summary.disk, summary.zero, summary.image)
+            ),
+        ),
+        ("data", show::size(summary.data)),
+        ("zero", show::size(summary.zero)),
+        ("unallocated", show::size(summary.unallocated)),
+        ("unreadable", show::size(summary.unreadable)),
+        ("runs", format!("{}, of at most {} bytes where it is data", summary.runs, header.chunk_size)),
+        ("state", if summary.degraded { "DEGRADED" } else { "complete" }.to_owned()),
+        ("image id", id),
+        ("root hash", summary.root_hash.to_string()),
+        ("written by", format!("{}, codec {}", ascii(&header.writer), ascii(&header.codec))),
+    ];
+    for (what, text) in lines {
+        out.line(format!("{what:<12} {text}"))?;
+    }
+    for (offset, length) in bad {
+        out.line(format!("{:<12} {length} bytes at byte {offset}", "unreadable"))?;
+    }
+    Ok(true)
+}
+
+pub(in super::super) fn cat(args: &CatArgs, out: &mut Out) -> Answer {
+    let path = &args.image;
+    let ImageFile::Own(image) = open_image(path)? else {
+        return Err(Error::failed(format!("{}: not an image of testbox: use zcat for it", path.display())));
+    };
+    let size = image.summary().disk;
+    let end = match args.length {
+        Some(length) => args.offset.checked_add(length),
+        None => Some(size),
+    };
+    match end {
+        Some(end) if args.offset <= end && end <= size => {
+            image.cat(args.offset..end, out.bytes()).map_err(|e| stream_error(path, &e))?;
+            Ok(true)
+        }
+        _ => Err(Error::usage(format!(
+            "{}: the disk has {size} bytes, and that range is not in it",
+            path.display()
+        ))),
+    }
+}

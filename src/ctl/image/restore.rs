@@ -1,0 +1,135 @@
+//! `image restore`: image in, disk out.
+
+use super::super::output::{Out, warn};
+use super::super::{Answer, Error};
+use super::create::sync_folder;
+use super::{ImageFile, image_error, is_same, open_image, real_path, show, sized};
+use crate::block::{BlockDevice, Disk};
+use crate::image::{ImageError, RestoreOptions, Restored, foreign, restore, verify};
+use crate::inventory::Inventory;
+use crate::progress::Progress;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `image restore`.
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    /// Image to read
+    image: PathBuf,
+    /// Block device or file to overwrite
+    disk: PathBuf,
+    /// Overwrite a block device
+    #[arg(long)]
+    yes: bool,
+    /// Do not check the whole image before the first write: each part is still checked before it is written
+    #[arg(long)]
+    no_verify: bool,
+    /// Threads that inflate [default: one per core]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+}
+
+pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
+    let path = real_path(&args.disk);
+    if is_same(&args.image, &path) {
+        return Err(Error::failed(format!("{}: image and disk are the same", args.image.display())));
+    }
+    let is_missing = match fs::metadata(&path) {
+        Ok(there) if there.file_type().is_block_device() && !args.yes => {
+            return Err(Error::usage(format!(
+                "{} would be overwritten: say --yes if that is meant",
+                describe(&path)
+            )));
+        }
+        Ok(_) => false,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => return Err(Error::failed(format!("{}: cannot look at it: {e}", path.display()))),
+    };
+    let (restored, time) = match open_image(&args.image)? {
+        ImageFile::Own(image) => {
+            let progress = Progress::new();
+            if !args.no_verify {
+                let work = || verify(&image, args.threads, &progress);
+                show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
+            }
+            let size = image.summary().disk;
+            let options = RestoreOptions { threads: args.threads };
+            onto(&path, is_missing, size, |disk| {
+                show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
+            })
+        }
+        ImageFile::Foreign(file) => {
+            let progress = Progress::new();
+            let limit = if is_missing { i64::MAX as u64 } else { open(&path)?.size() };
+            let work = || foreign::measure(&*file, limit, &progress);
+            let content =
+                show::timed("check gzip", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
+            onto(&path, is_missing, content.size, |disk| {
+                show::timed("restore", &progress, || foreign::restore(&*file, &content, disk, &progress))
+            })
+        }
+    }?;
+    let restored = restored.map_err(|e| image_error(&args.image, &e))?;
+    if let Some(error) = &restored.reread_error {
+        warn(&format!("the kernel does not read the new partition table yet: {error}"));
+    }
+    out.line(format!(
+        "{}: {} written and read back, {} of it zero, {}",
+        path.display(),
+        show::size(restored.disk_bytes),
+        show::size(restored.zero_bytes),
+        show::speed(restored.disk_bytes, time)
+    ))?;
+    if restored.unreadable_bytes > 0 {
+        out.line(format!(
+            "DEGRADED: {} could not be read when the image was made, and are zeros now",
+            show::size(restored.unreadable_bytes)
+        ))?;
+    }
+    Ok(true)
+}
+
+type Outcome = (Result<Restored, ImageError>, std::time::Duration);
+
+/// Opens or creates the target and writes to it; a file that was created for a restore that failed is removed.
+fn onto(
+    path: &Path,
+    is_missing: bool,
+    size: u64,
+    write: impl FnOnce(&Disk) -> Outcome,
+) -> Result<Outcome, Error> {
+    if !is_missing {
+        return Ok(write(&open(path)?));
+    }
+    let disk = Disk::create_file(path, size).map_err(|e| Error::failed(e.to_string()))?;
+    let outcome = write(&disk);
+    if outcome.0.is_err() {
+        // Best effort: the restore's own error is what counts.
+        let _ = fs::remove_file(path);
+        return Ok(outcome);
+    }
+    sync_folder(path)
+        .map_err(|e| Error::failed(format!("{}: cannot make its name durable: {e}", path.display())))?;
+    Ok(outcome)
+}
+
+fn open(path: &Path) -> Result<Disk, Error> {
+    Disk::open_write(path).map_err(|e| Error::failed(e.to_string()))
+}
+
+/// An error that came before the first write.
+fn untouched(image: &Path, error: &ImageError) -> Error {
+    Error::failed(format!("{}; nothing was written", image_error(image, error)))
+}
+
+/// A block device in the words by which a person can tell that it is the right one.
+fn describe(path: &Path) -> String {
+    let inventory = Inventory::scan(Path::new("/sys"), Path::new("/dev")).unwrap_or_default();
+    match (inventory.disks.iter().find(|d| d.path == path), Disk::open_read(path)) {
+        (Some(disk), _) => disk.to_string(),
+        (None, Ok(disk)) => format!("{}, {}", path.display(), sized(&disk)),
+        (None, Err(_)) => path.display().to_string(),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a person sees while the engine works, and afterwards.
+
+use crate::console::{COLUMNS, human_bytes, progress_line};
+use crate::progress::{Meter, Progress};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Runs `work` and says how long it took; meanwhile there is a progress line on standard error, where that is a
+/// terminal.
+pub fn timed<T>(label: &str, progress: &Progress, work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    if !io::stderr().is_terminal() {
+        let done = work();
+        return (done, start.elapsed());
+    }
+    let (stop, stopped) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut meter = Meter::new();
+            while stopped.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+                let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
+                meter.update(start.elapsed(), done);
+                let line = progress_line(label, done, total, meter.rate(), meter.eta(total));
+                let _ = write!(io::stderr(), "\r{line:<COLUMNS$}");
+            }
+            let _ = write!(io::stderr(), "\r{:<COLUMNS$}\r", "");
+        });
+        let done = work();
+        drop(stop);
+        (done, start.elapsed())
+    })
+}
+
+/// `512.3 MB/s, 21.0 s` for so many bytes of disk.
+pub fn speed(bytes: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64().max(0.001);
+    format!("{:.1} MB/s, {:.1} s", bytes as f64 / 1e6 / seconds, seconds)
+}
+
+/// How much smaller the image is than what it holds besides zeros: `ratio 2.18`.
+pub fn ratio(disk: u64, zero: u64, image: u64) -> String {
+    format!("ratio {:.2} without the zeros", disk.saturating_sub(zero) as f64 / image.max(1) as f64)
+}
+
+/// `10.7 GB (10737418240 bytes)`.
+pub fn size(bytes: u64) -> String {
+    format!("{} ({bytes} bytes)", human_bytes(bytes))
+}

@@ -1,0 +1,283 @@
+//! `init`: lays out the TFTP share and the backup share on the server.
+
+use super::config::Settings;
+use super::output::Out;
+use super::shares::{BACKUP, DEFAULT, Folder, MARKER, NFS_ROOT, TESTBOX_CFG, TFTP};
+use super::{Answer, Error};
+use crate::io::SyncWrite;
+use crate::share::{Files, read_limited};
+use rustix::fs::Mode;
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What every machine without a configuration of its own does: boot its disk.
+const LOCAL_BOOT: &str = "\
+# Machines that are not armed boot their local disk.
+PATH bios
+DEFAULT local-boot
+PROMPT 0
+TIMEOUT 0
+
+LABEL local-boot
+  MENU LABEL Local disk
+  LOCALBOOT 0
+";
+
+/// Largest file that is taken into a share, in bytes.
+const FILE_LIMIT: usize = 1 << 30;
+
+const AFTER_HELP: &str = "\
+Run it again at any time: what is there stays, and boot files are brought up to date. A 'default' that differs is
+left alone.
+
+Examples:
+  testboxctl init --tftp-dir /export/testbox-tftp --backup-dir /export/testbox-backup --network 10.42.1.0/24
+  testboxctl init --tftp-dir tftp --backup-dir backup --boot-files vmlinuz initrd.img";
+
+/// Arguments of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// Root of the TFTP share [default: /export/testbox-tftp]
+    #[arg(long, value_name = "DIR")]
+    tftp_dir: Option<PathBuf>,
+    /// Root of the backup share [default: /export/testbox-backup]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+    /// Kernel and initramfs for maintenance-boot/ ('scripts/make-nfsroot' puts them there too)
+    #[arg(long, num_args = 2, value_names = ["KERNEL", "INITRD"])]
+    boot_files: Vec<PathBuf>,
+    /// The network of the machines, for the lines to put into /etc/exports and dnsmasq.conf
+    #[arg(long, value_name = "IP/BITS")]
+    network: Option<Network>,
+    /// Folder with pxelinux.0, of Debian's package pxelinux
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/PXELINUX")]
+    pxelinux_dir: PathBuf,
+    /// Folder with ldlinux.c32 and the other BIOS modules, of Debian's package syslinux-common
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/syslinux/modules/bios")]
+    modules_dir: PathBuf,
+}
+
+/// An IPv4 network: its address and the bits of its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network(Ipv4Addr, u8);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{}' is no network such as 10.42.1.0/24", text.escape_default());
+        let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
+        let (ip, bits) =
+            (ip.parse::<Ipv4Addr>().map_err(|_| wrong())?, bits.parse::<u8>().map_err(|_| wrong())?);
+        let host_bits = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
+        if bits > 32 || u32::from(ip) & host_bits != 0 {
+            return Err(wrong());
+        }
+        Ok(Network(ip, bits))
+    }
+}
+
+pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+    let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP.into());
+    let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP.into());
+    // TFTP and NFS servers read as somebody else.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
+
+    let mut said = Vec::new();
+    let root = make_root(&tftp)?;
+    for dir in ["bios", "pxelinux.cfg", "maintenance-boot", TESTBOX_CFG] {
+        root.files.make_dir(dir).map_err(|e| root.error(dir, "make this folder", &e))?;
+    }
+    let mut copied = 0;
+    for (from, to) in &sources {
+        copied += usize::from(copy(from, &root, to)?);
+    }
+    said.push(format!(
+        "{}: {copied} boot files written, {} were up to date",
+        tftp.display(),
+        sources.len() - copied
+    ));
+    let is_ours = default(&root, &mut said)?;
+    let root = make_root(&backup)?;
+    match create(&root, MARKER, b"This file marks the root of the backup share of testbox.\n") {
+        Ok(()) => said.push(format!("{}: the backup share, with its marker file", backup.display())),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            said.push(format!("{}: it is a backup share already", backup.display()));
+        }
+        Err(e) => return Err(root.error(MARKER, "create it", &e)),
+    }
+    for line in said {
+        out.line(line)?;
+    }
+    out.text(&advice(&real(&tftp), &real(&backup), args.network))?;
+    Ok(is_ours)
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn make_root(path: &Path) -> Result<Folder, Error> {
+    fs::create_dir_all(path)
+        .map_err(|e| Error::failed(format!("{}: cannot make this folder: {e}", path.display())))?;
+    Folder::open(path)
+}
+
+/// The files to copy and where to. All are looked for before the first is copied.
+fn boot_sources(pxelinux: &Path, modules: &Path, boot: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Error> {
+    let mut files = vec![
+        (pxelinux.join("pxelinux.0"), "pxelinux.0".to_owned()),
+        (modules.join("ldlinux.c32"), "ldlinux.c32".to_owned()),
+    ];
+    let packages = ["pxelinux", "syslinux-common"];
+    for ((path, _), package) in files.iter().zip(packages) {
+        if !path.is_file() {
+            return Err(Error::failed(format!(
+                "{}: it is not there: install Debian's package {package} (apt-get install pxelinux syslinux-common)",
+                path.display()
+            )));
+        }
+    }
+    let unreadable = |e: io::Error| Error::failed(format!("{}: cannot list it: {e}", modules.display()));
+    for entry in fs::read_dir(modules).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).filter(|n| n.ends_with(".c32"));
+        if let Some(name) = name {
+            files.push((path.clone(), format!("bios/{name}")));
+        }
+    }
+    for (path, name) in boot.iter().zip(["vmlinuz", "initrd.img"]) {
+        if !path.is_file() {
+            return Err(Error::failed(format!("{}: it is no file", path.display())));
+        }
+        files.push((path.clone(), format!("maintenance-boot/{name}")));
+    }
+    Ok(files)
+}
+
+/// Copies one file, unless it is there already; true where it was written. Machines that boot meanwhile get the old
+/// file or the new one.
+fn copy(from: &Path, root: &Folder, to: &str) -> Result<bool, Error> {
+    let failed = |e: io::Error| Error::failed(format!("{}: cannot read it: {e}", from.display()));
+    let bytes = {
+        let file = File::open(from).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        if size > FILE_LIMIT as u64 {
+            return Err(failed(io::ErrorKind::FileTooLarge.into()));
+        }
+        fs::read(from).map_err(failed)?
+    };
+    match read_limited(&root.files, to, FILE_LIMIT) {
+        Ok(there) if there == bytes => return Ok(false),
+        _ => {}
+    }
+    crate::share::write_atomic(&root.files, to, &bytes).map_err(|e| root.error(to, "write it", &e))?;
+    Ok(true)
+}
+
+/// Writes `default` where there is none. False where there is another: it may boot machines into anything.
+fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
+    let path = format!("pxelinux.cfg/{DEFAULT}");
+    match create(root, &path, LOCAL_BOOT.as_bytes()) {
+        Ok(()) => {
+            said.push(format!(
+                "{}: machines that are not armed boot their disk",
+                root.path.join(&path).display()
+            ));
+            return Ok(true);
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(root.error(&path, "create it", &e)),
+    }
+    if root.read(&path, 1 << 20)?.as_deref() == Some(LOCAL_BOOT.as_bytes()) {
+        said.push(format!("{}: as it should be", root.path.join(&path).display()));
+        return Ok(true);
+    }
+    said.push(format!(
+        "{}: it differs from what testbox needs and was left alone. Machines that are not armed must boot their local \
+         disk:\n{LOCAL_BOOT}",
+        root.path.join(&path).display()
+    ));
+    Ok(false)
+}
+
+/// Creates a file that must not be there, whole or not at all as far as a reader after a power cut can see.
+fn create(root: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = format!("{path}.new");
+    let result = (|| {
+        match root.files.remove(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file: Box<dyn SyncWrite> = root.files.create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        // A link, unlike a rename, does not replace what somebody else has put there meanwhile.
+        root.files.hard_link(&temporary, path)
+    })();
+    // Its content is in place, or is not wanted.
+    let _ = root.files.remove(&temporary);
+    result?;
+    root.files.sync_dir(path.rsplit_once('/').map_or("", |(dir, _)| dir))
+}
+
+/// What else the server needs.
+fn advice(tftp: &Path, backup: &Path, network: Option<Network>) -> String {
+    let (clients, range) = match network {
+        Some(Network(ip, bits)) => (format!("{ip}/{bits}"), format!("{ip}")),
+        None => ("NETWORK/BITS".into(), "NETWORK".into()),
+    };
+    let options = "sync,no_subtree_check,no_root_squash";
+    format!(
+        "
+For /etc/exports ('exportfs -ra' after that):
+{tftp}\t{clients}(rw,{options})
+{backup}\t{clients}(rw,{options})
+{NFS_ROOT}\t{clients}(ro,{options})
+
+For /etc/dnsmasq.conf, beside the DHCP server that there is (for one of its own, give dhcp-range a range instead):
+port=0
+dhcp-range={range},proxy
+dhcp-boot=pxelinux.0
+pxe-service=x86PC,\"testbox\",pxelinux
+enable-tftp
+tftp-root={tftp}
+",
+        tftp = tftp.display(),
+        backup = backup.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pxe::PxeFile;
+
+    #[test]
+    fn the_default_boots_the_local_disk() {
+        let file = PxeFile::parse(LOCAL_BOOT);
+        assert_eq!((file.default.as_deref(), file.append), (Some("local-boot"), None));
+    }
+
+    #[test]
+    fn networks() {
+        for (text, good) in [
+            ("10.42.1.0/24", true),
+            ("10.0.0.0/8", true),
+            ("10.0.0.1/32", true),
+            ("0.0.0.0/0", true),
+            ("10.42.1.1/24", false),
+            ("10.42.1.0", false),
+            ("10.42.1.0/33", false),
+            ("10.42.1/24", false),
+            ("", false),
+        ] {
+            assert_eq!(text.parse::<Network>().is_ok(), good, "{text}");
+        }
+    }
+}

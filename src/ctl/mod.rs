@@ -1,0 +1,150 @@
+//! What only the admin's program `testboxctl` needs: its arguments, its settings file, and one module per command.
+//!
+//! Each command takes parsed arguments and answers yes, no or an error; only [`main`] knows about exit codes.
+#![forbid(unsafe_code)]
+
+mod arm;
+mod config;
+mod disarm;
+mod image;
+mod init;
+mod machine;
+mod output;
+mod shares;
+mod status;
+
+use clap::{Parser, Subcommand};
+use output::Out;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const AFTER_HELP: &str = "\
+Examples:
+  testboxctl init --tftp-dir /export/testbox-tftp --backup-dir /export/testbox-backup
+        lay out both shares on the server, once
+  testboxctl arm --server 10.42.1.1 10.42.1.20 backup
+        image all disks of 10.42.1.20 at its next reboot
+  testboxctl arm -c /mnt/testbox-tftp/pxelinux.cfg tb1.lab tb2.lab restore
+        put both machines back to their images
+  testboxctl status --watch
+        what every machine is doing
+  testboxctl image verify /export/testbox-backup/10.42.1.20/sda.raw.gz
+        prove an image whole
+
+Settings: every long option of 'arm' is also a key of the settings file, as in
+  server = \"10.42.1.1\"
+  console = [\"tty0\", \"ttyS0,115200\"]
+
+Exit codes: 0 done, 1 the answer is no or it failed, 2 wrong usage.";
+
+/// Arms and watches test machines that image themselves over the network, and works on their images.
+#[derive(Debug, Parser)]
+#[command(name = "testboxctl", version, after_help = AFTER_HELP)]
+struct Cli {
+    /// Settings file [default: /etc/testbox.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more on standard error
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the PXE configuration that makes machines perform an action at their next reboot
+    Arm(Box<arm::Args>),
+    /// Remove the PXE configuration of machines, so that they boot their disks
+    Disarm(disarm::Args),
+    /// Show what machines are doing, and their last backup
+    Status(status::Args),
+    /// Make, check and write back disk images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Lay out the TFTP share and the backup share
+    Init(init::Args),
+}
+
+/// Why a command did not do its work. The texts say which file, and what to do.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// The command line or the settings file is wrong; nothing was done.
+    #[error("{0}")]
+    Usage(String),
+    /// It did not work.
+    #[error("{0}")]
+    Failed(String),
+    /// Nobody reads standard output any more: no error at all.
+    #[error("standard output was closed")]
+    Closed,
+}
+
+impl Error {
+    fn usage(text: impl Into<String>) -> Self {
+        Error::Usage(text.into())
+    }
+
+    fn failed(text: impl Into<String>) -> Self {
+        Error::Failed(text.into())
+    }
+}
+
+/// What a command answers: true for done and for yes.
+type Answer = Result<bool, Error>;
+
+/// The whole program: parses, does, and gives the exit code.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version come this way too, with their own exit code 0.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    crate::logging::init_for_cli(cli.verbose);
+    match dispatch(cli) {
+        Ok(true) | Err(Error::Closed) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(e) => {
+            output::say(&format!("testboxctl: {e}"));
+            ExitCode::from(if matches!(e, Error::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Answer {
+    let file = config::load(cli.config.as_deref())?;
+    let out = &mut Out::stdout();
+    match cli.command {
+        Command::Arm(args) => arm::run(*args, file, out),
+        Command::Disarm(args) => disarm::run(args, file, out),
+        Command::Status(args) => status::run(args, file, out),
+        Command::Image(command) => image::run(command, out),
+        Command::Init(args) => init::run(args, file, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// A setting that is no flag, or the other way round, would be one that the help does not teach.
+    #[test]
+    fn every_setting_is_a_flag_of_arm() {
+        let command = Cli::command();
+        let arm = command.find_subcommand("arm").unwrap();
+        let flags: Vec<_> = arm.get_arguments().filter_map(|a| a.get_long()).collect();
+        for key in config::KEYS {
+            assert!(flags.contains(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The shares as folders of this computer.
+
+use super::Error;
+use super::config::Settings;
+use crate::pxe::PxeFile;
+use crate::record::is_disk_name;
+use crate::share::{DirFiles, Files, exists, read_limited};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// The exports of the original system, which the agent takes too where nothing else is said.
+pub(super) const BACKUP: &str = "/export/testbox-backup";
+/// The TFTP share.
+pub(super) const TFTP: &str = "/export/testbox-tftp";
+/// The read-only Debian.
+pub(super) const NFS_ROOT: &str = "/export/testbox-nfsroot";
+/// The file that marks the root of a backup share.
+pub(super) const MARKER: &str = "testbox-backup";
+/// The configuration that PXELINUX takes for a machine without one of its own.
+pub(super) const DEFAULT: &str = "default";
+/// The agent's own folder of configurations, beside PXELINUX's.
+pub(super) const TESTBOX_CFG: &str = "testbox.cfg";
+
+/// Largest PXE configuration that is read, in bytes.
+const PXE_LIMIT: usize = 64 << 10;
+
+/// A folder of a share, and how to name it.
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub files: DirFiles,
+}
+
+impl Folder {
+    /// Opens a folder.
+    pub fn open(path: &Path) -> Result<Folder, Error> {
+        let files = DirFiles::open(path)
+            .map_err(|e| Error::failed(format!("{}: cannot open this folder: {e}", path.display())))?;
+        Ok(Folder { path: path.to_owned(), files })
+    }
+
+    /// An error about a file in here.
+    pub fn error(&self, file: &str, what: &str, e: &io::Error) -> Error {
+        Error::failed(format!("{}: cannot {what}: {e}", self.path.join(file).display()))
+    }
+
+    /// Reads a file; `None` where there is none.
+    pub fn read(&self, file: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        match read_limited(&self.files, file, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // A folder where a file should be, or a name below a file.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(self.error(file, "read it", &e)),
+        }
+    }
+
+    /// What a PXE configuration orders; see [`Armed`].
+    pub fn armed(&self, file: &str) -> Result<Armed, Error> {
+        let Some(bytes) = self.read(file, PXE_LIMIT)? else { return Ok(Armed::No) };
+        let words = PxeFile::parse(&String::from_utf8_lossy(&bytes)).cmdline();
+        Ok(match words.action {
+            Some(action) => {
+                let job = words.job.map_or("no job id".to_owned(), |job| format!("job {job}"));
+                Armed::With(format!("{action}, {job}"))
+            }
+            None if words.problems.is_empty() => Armed::ByHand,
+            None => Armed::With(format!("something wrong: {}", words.problems.join("; "))),
+        })
+    }
+}
+
+/// What the PXE configuration of one machine says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Armed {
+    /// There is none.
+    No,
+    /// This action and job, in words.
+    With(String),
+    /// No testbox word at all: somebody's own configuration.
+    ByHand,
+}
+
+/// Opens PXELINUX's configuration folder: one that PXELINUX does not read arms nobody.
+pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
+    let dir = settings.cfg_dir();
+    let why = |what: &str| {
+        Error::failed(format!(
+            "{}: {what}; give PXELINUX's configuration folder with -c, or make one with 'testboxctl init'",
+            dir.display()
+        ))
+    };
+    if !dir.is_dir() {
+        return Err(why("it is no folder"));
+    }
+    if !dir.join(DEFAULT).is_file() {
+        return Err(why("it holds no file 'default', so it is not PXELINUX's configuration folder"));
+    }
+    let real = dir.canonicalize().map_err(|e| why(&format!("cannot resolve its path: {e}")))?;
+    Folder::open(&real)
+}
+
+/// Opens the backup share. `None` where nobody has named it and it is not at its usual place.
+pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Error> {
+    let (path, is_named) = match &settings.backup_dir {
+        Some(path) => (path.clone(), true),
+        None => (BACKUP.into(), false),
+    };
+    if !is_named && !path.join(MARKER).is_file() {
+        return Ok(None);
+    }
+    let folder = Folder::open(&path)?;
+    match exists(&folder.files, MARKER) {
+        Ok(true) => Ok(Some(folder)),
+        Ok(false) => Err(Error::failed(format!(
+            "{}: it is no backup share: its marker file '{MARKER}' is missing; give another --backup-dir, or make the \
+             share with 'testboxctl init'",
+            path.display()
+        ))),
+        Err(e) => Err(folder.error(MARKER, "look for it", &e)),
+    }
+}
+
+/// The first image file of a machine, in its folder or in a set of its history.
+pub(super) fn find_image(share: &Folder, machine: Ipv4Addr) -> Result<Option<String>, Error> {
+    let list = |path: &str| match share.files.list(path) {
+        Ok(names) => Ok(names),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(e) => Err(share.error(path, "list it", &e)),
+    };
+    let mut folders = vec![machine.to_string()];
+    let history = format!("{machine}/history");
+    let sets = list(&history)?;
+    folders.extend(sets.iter().filter(|s| s.parse::<u64>().is_ok()).map(|s| format!("{history}/{s}")));
+    for folder in folders {
+        let is_image = |name: &&String| {
+            let disk = name.strip_suffix(".raw.gz").or_else(|| name.strip_suffix(".gz"));
+            disk.is_some_and(is_disk_name)
+        };
+        if let Some(name) = list(&folder)?.iter().find(is_image) {
+            return Ok(Some(format!("{folder}/{name}")));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,418 @@
+//! `status`: what the machines say of themselves in their folders on the backup share.
+//!
+//! All of it comes from machines that may be broken, so it is read with bounds and shown without control characters.
+
+use super::config::Settings;
+use super::machine;
+use super::output::Out;
+use super::shares::{self, Folder};
+use super::{Answer, Error};
+use crate::console::{ascii, human_bytes, human_time};
+use crate::record::{RECORD, RECORD_LIMIT, Record, SetState};
+use crate::share::{Files, read_limited};
+use crate::status::{STATUS, STATUS_LIMIT, State, Status};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::io::{self, IsTerminal};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// A running machine writes every few seconds; older news than this means that it hangs, or that the share does.
+const STALE: Duration = Duration::from_secs(30);
+/// Time between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Longest host name in the table.
+const HOST_WIDTH: usize = 12;
+
+const AFTER_HELP: &str = "\
+States: running; done; failed (it will try again); holding (it waits for a human); stale (it says that it is running,
+and has said nothing for 30 s); - (it has never said anything).
+
+Examples:
+  testboxctl status --backup-dir /mnt/testbox-backup
+  testboxctl status --watch 10.42.1.20
+  testboxctl status --json | jq -r '.[] | select(.status.state == \"failed\") | .ip'";
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// Machines [default: all that have a folder]
+    #[arg(value_name = "IP|HOST")]
+    machines: Vec<String>,
+    /// Show it again every 2 seconds, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// For programs; with --watch one line each time
+    #[arg(long)]
+    json: bool,
+    /// Root of the backup share [default: /export/testbox-backup]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+    let named: Vec<Ipv4Addr> = machine::resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
+    let settings = Settings { backup_dir: args.backup_dir, ..Settings::default() }.or(file);
+    let Some(share) = shares::open_backup_dir(&settings)? else {
+        return Err(Error::failed(format!(
+            "{}: there is no backup share; give its folder with --backup-dir",
+            shares::BACKUP
+        )));
+    };
+    let redraw = args.watch && !args.json && io::stdout().is_terminal();
+    loop {
+        let news = all_news(&share, &named)?;
+        let now = Timestamp::now();
+        let text = match (args.json, args.watch) {
+            (true, true) => format!("{}\n", printable(&to_json(&news, now).to_string())),
+            (true, false) => format!("{}\n", printable(&format!("{:#}", to_json(&news, now)))),
+            (false, _) => table(&news, now),
+        };
+        if redraw {
+            // Home, then each line to its end, then what is left of the screen: no flicker.
+            out.text(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
+        } else {
+            out.text(&text)?;
+        }
+        if !args.watch {
+            return Ok(named.is_empty() || news.iter().all(|n| n.is_known));
+        }
+        if !args.json && !redraw {
+            out.text("\n")?;
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// What is known of one machine.
+struct News {
+    ip: Ipv4Addr,
+    /// It has a folder.
+    is_known: bool,
+    status: Option<Status>,
+    record: Option<Record>,
+    /// What cannot be read.
+    problems: Vec<String>,
+}
+
+fn all_news(share: &Folder, named: &[Ipv4Addr]) -> Result<Vec<News>, Error> {
+    let names = share.files.list("").map_err(|e| share.error("", "list it", &e))?;
+    let mut folders: Vec<Ipv4Addr> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    folders.sort();
+    let wanted = if named.is_empty() { &folders } else { named };
+    Ok(wanted.iter().map(|ip| news(&share.files, *ip, folders.contains(ip))).collect())
+}
+
+fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
+    let mut problems = Vec::new();
+    let mut read = |name: &str, limit| match read_limited(files, &format!("{ip}/{name}"), limit) {
+        Ok(bytes) => Some(bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => {
+            problems.push(format!("cannot read {name}: {e}"));
+            None
+        }
+    };
+    let (status, record) = (read(STATUS, STATUS_LIMIT), read(RECORD, RECORD_LIMIT));
+    let status = status.and_then(|bytes| {
+        let status = Status::parse(&bytes);
+        if status.is_none() {
+            problems.push(format!("{STATUS} is damaged, or of another version"));
+        }
+        status
+    });
+    let record = record.and_then(|bytes| match Record::parse(&bytes) {
+        Ok(record) => Some(record),
+        Err(e) => {
+            problems.push(format!("{RECORD} cannot be used: {e}"));
+            None
+        }
+    });
+    News { ip, is_known, status, record, problems }
+}
+
+/// Age of the news; none where a clock is ahead.
+fn age(status: &Status, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(status.updated)).unwrap_or_default()
+}
+
+fn is_stale(status: &Status, now: Timestamp) -> bool {
+    status.state == State::Running && age(status, now) > STALE
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Done => "done",
+        State::Failed => "failed",
+        State::Holding => "holding",
+    }
+}
+
+const HEAD: [&str; 9] = ["ADDRESS", "HOST", "STATE", "ACTION", "DONE", "MB/s", "ETA", "TRY", "AGE"];
+
+/// The figures of one machine, in the columns of [`HEAD`].
+fn row(news: &News, now: Timestamp) -> [String; 9] {
+    let none = || "-".to_owned();
+    let ip = news.ip.to_string();
+    let Some(status) = &news.status else {
+        let host = news.record.as_ref().map_or_else(none, |r| host(&r.machine.hostname));
+        return [ip, host, none(), none(), none(), none(), none(), none(), none()];
+    };
+    let is_running = status.state == State::Running;
+    let percent = u128::from(status.bytes_done) * 100;
+    let percent = percent.checked_div(status.bytes_total.into()).filter(|_| is_running);
+    [
+        ip,
+        host(&status.hostname),
+        if is_stale(status, now) { "stale" } else { word(status.state) }.to_owned(),
+        cut(&ascii(&status.action), 12),
+        percent.map_or_else(none, |p| format!("{}%", p.min(100))),
+        if is_running && status.rate > 0 { (status.rate / 1_000_000).to_string() } else { none() },
+        status
+            .eta
+            .filter(|_| is_running)
+            .map_or_else(none, |s| human_time(Duration::from_secs(s.min(359_999)))),
+        status.attempt.to_string(),
+        short(age(status, now)),
+    ]
+}
+
+fn host(name: &str) -> String {
+    cut(&ascii(name), HOST_WIDTH)
+}
+
+/// An ASCII text of at most `width` columns; `~` stands for what was cut off.
+fn cut(text: &str, width: usize) -> String {
+    match text.get(..width) {
+        Some(head) if text.len() > width => format!("{}~", head.get(..width - 1).unwrap_or_default()),
+        _ => text.to_owned(),
+    }
+}
+
+/// A time in two or three digits: `12s`, `5m`, `3h`, `20d`.
+fn short(time: Duration) -> String {
+    match time.as_secs() {
+        s @ ..120 => format!("{s}s"),
+        s @ 120..7200 => format!("{}m", s / 60),
+        s @ 7200..172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+fn table(all: &[News], now: Timestamp) -> String {
+    if all.is_empty() {
+        return "no machine has a folder on the backup share yet\n".into();
+    }
+    let rows: Vec<[String; 9]> = all.iter().map(|news| row(news, now)).collect();
+    let head = HEAD.map(str::to_owned);
+    let widths: Vec<usize> = (0..HEAD.len())
+        .map(|c| rows.iter().chain([&head]).filter_map(|r| r.get(c)).map(String::len).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &[String; 9]| {
+        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if (4..).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
+    };
+    let mut text = line(&head) + "\n";
+    for (news, row) in all.iter().zip(&rows) {
+        text += &line(row);
+        text.push('\n');
+        for more in details(news) {
+            text += &format!("    {}\n", ascii(&more));
+        }
+    }
+    text
+}
+
+/// What does not fit into columns.
+fn details(news: &News) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !news.is_known {
+        lines.push("it has no folder on the backup share".into());
+    }
+    if let Some(status) = &news.status {
+        if status.state == State::Running {
+            let disk = status.disk.as_ref().map(|d| format!("{d}: ")).unwrap_or_default();
+            lines.push(format!("step: {disk}{}", status.step));
+        }
+        if let Some(error) = &status.error {
+            let code = status.code.map(|c| format!(" (code {c})")).unwrap_or_default();
+            lines.push(format!("error: {error}{code}"));
+        }
+        lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
+    }
+    if let Some(record) = &news.record {
+        let degraded = if is_complete(record) { "complete" } else { "DEGRADED" };
+        let bytes = record.images.iter().fold(0u64, |sum, image| sum.saturating_add(image.image_size));
+        let names: Vec<_> = record.images.iter().map(|image| image.name.as_str()).collect();
+        lines.push(format!(
+            "backup: set {} of {}, {}, {}, {degraded}",
+            record.generation,
+            record.finished.strftime("%Y-%m-%d %H:%M UTC"),
+            names.join(" "),
+            human_bytes(bytes)
+        ));
+    }
+    lines.extend(news.problems.iter().map(|problem| format!("problem: {problem}")));
+    lines
+}
+
+fn is_complete(record: &Record) -> bool {
+    record.images.iter().all(|image| image.state == SetState::Complete)
+}
+
+fn to_json(all: &[News], now: Timestamp) -> Value {
+    let one = |news: &News| {
+        let backup = news.record.as_ref().map(|record| {
+            let images = record.images.iter().map(|image| {
+                json!({
+                    "name": image.name,
+                    "disk_bytes": image.disk_size,
+                    "image_bytes": image.image_size,
+                    "root_hash": image.root_hash,
+                    "complete": image.state == SetState::Complete,
+                })
+            });
+            json!({
+                "generation": record.generation,
+                "finished": record.finished,
+                "job": record.job,
+                "complete": is_complete(record),
+                "images": images.collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "ip": news.ip,
+            "known": news.is_known,
+            "status": news.status,
+            "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
+            "stale": news.status.as_ref().is_some_and(|s| is_stale(s, now)),
+            "backup": backup,
+            "problems": news.problems,
+        })
+    };
+    Value::Array(all.iter().map(one).collect())
+}
+
+/// JSON with all control characters escaped: serde_json leaves DEL and U+0080 to U+009F as they are, and terminals
+/// act on them. Outside strings JSON has none but the newlines of its layout.
+fn printable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => out.push(c),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::{MemFiles, write_atomic};
+
+    fn status() -> Status {
+        let started = Timestamp::from_second(1_000_000).unwrap();
+        Status {
+            state: State::Running,
+            action: "backup-again".into(),
+            job: Some("j1".into()),
+            ip: "255.255.255.255".into(),
+            hostname: "a-very-long-host-name.example.com".into(),
+            step: "image sda".into(),
+            disk: Some("sda".into()),
+            bytes_done: 999,
+            bytes_total: 1000,
+            rate: u64::MAX,
+            eta: Some(u64::MAX),
+            attempt: 1000,
+            error: None,
+            code: None,
+            notes: Vec::new(),
+            started,
+            updated: started,
+            version: "0".into(),
+        }
+    }
+
+    fn news_of(status: Status) -> News {
+        News {
+            ip: Ipv4Addr::BROADCAST,
+            is_known: true,
+            status: Some(status),
+            record: None,
+            problems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_widest_real_row_fits_80_columns() {
+        let wide = Status { rate: 99_999_000_000, attempt: 999, ..status() };
+        let now = Timestamp::from_second(1_000_000 + 119).unwrap();
+        let text = table(&[news_of(wide)], now);
+        assert!(text.lines().take(2).all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("99% ") && text.contains("99:59:59"), "{text}");
+    }
+
+    #[test]
+    fn running_without_news_for_30_seconds_is_stale() {
+        for (state, seconds, word) in [
+            (State::Running, 30, "running"),
+            (State::Running, 31, "stale"),
+            (State::Running, -100, "running"),
+            (State::Done, 500, "done"),
+            (State::Failed, 500, "failed"),
+            (State::Holding, 500, "holding"),
+        ] {
+            let now = Timestamp::from_second(1_000_000 + seconds).unwrap();
+            assert_eq!(row(&news_of(Status { state, ..status() }), now)[2], word, "{state:?} {seconds}");
+        }
+    }
+
+    /// A machine's texts must not act on the admin's terminal.
+    #[test]
+    fn hostile_texts_are_shown_without_control_characters() {
+        let evil = "\u{1b}[2J\u{9b}1mx\u{7f}\n".to_owned();
+        let status = Status {
+            action: evil.clone(),
+            hostname: evil.clone(),
+            step: evil.clone(),
+            disk: Some(evil.clone()),
+            error: Some(evil.clone()),
+            notes: vec![evil],
+            ..status()
+        };
+        let all = [news_of(status)];
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        for text in [table(&all, now), printable(&format!("{:#}", to_json(&all, now)))] {
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        }
+        let json = printable(&to_json(&all, now).to_string());
+        assert_eq!(
+            serde_json::from_str::<Value>(&json).unwrap()[0]["status"]["hostname"],
+            "\u{1b}[2J\u{9b}1mx\u{7f}\n"
+        );
+    }
+
+    #[test]
+    fn what_is_damaged_is_named_and_stops_nothing() {
+        let files = MemFiles::new();
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        for dir in ["10.0.0.1"] {
+            files.make_dir(dir).unwrap();
+        }
+        write_atomic(&files, "10.0.0.1/status.json", b"{").unwrap();
+        write_atomic(&files, "10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
+        let news = news(&files, ip, true);
+        assert!(news.status.is_none() && news.record.is_none());
+        assert_eq!(news.problems.len(), 2, "{:?}", news.problems);
+        assert!(table(&[news], Timestamp::UNIX_EPOCH).contains("problem: "));
+    }
+}
