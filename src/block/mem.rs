@@ -124,7 +124,7 @@ impl MemDisk {
         let number = state.log.len() as u64;
         state.log.push((op, offset, len));
         let block = u64::from(self.logical);
-        if offset % block != 0 || len % block != 0 {
+        if !offset.is_multiple_of(block) || !len.is_multiple_of(block) {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let end = offset.checked_add(len).filter(|end| *end <= self.size);

@@ -135,8 +135,9 @@ impl Disk {
     /// of up to [`ALIGN`] bytes; a device takes its logical blocks.
     fn handle(&self, buf: &[u8], offset: u64) -> (&File, bool) {
         let unit = if self.is_file { ALIGN } else { self.logical as usize };
-        let aligned =
-            buf.as_ptr() as usize % ALIGN == 0 && buf.len() % unit == 0 && offset % unit as u64 == 0;
+        let aligned = (buf.as_ptr() as usize).is_multiple_of(ALIGN)
+            && buf.len().is_multiple_of(unit)
+            && offset.is_multiple_of(unit as u64);
         match &self.direct {
             Some(direct) if aligned => (direct, true),
             _ => (&self.buffered, false),

@@ -163,13 +163,13 @@ fn refusals(orders: &[Order], action: Action, backup: Option<&Folder>, force: bo
                 order.file
             ));
         }
-        if let (Action::Restore | Action::Verify, Some(share)) = (action, backup) {
-            if shares::find_image(share, order.machine.ip)?.is_none() {
-                problems.push(format!(
+        if let (Action::Restore | Action::Verify, Some(share)) = (action, backup)
+            && shares::find_image(share, order.machine.ip)?.is_none()
+        {
+            problems.push(format!(
                     "{label}: there is no image to {action} in {}; make one with the action backup, or arm with --force",
                     share.path.join(order.machine.ip.to_string()).display()
                 ));
-            }
         }
     }
     if problems.is_empty() {

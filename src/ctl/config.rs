@@ -162,6 +162,9 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
+    /// Seconds for which the boot waits for an address [default: see the boot scripts]
+    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
+    net_wait ("net-wait"): Option<u64>,
 }
 
 fn parse<T: FromStr<Err: Display>, E: serde::de::Error>(text: &str) -> Result<T, E> {
@@ -226,6 +229,7 @@ impl Settings {
             attempts: self.attempts,
             settle: seconds(self.settle),
             mount_wait: seconds(self.mount_wait),
+            net_wait: seconds(self.net_wait),
         }
     }
 

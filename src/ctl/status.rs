@@ -405,7 +405,8 @@ mod tests {
     fn what_is_damaged_is_named_and_stops_nothing() {
         let files = MemFiles::new();
         let ip = Ipv4Addr::new(10, 0, 0, 1);
-        for dir in ["10.0.0.1"] {
+        {
+            let dir = "10.0.0.1";
             files.make_dir(dir).unwrap();
         }
         write_atomic(&files, "10.0.0.1/status.json", b"{").unwrap();

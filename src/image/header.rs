@@ -85,7 +85,10 @@ impl Header {
                 "logical block size must be a power of two from 512 bytes to 64 KiB, and at most the chunk size",
             );
         }
-        if self.disk.size == 0 || self.disk.size % u64::from(block) != 0 || self.disk.size > i64::MAX as u64 {
+        if self.disk.size == 0
+            || !self.disk.size.is_multiple_of(u64::from(block))
+            || self.disk.size > i64::MAX as u64
+        {
             return Err("disk size must be a whole number of logical blocks, and not 0");
         }
         Ok(())

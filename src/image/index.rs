@@ -261,7 +261,11 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
                 length,
                 hash: hash_at(32)?,
             };
-            if length == 0 || length > MAX_NODE || length as usize % member::UNIT != 0 || disk == 0 {
+            if length == 0
+                || length > MAX_NODE
+                || !(length as usize).is_multiple_of(member::UNIT)
+                || disk == 0
+            {
                 return Err("an index entry has impossible lengths");
             }
             kinds |= child.kinds;

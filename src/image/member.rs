@@ -138,7 +138,7 @@ pub fn parse(bytes: &[u8]) -> Result<Member<'_>, Reason> {
         return Err("a member's frame has wrong fields");
     }
     let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    if len == 0 || len % UNIT != 0 || len < FRAME + payload_len {
+    if len == 0 || !len.is_multiple_of(UNIT) || len < FRAME + payload_len {
         return Err("a member has an impossible length");
     }
     let rest = &bytes[FRAME + payload_len..len.min(bytes.len())];

@@ -98,7 +98,7 @@ pub(super) fn check_fit(disk: &dyn BlockDevice, size: u64, block: Option<u32>) -
              its partition tables would not be valid here"
         ));
     }
-    if size == 0 || size % u64::from(own.max(1)) != 0 {
+    if size == 0 || !size.is_multiple_of(u64::from(own.max(1))) {
         return refused(format!("{size} bytes of content are not a whole number of blocks of {own} bytes"));
     }
     Ok(())
@@ -126,7 +126,8 @@ pub(super) fn sealed(
         "The disk could not even be made unbootable: its old boot sectors may still be there, nothing else was written",
     ))?;
     body(&seal).map_err(unfinished(HALF))?;
-    seal.open().map_err(|(source, closed)| {
+    seal.open().map_err(|failure| {
+        let (source, closed) = *failure;
         unfinished(match closed {
             Ok(()) => HALF,
             Err(_) => {

@@ -98,7 +98,7 @@ impl<'a> Seal<'a> {
 
     /// Writes what was kept, the first block of the disk last of all, each step flushed and read back. After a
     /// failure the head is zeroed again; the error then says whether that worked.
-    pub fn open(&self) -> Result<(), (ImageError, Result<(), ImageError>)> {
+    pub fn open(&self) -> Result<(), Box<(ImageError, Result<(), ImageError>)>> {
         let kept = self.kept();
         let first = kept.head.len().min(self.disk.logical_block_size().max(ALIGN as u32) as usize);
         let steps = [
@@ -117,7 +117,7 @@ impl<'a> Seal<'a> {
             }
             Ok(())
         });
-        written.map_err(|error| (error, self.close()))
+        written.map_err(|error| Box::new((error, self.close())))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

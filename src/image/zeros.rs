@@ -18,13 +18,13 @@ impl Bits {
     /// `count` bits of `value`, lowest first.
     fn number(&mut self, value: u32, count: usize) {
         for i in 0..count {
-            if self.len % 8 == 0 {
+            if self.len.is_multiple_of(8) {
                 self.bytes.push(0);
             }
-            if value >> i & 1 == 1 {
-                if let Some(last) = self.bytes.last_mut() {
-                    *last |= 1 << (self.len % 8);
-                }
+            if value >> i & 1 == 1
+                && let Some(last) = self.bytes.last_mut()
+            {
+                *last |= 1 << (self.len % 8);
             }
             self.len += 1;
         }

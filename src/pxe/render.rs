@@ -164,10 +164,10 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
         }
         BootMode::AgentOnly => words.push("boot=testbox".to_owned()),
     }
-    if let IpWord::Fields(fields) = &job.ip {
-        if let Some(nic) = &fields.device {
-            return Err(PxeError::Nic(quoted(nic)));
-        }
+    if let IpWord::Fields(fields) = &job.ip
+        && let Some(nic) = &fields.device
+    {
+        return Err(PxeError::Nic(quoted(nic)));
     }
     words.push(format!("ip={}", job.ip));
     words.extend(job.options.words());

@@ -199,10 +199,10 @@ impl SequentialFile {
 
     /// Notes an error so that every later call fails too.
     fn seal<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        if let Err(e) = &result {
-            if e.kind() != io::ErrorKind::Interrupted {
-                self.failed = Some(e.raw_os_error().unwrap_or(libc::EIO));
-            }
+        if let Err(e) = &result
+            && e.kind() != io::ErrorKind::Interrupted
+        {
+            self.failed = Some(e.raw_os_error().unwrap_or(libc::EIO));
         }
         result
     }
