@@ -407,7 +407,7 @@ impl<'a> Writer<'a> {
     ) -> Result<(), ImageError> {
         let end = slot.offset + slot.length;
         let mut at = slot.offset;
-        for gap in bad.iter().cloned().chain([end..end]) {
+        for gap in bad.iter().cloned().chain(std::iter::once(end..end)) {
             if at < gap.start {
                 let raw = &slot.raw[(at - slot.offset) as usize..(gap.start - slot.offset) as usize];
                 if is_zero(raw) {

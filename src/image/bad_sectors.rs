@@ -144,7 +144,7 @@ mod tests {
         let disk = disk(4096);
         disk.inject(Op::Read, 5000..5001, Fault::Errno(libc::EIO), u64::MAX);
         let bad = read_chunk(&disk, &mut vec![0; 12 * 1024], 0, true).unwrap();
-        assert_eq!(bad, [4096..8192]);
+        assert_eq!(bad, std::slice::from_ref(&(4096..8192)));
     }
 
     #[test]

@@ -305,9 +305,17 @@ mod tests {
 
     #[test]
     fn trees_of_all_heights_list_every_run_once_in_order() {
-        for (count, height) in
-            [(1, 0), (149, 0), (150, 0), (151, 1), (300, 1), (22_500, 1), (22_501, 2), (30_001, 2)]
-        {
+        for (count, height) in [
+            (1, 0),
+            (149, 0),
+            (150, 1),
+            (151, 1),
+            (300, 1),
+            (22_499, 1),
+            (22_500, 2),
+            (22_501, 2),
+            (30_001, 2),
+        ] {
             let (mut writer, mut wanted, mut nodes) = (IndexWriter::default(), Vec::new(), Vec::new());
             // File position of each node, and where it stands in `nodes`.
             let mut places = vec![];

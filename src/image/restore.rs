@@ -126,14 +126,11 @@ pub(super) fn sealed(
         "The disk could not even be made unbootable: its old boot sectors may still be there, nothing else was written",
     ))?;
     body(&seal).map_err(unfinished(HALF))?;
-    seal.open().map_err(|failure| {
-        let (source, closed) = *failure;
-        unfinished(match closed {
-            Ok(()) => HALF,
-            Err(_) => {
-                "All but its boot sectors is right, and those could not be zeroed again: do not boot it"
-            }
-        })(source)
+    seal.open().map_err(|not| {
+        unfinished(match not.closed {
+            true => HALF,
+            false => "All but its boot sectors is right, and those could not be zeroed again: do not boot it",
+        })(*not.error)
     })
 }
 

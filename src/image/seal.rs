@@ -25,6 +25,14 @@ pub struct Seal<'a> {
     kept: Mutex<Kept>,
 }
 
+/// What boots could not be written.
+pub struct NotOpened {
+    /// Why.
+    pub error: Box<ImageError>,
+    /// The disk was made unbootable again.
+    pub closed: bool,
+}
+
 struct Kept {
     head: AlignedBuf,
     tail: AlignedBuf,
@@ -97,8 +105,8 @@ impl<'a> Seal<'a> {
     }
 
     /// Writes what was kept, the first block of the disk last of all, each step flushed and read back. After a
-    /// failure the head is zeroed again; the error then says whether that worked.
-    pub fn open(&self) -> Result<(), Box<(ImageError, Result<(), ImageError>)>> {
+    /// failure the head is zeroed again; [`NotOpened::closed`] says whether that worked.
+    pub fn open(&self) -> Result<(), NotOpened> {
         let kept = self.kept();
         let first = kept.head.len().min(self.disk.logical_block_size().max(ALIGN as u32) as usize);
         let steps = [
@@ -117,7 +125,7 @@ impl<'a> Seal<'a> {
             }
             Ok(())
         });
-        written.map_err(|error| Box::new((error, self.close())))
+        written.map_err(|error| NotOpened { error: Box::new(error), closed: self.close().is_ok() })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -5,6 +5,7 @@ use crate::block::mem::{Fault, MemDisk, Op};
 use crate::inventory::Identity;
 use crate::progress::Progress;
 use proptest::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
@@ -125,7 +126,10 @@ fn sample() -> (Vec<u8>, Vec<u8>, Vec<usize>) {
     let disk = MemDisk::new("sda", bytes.clone(), 512);
     disk.inject(Op::Read, 5120..6000, Fault::Errno(libc::EIO), u64::MAX);
     let (file, written) = back_up(&disk, &BackupOptions { allow_bad_sectors: true, ..small() }).unwrap();
-    assert_eq!((written.unreadable_bytes, &written.unreadable[..]), (1024, &[5120..6144][..]));
+    assert_eq!(
+        (written.unreadable_bytes, written.unreadable),
+        (1024, vec![Range { start: 5120, end: 6144 }])
+    );
     let mut starts = vec![0];
     while let Some(at) = starts.last().copied().filter(|at| *at < file.len()) {
         starts.push(at + member::parse(&file[at..]).unwrap().len);
