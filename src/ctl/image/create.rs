@@ -91,10 +91,9 @@ fn take_part(part: &Path) -> Result<File, Error> {
         .custom_flags(flags.bits() as i32)
         .open(part)
         .map_err(|e| failed("create it", e))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(busy()),
-        // A share that has no locks.
-        Ok(()) | Err(_) => {}
+    // Any other error: a share that has no locks.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Err(busy());
     }
     let ours = file.metadata().map_err(|e| failed("look at it", e))?;
     let is_still_it =

@@ -62,7 +62,7 @@ pub(super) fn run(command: Command, out: &mut Out) -> Answer {
 /// An open image file.
 enum ImageFile {
     /// One of testbox.
-    Own(Image),
+    Own(Box<Image>),
     /// A gzip file of somebody else.
     Foreign(Arc<fs::File>),
 }
@@ -77,7 +77,7 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
     }
     let file = Arc::new(fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?);
     match file_kind(&*file).map_err(|e| image_error(path, &e))? {
-        FileKind::Testbox => Image::open(file).map(ImageFile::Own).map_err(|e| image_error(path, &e)),
+        FileKind::Testbox => Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e)),
         FileKind::Gzip if has_own_members(&*file) => Err(failed(
             "it is a testbox image whose beginning is damaged; do not use it: take a copy of it, or an older set of \
              history/"
