@@ -39,7 +39,7 @@ Reboot the machine to begin. It disarms itself when the action is done.";
 #[command(after_help = AFTER_HELP, override_usage = "testboxctl arm [OPTIONS] <IP|HOST>... <ACTION>")]
 pub(super) struct Args {
     /// One or more machines, and what they are to do
-    #[arg(required = true, num_args = 2.., value_names = ["IP|HOST", "ACTION"])]
+    #[arg(required = true, value_name = "IP|HOST... ACTION")]
     words: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(short = 'n', long)]

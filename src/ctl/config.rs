@@ -162,7 +162,7 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
-    /// Seconds for which the boot waits for an address [default: see the boot scripts]
+    /// Seconds for which the boot waits for an address, before the agent runs [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     net_wait ("net-wait"): Option<u64>,
 }
@@ -318,10 +318,11 @@ mod tests {
             error-wait = 10
             attempts = 3
             mount-wait = 60
+            net-wait = 90
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 14);
+        assert_eq!(file.options().words().len(), 15);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

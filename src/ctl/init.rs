@@ -240,13 +240,13 @@ For /etc/exports ('exportfs -ra' after that):
 {backup}\t{clients}(rw,{options})
 {NFS_ROOT}\t{clients}(ro,{options})
 
-For /etc/dnsmasq.conf, beside the DHCP server that there is (for one of its own, give dhcp-range a range instead):
+For /etc/dnsmasq.conf, beside a DHCP server that is there already:
 port=0
 dhcp-range={range},proxy
-dhcp-boot=pxelinux.0
 pxe-service=x86PC,\"testbox\",pxelinux
 enable-tftp
 tftp-root={tftp}
+Where dnsmasq is the only DHCP server: a range of addresses in dhcp-range, and dhcp-boot=pxelinux.0 for pxe-service.
 ",
         tftp = tftp.display(),
         backup = backup.display(),

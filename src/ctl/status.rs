@@ -405,10 +405,7 @@ mod tests {
     fn what_is_damaged_is_named_and_stops_nothing() {
         let files = MemFiles::new();
         let ip = Ipv4Addr::new(10, 0, 0, 1);
-        {
-            let dir = "10.0.0.1";
-            files.make_dir(dir).unwrap();
-        }
+        files.make_dir("10.0.0.1").unwrap();
         write_atomic(&files, "10.0.0.1/status.json", b"{").unwrap();
         write_atomic(&files, "10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
         let news = news(&files, ip, true);

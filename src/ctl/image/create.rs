@@ -91,8 +91,8 @@ fn take_part(part: &Path) -> Result<File, Error> {
         .custom_flags(flags.bits() as i32)
         .open(part)
         .map_err(|e| failed("create it", e))?;
-    // Any other error is that of a share that has no locks.
-    if let Err(Errno::WOULDBLOCK) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Any other error: a share that has no locks.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Err(busy());
     }
     let ours = file.metadata().map_err(|e| failed("look at it", e))?;
