@@ -53,9 +53,11 @@ pub struct Machine {
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
     pub filesystems: &'static str,
-    /// Called when a target disk is opened: to change the world under a running restore.
-    pub on_mount: Mutex<Option<Box<dyn FnMut(Purpose) + Send>>>,
+    /// Called before each mount: to change the world under a running action.
+    pub on_mount: Mutex<Option<Hook>>,
 }
+
+pub type Hook = Box<dyn FnMut(Purpose) + Send>;
 
 /// What one run left behind for people to see.
 pub struct Seen {
