@@ -1,4 +1,5 @@
 //! `testboxctl` as a black box: words in, files, texts and exit code out.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
