@@ -8,13 +8,13 @@ mod world;
 use std::collections::BTreeMap;
 use testbox::share::{Fault, MemFiles, Survivors};
 use testbox::status::State;
-use world::{HOLD, Machine, REBOOT, TestDisk, contents, disk};
+use world::{HOLD, Machine, REBOOT, TestDisk, contents, contents_of, disk};
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;
 
 fn small(seed: u64) -> Vec<u8> {
-    contents(1, seed)[..128 << 10].to_vec()
+    contents_of(128 << 10, seed)
 }
 
 fn set(seed: u64) -> BTreeMap<String, Vec<u8>> {

@@ -67,7 +67,12 @@ pub struct Seen {
 
 /// Disk contents that compress a little, with zeros between; `seed` tells disks apart.
 pub fn contents(mib: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; mib << 20];
+    contents_of(mib << 20, seed)
+}
+
+/// The same, of any length in bytes.
+pub fn contents_of(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for (n, block) in bytes.chunks_mut(4096).enumerate() {
         if n % 5 == 3 {
