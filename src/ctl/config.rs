@@ -190,6 +190,7 @@ pub(super) fn load(named: Option<&Path>) -> Result<Settings, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(Settings::default()),
         file => file.map_err(unreadable)?,
     };
+    log::debug!("settings from {}", path.display());
     let mut text = String::new();
     file.take(LIMIT + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > LIMIT {

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 const LIMIT: usize = 64 << 10;
 
 const AFTER_HELP: &str = "\
-Removes pxelinux.cfg/<HEXIP> and testbox.cfg/<HEXIP>, where <HEXIP> is the machine's address in hexadecimal. An action
-that has begun already is not stopped by this.
+Removes pxelinux.cfg/<HEXIP> and testbox.cfg/<HEXIP>, where <HEXIP> is the machine's address in hexadecimal. \
+An action that has begun already is not stopped by this.
 
 Example:
   testboxctl disarm 10.42.1.20";

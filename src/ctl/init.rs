@@ -30,8 +30,8 @@ LABEL local-boot
 const FILE_LIMIT: usize = 1 << 30;
 
 const AFTER_HELP: &str = "\
-Run it again at any time: what is there stays, and boot files are brought up to date. A 'default' that differs is
-left alone.
+Run it again at any time: what is there stays, and boot files are brought up to date. A 'default' \
+that differs is left alone.
 
 Examples:
   testboxctl init --tftp-dir /export/testbox-tftp --backup-dir /export/testbox-backup --network 10.42.1.0/24

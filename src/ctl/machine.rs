@@ -57,6 +57,7 @@ pub(super) fn resolve(word: &str) -> Result<Ipv4Addr, Error> {
             })
             .collect(),
     };
+    log::debug!("{} is {found:?}", quoted(word));
     one_of(word, found)
 }
 

@@ -36,6 +36,7 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Folder, Error> {
         let files = DirFiles::open(path)
             .map_err(|e| Error::failed(format!("{}: cannot open this folder: {e}", path.display())))?;
+        log::debug!("works in {}", path.display());
         Ok(Folder { path: path.to_owned(), files })
     }
 

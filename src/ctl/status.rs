@@ -27,8 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const HOST_WIDTH: usize = 12;
 
 const AFTER_HELP: &str = "\
-States: running; done; failed (it will try again); holding (it waits for a human); stale (it says that it is running,
-and has said nothing for 30 s); - (it has never said anything).
+States: running; done; failed (it will try again); holding (it waits for a human); stale (it says that it is \
+running, and has said nothing for 30 s); - (it has never said anything).
 
 Examples:
   testboxctl status --backup-dir /mnt/testbox-backup

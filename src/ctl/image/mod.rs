@@ -18,15 +18,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const CREATE_HELP: &str = "\
-IMAGE is a plain gzip file: 'zcat IMAGE' gives the raw disk. It is written as IMAGE.part, read back and checked against
-the hashes that were taken from the disk, and only then gets its name.
+IMAGE is a plain gzip file: 'zcat IMAGE' gives the raw disk. It is written as IMAGE.part, read back and checked \
+against the hashes that were taken from the disk, and only then gets its name.
 
 Example:
   testboxctl image create /dev/sdb sdb.raw.gz";
 
 const RESTORE_HELP: &str = "\
-IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; what was written is
-read back; what boots is written last. A missing DISK is created as a file, an existing file must be large enough.
+IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; \
+what was written is read back; what boots is written last. A missing DISK is created as a file, an existing file must be large enough.
 
 Example:
   testboxctl image restore sda.raw.gz disk.raw

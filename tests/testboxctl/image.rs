@@ -1,0 +1,163 @@
+//! The image commands on regular files.
+
+use super::Lab;
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+
+/// A disk of zeros, text and noise.
+fn disk() -> Vec<u8> {
+    let mut bytes = vec![0; 3 << 20];
+    bytes.extend(b"the quick brown fox ".iter().cycle().take(2 << 20));
+    let mut state = 1u64;
+    bytes.extend(
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as u8
+        })
+        .take(2 << 20),
+    );
+    bytes.extend(vec![0; 1536]);
+    bytes
+}
+
+fn gzip(lab: &Lab, words: &[&str]) -> Vec<u8> {
+    let output = Command::new("gzip").current_dir(lab.dir.path()).args(words).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+#[test]
+fn an_image_goes_round() {
+    let lab = Lab::empty();
+    let bytes = disk();
+    lab.write("disk", &bytes);
+    lab.run(&["image", "create", "--threads", "2", "disk", "disk.raw.gz"])
+        .expect(0, &["root hash", "verified", "ratio"]);
+    assert!(!lab.path("disk.raw.gz.part").exists());
+    assert!(gzip(&lab, &["-dc", "disk.raw.gz"]) == bytes, "zcat gives the disk");
+    lab.run(&["image", "verify", "disk.raw.gz", "--against", "disk"]).expect(0, &["whole", "equal"]);
+    lab.run(&["image", "info", "disk.raw.gz"]).expect(0, &["complete", "7.3 MB (7341568 bytes)"]);
+    let info = lab.run(&["image", "info", "--json", "disk.raw.gz"]).expect(0, &[]);
+    let info: Value = serde_json::from_str(&info.out).unwrap();
+    assert_eq!(
+        (&info["disk_bytes"], &info["name"], &info["degraded"]),
+        (&json!(bytes.len()), &json!("disk"), &json!(false))
+    );
+
+    lab.run(&["image", "restore", "disk.raw.gz", "new"]).expect(0, &["written and read back"]);
+    assert!(lab.read("new") == bytes);
+    let mut longer = vec![0xa5; bytes.len() + 4096];
+    lab.write("longer", &longer);
+    lab.run(&["image", "restore", "disk.raw.gz", "longer"]).expect(0, &[]);
+    longer[..bytes.len()].copy_from_slice(&bytes);
+    assert!(lab.read("longer")[..bytes.len()] == bytes);
+    lab.write("shorter", &bytes[..1 << 20]);
+    lab.run(&["image", "restore", "disk.raw.gz", "shorter"]).expect(1, &["nothing was written"]);
+    assert!(lab.read("shorter") == bytes[..1 << 20]);
+
+    let cat = |words: &[&str]| {
+        lab.command(&[&["image", "cat", "disk.raw.gz"], words].concat()).output().unwrap().stdout
+    };
+    assert!(cat(&[]) == bytes);
+    let at = (3 << 20) - 5;
+    assert!(cat(&["--offset", &at.to_string(), "--length", "1000000"]) == bytes[at..at + 1_000_000]);
+    assert!(cat(&["--offset", &at.to_string()]) == bytes[at..]);
+    lab.run(&["image", "cat", "disk.raw.gz", "--offset", "99999999"]).expect(2, &["not in it"]);
+
+    let mut other = bytes.clone();
+    other[4 << 20] ^= 1;
+    lab.write("disk", &other);
+    lab.run(&["image", "verify", "disk.raw.gz", "--against", "disk"]).expect(1, &["differs"]);
+}
+
+/// `cat | head` is no error of anybody.
+#[test]
+fn cat_into_a_closed_pipe_is_quiet() {
+    let lab = Lab::empty();
+    lab.write("disk", &disk());
+    lab.run(&["image", "create", "disk", "i.gz"]).expect(0, &[]);
+    let mut child =
+        lab.command(&["image", "cat", "i.gz"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn create_replaces_nothing_that_it_was_not_told_to() {
+    let lab = Lab::empty();
+    lab.write("disk", &vec![7; 1 << 20]);
+    lab.write("i.gz", b"precious");
+    lab.run(&["image", "create", "disk", "i.gz"]).expect(1, &["it exists", "--force"]);
+    lab.run(&["image", "create", "--force", "disk", "disk"]).expect(1, &["disk itself"]);
+    lab.run(&["image", "create", "--force", "missing", "i.gz"]).expect(1, &["missing"]);
+    assert_eq!(lab.read("i.gz"), b"precious");
+    // What an interrupted create has left is taken over.
+    lab.write("i.gz.part", &vec![1; 9 << 20]);
+    lab.run(&["image", "create", "--force", "--no-verify", "disk", "i.gz"]).expect(0, &[]);
+    assert!(!lab.path("i.gz.part").exists());
+    lab.run(&["image", "verify", "i.gz"]).expect(0, &[]);
+    // A disk that is no whole number of blocks leaves nothing behind.
+    lab.write("odd", &vec![7; 1000]);
+    lab.run(&["image", "create", "odd", "odd.gz"]).expect(1, &["whole number"]);
+    assert!(!lab.path("odd.gz").exists() && !lab.path("odd.gz.part").exists());
+}
+
+#[test]
+fn gzip_files_of_others_are_restored_too() {
+    let lab = Lab::empty();
+    let bytes = disk();
+    lab.write("sda", &bytes);
+    gzip(&lab, &["-1", "-k", "sda"]);
+    lab.run(&["image", "restore", "sda.gz", "new"]).expect(0, &[]);
+    assert!(lab.read("new") == bytes);
+    lab.run(&["image", "verify", "sda.gz", "--against", "new"]).expect(0, &["not of testbox", "equal"]);
+    lab.run(&["image", "info", "sda.gz"]).expect(0, &["not of testbox"]);
+    lab.run(&["image", "cat", "sda.gz"]).expect(1, &["zcat"]);
+    let gz = lab.read("sda.gz");
+    lab.write("cut.gz", &gz[..gz.len() - 100]);
+    lab.run(&["image", "restore", "cut.gz", "cut"]).expect(1, &["nothing was written"]);
+    assert!(!lab.path("cut").exists());
+    lab.write("new", &vec![0x5a; bytes.len()]);
+    lab.run(&["image", "restore", "cut.gz", "new"]).expect(1, &["nothing was written"]);
+    assert!(lab.read("new") == vec![0x5a; bytes.len()]);
+    lab.write("text", b"hello");
+    lab.run(&["image", "restore", "text", "x"]).expect(1, &["neither"]);
+}
+
+/// gzip would not notice any of these: they must be refused, and never be read as somebody else's gzip.
+#[test]
+fn a_damaged_image_is_refused_before_the_first_write() {
+    let lab = Lab::empty();
+    lab.write("disk", &disk());
+    lab.run(&["image", "create", "disk", "i.gz"]).expect(0, &[]);
+    let good = lab.read("i.gz");
+    let middle = good.len() / 2 / 4096 * 4096 + 2000;
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 0x40;
+        bad
+    };
+    let rows = [
+        ("cut", good[..good.len() - 4096].to_vec()),
+        ("longer", [&good[..], &[0; 4096]].concat()),
+        ("middle", flipped(middle)),
+        ("footer", flipped(good.len() - 4000)),
+        ("id of the first member", flipped(12)),
+        ("a number in the header", flipped(60)),
+    ];
+    let target = vec![0x5a; disk().len()];
+    for (what, bad) in rows {
+        lab.write("bad.gz", &bad);
+        lab.write("target", &target);
+        for words in
+            [&["verify", "bad.gz"][..], &["restore", "bad.gz", "target"], &["restore", "bad.gz", "fresh"]]
+        {
+            let run = lab.run(&[&["image"], words].concat());
+            assert_eq!(run.code, 1, "{what} {words:?}: {}{}", run.out, run.err);
+            assert!(run.err.contains("bad.gz"), "{what}: {}", run.err);
+        }
+        assert!(lab.read("target") == target, "{what}: nothing was written");
+        assert!(!lab.path("fresh").exists(), "{what}");
+    }
+}

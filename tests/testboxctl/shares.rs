@@ -1,0 +1,108 @@
+//! The settings file, `status` and `init`.
+
+use super::{FILE, Lab};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn settings_come_from_a_file_and_flags_go_before_it() {
+    let lab = Lab::new();
+    lab.write(
+        "settings.toml",
+        b"tftp-dir = \"t\"\nbackup-dir = \"b\"\nserver = \"10.42.1.1\"\nkeep = 3\nattempts = 4\nconsole = [\"ttyS0\"]\n",
+    );
+    lab.run(&["arm", "--keep", "5", "10.42.1.20", "backup"]).expect(0, &[]);
+    let file = String::from_utf8(lab.read(FILE)).unwrap();
+    for word in ["testbox.keep=5", "testbox.attempts=4", "console=ttyS0 "] {
+        assert!(file.contains(word), "{word}: {file}");
+    }
+    lab.run(&["status"]).expect(0, &["no machine has a folder"]);
+    lab.run(&["disarm", "10.42.1.20"]).expect(0, &[]);
+    for (text, part) in
+        [("sever = \"x\"\n", "sever"), ("keep = \n", "settings.toml"), ("keep = 500\n", "keep=500")]
+    {
+        lab.write("settings.toml", text.as_bytes());
+        lab.run(&["arm", "10.42.1.20", "backup"]).expect(2, &["settings.toml", part]);
+    }
+    fs::remove_file(lab.path("settings.toml")).unwrap();
+    lab.run(&["arm", "10.42.1.20", "backup"]).expect(2, &["settings.toml: cannot read"]);
+}
+
+#[test]
+fn status_shows_every_machine() {
+    let lab = Lab::new();
+    let now = Timestamp::now();
+    let status = |ip: &str, state: &str, error: Option<&str>, age: i64| {
+        let at = (now - SignedDuration::from_secs(age)).to_string();
+        let status = json!({
+            "state": state, "action": "backup", "job": "j1", "ip": ip, "hostname": "tb1", "step": "image sda",
+            "disk": "sda", "bytes_done": 42, "bytes_total": 100, "rate": 512_000_000, "eta": 90, "attempt": 2,
+            "error": error, "started": at, "updated": at, "version": "0"
+        });
+        lab.write(&format!("b/{ip}/status.json"), status.to_string().as_bytes());
+    };
+    status("10.42.1.20", "running", None, 1);
+    status("10.42.1.3", "running", None, 100);
+    status("10.42.1.100", "failed", Some("disk \u{1b}[2J gone"), 4000);
+    fs::create_dir_all(lab.path("b/10.42.1.7")).unwrap();
+    fs::create_dir_all(lab.path("b/not-a-machine")).unwrap();
+    lab.write("b/10.42.1.8/status.json", b"{");
+    let run =
+        lab.run(&["status", "--backup-dir", "b"]).expect(0, &["error: disk \\u{1b}[2J gone", "damaged"]);
+    let rows: Vec<Vec<&str>> = run.out.lines().map(|l| l.split_whitespace().collect()).collect();
+    let row =
+        |ip: &str| rows.iter().find(|r| r[0] == ip).unwrap_or_else(|| panic!("{ip}: {}", run.out)).clone();
+    assert_eq!(row("10.42.1.20")[1..8], ["tb1", "running", "backup", "42%", "512", "1:30", "2"]);
+    assert_eq!(row("10.42.1.3")[2], "stale");
+    assert_eq!(row("10.42.1.100")[2..], ["failed", "backup", "-", "-", "-", "2", "66m"]);
+    assert_eq!(row("10.42.1.7")[2], "-");
+    assert!(!run.out.contains("not-a-machine") && !run.out.contains('\u{1b}'));
+    let order: Vec<&str> = rows.iter().map(|r| r[0]).filter(|w| w.starts_with("10.")).collect();
+    assert_eq!(order, ["10.42.1.3", "10.42.1.7", "10.42.1.8", "10.42.1.20", "10.42.1.100"]);
+
+    let run = lab.run(&["status", "--backup-dir", "b", "--json", "10.42.1.20", "10.42.1.7"]).expect(0, &[]);
+    let json: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&json[0]["status"]["bytes_done"], &json[0]["stale"]), (&json!(42), &json!(false)));
+    assert_eq!((&json[1]["ip"], &json[1]["status"]), (&json!("10.42.1.7"), &Value::Null));
+    lab.run(&["status", "--backup-dir", "b", "10.42.1.99"]).expect(1, &["no folder"]);
+    lab.run(&["status", "--backup-dir", "t"]).expect(1, &["marker file"]);
+}
+
+#[test]
+fn init_makes_both_shares_and_may_run_again() {
+    let lab = Lab::empty();
+    lab.write("px/pxelinux.0", b"loader");
+    lab.write("mod/ldlinux.c32", b"core");
+    lab.write("mod/menu.c32", b"menu");
+    lab.write("k", b"kernel");
+    lab.write("i", b"initrd");
+    let init = "init --tftp-dir t --backup-dir b --pxelinux-dir px --modules-dir mod --boot-files k i --network 10.42.1.0/24";
+    let init: Vec<&str> = init.split(' ').collect();
+    lab.run(&init).expect(0, &["10.42.1.0/24(rw", "dhcp-range=10.42.1.0,proxy", "tftp-root="]);
+    for (file, bytes) in [
+        ("t/pxelinux.0", &b"loader"[..]),
+        ("t/ldlinux.c32", b"core"),
+        ("t/bios/ldlinux.c32", b"core"),
+        ("t/bios/menu.c32", b"menu"),
+        ("t/maintenance-boot/vmlinuz", b"kernel"),
+        ("t/maintenance-boot/initrd.img", b"initrd"),
+    ] {
+        assert_eq!(lab.read(file), bytes, "{file}");
+    }
+    assert!(lab.path("t/testbox.cfg").is_dir() && lab.path("b/testbox-backup").is_file());
+    let default = String::from_utf8(lab.read("t/pxelinux.cfg/default")).unwrap();
+    assert!(default.contains("PATH bios\nDEFAULT local-boot\n") && default.contains("LOCALBOOT 0\n"));
+    let before = lab.snapshot();
+    lab.run(&init).expect(0, &["up to date"]);
+    assert_eq!(lab.snapshot(), before);
+    lab.arm(&["10.42.1.20", "backup"]).expect(0, &[]);
+    // A default that somebody has changed is not overwritten.
+    lab.write("t/pxelinux.cfg/default", b"DEFAULT menu\n");
+    lab.run(&init).expect(1, &["left alone"]);
+    assert_eq!(lab.read("t/pxelinux.cfg/default"), b"DEFAULT menu\n");
+    fs::remove_file(lab.path("mod/ldlinux.c32")).unwrap();
+    lab.run(&init).expect(1, &["syslinux-common"]);
+    fs::remove_file(lab.path("px/pxelinux.0")).unwrap();
+    lab.run(&init).expect(1, &["package pxelinux"]);
+}
