@@ -162,6 +162,9 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
+    /// Seconds for which the machine waits for a network address [default: 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
+    net_wait ("net-wait"): Option<u64>,
 }
 
 fn parse<T: FromStr<Err: Display>, E: serde::de::Error>(text: &str) -> Result<T, E> {
@@ -226,6 +229,7 @@ impl Settings {
             attempts: self.attempts,
             settle: seconds(self.settle),
             mount_wait: seconds(self.mount_wait),
+            net_wait: seconds(self.net_wait),
         }
     }
 
@@ -314,10 +318,11 @@ mod tests {
             error-wait = 10
             attempts = 3
             mount-wait = 60
+            net-wait = 90
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 14);
+        assert_eq!(file.options().words().len(), 15);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));
