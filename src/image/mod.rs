@@ -33,7 +33,7 @@ pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
 pub use blake3::Hash;
 pub use codec::Codec;
 pub use error::ImageError;
-pub use header::{DiskAbout, Header};
+pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
 pub use reader::{FileKind, Image, Runs, Summary, file_kind};
 pub use restore::{RestoreOptions, Restored, restore};
