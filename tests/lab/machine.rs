@@ -110,7 +110,10 @@ impl<'a> Setup<'a> {
     pub fn power_on(self) -> Machine {
         let permit = Permit::take();
         let name = self.station.ip();
-        let log = self.lab.logs.join(format!("{name}.console.log"));
+        let log = (1..)
+            .map(|n| self.lab.logs.join(format!("{name}-{n}.console.log")))
+            .find(|log| !log.exists())
+            .unwrap();
         let qmp = self.lab.file(&format!("{name}.qmp"));
         let _ = std::fs::remove_file(&qmp);
         let open = |path: &std::path::Path| File::options().create(true).append(true).open(path).unwrap();

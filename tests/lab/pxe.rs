@@ -32,6 +32,14 @@ impl Station {
         }
     }
 
+    /// The DNS server, which knows the machine's name.
+    fn dns(self) -> &'static str {
+        match self {
+            Station::Nat => "10.0.2.3",
+            Station::Bridge(_) => "10.9.0.1",
+        }
+    }
+
     /// The address as PXELINUX spells it in file names.
     pub fn hexip(self) -> String {
         self.ip().split('.').map(|octet| format!("{:02X}", octet.parse::<u8>().unwrap())).collect()
