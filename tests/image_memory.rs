@@ -80,12 +80,6 @@ impl BlockDevice for Noise {
     }
 }
 
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-}
-
 #[test]
 fn huge_disks_and_many_threads_stay_under_256_mib() {
     let dir = tempfile::tempdir().unwrap();
@@ -112,6 +106,8 @@ fn huge_disks_and_many_threads_stay_under_256_mib() {
     let written = image::backup(&disk, &mut Count(0), &about, &opts, &Progress::new()).unwrap();
     assert_eq!(written.stored_bytes, disk.size());
 
-    let peak = peak_mib();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    let peak = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
     assert!(peak < 256, "{peak} MiB");
 }
