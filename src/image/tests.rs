@@ -403,6 +403,21 @@ fn whatever_operation_fails_a_restore_leaves_no_half_disk_that_boots() {
     }
 }
 
+/// A disk that loses the zeroing of its boot sectors is found out before anything else of it is changed.
+#[test]
+fn a_lost_zeroing_of_the_head_ends_the_restore_before_the_body() {
+    let bytes = content(&[(2, 4000)]);
+    let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
+    for lost in [0, bytes.len() as u64 - 512] {
+        let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
+        disk.inject(Op::Write, lost..lost + 512, Fault::Drop, 1);
+        let image = open(&file).unwrap();
+        let error = restore(&image, &disk, &RestoreOptions::default(), &Progress::new()).unwrap_err();
+        assert!(error.to_string().contains("could not even be made unbootable"), "{error}");
+        assert!(disk.content()[MIB..bytes.len() - MIB - 4096].iter().all(|b| *b == 0xaa));
+    }
+}
+
 /// The head is the last thing written, after a flush and after everything else was read back.
 #[test]
 fn boot_sectors_are_written_first_with_zeros_and_last_with_data() {
