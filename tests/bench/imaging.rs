@@ -40,9 +40,9 @@ enum Check {
 }
 
 const ORIGINAL: &str = "dd bs=256K | gzip -c (original)";
-const OURS: &str = "testboxctl image create";
+const OURS: &str = "testboxctl image create (and verify)";
 const ORIGINAL_BACK: &str = "gunzip -c | dd (original)";
-const OURS_BACK: &str = "testboxctl image restore";
+const OURS_BACK: &str = "testboxctl image restore (and read back)";
 
 const BACKUP: &[Row] = &[
     row("(only reading the disk)", "", "dd if=$DISK of=/dev/null bs=1M iflag=direct"),
