@@ -40,9 +40,9 @@ enum Check {
 }
 
 const ORIGINAL: &str = "dd bs=256K | gzip -c (original)";
-const OURS: &str = "testboxctl image create";
+const OURS: &str = "testboxctl image create (and verify)";
 const ORIGINAL_BACK: &str = "gunzip -c | dd (original)";
-const OURS_BACK: &str = "testboxctl image restore";
+const OURS_BACK: &str = "testboxctl image restore (and read back)";
 
 const BACKUP: &[Row] = &[
     row("(only reading the disk)", "", "dd if=$DISK of=/dev/null bs=1M iflag=direct"),
@@ -138,6 +138,9 @@ fn main() -> Result<()> {
     let restore = bench.table("Restore (onto a disk full of other data)", RESTORE, runs)?;
     print_goal("restore", &restore, ORIGINAL_BACK, OURS_BACK, RESTORE_GOAL);
     println!("CPU: user and system of all processes. Memory: the largest process of a pipe.");
+    for file in BACKUP.iter().map(|row| bench.image(row)).chain([bench.target.clone()]) {
+        let _ = fs::remove_file(file);
+    }
     let failed = [backup, restore].iter().flatten().filter(|(_, result)| result.is_none()).count();
     ensure!(failed == 0, "{failed} rows failed");
     Ok(())
