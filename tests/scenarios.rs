@@ -63,6 +63,22 @@ fn the_originals_gzip_goes_back_to_the_only_disk() {
     assert!(!machine.is_armed());
 }
 
+/// pigz and igzip write several members; cut between two of them the file passes `gzip -t`.
+#[test]
+fn a_foreign_gzip_of_another_size_than_the_disk_wants_the_admins_word() {
+    let mut machine = Machine::new();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&contents(1, 9)).unwrap();
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), gzip.finish().unwrap());
+    machine.arm("testbox.action=restore testbox.job=a");
+    let seen = machine.boot();
+    assert!(machine.is_armed() && seen.console.contains("unfit"), "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1), "nothing is written");
+    machine.arm("testbox.action=restore testbox.job=b testbox.map=sda:serial=S1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda")[..1 << 20], contents(1, 9));
+}
+
 #[test]
 fn backup_refuses_an_existing_image_and_leaves_everything() {
     let mut machine = backed_up();

@@ -296,6 +296,23 @@ impl Run<'_> {
         let measured = self.reporter.during(&step, Some(&source.name), &progress, false, measure);
         let content = measured.map_err(|e| image_failure(&e, &source.path))?;
         self.journal.info(&format!("{} is a whole gzip file of {} bytes of disk", source.path, content.size));
+        // A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
+        if let Some(disk) = target.filter(|disk| disk.size() != content.size && !source.is_mapped) {
+            return Err(Failure::new(
+                Kind::Unfit,
+                format!(
+                    "{} holds {} bytes, {} has {}: it was cut, or it is of another disk",
+                    source.path,
+                    content.size,
+                    disk.name(),
+                    disk.size()
+                ),
+                format!(
+                    "nothing was written. If it is right all the same: testbox.map={}:<disk>.",
+                    source.name
+                ),
+            ));
+        }
         Ok(Some(content))
     }
 

@@ -133,6 +133,8 @@ pub struct Source {
     pub name: String,
     /// What its record says; absent for a foreign gzip.
     pub record: Option<ImageRecord>,
+    /// `testbox.map` names the disk that it goes to.
+    pub is_mapped: bool,
 }
 
 impl Source {

@@ -30,6 +30,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         path: format!("{}{}", set.folder, image.file()),
         name: image.name.clone(),
         record: Some(image.clone()),
+        is_mapped: false,
     };
     if request.action == Action::Verify {
         for image in &set.images {
@@ -343,7 +344,13 @@ fn foreign(
     }
     plan.notes
         .push("there is no backup.json: the images are taken as plain gzip files, proved whole first".into());
-    let source = |i: &SeenImage| Source { path: i.file.clone(), name: i.name.clone(), record: None };
+    let is_mapped = |i: &SeenImage| request.map.iter().any(|m| m.image.as_str() == i.name);
+    let source = |i: &SeenImage| Source {
+        path: i.file.clone(),
+        name: i.name.clone(),
+        record: None,
+        is_mapped: is_mapped(i),
+    };
     plan.steps.extend(images.iter().map(|i| Step::CheckImage(source(i))));
     if request.action == Action::Verify {
         return Ok(());
