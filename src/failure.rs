@@ -60,7 +60,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Exit code of the failure: stable, unique, never 0, 1, 2, 10 or 11, which mean other things.
+    /// Code of the failure in status and logs: stable and unique; never 0, 1, 2, 10 or 11, which are exit codes.
     pub fn code(self) -> u8 {
         match self {
             Kind::OverlayRoot => 20,

@@ -11,23 +11,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-impl UnionKind {
-    /// The union to use: the one asked for, but overlayfs in place of an aufs that is not among `filesystems` (the
-    /// text of `/proc/filesystems`). The second part is a warning to show in that case.
-    pub fn choose(asked: UnionKind, filesystems: &str) -> (UnionKind, Option<&'static str>) {
-        // A kind's word is its name there too; lines are "nodev<TAB>name" or "<TAB>name".
-        let has_aufs =
-            filesystems.lines().any(|line| line.split_whitespace().last() == Some(UnionKind::Aufs.word()));
-        match asked {
-            UnionKind::Aufs if !has_aufs => (
-                UnionKind::Overlay,
-                Some("aufs was asked for, but this kernel does not have it: overlayfs is used"),
-            ),
-            union => (union, None),
-        }
-    }
-}
-
 /// The root could not be made writable.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make {} writable: {step}: {}{}", root.display(), errno_words(source), Left(left))]
@@ -137,7 +120,8 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
 }
 
 /// Puts a tmpfs over the read-only root that is mounted at `root` (the `$rootmnt` of initramfs-tools), joined by
-/// `union` (see [`UnionKind::choose`]). `area` is a folder of the initramfs, outside `root`, that is made for this; its
+/// `asked`, or by overlayfs where that is aufs and this kernel has none, not even as a module: the union that it became
+/// is returned. `area` is a folder of the initramfs, outside `root`, that is made for this; its
 /// path must hold none of `:`, `,` and `\`, which have meanings in mount options.
 ///
 /// When a step fails all those before are taken back, so that `root` is what it was; what cannot be taken back is in
@@ -146,8 +130,22 @@ pub fn mount_root(
     system: &dyn System,
     root: &Path,
     area: &Path,
-    union: UnionKind,
-) -> Result<(), OverlayFailed> {
+    asked: UnionKind,
+) -> Result<UnionKind, OverlayFailed> {
+    match mount_by(system, root, area, asked) {
+        // mount(2) asks for the module by itself, so only its answer tells whether the kernel has aufs.
+        Err(e)
+            if asked == UnionKind::Aufs
+                && e.left.is_empty()
+                && e.source.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            mount_by(system, root, area, UnionKind::Overlay).map(|()| UnionKind::Overlay)
+        }
+        result => result.map(|()| asked),
+    }
+}
+
+fn mount_by(system: &dyn System, root: &Path, area: &Path, union: UnionKind) -> Result<(), OverlayFailed> {
     let fail = |step: String, source, left| OverlayFailed { root: root.to_owned(), step, source, left };
     if area.to_string_lossy().contains([':', ',', '\\']) || area.starts_with(root) {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a folder for this");
@@ -170,7 +168,7 @@ mod tests {
     use super::*;
     use crate::sys::{RealSystem, Recording};
 
-    fn run(recording: &Recording, union: UnionKind) -> Result<(), OverlayFailed> {
+    fn run(recording: &Recording, union: UnionKind) -> Result<UnionKind, OverlayFailed> {
         mount_root(recording, Path::new("/root"), Path::new("/union"), union)
     }
 
@@ -277,15 +275,20 @@ mod tests {
     }
 
     #[test]
-    fn aufs_is_taken_only_where_the_kernel_has_it() {
-        let with = "nodev\tsysfs\nnodev\toverlay\nnodev\taufs\n\text4\n";
-        let without = "nodev\tsysfs\nnodev\toverlay\n\taufsx\n";
-        assert_eq!(UnionKind::choose(UnionKind::Aufs, with), (UnionKind::Aufs, None));
-        assert_eq!(UnionKind::choose(UnionKind::Overlay, with), (UnionKind::Overlay, None));
-        assert_eq!(UnionKind::choose(UnionKind::Overlay, without), (UnionKind::Overlay, None));
-        let (union, warning) = UnionKind::choose(UnionKind::Aufs, without);
-        assert_eq!(union, UnionKind::Overlay);
-        assert!(warning.unwrap().contains("aufs"));
+    fn aufs_is_taken_where_the_kernel_has_it_and_overlayfs_else() {
+        assert_eq!(run(&Recording::new(), UnionKind::Aufs).unwrap(), UnionKind::Aufs);
+        let recording = Recording::new();
+        recording.fail_when(|call| call.to_string().contains(" aufs").then_some(libc::ENODEV));
+        assert_eq!(run(&recording, UnionKind::Aufs).unwrap(), UnionKind::Overlay);
+        assert!(
+            recording.lines().iter().any(|l| l.starts_with("mount overlay /root")),
+            "{:?}",
+            recording.lines()
+        );
+        // Any other error is one.
+        let recording = Recording::new();
+        recording.fail_when(|call| call.to_string().contains(" aufs").then_some(libc::EINVAL));
+        assert!(run(&recording, UnionKind::Aufs).is_err());
     }
 
     #[test]

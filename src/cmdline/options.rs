@@ -89,7 +89,7 @@ pub struct Options {
     pub disks: Vec<DiskSelector>,
     /// `testbox.map=`: which image belongs on which disk; each image once.
     pub map: Vec<MapEntry>,
-    /// `testbox.name=`: host name where reverse DNS has none.
+    /// `testbox.name=`: host name, in place of what reverse DNS says.
     pub name: Option<HostName>,
     /// `testbox.dns=`: DNS servers.
     pub dns: Vec<Ipv4Addr>,

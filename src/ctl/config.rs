@@ -93,7 +93,7 @@ settings! {
     /// DNS servers, where DHCP gives none
     #[arg(long, value_name = "IP,...", value_delimiter = ',', help_heading = "Network")]
     dns ("dns"): Vec<Ipv4Addr>,
-    /// Host name of the machine, where reverse DNS has none; for one machine only
+    /// Host name of the machine, in place of what reverse DNS says; for one machine only
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     #[serde(deserialize_with = "one")]
     name ("name"): Option<HostName>,
@@ -119,7 +119,7 @@ settings! {
     /// Initramfs, relative to the TFTP root [default: maintenance-boot/initrd.img]
     #[arg(long, value_name = "FILE", help_heading = "Boot")]
     initrd ("initrd"): Option<String>,
-    /// A kernel console such as tty0 or ttyS0,115200; may be repeated, the last one shows the progress
+    /// A kernel console such as tty0 or ttyS0,115200; may be repeated, all of them show the progress
     #[arg(long, value_name = "CONSOLE", help_heading = "Boot")]
     console ("console"): Vec<String>,
     /// One more kernel word, as it is; may be repeated

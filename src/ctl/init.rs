@@ -232,13 +232,15 @@ fn advice(tftp: &Path, backup: &Path, network: Option<Network>) -> String {
         Some(Network(ip, bits)) => (format!("{ip}/{bits}"), format!("{ip}")),
         None => ("NETWORK/BITS".into(), "NETWORK".into()),
     };
-    let options = "sync,no_subtree_check,no_root_squash";
+    // The agent writes as root: squashed, it is the anonymous user, who must own both shares.
+    let options = "sync,no_subtree_check";
     format!(
         "
 For /etc/exports ('exportfs -ra' after that):
 {tftp}\t{clients}(rw,{options})
 {backup}\t{clients}(rw,{options})
-{NFS_ROOT}\t{clients}(ro,{options})
+{NFS_ROOT}\t{clients}(ro,{options},no_root_squash)
+and, because root is squashed on the first two: chown -R nobody:nogroup {tftp} {backup}
 
 For /etc/dnsmasq.conf, beside a DHCP server that is there already:
 port=0

@@ -20,11 +20,11 @@ pub use folder::Folder;
 pub use journal::Journal;
 
 use crate::action::Action;
-use crate::cmdline::{Cmdline, OnError, RebootMode, Settings, UnionKind};
+use crate::cmdline::{Cmdline, OnError, RebootMode, Settings};
 use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
-use crate::job::{Job, Order};
+use crate::job::{Job, Order, Origin};
 use crate::overlay;
 use crate::plan::{self, Request};
 use crate::record::{Machine, RECORD};
@@ -32,7 +32,7 @@ use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
 use crate::share::{exists, read_limited, write_atomic};
 use crate::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::tftp::Found;
-use crate::world::{Facts, MountOrder, Purpose, Share, World};
+use crate::world::{MountOrder, Purpose, Share, World};
 use network::Network;
 use publish::Recovered;
 use report::Reporter;
@@ -101,12 +101,10 @@ impl Engine<'_> {
         let kernel = Cmdline::parse(&facts.cmdline);
         self.settings = kernel.options.settings();
         if let Mode::NfsRoot(root) = mode {
-            self.overlay_root(root, &facts)?;
+            self.overlay_root(root)?;
         }
-        let network = Network::read(&facts, &kernel)?;
-        let who = network.who(self.world, &kernel);
-        self.journal.set_address(who.ip);
-        self.who = Some(who.clone());
+        let mut network = Network::read(&facts, &kernel)?;
+        self.journal.set_address(network.address);
 
         let Some(order) = self.order(&network, &kernel)? else {
             return match mode {
@@ -122,6 +120,16 @@ impl Engine<'_> {
             };
         };
         self.settings = order.options.settings();
+        network.obey(&order);
+        if matches!(order.origin, Origin::Tftp(_))
+            && (order.words.options.union.is_some() || order.words.options.net_wait.is_some())
+        {
+            self.journal.warn(
+                "testbox.union and testbox.net-wait come too late in a file that is fetched by TFTP: ignored",
+            );
+        }
+        let who = network.who(self.world, &order.options);
+        self.who = Some(who.clone());
         self.introduce(&order, &who);
         if order.words.action == Some(Action::Rescue) {
             return Ok(self.rescue(mode, &network, &order, &who));
@@ -146,15 +154,16 @@ impl Engine<'_> {
         ]);
     }
 
-    fn overlay_root(&self, root: &std::path::Path, facts: &Facts) -> Result<(), Failure> {
-        let (union, warning) = UnionKind::choose(self.settings.union, &facts.filesystems);
-        if let Some(warning) = warning {
-            self.journal.warn(warning);
-        }
+    fn overlay_root(&self, root: &std::path::Path) -> Result<(), Failure> {
+        let asked = self.settings.union;
         let area = self.world.run_dir().join("root");
-        overlay::mount_root(&*self.world.system(), root, &area, union).map_err(|e| {
+        let union = overlay::mount_root(&*self.world.system(), root, &area, asked).map_err(|e| {
             Failure::new(Kind::OverlayRoot, e.to_string(), "check that the initramfs has the module overlay.")
         })?;
+        if union != asked {
+            self.journal
+                .warn(&format!("{asked} was asked for, but this kernel does not have it: {union} is used"));
+        }
         self.journal.info(&format!("{} is writable: {union} over the read-only NFS root", root.display()));
         Ok(())
     }
@@ -353,7 +362,7 @@ impl Engine<'_> {
             // Images are read through a mount that cannot write them.
             Action::Restore | Action::Verify => {
                 let order = Order {
-                    origin: crate::job::Origin::KernelCommandLine,
+                    origin: Origin::KernelCommandLine,
                     words: Cmdline::default(),
                     options: job.options.clone(),
                 };
@@ -441,10 +450,11 @@ impl Engine<'_> {
         let attempt = self.status.as_ref().map_or(0, |s| s.attempt);
         let last = attempt >= attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
         let hold = last || self.settings.on_error == OnError::Hold;
+        let stays = hold || self.settings.on_error == OnError::Shell;
         self.write_status(|status| {
             // A job that is done stays done, whatever could not be cleaned up after it.
             if status.state != State::Done {
-                status.state = if hold { State::Holding } else { State::Failed };
+                status.state = if stays { State::Holding } else { State::Failed };
             }
             status.error = Some(failure.to_string());
             status.code = Some(failure.kind.code());

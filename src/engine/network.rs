@@ -1,6 +1,6 @@
 //! Who this machine is on the network, and where its shares are.
 
-use crate::cmdline::Cmdline;
+use crate::cmdline::{Cmdline, Options};
 use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::job::Order;
@@ -55,9 +55,16 @@ impl Network {
         })
     }
 
+    /// Takes over what the order says of the network, which may come from a file on the boot server.
+    pub fn obey(&mut self, order: &Order) {
+        if !order.options.dns.is_empty() {
+            self.dns.clone_from(&order.options.dns);
+        }
+    }
+
     /// The names of this machine: the host name is what the admin says, else what reverse DNS says.
-    pub fn who(&self, world: &dyn World, kernel: &Cmdline) -> Who {
-        let name = kernel.options.name.clone().or_else(|| world.reverse(&self.dns, self.address));
+    pub fn who(&self, world: &dyn World, options: &Options) -> Who {
+        let name = options.name.clone().or_else(|| world.reverse(&self.dns, self.address));
         Who {
             ip: self.address,
             hexip: HexIp(self.address).to_string(),

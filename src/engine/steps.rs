@@ -273,14 +273,10 @@ impl Run<'_> {
         let step = format!("checking {}", source.path);
         if self.is_own(source)? {
             let image = self.open_image(source)?;
-            // Before a restore header, index and footer are enough where a record vouches for the image: each chunk's
-            // hash is checked once more before it is written. Without a record all of it is read.
-            if plan.action == Action::Verify || source.record.is_none() {
-                progress.start(image.summary().disk);
-                let verify = || image::verify(&image, 0, &progress);
-                let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
-                verified.map_err(|e| image_failure(&e, &source.path))?;
-            }
+            // All of it, before the first write too: a damaged chunk must show while the disk is still what it was.
+            let verify = || image::verify(&image, 0, &progress);
+            let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
+            verified.map_err(|e| image_failure(&e, &source.path))?;
             self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
             return Ok(None);
         }

@@ -93,6 +93,15 @@ fn trusted_set<'a>(
             }
             return Ok(TrustedSet { folder, record, images });
         }
+        // A verify is about the current set: an older one that is whole is no answer to what was asked.
+        if request.action == Action::Verify && folder.is_empty() && !images.is_empty() {
+            return Err(Failure::new(
+                Kind::BadImage,
+                format!("set {}, the current one: {}", record.generation, damage.join(", ")),
+                "do not rely on this set. A restore takes the newest whole set of history/, if there is one; make a new \
+                 one with backup-again.",
+            ));
+        }
         let why = if images.is_empty() { "it has no image".into() } else { damage.join(", ") };
         reasons.push(format!("set {} cannot be trusted: {why}", record.generation));
     }

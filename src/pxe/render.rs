@@ -46,7 +46,7 @@ pub struct PxeJob {
     pub ip: IpWord,
     /// The testbox words.
     pub options: Options,
-    /// `console=` values in order; the last one is where the agent shows its progress.
+    /// `console=` values in order; the agent shows its progress on all of them.
     pub consoles: Vec<String>,
     /// More kernel words, as they are.
     pub extra: Vec<String>,

@@ -30,8 +30,6 @@ pub struct Facts {
     pub uuid: Option<Uuid>,
     /// MAC of each NIC, by its name.
     pub macs: Vec<(String, MacAddr)>,
-    /// `/proc/filesystems`.
-    pub filesystems: String,
 }
 
 /// What a share is mounted for.

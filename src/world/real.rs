@@ -78,7 +78,6 @@ impl World for RealWorld {
             net_conf: texts("/run", |name| name.starts_with("net-") && name.ends_with(".conf")),
             uuid: text("/sys/class/dmi/id/product_uuid").and_then(|uuid| uuid.trim().parse().ok()),
             macs: macs(),
-            filesystems: text("/proc/filesystems").unwrap_or_default(),
         }
     }
 

@@ -52,7 +52,6 @@ pub struct Machine {
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
-    pub filesystems: &'static str,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
 }
@@ -124,7 +123,6 @@ impl Machine {
             )],
             unreachable: Vec::new(),
             host_name: Some("box1"),
-            filesystems: "nodev\toverlay\n",
             on_mount: Mutex::new(None),
         }
     }
@@ -237,7 +235,6 @@ impl World for Machine {
             net_conf: self.net_conf.clone(),
             uuid: None,
             macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
-            filesystems: self.filesystems.into(),
         }
     }
 

@@ -79,7 +79,7 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
     match file_kind(&*file).map_err(|e| image_error(path, &e))? {
         FileKind::Testbox => Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e)),
         FileKind::Gzip if has_own_members(&*file) => Err(failed(
-            "it is a testbox image whose beginning is damaged; do not use it: take a copy of it, or an older set of \
+            "it is a testbox image whose beginning is damaged; do not use it: use another copy of the image, or an older set of \
              history/"
                 .into(),
         )),
@@ -115,7 +115,7 @@ fn has_own_members(file: &dyn ReadAt) -> bool {
 fn image_error(path: &Path, error: &ImageError) -> Error {
     let advice = match error {
         ImageError::NotAnImage(_) | ImageError::Damaged { .. } => {
-            "; do not use it: take a copy of it, or an older set of history/"
+            "; do not use it: use another copy of the image, or an older set of history/"
         }
         ImageError::Foreign { .. } => "; do not use it: take another copy of it",
         _ => "",

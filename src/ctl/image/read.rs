@@ -41,7 +41,7 @@ pub(in super::super) struct InfoArgs {
 /// Arguments of `image cat`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: the partition table of a disk\n  testboxctl image cat --length 512 sda.raw.gz | fdisk -l /dev/stdin"
+    after_help = "Example: the boot sector and partition table of a disk\n  testboxctl image cat --length 17408 sda.raw.gz | od -A d -t x1z"
 )]
 pub(in super::super) struct CatArgs {
     /// Image to read
