@@ -72,6 +72,15 @@ pub fn format_line(time: jiff::Timestamp, address: Ipv4Addr, level: Level, text:
     line
 }
 
+/// The same for the console, whose 80 columns date and address would half fill: everybody before it knows both.
+fn console_line(time: jiff::Timestamp, level: Level, text: &str) -> String {
+    let time = time.strftime("%H:%M:%S");
+    match level {
+        Level::Info => format!("{time} {text}"),
+        level => format!("{time} {}: {text}", word(level)),
+    }
+}
+
 /// A record on its way to a file.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -283,7 +292,7 @@ impl Shared {
             text.push_str(" [...]");
         }
         let entry = Entry { time: self.system.now(), level, text };
-        let address = {
+        {
             let mut state = self.state();
             if is_global {
                 state.queues.global.push(entry.clone());
@@ -293,11 +302,10 @@ impl Shared {
             }
             state.queues.output.push(entry.clone());
             self.work.notify_all();
-            state.address
-        };
+        }
         // Outside the lock: a slow serial port must not keep other threads from logging.
         if level <= Level::Info {
-            self.console.line(&format_line(entry.time, address, level, &entry.text));
+            self.console.line(&console_line(entry.time, level, &entry.text));
         }
     }
 

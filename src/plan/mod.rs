@@ -168,7 +168,7 @@ impl fmt::Display for Step {
         match self {
             Step::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
             Step::BackupDisk { disk, name } => {
-                write!(f, "image {disk} as {name}.raw.gz, read it back and verify it")
+                write!(f, "image {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)
             }
             Step::Publish(publish) => {
                 write!(f, "publish set {}", publish.generation)?;
@@ -178,8 +178,12 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Step::CheckImage(source) => write!(f, "prove {} whole", source.path),
-            Step::RestoreDisk { source, disk } => write!(f, "OVERWRITE {disk} with {}", source.path),
-            Step::CompareDisk { source, disk } => write!(f, "compare {disk} with {}", source.path),
+            Step::RestoreDisk { source, disk } => {
+                write!(f, "OVERWRITE {} ({}) with {}", disk.name, disk.identity, source.path)
+            }
+            Step::CompareDisk { source, disk } => {
+                write!(f, "compare {} ({}) with {}", disk.name, disk.identity, source.path)
+            }
         }
     }
 }
