@@ -19,17 +19,19 @@ static ONE_ENDED: Condvar = Condvar::new();
 struct Permit;
 
 impl Permit {
-    fn take() -> Permit {
+    /// All of them or none yet: two that wait for each other's second machine would wait for ever.
+    fn take<const N: usize>() -> [Permit; N] {
+        const { assert!(N <= MACHINES) };
         let running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
-        *ONE_ENDED.wait_while(running, |n| *n >= MACHINES).unwrap_or_else(|e| e.into_inner()) += 1;
-        Permit
+        *ONE_ENDED.wait_while(running, |n| *n + N > MACHINES).unwrap_or_else(|e| e.into_inner()) += N;
+        [const { Permit }; N]
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) -= 1;
-        ONE_ENDED.notify_one();
+        ONE_ENDED.notify_all();
     }
 }
 
@@ -106,9 +108,19 @@ impl<'a> Setup<'a> {
         words.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Starts the machine. Waits until at most one other machine runs.
+    /// Starts the machine, as soon as it may run.
     pub fn power_on(self) -> Machine {
-        let permit = Permit::take();
+        let [machine] = Setup::power_on_together([self]);
+        machine
+    }
+
+    /// Starts these machines at the same time, as soon as all of them may run.
+    pub fn power_on_together<const N: usize>(setups: [Setup<'a>; N]) -> [Machine; N] {
+        let mut permits = Permit::take::<N>().into_iter();
+        setups.map(|setup| setup.start(permits.next().unwrap()))
+    }
+
+    fn start(self, permit: Permit) -> Machine {
         let name = self.station.ip();
         let log = (1..)
             .map(|n| self.lab.logs.join(format!("{name}-{n}.console.log")))

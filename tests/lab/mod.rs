@@ -12,7 +12,7 @@ mod pxe;
 mod share;
 
 pub use disk::{Bus, Disk};
-pub use machine::Machine;
+pub use machine::{Machine, Setup};
 
 pub use pxe::{Boot, Station};
 pub use share::manifest;
@@ -29,13 +29,12 @@ macro_rules! narrate {
 }
 pub(crate) use narrate;
 
-/// Runs a command to its end and returns its stdout; a failure is the end of the scenario, with all that it said.
-pub fn run(command: &mut Command) -> String {
+/// Runs a command to its end; a failure is the end of the scenario, with all that it said.
+pub fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} ended with {}:\n{text}{errors}", output.status);
-    text
 }
 
 /// Polls until `probe` has an answer; [`None`] after `timeout`.
@@ -122,12 +121,7 @@ impl Lab {
         let init = fs::read_to_string(children).unwrap_or_default().trim().to_owned();
         let lab = Lab { logs, dir, holder, holder_stdin, init, nfsroot: assets.nfsroot };
         assert_eq!(ready, "READY\n", "the servers did not start, see {}", lab.logs.display());
-        fs::write(lab.backup().join("testbox-backup"), "").unwrap();
-        fs::write(
-            lab.tftp().join("pxelinux.cfg/default"),
-            "PATH bios\nDEFAULT local-boot\nLABEL local-boot\n  LOCALBOOT 0\n",
-        )
-        .unwrap();
+        lab.testboxctl("init");
         lab
     }
 
@@ -138,9 +132,9 @@ impl Lab {
         command
     }
 
-    /// Runs `testboxctl` beside the servers; a refusal is the end of the scenario.
-    pub fn testboxctl(&self, args: &[&std::ffi::OsStr]) -> String {
-        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(args))
+    /// Runs `testboxctl` beside the servers, where the shares have their usual paths; a refusal ends the scenario.
+    pub fn testboxctl(&self, words: &str) {
+        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()));
     }
 
     /// Stops or continues the NFS server where it stands; its clients see a server that does not answer.

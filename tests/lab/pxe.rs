@@ -2,7 +2,6 @@
 //! scenario needs one that `testboxctl` would not write.
 
 use super::{Disk, Lab};
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
@@ -62,16 +61,16 @@ impl Station {
     /// The name that DNS has for the machine.
     pub fn name(self) -> &'static str {
         match self {
-            Station::Nat => "box-a",
-            Station::Bridge(1) => "box-1",
-            Station::Bridge(_) => "box-2",
+            Station::Nat => "box-a.lab",
+            Station::Bridge(1) => "box-1.lab",
+            Station::Bridge(_) => "box-2.lab",
         }
     }
 
     /// A hosts file of all stations.
     pub(super) fn hosts() -> String {
         let all = [Station::Nat, Station::Bridge(1), Station::Bridge(2)];
-        all.map(|s| format!("{} {}.lab\n", s.ip(), s.name())).concat()
+        all.map(|s| format!("{} {}\n", s.ip(), s.name())).concat()
     }
 }
 
@@ -84,8 +83,8 @@ pub enum Boot {
     AgentOnly,
 }
 
-/// Short waits and both consoles: what every scenario wants of the kernel command line.
-pub const TEST_WORDS: &str =
+/// Short waits and both consoles.
+const TEST_WORDS: &str =
     "panic=5 testbox.error-wait=5 testbox.settle=2 testbox.mount-wait=20 console=tty0 console=ttyS0,115200";
 
 impl Boot {
@@ -93,7 +92,8 @@ impl Boot {
     pub fn words(self, at: Station) -> String {
         let (ip, server) = (at.ip(), at.server());
         let shares = format!(
-            "testbox.backup={server}:/export/testbox-backup testbox.tftp={server}:/export/testbox-tftp"
+            "testbox.backup={server}:/export/testbox-backup testbox.tftp={server}:/export/testbox-tftp testbox.dns={}",
+            at.dns()
         );
         let ip = format!("ip={ip}:{server}:{server}:255.255.255.0:maintenance:");
         match self {
@@ -116,24 +116,17 @@ impl Lab {
         self.pxe_file(at).exists()
     }
 
-    /// Arms the machine the way an admin does; `more` are further arguments of `testboxctl arm`.
-    pub fn arm(&self, at: Station, boot: Boot, action: &str, more: &[&str]) {
-        let server = at.server();
+    /// Arms the machine the way an admin does.
+    pub fn arm(&self, at: Station, boot: Boot, action: &str) {
+        let (ip, server, dns) = (at.ip(), at.server(), at.dns());
         let mode = match boot {
             Boot::NfsRoot => "nfs",
             Boot::AgentOnly => "testbox",
         };
-        let mut args: Vec<OsString> =
-            vec!["arm".into(), "-c".into(), self.tftp().join("pxelinux.cfg").into()];
-        args.extend(
-            ["--server", server, "--gateway", server, "--netmask", "255.255.255.0", "--boot", mode]
-                .map(Into::into),
-        );
-        args.extend(["--backup-dir".into(), self.backup().into()]);
-        args.extend(TEST_WORDS.split(' ').flat_map(|word| ["--append".into(), word.into()]));
-        args.extend(more.iter().map(Into::into));
-        args.extend([at.ip().into(), action.into()]);
-        self.testboxctl(&args.iter().map(|a| a.as_os_str()).collect::<Vec<_>>());
+        self.testboxctl(&format!(
+            "arm --server {server} --gateway {server} --netmask 255.255.255.0 --dns {dns} --boot {mode} --console tty0 \
+             --console ttyS0,115200 --settle 2 --error-wait 5 --mount-wait 20 {ip} {action}"
+        ));
     }
 
     /// Arms the machine with exactly these kernel words; `overlay` is a second initrd laid over the first.

@@ -1,6 +1,6 @@
 //! The actions beside the main job, and the ways to order them.
 
-use crate::lab::{Boot::AgentOnly, Bus, Lab, Station::Bridge, Station::Nat};
+use crate::lab::{Boot::AgentOnly, Bus, Lab, Setup, Station::Bridge, Station::Nat};
 
 /// The default of every lab: the machine boots the system on its own disk, and nobody writes to that.
 #[test]
@@ -57,10 +57,10 @@ fn refresh_info_rewrites_what_is_known_of_the_machine() {
     std::fs::write(share.path("testbox-info.txt"), "old").unwrap();
     lab.run_once(Nat, &[&disk], "testbox-action-refresh-info");
     let info = share.read("testbox-info.txt");
-    for fact in ["IP:", "10.0.2.15", "HEX-IP:", "0A00020F", "Hostname:", "box-a", "QEMU", "1af4"] {
+    for fact in ["IP:", "10.0.2.15", "HEX-IP:", "0A00020F", "Hostname:", Nat.name(), "QEMU", "1af4"] {
         assert!(info.contains(fact), "testbox-info.txt says nothing of {fact:?}:\n{info}");
     }
-    share.assert_has(&["testbox-info.zip", "box-a", "0A00020F"]);
+    share.assert_has(&["testbox-info.zip", Nat.name(), "0A00020F"]);
     share.assert_lacks(&["vda.raw.gz", "backup.json"]);
     assert_eq!(disk.hash(), before);
 }
@@ -115,12 +115,11 @@ fn two_machines_on_one_bridge_do_their_own_jobs() {
     let lab = Lab::new("two-machines");
     let stations = [Bridge(1), Bridge(2)];
     let disks = [lab.small_disk(Bus::Sata, "ONE", 32), lab.small_disk(Bus::Sata, "TWO", 32)];
-    let mut machines = Vec::new();
-    for (at, disk) in stations.into_iter().zip(&disks) {
-        lab.arm(at, AgentOnly, "backup", &[]);
-        machines.push(lab.machine(at).disk(disk).power_on());
+    for at in stations {
+        lab.arm(at, AgentOnly, "backup");
     }
-    for machine in &mut machines {
+    let setups = [0, 1].map(|n| lab.machine(stations[n]).disk(&disks[n]));
+    for machine in &mut Setup::power_on_together(setups) {
         machine.wait_for_reset(60);
         machine.wait_for_reset(400);
     }

@@ -12,7 +12,7 @@ fn a_lost_disk_comes_back_and_boots_its_own_system() {
     let before = [system.hash(), data.hash()];
 
     narrate!("The admin arms the machine {} with 'backup' and switches it on", Nat.ip());
-    lab.arm(Nat, Boot::NfsRoot, "backup", &[]);
+    lab.arm(Nat, Boot::NfsRoot, "backup");
     let mut machine = lab.machine(Nat).disk(&system).disk(&data).memory(768).cpus(2).power_on();
     machine.wait_for("OWN-OS-BOOTED", 1200);
     machine.wait_for_power_off(120);
@@ -23,7 +23,7 @@ fn a_lost_disk_comes_back_and_boots_its_own_system() {
         "testbox-info.txt",
         "testbox-info.zip",
         "maintenance.log",
-        "box-a",
+        Nat.name(),
         &Nat.hexip(),
     ]);
     assert_eq!(share.json("status.json")["state"], "done");
@@ -34,7 +34,7 @@ fn a_lost_disk_comes_back_and_boots_its_own_system() {
     narrate!("The system disk dies and is replaced by a blank one; the data disk is wiped");
     let new = lab.blank_disk(Bus::Nvme, "SYSTEM-2", system.size() >> 20);
     data.wipe();
-    lab.arm(Nat, Boot::AgentOnly, "restore", &[]);
+    lab.arm(Nat, Boot::AgentOnly, "restore");
     let mut machine = lab.machine(Nat).disk(&new).disk(&data).memory(768).cpus(2).power_on();
     machine.wait_for("OWN-OS-BOOTED", 1200);
     machine.wait_for_power_off(120);
