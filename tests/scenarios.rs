@@ -138,6 +138,7 @@ fn a_damaged_current_image_makes_restore_use_the_older_set_and_say_so() {
     assert_eq!(seen.ending, REBOOT, "{}", seen.console);
     assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
     assert!(seen.console.contains("USING THE OLDER SET 1"), "{}", seen.console);
+    assert!(machine.status().notes[0].contains("USING THE OLDER SET 1"));
 }
 
 #[test]

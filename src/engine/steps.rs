@@ -49,7 +49,7 @@ impl Run<'_> {
         let targets = self.open_targets(plan)?;
         let mut made: Vec<ImageRecord> = Vec::new();
         let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
-        let mut notes = Vec::new();
+        let mut notes = plan.findings.clone();
         let result = plan.steps.iter().try_for_each(|step| {
             match step {
                 Step::CollectInfo => self.collect_info(plan.action)?,

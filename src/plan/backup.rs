@@ -35,7 +35,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     let mut steps = vec![Step::CollectInfo];
     steps.extend(named.into_iter().map(|(disk, name)| Step::BackupDisk { disk: disk.clone(), name }));
     steps.push(Step::Publish(Publish { generation, carried, others }));
-    Ok(Plan { action: request.action, notes, steps })
+    Ok(Plan { action: request.action, notes, findings: Vec::new(), steps })
 }
 
 /// The disks to image, and all others with the reason.

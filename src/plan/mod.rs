@@ -77,6 +77,8 @@ pub struct Plan {
     pub action: Action,
     /// What the admin should know beforehand: what is skipped, and why.
     pub notes: Vec<String>,
+    /// Of the notes, those that belong to the result: that an older set is used.
+    pub findings: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
 }
@@ -158,7 +160,7 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
         Action::RefreshInfo | Action::Rescue => {
             let steps =
                 if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
-            Ok(Plan { action: request.action, notes: Vec::new(), steps })
+            Ok(Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps })
         }
     }
 }
@@ -191,7 +193,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for {}:", self.action)?;
-        for note in &self.notes {
+        for note in self.findings.iter().chain(&self.notes) {
             writeln!(f, "  note: {note}")?;
         }
         for (n, step) in self.steps.iter().enumerate() {

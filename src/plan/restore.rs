@@ -15,12 +15,13 @@ use crate::words::DiskSelector;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
-    let mut plan = Plan { action: request.action, notes: Vec::new(), steps: Vec::new() };
+    let mut plan =
+        Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps: Vec::new() };
     if share.record.is_none() && share.history.iter().all(|h| h.record.is_none()) {
         foreign(request, inventory, share, &mut plan)?;
         return Ok(plan);
     }
-    let set = trusted_set(request, inventory, share, &mut plan.notes)?;
+    let set = trusted_set(request, inventory, share, &mut plan.findings)?;
     let degraded: Vec<_> =
         set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
     if !degraded.is_empty() {
@@ -73,7 +74,7 @@ fn trusted_set<'a>(
     request: &Request,
     inventory: &Inventory,
     share: &'a ShareState,
-    notes: &mut Vec<String>,
+    findings: &mut Vec<String>,
 ) -> Result<TrustedSet<'a>, Failure> {
     let current = share.record.as_ref().map(|r| (String::new(), r, &share.images));
     let older =
@@ -84,7 +85,7 @@ fn trusted_set<'a>(
         let damage: Vec<String> = images.iter().filter_map(|i| damage_of(i, seen)).collect();
         if damage.is_empty() && !images.is_empty() {
             if !reasons.is_empty() {
-                notes.push(format!(
+                findings.push(format!(
                     "USING THE OLDER SET {} of {}: {}",
                     record.generation,
                     record.finished,
