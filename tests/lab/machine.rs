@@ -86,7 +86,8 @@ impl<'a> Setup<'a> {
             Some(tap) => format!(" -netdev tap,id=net,ifname={tap},script=no,downscript=no"),
             None => " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0".to_owned(),
         };
-        words += &format!(" -device virtio-net-pci,netdev=net,mac={},addr=2,bootindex=0", self.station.mac());
+        // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way.
+        words += &format!(" -device e1000e,netdev=net,mac={},addr=2,bootindex=0", self.station.mac());
         let plugged = || self.disks.iter().enumerate().filter_map(|(n, disk)| Some((n, (*disk)?)));
         if plugged().any(|(_, d)| d.bus == Bus::Scsi) {
             words += " -device virtio-scsi-pci,id=scsi,addr=3";

@@ -9,6 +9,7 @@ mod lab;
 mod actions;
 mod again;
 mod disks;
+mod initrd;
 mod main_job;
 mod network;
 mod policy;
