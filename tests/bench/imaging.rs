@@ -138,7 +138,8 @@ fn main() -> Result<()> {
     let restore = bench.table("Restore (onto a disk full of other data)", RESTORE, runs)?;
     print_goal("restore", &restore, ORIGINAL_BACK, OURS_BACK, RESTORE_GOAL);
     println!("CPU: user and system of all processes. Memory: the largest process of a pipe.");
-    for file in BACKUP.iter().map(|row| bench.image(row)).chain([bench.target.clone()]) {
+    let others = ["target.img", "time.txt", "partclone.image.log"].map(|name| bench.work.join(name));
+    for file in BACKUP.iter().map(|row| bench.image(row)).chain(others) {
         let _ = fs::remove_file(file);
     }
     let failed = [backup, restore].iter().flatten().filter(|(_, result)| result.is_none()).count();
