@@ -254,7 +254,7 @@ impl Run<'_> {
         Ok(image)
     }
 
-    /// True where the source is an image of testbox, false where it is some other gzip.
+    /// True where the source is an image of testbox, whole or damaged, false where it is some other gzip.
     fn is_own(&self, source: &Source) -> Result<bool, Failure> {
         let path = self.images.path(&source.path);
         let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;

@@ -16,11 +16,11 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What the first bytes of a file say that it is.
+/// What a file is, as far as its ends tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// A testbox image, whole or not: only [`Image::open`] may read it, never the reader of foreign gzip files,
-    /// which could not tell that it was cut.
+    /// A testbox image, whole, cut or damaged: only [`Image::open`] may read it, never the reader of foreign gzip
+    /// files, which could not tell that something of it is missing.
     Testbox,
     /// Some other gzip file.
     Gzip,
@@ -28,23 +28,31 @@ pub enum FileKind {
     Other,
 }
 
-/// Looks at the first bytes of a file.
+/// Looks at both ends of a file: where its first bytes are those of another gzip file or of nothing known, members of
+/// testbox where the second or the last one of an image stands make it a (damaged) image all the same. What lies
+/// between, [`super::foreign`] looks at when it inflates.
 pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
-    let mut bytes = [0; member::FRAME];
-    let mut got = 0;
-    while got < bytes.len() {
-        match file.read_at(&mut bytes[got..], got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(ImageError::Read { position: 0, source }),
+    let read_error = |position| move |source| ImageError::Read { position, source };
+    let size = file.size().map_err(read_error(0))?;
+    let head_at = |position: u64| -> Result<[u8; member::FRAME], ImageError> {
+        let mut bytes = [0; member::FRAME];
+        let len = bytes.len().min(usize::try_from(size.saturating_sub(position)).unwrap_or(usize::MAX));
+        match file.read_exact_at(&mut bytes[..len], position) {
+            // A file that got shorter meanwhile: what is missing reads as zeros here.
+            Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Err(read_error(position)(e)),
+            _ => Ok(bytes),
+        }
+    };
+    let unit = UNIT as u64;
+    let first = head_at(0)?;
+    // The header takes 1 to 4 units; the footer is the last one, wherever the file was cut at its front.
+    let ends = [size, size / unit * unit].map(|end| end.saturating_sub(unit));
+    for place in [0, unit, 2 * unit, 3 * unit, 4 * unit].into_iter().chain(ends) {
+        if member::is_own(&head_at(place)?) {
+            return Ok(FileKind::Testbox);
         }
     }
-    Ok(match &bytes {
-        [0x1f, 0x8b, 8, _, _, _, _, _, _, _, _, _, b'T', b'B', ..] => FileKind::Testbox,
-        [0x1f, 0x8b, ..] => FileKind::Gzip,
-        _ => FileKind::Other,
-    })
+    Ok(if first.starts_with(&[0x1f, 0x8b]) { FileKind::Gzip } else { FileKind::Other })
 }
 
 /// Totals of an image. All sizes are bytes.

@@ -492,3 +492,57 @@ fn the_format_is_frozen() {
     let root = blake3::derive_key("testbox image root hash v1", &file[16400..16536]);
     assert_eq!(file[16536..16568], root);
 }
+
+/// Inflating a testbox image as a foreign gzip would restore a damaged or shortened disk without a word.
+#[test]
+fn no_damage_makes_a_testbox_image_a_foreign_gzip() {
+    let (bytes, file, starts) = sample();
+    let refused = |bad: Vec<u8>, what: &str| {
+        let progress = Progress::new();
+        assert!(foreign::measure(&bad, u64::MAX, &progress).is_err(), "measured: {what}");
+        let content = foreign::Content { size: bytes.len() as u64, hash: blake3::hash(&bytes) };
+        let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
+        assert!(foreign::restore(&bad, &content, &disk, &progress).is_err(), "restored: {what}");
+        assert_ne!(file_kind(&bad).unwrap(), FileKind::Gzip, "{what}");
+    };
+    refused(file.clone(), "whole");
+    for (n, start) in starts.iter().enumerate() {
+        for at in (0..member::FRAME).chain([20, 40]) {
+            for flip in [1, 4, 0x80, 0xff] {
+                let mut bad = file.clone();
+                bad[start + at] ^= flip;
+                refused(bad, &format!("member {n}, byte {at}"));
+            }
+        }
+        refused(file[*start..].to_vec(), &format!("cut in front of member {n}"));
+        refused(file[start + 100..].to_vec(), &format!("cut inside member {n}"));
+        if *start > 0 {
+            refused(file[..*start].to_vec(), &format!("cut behind member {n}"));
+        }
+    }
+}
+
+/// Both ends of the file damaged: what lies between still says what it is.
+#[test]
+fn a_testbox_member_in_the_middle_of_a_gzip_file_refuses_it() {
+    let (_, file, starts) = sample();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let plain = gzip(&noise(1, 100_000));
+    for (n, pair) in starts.windows(2).enumerate() {
+        let mixed = [&plain[..], &file[pair[0]..pair[1]], &plain].concat();
+        assert_eq!(file_kind(&mixed).unwrap(), FileKind::Gzip);
+        let error = foreign::measure(&mixed, u64::MAX, &Progress::new()).unwrap_err().to_string();
+        assert!(error.contains("testbox image"), "member {n}: {error}");
+    }
+    // A name is no subfield.
+    let mut named =
+        flate2::GzBuilder::new().filename("myTB.raw").write(Vec::new(), flate2::Compression::new(1));
+    std::io::Write::write_all(&mut named, &[1; 512]).unwrap();
+    let named = named.finish().unwrap();
+    assert_eq!(named[12..14], *b"TB");
+    assert_eq!(foreign::measure(&named, 512, &Progress::new()).unwrap().size, 512);
+}
