@@ -8,7 +8,7 @@ use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
 use crate::image::{
-    self, BackupOptions, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign,
+    self, BackupOptions, Delta, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign,
 };
 use crate::info::Who;
 use crate::inventory::Disk;
@@ -39,6 +39,8 @@ pub struct Run<'a> {
     pub job_id: Option<String>,
     /// Sets to keep in the history.
     pub keep: u32,
+    /// Whether a restore reads what the disk holds first.
+    pub delta: Delta,
     /// Tells how it goes.
     pub reporter: Reporter<'a>,
 }
@@ -325,7 +327,8 @@ impl Run<'_> {
             let image = self.open_image(source)?;
             progress.start(image.summary().disk);
             self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                image::restore(&image, device, &RestoreOptions::default(), &progress)
+                let options = RestoreOptions { delta: self.delta, ..RestoreOptions::default() };
+                image::restore(&image, device, &options, &progress)
             })
         } else {
             let path = self.images.path(&source.path);
@@ -337,8 +340,12 @@ impl Run<'_> {
         };
         let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
         self.journal.info(&format!(
-            "{}: {} bytes written, {} of them zeros, read back and verified",
-            disk.name, restored.disk_bytes, restored.zero_bytes
+            "{}: {} bytes restored and verified: {} written and read back, {} were there already; {} are zeros",
+            disk.name,
+            restored.disk_bytes,
+            restored.written_bytes,
+            restored.kept_bytes,
+            restored.zero_bytes
         ));
         if let Some(why) = restored.reread_error {
             self.journal

@@ -88,6 +88,8 @@ pub fn restore(
         disk_bytes: content.size,
         zero_bytes: progress.zero.load(Relaxed),
         unreadable_bytes: 0,
+        kept_bytes: 0,
+        written_bytes: content.size,
         reread_error: reread(disk),
     })
 }

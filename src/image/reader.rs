@@ -315,6 +315,8 @@ pub(super) struct Workspace {
     pub member: Vec<u8>,
     /// Room for the raw bytes of any data run.
     pub raw: AlignedBuf,
+    /// Room for what a disk holds in the place of a data run; made when it is first needed.
+    found: Option<AlignedBuf>,
     /// Members of zeros, to compare with.
     pub zeros: ZeroMembers,
     inflater: Box<dyn Inflate>,
@@ -328,9 +330,21 @@ impl Workspace {
         Workspace {
             member: vec![0; member as usize],
             raw: AlignedBuf::new(chunk as usize),
+            found: None,
             zeros: ZeroMembers::default(),
             inflater: Codec::default().inflater(),
         }
+    }
+
+    /// `len` bytes of room, at most a chunk, beside the raw bytes.
+    pub fn found(&mut self, len: usize) -> &mut [u8] {
+        let chunk = self.raw.len();
+        &mut self.found.get_or_insert_with(|| AlignedBuf::new(chunk))[..len]
+    }
+
+    /// What was put into [`Workspace::found`].
+    pub fn found_before(&self, len: usize) -> &[u8] {
+        self.found.as_ref().map_or(&[], |found| &found[..len])
     }
 
     /// Reads the member of a run as it is. The index was checked: it fits.

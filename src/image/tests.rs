@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
+mod delta;
+
 const MIB: usize = 1 << 20;
 
 /// Bytes that do not compress.
@@ -71,7 +73,9 @@ fn round_trip(bytes: Vec<u8>, block: u32, opts: &BackupOptions) {
     verify_against(&image, &disk, 2, &progress).unwrap();
     for extra in [0, 3 * MIB] {
         let target = MemDisk::new("sdb", noise(9, bytes.len() + extra), block);
-        let restored = restore(&image, &target, &RestoreOptions { threads: 2 }, &progress).unwrap();
+        let restored =
+            restore(&image, &target, &RestoreOptions { threads: 2, ..Default::default() }, &progress)
+                .unwrap();
         assert_eq!(restored.disk_bytes, bytes.len() as u64);
         assert!(target.durable()[..bytes.len()] == bytes);
         verify_against(&image, &target, 2, &progress).unwrap();
@@ -366,7 +370,7 @@ fn whatever_operation_fails_a_restore_leaves_no_half_disk_that_boots() {
     )
     .unwrap();
     let image = open(&file).unwrap();
-    let opts = RestoreOptions { threads: 1 };
+    let opts = RestoreOptions { threads: 1, ..Default::default() };
     let run = |fault: Option<(u64, Fault, bool)>| {
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len() + 2 * MIB], 512);
         if let Some((nth, fault, dead)) = fault {
@@ -424,7 +428,13 @@ fn boot_sectors_are_written_first_with_zeros_and_last_with_data() {
     let bytes = content(&[(2, 4000)]);
     let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
     let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
-    restore(&open(&file).unwrap(), &disk, &RestoreOptions { threads: 1 }, &Progress::new()).unwrap();
+    restore(
+        &open(&file).unwrap(),
+        &disk,
+        &RestoreOptions { threads: 1, ..Default::default() },
+        &Progress::new(),
+    )
+    .unwrap();
     let log = disk.log();
     assert_eq!(log[0], (Op::Write, 0, MIB as u64));
     let writes: Vec<usize> = (0..log.len()).filter(|i| log[*i].0 == Op::Write).collect();

@@ -128,6 +128,20 @@ pub(super) fn expect_zeros(
     range: Range<u64>,
     after_write: &'static str,
 ) -> Result<(), ImageError> {
+    data_parts(disk, &range, buf.len() as u64, |part| {
+        let bytes = &mut buf[..(part.end - part.start) as usize];
+        read(disk, bytes, part.start)?;
+        if is_zero(bytes) { Ok(()) } else { Err(differs(disk, part, after_write)) }
+    })
+}
+
+/// Calls `look` for the parts of a range that may hold data, each at most `step` bytes long, in order.
+pub(super) fn data_parts(
+    disk: &dyn BlockDevice,
+    range: &Range<u64>,
+    step: u64,
+    mut look: impl FnMut(Range<u64>) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
     let mut at = range.start;
     let mut data = at..at;
     while at < range.end {
@@ -140,13 +154,9 @@ pub(super) fn expect_zeros(
             // Back to whole blocks of any size.
             at = at.max(data.start / (64 << 10) * (64 << 10));
         }
-        let len = (range.end - at).min(buf.len() as u64);
-        let part = &mut buf[..len as usize];
-        read(disk, part, at)?;
-        if !is_zero(part) {
-            return Err(differs(disk, at..at + len, after_write));
-        }
-        at += len;
+        let next = range.end.min(at + step);
+        look(at..next)?;
+        at = next;
     }
     Ok(())
 }

@@ -23,7 +23,8 @@ Example:
 
 const RESTORE_HELP: &str = "\
 IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; \
-what was written is read back; what boots is written last. A missing DISK is created as a file, an existing file must be large enough.
+what the disk holds already is found by its hashes and not written again; what was written is read back; what boots \
+is written last. A missing DISK is created as a file, an existing file must be large enough.
 
 Example:
   testboxctl image restore sda.raw.gz disk.raw
