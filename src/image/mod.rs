@@ -15,6 +15,7 @@ mod backup;
 mod bad_sectors;
 mod codec;
 mod delta;
+mod diff;
 mod error;
 mod footer;
 pub mod foreign;
@@ -35,13 +36,14 @@ pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
 pub use blake3::Hash;
 pub use codec::Codec;
 pub use delta::Delta;
+pub use diff::diff;
 pub use error::ImageError;
 pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
-pub use reader::{FileKind, Image, Runs, Summary, file_kind};
+pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use run::Run;
-pub use verify::{verify, verify_against};
+pub use verify::{scrub, verify, verify_against};
 
 #[cfg(test)]
 mod tests;

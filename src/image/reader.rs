@@ -206,6 +206,11 @@ impl Image {
         Ok(())
     }
 
+    /// The disk that the image holds, for whoever reads a few places of it.
+    pub fn content(&self) -> Content<'_> {
+        Content(self)
+    }
+
     /// The footer, for totals.
     pub(super) fn footer(&self) -> &Footer {
         &self.footer
@@ -241,6 +246,25 @@ impl Image {
         self.read(&mut bytes, position)?;
         index::decode(&bytes, expected, self.header.chunk_size, self.header.disk.logical_block_size)
             .map_err(|what| ImageError::damaged(position, what))
+    }
+}
+
+/// The bytes of the disk in an image. Each read inflates the members that it needs anew.
+pub struct Content<'a>(&'a Image);
+
+impl ReadAt for Content<'_> {
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(self.0.footer.disk_size)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let left = self.0.footer.disk_size.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let mut to = &mut buf[..len];
+        if len > 0 {
+            self.0.cat(offset..offset + len as u64, &mut to).map_err(std::io::Error::other)?;
+        }
+        Ok(len)
     }
 }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod delta;
+mod diff;
 
 const MIB: usize = 1 << 20;
 
@@ -70,6 +71,7 @@ fn round_trip(bytes: Vec<u8>, block: u32, opts: &BackupOptions) {
     assert_eq!((summary.disk, summary.zero), (bytes.len() as u64, written.zero_bytes));
     assert!(gunzip(&file) == bytes);
     let image = open(&file).unwrap();
+    assert_eq!(scrub(&image, 2, &progress).unwrap(), summary);
     verify_against(&image, &disk, 2, &progress).unwrap();
     for extra in [0, 3 * MIB] {
         let target = MemDisk::new("sdb", noise(9, bytes.len() + extra), block);
@@ -214,6 +216,10 @@ fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
         let mut bad = file.clone();
         bad[at] ^= 1 << (i % 8);
         assert!(check(&bad).is_err(), "byte {at}");
+        if i % 4 == 0 {
+            let scrubbed = open(&bad).and_then(|image| scrub(&image, 1, &Progress::new()));
+            assert!(scrubbed.is_err(), "byte {at} by scrubbing");
+        }
         if i % 197 == 0 {
             let target = MemDisk::new("sdb", vec![0xaa; wanted.len()], 512);
             let progress = Progress::new();

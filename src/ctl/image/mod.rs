@@ -1,6 +1,7 @@
 //! `image`: the imaging engine on regular files and block devices of this computer.
 
 mod create;
+mod diff;
 mod read;
 mod restore;
 mod show;
@@ -9,6 +10,7 @@ use super::output::{Out, closed_or};
 use super::{Answer, Error};
 use crate::block::{BlockDevice, Disk};
 use crate::image::{FileKind, Image, ImageError, file_kind};
+use crate::sys::drop_cached;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,8 @@ pub(super) enum Command {
     Info(read::InfoArgs),
     /// Write the disk, or a range of it, to standard output
     Cat(read::CatArgs),
+    /// Show in which ranges and partitions two images differ
+    Diff(diff::Args),
 }
 
 pub(super) fn run(command: Command, out: &mut Out) -> Answer {
@@ -54,6 +58,7 @@ pub(super) fn run(command: Command, out: &mut Out) -> Answer {
         Command::Verify(args) => read::verify(&args, out),
         Command::Info(args) => read::info(&args, out),
         Command::Cat(args) => read::cat(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
     }
 }
 
@@ -74,6 +79,8 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
         return Err(failed("it is no regular file".into()));
     }
     let file = Arc::new(fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?);
+    // What is proven is the file on its disk or server, and not what this computer remembers of it.
+    drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
     match file_kind(&*file).map_err(|e| image_error(path, &e))? {
         FileKind::Testbox => {
             Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e))

@@ -5,7 +5,7 @@ use super::super::{Answer, Error};
 use super::create::sync_folder;
 use super::{ImageFile, image_error, is_same, open_image, real_path, show, sized};
 use crate::block::{BlockDevice, Disk};
-use crate::image::{Delta, ImageError, RestoreOptions, Restored, foreign, restore, verify};
+use crate::image::{Delta, ImageError, RestoreOptions, Restored, foreign, restore, scrub};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use std::fs;
@@ -55,7 +55,8 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         ImageFile::Own(image) => {
             let progress = Progress::new();
             if !args.no_verify {
-                let work = || verify(&image, args.threads, &progress);
+                // Not inflated: each run is, and its raw hash checked, before it is written.
+                let work = || scrub(&image, args.threads, &progress);
                 show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
             }
             let size = image.summary().disk;
