@@ -7,6 +7,7 @@
 
 mod options;
 
+pub(crate) use options::choice;
 pub use options::{OnError, Options, RebootMode, Settings, UnionKind};
 
 use crate::action::Action;
@@ -39,8 +40,8 @@ pub struct Cmdline {
 }
 
 /// Every option word, as the message about an unknown one lists them.
-const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, union, reboot, on-error, error-wait, \
-                     attempts, settle, mount-wait, net-wait";
+const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, union, reboot, on-error, \
+                     error-wait, attempts, settle, mount-wait, net-wait";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -176,6 +177,7 @@ impl Parser {
             "name" => set(&mut o.name, value.parse()),
             "dns" => set_list(&mut o.dns, value, address),
             "keep" => set(&mut o.keep, number(value, 0..=100)),
+            "delta" => set(&mut o.delta, value.parse()),
             "union" => set(&mut o.union, value.parse()),
             "reboot" => set(&mut o.reboot, value.parse()),
             "on-error" => set(&mut o.on_error, value.parse()),
@@ -262,6 +264,7 @@ fn check_map(map: &[MapEntry]) -> Result<(), WordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Delta;
     use crate::words::{DiskSelector, NfsSource};
     use proptest::prelude::*;
 
@@ -277,7 +280,7 @@ mod tests {
              testbox.action=restore testbox.job=ab-12 testbox.backup=nas:/export/testbox-backup,vers=3 \
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
-             testbox.keep=2 testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
+             testbox.keep=2 testbox.delta=never testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
              testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
@@ -296,6 +299,7 @@ mod tests {
         assert_eq!(o.name.as_ref().unwrap().as_str(), "tb1.lab");
         let s = Settings {
             keep: 2,
+            delta: Delta::Never,
             union: UnionKind::Aufs,
             reboot: RebootMode::PowerOff,
             on_error: OnError::Hold,
@@ -306,7 +310,7 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 15, "words() knows every option");
+        assert_eq!(o.words().len(), 16, "words() knows every option");
     }
 
     #[test]

@@ -122,7 +122,26 @@ fn backup_again_survives_every_error_of_the_tftp_share() {
 /// A restore with a fault at each operation of the target disk: unbootable or right, and the next boot mends it.
 #[test]
 fn restore_survives_every_error_of_the_target_disk() {
+    restore_survives(&contents(3, 5), "auto");
+}
+
+/// The same where the disk is nearly right, and only what differs is written.
+#[test]
+fn delta_restore_survives_every_error_of_the_target_disk() {
+    let mut target = contents(3, 1);
+    for (at, len) in [(0, 512), (1 << 20, 5000), (3 << 19, 100)] {
+        target[at..at + len].iter_mut().for_each(|byte| *byte ^= 0x55);
+    }
+    restore_survives(&target, "always");
+}
+
+fn restore_survives(old: &[u8], delta: &str) {
     use testbox::block::mem::Fault as DiskFault;
+    let mut machine = Machine::new();
+    machine.set_disks(vec![disk("sda S1 @1", contents(3, 1))]);
+    machine.arm("testbox.action=backup testbox.job=one");
+    machine.boot();
+    let share = machine.backup.tree();
     for fault in [DiskFault::Errno(libc::EIO), DiskFault::Short, DiskFault::Drop, DiskFault::FlipBit(4321)] {
         for dead in [false, true] {
             // Bits that flip in every transfer cancel out between writing and reading back: no disk does that.
@@ -132,12 +151,11 @@ fn restore_survives_every_error_of_the_target_disk() {
             let mut nth = 0;
             loop {
                 let mut machine = Machine::new();
-                machine.set_disks(vec![disk("sda S1 @1", contents(3, 1))]);
-                machine.arm("testbox.action=backup testbox.job=one");
-                machine.boot();
-                let target = disk("sda S1 @1", contents(3, 5));
+                share.iter().for_each(|(path, bytes)| machine.backup.put(path, bytes.clone()));
+                let target = disk("sda S1 @1", old.to_vec());
                 machine.set_disks(vec![target.clone()]);
-                machine.arm("testbox.action=restore testbox.job=r testbox.attempts=9");
+                let words = "testbox.action=restore testbox.job=r testbox.attempts=9";
+                machine.arm(&format!("{words} testbox.delta={delta}"));
                 target.bytes.fail_nth(nth, fault, dead);
                 let seen = machine.boot();
                 let operations = target.bytes.log().len() as u64;
@@ -145,7 +163,7 @@ fn restore_survives_every_error_of_the_target_disk() {
                     format!("operation {nth} of {operations}, {fault:?}, dead {dead}: {}", seen.console);
                 let is_right = machine.disk_bytes("sda") == contents(3, 1);
                 // A disk that drops the very first writes stays what it was, but for the backup GPT at its end.
-                let is_untouched = machine.disk_bytes("sda")[..2 << 20] == contents(3, 5)[..2 << 20];
+                let is_untouched = machine.disk_bytes("sda")[..2 << 20] == old[..2 << 20];
                 let is_unbootable = machine.disk_bytes("sda")[..512].iter().all(|b| *b == 0);
                 if machine.is_armed() {
                     assert!(is_right || is_untouched || is_unbootable, "{what}");

@@ -1,17 +1,17 @@
 //! The testbox words beside action and job: their types, defaults and spelling.
 
-use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, WordError, quoted};
+use crate::image::Delta;
+use crate::words::{DiskSelector, HostName, MapEntry, NfsSource};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// An enum whose variants are the words of a testbox option.
 macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
 
         impl $name {
             /// Every variant.
@@ -23,24 +23,26 @@ macro_rules! choice {
             }
         }
 
-        impl Display for $name {
+        impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.word())
             }
         }
 
-        impl FromStr for $name {
-            type Err = WordError;
+        impl std::str::FromStr for $name {
+            type Err = $crate::words::WordError;
 
-            fn from_str(text: &str) -> Result<Self, WordError> {
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|v| v.word() == text).ok_or_else(|| {
                     let allowed = [$($word,)+].join(", ");
-                    WordError::new(format!("{} is none of {allowed}", quoted(text)))
+                    let text = $crate::words::quoted(text);
+                    $crate::words::WordError::new(format!("{text} is none of {allowed}"))
                 })
             }
         }
     };
 }
+pub(crate) use choice;
 
 choice! {
     /// What ends a run that needs nobody: `testbox.reboot=`.
@@ -95,6 +97,8 @@ pub struct Options {
     pub dns: Vec<Ipv4Addr>,
     /// `testbox.keep=`: sets kept in `history/`.
     pub keep: Option<u32>,
+    /// `testbox.delta=`: whether a restore reads what the disk holds first.
+    pub delta: Option<Delta>,
     /// `testbox.union=`, or `aufs=tmpfs`.
     pub union: Option<UnionKind>,
     /// `testbox.reboot=`.
@@ -118,6 +122,8 @@ pub struct Options {
 pub struct Settings {
     /// Sets kept in `history/`: 1.
     pub keep: u32,
+    /// auto.
+    pub delta: Delta,
     /// overlay.
     pub union: UnionKind,
     /// reboot.
@@ -138,6 +144,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             keep: 1,
+            delta: Delta::Auto,
             union: UnionKind::Overlay,
             reboot: RebootMode::Reboot,
             on_error: OnError::Reboot,
@@ -163,6 +170,7 @@ impl Options {
             name: self.name.or_else(|| other.name.clone()),
             dns: list(self.dns, &other.dns),
             keep: self.keep.or(other.keep),
+            delta: self.delta.or(other.delta),
             union: self.union.or(other.union),
             reboot: self.reboot.or(other.reboot),
             on_error: self.on_error.or(other.on_error),
@@ -179,6 +187,7 @@ impl Options {
         let default = Settings::default();
         Settings {
             keep: self.keep.unwrap_or(default.keep),
+            delta: self.delta.unwrap_or(default.delta),
             union: self.union.unwrap_or(default.union),
             reboot: self.reboot.unwrap_or(default.reboot),
             on_error: self.on_error.unwrap_or(default.on_error),
@@ -207,6 +216,7 @@ impl Options {
             ("name", text(&self.name)),
             ("dns", list(&self.dns)),
             ("keep", text(&self.keep)),
+            ("delta", text(&self.delta)),
             ("union", text(&self.union)),
             ("reboot", text(&self.reboot)),
             ("on-error", text(&self.on_error)),

@@ -2,6 +2,7 @@
 
 use super::{Error, shares};
 use crate::cmdline::{Cmdline, OnError, Options, RebootMode, UnionKind};
+use crate::image::Delta;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
 use clap::{Args, ValueEnum};
 use serde::de::Error as _;
@@ -141,6 +142,10 @@ settings! {
     /// Sets before the newest that are kept in history/ [default: 1]
     #[arg(long, value_name = "N", help_heading = "Disks")]
     keep ("keep"): Option<u32>,
+    /// Whether a restore reads what the disk holds and writes only what differs: auto, always or never [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    delta ("delta"): Option<Delta>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
@@ -223,6 +228,7 @@ impl Settings {
             name: self.name.clone(),
             dns: self.dns.clone(),
             keep: self.keep,
+            delta: self.delta,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -313,6 +319,7 @@ mod tests {
             disks = ["sda", "serial=A B"]
             map = ["sda:serial=X"]
             keep = 2
+            delta = "always"
             settle = 5
             reboot = "hold"
             on-error = "shell"
@@ -323,7 +330,7 @@ mod tests {
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 15);
+        assert_eq!(file.options().words().len(), 16);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

@@ -384,6 +384,7 @@ impl Engine<'_> {
             machine,
             job_id: status.job.clone(),
             keep: self.settings.keep,
+            delta: self.settings.delta,
             reporter: Reporter::new(self.world.system(), self.journal, &folder, status),
         };
         let result = run.all(&plan);

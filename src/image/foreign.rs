@@ -7,6 +7,7 @@
 use super::bad_sectors::disk_error;
 use super::error::ImageError;
 use super::isal::Inflater;
+use super::member::{self, FRAME};
 use super::parallel::is_zero;
 use super::reader::{FileKind, file_kind};
 use super::restore::{Restored, check_fit, reread, sealed};
@@ -40,7 +41,7 @@ pub struct Content {
 /// bytes (the size of the target disk) is refused as soon as it shows, so a bomb costs no more than the disk.
 ///
 /// Members may follow each other, and zeros may follow the last, as gzip(1) takes them; anything else behind it is
-/// refused. So is a testbox image, whole or cut: its own reader knows better.
+/// refused. So is every file with a member of testbox in it: a gzip reader cannot tell whether an image is whole.
 pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Content, ImageError> {
     if file_kind(file)? != FileKind::Gzip {
         return Err(wrong(0, "it is no foreign gzip file"));
@@ -87,6 +88,8 @@ pub fn restore(
         disk_bytes: content.size,
         zero_bytes: progress.zero.load(Relaxed),
         unreadable_bytes: 0,
+        kept_bytes: 0,
+        written_bytes: content.size,
         reread_error: reread(disk),
     })
 }
@@ -279,10 +282,35 @@ impl<'a> Gunzip<'a> {
         Ok(false)
     }
 
+    /// An error where the member that begins here carries our subfield: whatever its first bytes look like, the file
+    /// is a testbox image, and not whole.
+    fn refuse_own(&self) -> Result<(), ImageError> {
+        let have = &self.input[self.start..self.end];
+        let at = self.position - have.len() as u64;
+        let mut frame = [0; FRAME];
+        if have.len() >= FRAME {
+            frame.copy_from_slice(&have[..FRAME]);
+        } else {
+            // It begins at the end of the buffer. A file that ends here has no room for a member of ours.
+            match self.file.read_exact_at(&mut frame, at) {
+                Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    return Err(ImageError::Read { position: at, source: e });
+                }
+                _ => {}
+            }
+        }
+        if member::is_own(&frame) {
+            let what = format!("it is damaged, with members of a testbox image from byte {at} on");
+            return Err(ImageError::NotAnImage(what));
+        }
+        Ok(())
+    }
+
     fn run(mut self, out: &mut Stage) -> Result<(), ImageError> {
         let mut buffer = out.buffer()?;
         buffer.len = 0;
         while self.next_member()? {
+            self.refuse_own()?;
             self.inflater.begin_gzip();
             loop {
                 if buffer.len == buffer.bytes.len() {

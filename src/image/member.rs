@@ -106,6 +106,12 @@ pub fn empty_member(kind: Kind, payload: &[u8], name: Option<&str>) -> Vec<u8> {
     member
 }
 
+/// True where these are the first bytes of a gzip member that carries our subfield. Only that: the rest may be damaged.
+pub fn is_own(bytes: &[u8]) -> bool {
+    // FLG.FEXTRA: without it the same bytes may be a file name or data.
+    matches!(bytes, [0x1f, 0x8b, 8, flags, _, _, _, _, _, _, _, _, b'T', b'B', ..] if flags & 4 != 0)
+}
+
 /// A member taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Member<'a> {

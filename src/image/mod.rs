@@ -5,7 +5,7 @@
 //!                                                                          |
 //!                                                      index tree, footer with the root hash
 //!
-//!  image --index--> runs --threads: read, inflate, check hash--> disk --read back--> head last
+//!  image --index--> runs --threads: is it there? else read, inflate, check hash--> disk --read back--> head last
 //! ```
 //!
 //! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
@@ -14,6 +14,8 @@
 mod backup;
 mod bad_sectors;
 mod codec;
+mod delta;
+mod diff;
 mod error;
 mod footer;
 pub mod foreign;
@@ -26,19 +28,22 @@ mod reader;
 mod restore;
 mod run;
 mod seal;
+mod touched;
 mod verify;
 mod zeros;
 
 pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
 pub use blake3::Hash;
 pub use codec::Codec;
+pub use delta::Delta;
+pub use diff::diff;
 pub use error::ImageError;
 pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
-pub use reader::{FileKind, Image, Runs, Summary, file_kind};
+pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use run::Run;
-pub use verify::{verify, verify_against};
+pub use verify::{scrub, verify, verify_against};
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ pub(super) fn thread_count(threads: usize) -> usize {
 
 /// Threads that also wait for disk and share: a few more than there are cores, so that the cores stay busy.
 pub(super) fn io_threads(threads: usize) -> usize {
-    (thread_count(threads) + 3).min(20)
+    (thread_count(threads) + 3).min(16)
 }
 
 /// Calls `work` for every run, on several threads, in about the order of the disk. The first error stops it all;

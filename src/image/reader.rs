@@ -16,11 +16,11 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What the first bytes of a file say that it is.
+/// What a file is, as far as its ends tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// A testbox image, whole or not: only [`Image::open`] may read it, never the reader of foreign gzip files,
-    /// which could not tell that it was cut.
+    /// A testbox image, whole, cut or damaged: only [`Image::open`] may read it, never the reader of foreign gzip
+    /// files, which could not tell that something of it is missing.
     Testbox,
     /// Some other gzip file.
     Gzip,
@@ -28,23 +28,31 @@ pub enum FileKind {
     Other,
 }
 
-/// Looks at the first bytes of a file.
+/// Looks at both ends of a file: where its first bytes are those of another gzip file or of nothing known, members of
+/// testbox where the second or the last one of an image stands make it a (damaged) image all the same. What lies
+/// between, [`super::foreign`] looks at when it inflates.
 pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
-    let mut bytes = [0; member::FRAME];
-    let mut got = 0;
-    while got < bytes.len() {
-        match file.read_at(&mut bytes[got..], got as u64) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(ImageError::Read { position: 0, source }),
+    let read_error = |position| move |source| ImageError::Read { position, source };
+    let size = file.size().map_err(read_error(0))?;
+    let head_at = |position: u64| -> Result<[u8; member::FRAME], ImageError> {
+        let mut bytes = [0; member::FRAME];
+        let len = bytes.len().min(usize::try_from(size.saturating_sub(position)).unwrap_or(usize::MAX));
+        match file.read_exact_at(&mut bytes[..len], position) {
+            // A file that got shorter meanwhile: what is missing reads as zeros here.
+            Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Err(read_error(position)(e)),
+            _ => Ok(bytes),
+        }
+    };
+    let unit = UNIT as u64;
+    let first = head_at(0)?;
+    // The header takes 1 to 4 units; the footer is the last one, wherever the file was cut at its front.
+    let ends = [size, size / unit * unit].map(|end| end.saturating_sub(unit));
+    for place in [0, unit, 2 * unit, 3 * unit, 4 * unit].into_iter().chain(ends) {
+        if member::is_own(&head_at(place)?) {
+            return Ok(FileKind::Testbox);
         }
     }
-    Ok(match &bytes {
-        [0x1f, 0x8b, 8, _, _, _, _, _, _, _, _, _, b'T', b'B', ..] => FileKind::Testbox,
-        [0x1f, 0x8b, ..] => FileKind::Gzip,
-        _ => FileKind::Other,
-    })
+    Ok(if first.starts_with(&[0x1f, 0x8b]) { FileKind::Gzip } else { FileKind::Other })
 }
 
 /// Totals of an image. All sizes are bytes.
@@ -198,6 +206,11 @@ impl Image {
         Ok(())
     }
 
+    /// The disk that the image holds, for whoever reads a few places of it.
+    pub fn content(&self) -> Content<'_> {
+        Content(self)
+    }
+
     /// The footer, for totals.
     pub(super) fn footer(&self) -> &Footer {
         &self.footer
@@ -233,6 +246,25 @@ impl Image {
         self.read(&mut bytes, position)?;
         index::decode(&bytes, expected, self.header.chunk_size, self.header.disk.logical_block_size)
             .map_err(|what| ImageError::damaged(position, what))
+    }
+}
+
+/// The bytes of the disk in an image. Each read inflates the members that it needs anew.
+pub struct Content<'a>(&'a Image);
+
+impl ReadAt for Content<'_> {
+    fn size(&self) -> std::io::Result<u64> {
+        Ok(self.0.footer.disk_size)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let left = self.0.footer.disk_size.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let mut to = &mut buf[..len];
+        if len > 0 {
+            self.0.cat(offset..offset + len as u64, &mut to).map_err(std::io::Error::other)?;
+        }
+        Ok(len)
     }
 }
 
@@ -307,6 +339,8 @@ pub(super) struct Workspace {
     pub member: Vec<u8>,
     /// Room for the raw bytes of any data run.
     pub raw: AlignedBuf,
+    /// Room for what a disk holds in the place of a data run; made when it is first needed.
+    found: Option<AlignedBuf>,
     /// Members of zeros, to compare with.
     pub zeros: ZeroMembers,
     inflater: Box<dyn Inflate>,
@@ -320,9 +354,21 @@ impl Workspace {
         Workspace {
             member: vec![0; member as usize],
             raw: AlignedBuf::new(chunk as usize),
+            found: None,
             zeros: ZeroMembers::default(),
             inflater: Codec::default().inflater(),
         }
+    }
+
+    /// `len` bytes of room, at most a chunk, beside the raw bytes.
+    pub fn found(&mut self, len: usize) -> &mut [u8] {
+        let chunk = self.raw.len();
+        &mut self.found.get_or_insert_with(|| AlignedBuf::new(chunk))[..len]
+    }
+
+    /// What was put into [`Workspace::found`].
+    pub fn found_before(&self, len: usize) -> &[u8] {
+        self.found.as_ref().map_or(&[], |found| &found[..len])
     }
 
     /// Reads the member of a run as it is. The index was checked: it fits.

@@ -1,10 +1,12 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> write the body, each run's
-//! hash checked before it is written -> flush -> read all of it back and compare -> write what boots.
+//! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> write the body where the disk
+//! differs ([`super::delta`]), each run's hash checked before it is written -> flush -> read back what was written and
+//! compare -> write what boots. What was not written was read and found right. A restore that was interrupted is
+//! repeated: that is a delta restore, which finds what is there already.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
+use super::delta::{Bring, Delta};
 use super::error::ImageError;
 use super::member::Kind;
 use super::parallel::{for_each_run, io_threads};
@@ -21,6 +23,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct RestoreOptions {
     /// Threads that inflate; 0 is one per core.
     pub threads: usize,
+    /// Whether what the disk holds is read first, and written only where it differs.
+    pub delta: Delta,
 }
 
 /// A disk that was written, read back and found right. All sizes are bytes.
@@ -32,6 +36,10 @@ pub struct Restored {
     pub zero_bytes: u64,
     /// Of it, what the disk did not give when it was imaged, zeroed.
     pub unreadable_bytes: u64,
+    /// Of it, found on the disk and left alone.
+    pub kept_bytes: u64,
+    /// Of it, written; what makes a disk bootable always is.
+    pub written_bytes: u64,
     /// The kernel did not take over the new partition table; the next boot will.
     pub reread_error: Option<String>,
 }
@@ -39,8 +47,8 @@ pub struct Restored {
 /// Writes an image onto a disk. See the module's text for the order; a failure at any point leaves the disk
 /// unbootable, and [`ImageError::disk_was_touched`] tells whether it came to that.
 ///
-/// Zeros are written for zero, unallocated and unreadable runs. Progress counts every byte of disk twice: written
-/// (first half) and read back.
+/// Zero, unallocated and unreadable runs become zeros. Progress counts every byte of disk twice: brought onto the disk
+/// and proven to be there, which for what was kept is one and the same.
 pub fn restore(
     image: &Image,
     disk: &dyn BlockDevice,
@@ -58,28 +66,42 @@ pub fn restore(
     }
     progress.start(summary.disk.saturating_mul(2));
     let threads = io_threads(opts.threads);
-    sealed(disk, summary.disk, progress, |seal| {
-        for_each_run(image, image.runs(), threads, progress, |space, run| {
-            write_run(image, disk, seal, space, run, progress)?;
-            progress.add_done(run.length);
-            Ok(())
-        })?;
-        seal.flush()?;
+    let drop_cache = || {
         disk.drop_cache().map_err(|source| ImageError::DiskCall {
             disk: disk.name().to_owned(),
             op: "drop the cache of",
             source,
-        })?;
-        for_each_run(image, image.runs(), threads, progress, |space, run| {
-            read_back(disk, seal, space, run)?;
-            progress.add_done(run.length);
-            Ok(())
         })
+    };
+    let mut written_bytes = summary.disk;
+    sealed(disk, summary.disk, progress, |seal| {
+        let bring = Bring::new(image, disk, seal, opts.delta, progress);
+        // What is kept must be on the disk, and not only in memory.
+        drop_cache()?;
+        for_each_run(image, image.runs(), threads, progress, |space, run| bring.run(space, run))?;
+        seal.flush()?;
+        drop_cache()?;
+        let back = |space: &mut Workspace, run: &Run| {
+            progress.add_done(read_back(disk, seal, space, run)?);
+            Ok(())
+        };
+        let touched = &bring.touched;
+        for_each_run(image, touched.take_parts(), threads, progress, back)?;
+        if touched.has_whole_runs() {
+            let runs = image.runs().filter(|run| run.as_ref().map_or(true, |run| touched.is_marked(run)));
+            for_each_run(image, runs, threads, progress, back)?;
+        }
+        written_bytes = touched.bytes() + seal.bytes();
+        Ok(())
     })?;
+    // Runs that share a cell of the map with a written one were read back too.
+    progress.done.store(progress.total.load(Relaxed), Relaxed);
     Ok(Restored {
         disk_bytes: summary.disk,
         zero_bytes: summary.zero + summary.unallocated,
         unreadable_bytes: summary.unreadable,
+        kept_bytes: summary.disk.saturating_sub(written_bytes),
+        written_bytes,
         reread_error: reread(disk),
     })
 }
@@ -139,53 +161,26 @@ pub(super) fn reread(disk: &dyn BlockDevice) -> Option<String> {
     disk.reread_partition_table().err().map(|e| format!("{}: {e}", disk.name()))
 }
 
-fn write_run(
-    image: &Image,
-    disk: &dyn BlockDevice,
-    seal: &Seal,
-    space: &mut Workspace,
-    run: &Run,
-    progress: &Progress,
-) -> Result<(), ImageError> {
-    let range = run.range();
-    if run.kind == Kind::Data {
-        let raw = space.load(image, run)?;
-        seal.keep(raw, run.offset);
-        if let Some(body) = seal.body(&range) {
-            let len = body.end - body.start;
-            let part = &raw[(body.start - run.offset) as usize..(body.end - run.offset) as usize];
-            disk.write_at(part, body.start).map_err(|e| disk_error(disk, "write", body.start, len, e))?;
-        }
-        progress.image.fetch_add(run.member_length.into(), Relaxed);
-    } else {
-        // What is kept begins as zeros.
-        progress.zero.fetch_add(run.length, Relaxed);
-        if let Some(body) = seal.body(&range) {
-            let len = body.end - body.start;
-            disk.write_zeroes(body.start, len).map_err(|e| disk_error(disk, "zero", body.start, len, e))?;
-        }
-    }
-    Ok(())
-}
-
-/// Compares what is on the disk now with the image. The sealed parts are not there yet; they are compared when
-/// they are written.
+/// Compares what is on the disk now with a run of the image or a part of one; returns the bytes compared. The sealed
+/// parts are not there yet; they are compared when they are written.
 fn read_back(
     disk: &dyn BlockDevice,
     seal: &Seal,
     space: &mut Workspace,
     run: &Run,
-) -> Result<(), ImageError> {
-    let range = run.range();
-    let Some(body) = seal.body(&range) else { return Ok(()) };
+) -> Result<u64, ImageError> {
+    let Some(body) = seal.body(&run.range()) else { return Ok(0) };
+    let len = body.end - body.start;
     if run.kind != Kind::Data {
-        return expect_zeros(disk, &mut space.raw, body, JUST_WRITTEN);
+        expect_zeros(disk, &mut space.raw, body, JUST_WRITTEN)?;
+        return Ok(len);
     }
     let raw = &mut space.raw[..run.length as usize];
-    read(disk, raw, run.offset)?;
+    let at = (body.start - run.offset) as usize..(body.end - run.offset) as usize;
+    read(disk, &mut raw[at], body.start)?;
     seal.overlay(raw, run.offset);
     if blake3::hash(raw) != run.hash {
         return Err(differs(disk, body, JUST_WRITTEN));
     }
-    Ok(())
+    Ok(len)
 }

@@ -75,6 +75,11 @@ impl<'a> Seal<'a> {
         Ok(())
     }
 
+    /// Bytes of content that are sealed, so written in any case.
+    pub fn bytes(&self) -> u64 {
+        (self.head.end - self.head.start) + (self.tail.end - self.tail.start)
+    }
+
     /// The part of `range` that is not sealed.
     pub fn body(&self, range: &Range<u64>) -> Option<Range<u64>> {
         within(range, &(self.head.end..self.tail.start))

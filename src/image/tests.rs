@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
+mod delta;
+mod diff;
+
 const MIB: usize = 1 << 20;
 
 /// Bytes that do not compress.
@@ -68,10 +71,13 @@ fn round_trip(bytes: Vec<u8>, block: u32, opts: &BackupOptions) {
     assert_eq!((summary.disk, summary.zero), (bytes.len() as u64, written.zero_bytes));
     assert!(gunzip(&file) == bytes);
     let image = open(&file).unwrap();
+    assert_eq!(scrub(&image, 2, &progress).unwrap(), summary);
     verify_against(&image, &disk, 2, &progress).unwrap();
     for extra in [0, 3 * MIB] {
         let target = MemDisk::new("sdb", noise(9, bytes.len() + extra), block);
-        let restored = restore(&image, &target, &RestoreOptions { threads: 2 }, &progress).unwrap();
+        let restored =
+            restore(&image, &target, &RestoreOptions { threads: 2, ..Default::default() }, &progress)
+                .unwrap();
         assert_eq!(restored.disk_bytes, bytes.len() as u64);
         assert!(target.durable()[..bytes.len()] == bytes);
         verify_against(&image, &target, 2, &progress).unwrap();
@@ -210,6 +216,10 @@ fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
         let mut bad = file.clone();
         bad[at] ^= 1 << (i % 8);
         assert!(check(&bad).is_err(), "byte {at}");
+        if i % 4 == 0 {
+            let scrubbed = open(&bad).and_then(|image| scrub(&image, 1, &Progress::new()));
+            assert!(scrubbed.is_err(), "byte {at} by scrubbing");
+        }
         if i % 197 == 0 {
             let target = MemDisk::new("sdb", vec![0xaa; wanted.len()], 512);
             let progress = Progress::new();
@@ -366,7 +376,7 @@ fn whatever_operation_fails_a_restore_leaves_no_half_disk_that_boots() {
     )
     .unwrap();
     let image = open(&file).unwrap();
-    let opts = RestoreOptions { threads: 1 };
+    let opts = RestoreOptions { threads: 1, ..Default::default() };
     let run = |fault: Option<(u64, Fault, bool)>| {
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len() + 2 * MIB], 512);
         if let Some((nth, fault, dead)) = fault {
@@ -424,7 +434,13 @@ fn boot_sectors_are_written_first_with_zeros_and_last_with_data() {
     let bytes = content(&[(2, 4000)]);
     let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
     let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
-    restore(&open(&file).unwrap(), &disk, &RestoreOptions { threads: 1 }, &Progress::new()).unwrap();
+    restore(
+        &open(&file).unwrap(),
+        &disk,
+        &RestoreOptions { threads: 1, ..Default::default() },
+        &Progress::new(),
+    )
+    .unwrap();
     let log = disk.log();
     assert_eq!(log[0], (Op::Write, 0, MIB as u64));
     let writes: Vec<usize> = (0..log.len()).filter(|i| log[*i].0 == Op::Write).collect();
@@ -491,4 +507,58 @@ fn the_format_is_frozen() {
     assert_eq!(file[16504..16536], *blake3::hash(&file[12288..16384]).as_bytes());
     let root = blake3::derive_key("testbox image root hash v1", &file[16400..16536]);
     assert_eq!(file[16536..16568], root);
+}
+
+/// Inflating a testbox image as a foreign gzip would restore a damaged or shortened disk without a word.
+#[test]
+fn no_damage_makes_a_testbox_image_a_foreign_gzip() {
+    let (bytes, file, starts) = sample();
+    let refused = |bad: Vec<u8>, what: &str| {
+        let progress = Progress::new();
+        assert!(foreign::measure(&bad, u64::MAX, &progress).is_err(), "measured: {what}");
+        let content = foreign::Content { size: bytes.len() as u64, hash: blake3::hash(&bytes) };
+        let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
+        assert!(foreign::restore(&bad, &content, &disk, &progress).is_err(), "restored: {what}");
+        assert_ne!(file_kind(&bad).unwrap(), FileKind::Gzip, "{what}");
+    };
+    refused(file.clone(), "whole");
+    for (n, start) in starts.iter().enumerate() {
+        for at in (0..member::FRAME).chain([20, 40]) {
+            for flip in [1, 4, 0x80, 0xff] {
+                let mut bad = file.clone();
+                bad[start + at] ^= flip;
+                refused(bad, &format!("member {n}, byte {at}"));
+            }
+        }
+        refused(file[*start..].to_vec(), &format!("cut in front of member {n}"));
+        refused(file[start + 100..].to_vec(), &format!("cut inside member {n}"));
+        if *start > 0 {
+            refused(file[..*start].to_vec(), &format!("cut behind member {n}"));
+        }
+    }
+}
+
+/// Both ends of the file damaged: what lies between still says what it is.
+#[test]
+fn a_testbox_member_in_the_middle_of_a_gzip_file_refuses_it() {
+    let (_, file, starts) = sample();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let plain = gzip(&noise(1, 100_000));
+    for (n, pair) in starts.windows(2).enumerate() {
+        let mixed = [&plain[..], &file[pair[0]..pair[1]], &plain].concat();
+        assert_eq!(file_kind(&mixed).unwrap(), FileKind::Gzip);
+        let error = foreign::measure(&mixed, u64::MAX, &Progress::new()).unwrap_err().to_string();
+        assert!(error.contains("testbox image"), "member {n}: {error}");
+    }
+    // A name is no subfield.
+    let mut named =
+        flate2::GzBuilder::new().filename("myTB.raw").write(Vec::new(), flate2::Compression::new(1));
+    std::io::Write::write_all(&mut named, &[1; 512]).unwrap();
+    let named = named.finish().unwrap();
+    assert_eq!(named[12..14], *b"TB");
+    assert_eq!(foreign::measure(&named, 512, &Progress::new()).unwrap().size, 512);
 }

@@ -1,4 +1,8 @@
 //! Verify: the whole image against its hashes, and the image against a disk.
+//!
+//! Both prove what the file and the disk give when they are read. That it is not this computer's page cache that gives
+//! it is the opener's business: [`crate::share::DirFiles`] drops the cached pages of a file, [`crate::block::Disk`]
+//! reads past them.
 #![forbid(unsafe_code)]
 
 use super::bad_sectors::disk_error;
@@ -17,6 +21,26 @@ use std::sync::atomic::Ordering::Relaxed;
 ///
 /// `threads` that inflate; 0 is one per core. Progress counts bytes of disk.
 pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
+    check_all(image, threads, progress, |space, run| {
+        check_hash(image, space, run)?;
+        check_content(space, run)
+    })
+}
+
+/// Checks an image without inflating it: all index nodes, and each member's bytes against its hash, so that not one
+/// byte of the file is other than when it was written. An image that was verified once is proven whole by it.
+///
+/// `threads` that hash; 0 is one per core. Progress counts bytes of disk.
+pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
+    check_all(image, threads, progress, |space, run| check_hash(image, space, run))
+}
+
+fn check_all(
+    image: &Image,
+    threads: usize,
+    progress: &Progress,
+    check: impl Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
+) -> Result<Summary, ImageError> {
     let summary = image.summary();
     progress.start(summary.disk);
     let (mut runs, mut zero, mut unallocated, mut unreadable) = (0u64, 0u64, 0u64, 0u64);
@@ -32,7 +56,7 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
         }
     });
     for_each_run(image, counted, io_threads(threads), progress, |space, run| {
-        check_member(image, space, run)?;
+        check(space, run)?;
         if run.kind == Kind::Zero {
             progress.zero.fetch_add(run.length, Relaxed);
         }
@@ -49,12 +73,17 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
     Ok(summary)
 }
 
-fn check_member(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
     let bytes = space.read_member(image, run)?;
     if blake3::hash(bytes) != run.member_hash {
         let what = format!("a member's hash is wrong (disk byte {})", run.offset);
         return Err(ImageError::damaged(run.position, what));
     }
+    Ok(())
+}
+
+/// What the member that was read last holds.
+fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
     if run.kind == Kind::Data {
         space.inflate_member(run)?;
         return Ok(());
@@ -128,6 +157,20 @@ pub(super) fn expect_zeros(
     range: Range<u64>,
     after_write: &'static str,
 ) -> Result<(), ImageError> {
+    data_parts(disk, &range, buf.len() as u64, |part| {
+        let bytes = &mut buf[..(part.end - part.start) as usize];
+        read(disk, bytes, part.start)?;
+        if is_zero(bytes) { Ok(()) } else { Err(differs(disk, part, after_write)) }
+    })
+}
+
+/// Calls `look` for the parts of a range that may hold data, each at most `step` bytes long, in order.
+pub(super) fn data_parts(
+    disk: &dyn BlockDevice,
+    range: &Range<u64>,
+    step: u64,
+    mut look: impl FnMut(Range<u64>) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
     let mut at = range.start;
     let mut data = at..at;
     while at < range.end {
@@ -140,13 +183,9 @@ pub(super) fn expect_zeros(
             // Back to whole blocks of any size.
             at = at.max(data.start / (64 << 10) * (64 << 10));
         }
-        let len = (range.end - at).min(buf.len() as u64);
-        let part = &mut buf[..len as usize];
-        read(disk, part, at)?;
-        if !is_zero(part) {
-            return Err(differs(disk, at..at + len, after_write));
-        }
-        at += len;
+        let next = range.end.min(at + step);
+        look(at..next)?;
+        at = next;
     }
     Ok(())
 }

@@ -272,6 +272,40 @@ mod tests {
         assert_eq!(last, block);
     }
 
+    /// Verification reads through a fresh open: none of the pages that this computer wrote or read may answer it.
+    #[test]
+    fn an_opened_file_is_not_in_the_page_cache() {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        // Not in /tmp, which may be a tmpfs: there the page cache is all there is.
+        let here = std::env::current_exe().unwrap();
+        let temp = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
+        let files = DirFiles::open(temp.path()).unwrap();
+        let size = 3 * WINDOW;
+        let mut file = files.create("image").unwrap();
+        for _ in 0..size >> 20 {
+            file.write_all(&[7; 1 << 20]).unwrap();
+        }
+        file.sync().unwrap();
+        let path = temp.path().join("image");
+        // Somebody has read it: now it is in the cache.
+        assert!(std::fs::read(&path).unwrap().iter().all(|b| *b == 7));
+        let probe = File::open(&path).unwrap();
+        // RWF_NOWAIT (preadv2(2)) gives only what is cached.
+        let cached = |at: u64| {
+            let mut byte = [0];
+            let got = preadv2(&probe, &mut [io::IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
+            match got {
+                Ok(n) => n == 1,
+                Err(Errno::AGAIN) => false,
+                Err(e) => panic!("this file system cannot tell what is cached: {e}"),
+            }
+        };
+        let places = [size - 1, size / 2, 0];
+        assert!(places.map(cached).iter().all(|c| *c));
+        let _open = files.open("image").unwrap();
+        assert_eq!(places.map(cached), [false; 3]);
+    }
+
     #[test]
     fn the_first_error_of_a_file_is_final() {
         // /dev/full fails every write with ENOSPC, and its fsync would be EINVAL.

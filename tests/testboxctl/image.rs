@@ -150,9 +150,12 @@ fn a_damaged_image_is_refused_before_the_first_write() {
     for (what, bad) in rows {
         lab.write("bad.gz", &bad);
         lab.write("target", &target);
-        for words in
-            [&["verify", "bad.gz"][..], &["restore", "bad.gz", "target"], &["restore", "bad.gz", "fresh"]]
-        {
+        for words in [
+            &["verify", "bad.gz"][..],
+            &["verify", "--scrub", "bad.gz"],
+            &["restore", "bad.gz", "target"],
+            &["restore", "bad.gz", "fresh"],
+        ] {
             let run = lab.run(&[&["image"], words].concat());
             assert_eq!(run.code, 1, "{what} {words:?}: {}{}", run.out, run.err);
             assert!(run.err.contains("bad.gz"), "{what}: {}", run.err);
@@ -160,4 +163,68 @@ fn a_damaged_image_is_refused_before_the_first_write() {
         assert!(lab.read("target") == target, "{what}: nothing was written");
         assert!(!lab.path("fresh").exists(), "{what}");
     }
+}
+
+/// A disk with an MBR and two partitions, of 1 and 2 MiB, the first at 1 MiB.
+fn partitioned() -> Vec<u8> {
+    let mut bytes = disk();
+    bytes.truncate(6 << 20);
+    for (i, first, blocks) in [(0, 2048u32, 2048u32), (1, 4096, 4096)] {
+        let at = 446 + 16 * i;
+        bytes[at + 4] = 0x83;
+        bytes[at + 8..at + 12].copy_from_slice(&first.to_le_bytes());
+        bytes[at + 12..at + 16].copy_from_slice(&blocks.to_le_bytes());
+    }
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes
+}
+
+#[test]
+fn diff_tells_ranges_and_partitions() {
+    let lab = Lab::empty();
+    let mut bytes = partitioned();
+    lab.write("a", &bytes);
+    bytes[(3 << 20) + 5000] ^= 1;
+    bytes[(5 << 20) + 1] ^= 1;
+    lab.write("b", &bytes);
+    for name in ["a", "b"] {
+        lab.run(&["image", "create", name, &format!("{name}.gz")]).expect(0, &[]);
+    }
+    lab.run(&["image", "diff", "a.gz", "a.gz"]).expect(0, &["hold the same disk"]);
+    lab.run(&["image", "diff", "a.gz", "b.gz"]).expect(
+        1,
+        &[
+            "2.0 MB (2097152 bytes) of 6.2 MB (6291456 bytes) differ, in 2 ranges",
+            "partition 2   1.0 MB (1048576 bytes): Linux (type 83)",
+            "outside       1.0 MB (1048576 bytes)",
+            "bytes 3145728 to 4194303 (2)",
+            "bytes 5242880 to 6291455 (-)",
+        ],
+    );
+    let run = lab.run(&["image", "diff", "--json", "a.gz", "b.gz"]).expect(1, &[]);
+    let all: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&all["equal"], &all["differing_bytes"]), (&json!(false), &json!(2 << 20)));
+    assert_eq!(all["ranges"][0], json!({ "offset": 3 << 20, "length": 1 << 20, "partitions": [2] }));
+    assert_eq!(all["partitions"][1]["differing_bytes"], json!(1 << 20));
+    lab.write("foreign.gz", &gzip(&lab, &["-c", "a"]));
+    lab.run(&["image", "diff", "a.gz", "foreign.gz"]).expect(1, &["foreign.gz", "no index"]);
+}
+
+#[test]
+fn a_restore_says_what_was_there_already() {
+    let lab = Lab::empty();
+    let bytes = partitioned();
+    lab.write("a", &bytes);
+    lab.run(&["image", "create", "a", "a.gz"]).expect(0, &[]);
+    lab.run(&["image", "verify", "--scrub", "a.gz"]).expect(0, &["whole"]);
+    let mut changed = bytes.clone();
+    changed[(3 << 20) + 5000] ^= 1;
+    lab.write("target", &changed);
+    let words = ["image", "restore", "--delta", "always", "a.gz", "target"];
+    // The first and the last MiB, and one block.
+    lab.run(&words)
+        .expect(0, &["(2101248 bytes) written and read back", "(4190208 bytes) was right already"]);
+    assert!(lab.read("target") == bytes);
+    lab.run(&["image", "restore", "--delta", "sometimes", "a.gz", "target"])
+        .expect(2, &["auto, always, never"]);
 }

@@ -1,6 +1,7 @@
 //! `image`: the imaging engine on regular files and block devices of this computer.
 
 mod create;
+mod diff;
 mod read;
 mod restore;
 mod show;
@@ -9,10 +10,8 @@ use super::output::{Out, closed_or};
 use super::{Answer, Error};
 use crate::block::{BlockDevice, Disk};
 use crate::image::{FileKind, Image, ImageError, file_kind};
-use crate::io::ReadAt;
-
+use crate::sys::drop_cached;
 use std::fs;
-use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +25,8 @@ Example:
 
 const RESTORE_HELP: &str = "\
 IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; \
-what was written is read back; what boots is written last. A missing DISK is created as a file, an existing file must be large enough.
+what the disk holds already is found by its hashes and not written again; what was written is read back; what boots \
+is written last. A missing DISK is created as a file, an existing file must be large enough.
 
 Example:
   testboxctl image restore sda.raw.gz disk.raw
@@ -47,6 +47,8 @@ pub(super) enum Command {
     Info(read::InfoArgs),
     /// Write the disk, or a range of it, to standard output
     Cat(read::CatArgs),
+    /// Show in which ranges and partitions two images differ
+    Diff(diff::Args),
 }
 
 pub(super) fn run(command: Command, out: &mut Out) -> Answer {
@@ -56,6 +58,7 @@ pub(super) fn run(command: Command, out: &mut Out) -> Answer {
         Command::Verify(args) => read::verify(&args, out),
         Command::Info(args) => read::info(&args, out),
         Command::Cat(args) => read::cat(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
     }
 }
 
@@ -76,39 +79,15 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
         return Err(failed("it is no regular file".into()));
     }
     let file = Arc::new(fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?);
+    // What is proven is the file on its disk or server, and not what this computer remembers of it.
+    drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
     match file_kind(&*file).map_err(|e| image_error(path, &e))? {
-        FileKind::Testbox => Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e)),
-        FileKind::Gzip if has_own_members(&*file) => Err(failed(
-            "it is a testbox image whose beginning is damaged; do not use it: use another copy of the image, or an older set of \
-             history/"
-                .into(),
-        )),
+        FileKind::Testbox => {
+            Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e))
+        }
         FileKind::Gzip => Ok(ImageFile::Foreign(file)),
         FileKind::Other => Err(failed("it is neither a testbox image nor a gzip file".into())),
     }
-}
-
-/// A file from some byte on.
-struct From<'a>(&'a dyn ReadAt, u64);
-
-impl ReadAt for From<'_> {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.size()?.saturating_sub(self.1))
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, self.1.saturating_add(offset))
-    }
-}
-
-/// True where a member of testbox stands at one of the places where the second (after a header of 1 to 4 units) or
-/// the last one of an image is. gzip checks none of the bytes by which the first one is known.
-fn has_own_members(file: &dyn ReadAt) -> bool {
-    const UNIT: u64 = 4096;
-    let last = file.size().unwrap_or(0) / UNIT * UNIT;
-    let places = [1, 2, 3, 4].map(|n| n * UNIT);
-    let is_own = |at: u64| matches!(file_kind(&From(file, at)), Ok(FileKind::Testbox));
-    places.into_iter().chain([last.saturating_sub(UNIT), last]).filter(|at| *at > 0).any(is_own)
 }
 
 /// What an error of the engine says, with the image's path and what to do.

@@ -5,7 +5,7 @@ use super::super::{Answer, Error};
 use super::create::sync_folder;
 use super::{ImageFile, image_error, is_same, open_image, real_path, show, sized};
 use crate::block::{BlockDevice, Disk};
-use crate::image::{ImageError, RestoreOptions, Restored, foreign, restore, verify};
+use crate::image::{Delta, ImageError, RestoreOptions, Restored, foreign, restore, scrub};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use std::fs;
@@ -29,6 +29,10 @@ pub(in super::super) struct Args {
     /// Threads that inflate [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// Read what the disk holds and write only what differs: auto (as long as that is faster), always or never; for
+    /// images of testbox
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    delta: Delta,
 }
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
@@ -51,11 +55,12 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         ImageFile::Own(image) => {
             let progress = Progress::new();
             if !args.no_verify {
-                let work = || verify(&image, args.threads, &progress);
+                // Not inflated: each run is, and its raw hash checked, before it is written.
+                let work = || scrub(&image, args.threads, &progress);
                 show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
             }
             let size = image.summary().disk;
-            let options = RestoreOptions { threads: args.threads };
+            let options = RestoreOptions { threads: args.threads, delta: args.delta };
             onto(&path, is_missing, size, |disk| {
                 show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
             })
@@ -76,9 +81,11 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         warn(&format!("the kernel does not read the new partition table yet: {error}"));
     }
     out.line(format!(
-        "{}: {} written and read back, {} of it zero, {}",
+        "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
         path.display(),
         show::size(restored.disk_bytes),
+        show::size(restored.written_bytes),
+        show::size(restored.kept_bytes),
         show::size(restored.zero_bytes),
         show::speed(restored.disk_bytes, time)
     ))?;

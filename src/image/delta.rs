@@ -1,0 +1,379 @@
+//! Delta restore: what a disk holds already is read, found right, and left alone.
+//!
+//! A run whose hash is that of the bytes on the disk is neither read from the image nor written. Of a run that
+//! differs, only the blocks that differ are written, and only they are read back. Everything else of a restore stays
+//! as it is: see [`super::restore`].
+#![forbid(unsafe_code)]
+
+use super::bad_sectors::disk_error;
+use super::error::ImageError;
+use super::member::Kind;
+use super::parallel::is_zero;
+use super::reader::{Image, Workspace};
+use super::run::{NO_HASH, Run};
+use super::seal::Seal;
+use super::touched::Touched;
+use super::verify::{data_parts, read};
+use crate::block::{ALIGN, BlockDevice};
+use crate::cmdline::choice;
+use crate::progress::Progress;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+choice! {
+    /// Whether a restore reads what the disk holds before it writes: `testbox.delta=`.
+    #[derive(Default)]
+    Delta {
+        /// As long as reading first saves more than it costs.
+        #[default]
+        Auto = "auto",
+        /// Nothing that is right is written.
+        Always = "always",
+        /// Everything is written.
+        Never = "never",
+    }
+}
+
+/// Bytes that are compared before anything is decided.
+const FIRST: u64 = 16 << 20;
+/// Older figures count half once so many bytes came in: disks are not the same everywhere.
+const MEMORY: u64 = 64 << 20;
+/// While everything is written, one run in so many is compared all the same, to see whether that has changed.
+const PROBE: u32 = 16;
+
+/// What comparing and writing cost lately, on one kind of runs.
+#[derive(Debug, Default)]
+struct Costs {
+    /// Bytes that were read and compared.
+    compared: u64,
+    /// Of them, bytes of runs that differ somewhere: they were fetched from the image.
+    fetched: u64,
+    /// Of them, bytes that differ: they were written, and will be read back.
+    differing: u64,
+    reading: Duration,
+    /// Bytes of runs that were fetched and written, wholly or in part.
+    written: u64,
+    writing: Duration,
+    since_probe: u32,
+}
+
+impl Costs {
+    fn compared(&mut self, bytes: u64, fetched: u64, differing: u64, time: Duration) {
+        self.compared += bytes;
+        self.fetched += fetched;
+        self.differing += differing;
+        self.reading += time;
+        if self.compared > MEMORY {
+            for sum in [&mut self.compared, &mut self.fetched, &mut self.differing] {
+                *sum /= 2;
+            }
+            self.reading /= 2;
+        }
+    }
+
+    fn wrote(&mut self, bytes: u64, time: Duration) {
+        self.written += bytes;
+        self.writing += time;
+        if self.written > MEMORY {
+            self.written /= 2;
+            self.writing /= 2;
+        }
+    }
+
+    /// True where writing everything is cheaper. With r for reading a byte and w for fetching and writing it, p for
+    /// the part that is fetched and q for the part that differs, comparing first costs r + p w + q r (reading back)
+    /// for each byte, and writing everything w + r. So it loses where q r > (1 - p) w.
+    fn is_writing_cheaper(&self) -> bool {
+        if self.compared < FIRST || self.written == 0 {
+            return false;
+        }
+        let all = self.compared as f64;
+        let r = self.reading.as_secs_f64() / all;
+        let w = self.writing.as_secs_f64() / self.written as f64;
+        self.differing as f64 / all * r > (1.0 - self.fetched as f64 / all) * w
+    }
+}
+
+/// Decides for each run whether it is compared first. Data and zeros cost differently, so each has its own figures.
+struct Chooser {
+    mode: Delta,
+    costs: [Mutex<Costs>; 2],
+}
+
+impl Chooser {
+    fn costs(&self, kind: Kind) -> MutexGuard<'_, Costs> {
+        self.costs[usize::from(kind != Kind::Data)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reads_first(&self, kind: Kind) -> bool {
+        match self.mode {
+            Delta::Always => true,
+            Delta::Never => false,
+            Delta::Auto => {
+                let mut costs = self.costs(kind);
+                costs.since_probe += 1;
+                if costs.is_writing_cheaper() && costs.since_probe < PROBE {
+                    return false;
+                }
+                costs.since_probe = 0;
+                true
+            }
+        }
+    }
+}
+
+/// The body of a restore: brings one run after the other onto the disk, and remembers what of it was written.
+pub(super) struct Bring<'a> {
+    image: &'a Image,
+    disk: &'a dyn BlockDevice,
+    seal: &'a Seal<'a>,
+    chooser: Chooser,
+    /// What was written, for the read-back.
+    pub touched: Touched,
+    progress: &'a Progress,
+}
+
+impl<'a> Bring<'a> {
+    pub fn new(
+        image: &'a Image,
+        disk: &'a dyn BlockDevice,
+        seal: &'a Seal<'a>,
+        mode: Delta,
+        progress: &'a Progress,
+    ) -> Self {
+        let touched = Touched::new(image.summary().disk, image.header().chunk_size);
+        let chooser = Chooser { mode, costs: Default::default() };
+        Bring { image, disk, seal, chooser, touched, progress }
+    }
+
+    /// Makes the disk hold this run, its sealed parts kept in memory. Progress counts what needs no reading back
+    /// twice: it is finished.
+    pub fn run(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+        let body = self.seal.body(&run.range());
+        let written = if run.kind == Kind::Data {
+            self.data(space, run, body)?
+        } else {
+            // What is sealed begins as zeros.
+            self.progress.zero.fetch_add(run.length, Relaxed);
+            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body))?
+        };
+        self.progress.add_done(2 * run.length - written);
+        Ok(())
+    }
+
+    /// Bytes that were written.
+    fn data(&self, space: &mut Workspace, run: &Run, body: Option<Range<u64>>) -> Result<u64, ImageError> {
+        let Some(body) = body else {
+            self.fetch(space, run)?;
+            return Ok(0);
+        };
+        let len = body.end - body.start;
+        let mut found = None;
+        if self.chooser.reads_first(run.kind) {
+            let start = Instant::now();
+            // A block that cannot be read is one that differs: writing it may mend it.
+            let bytes = space.found(len as usize);
+            found = read(self.disk, bytes, body.start).ok().map(|()| start);
+            let is_whole = body == run.range();
+            if found.is_some() && is_whole && blake3::hash(bytes) == run.hash {
+                self.chooser.costs(run.kind).compared(len, 0, 0, start.elapsed());
+                return Ok(0);
+            }
+        }
+        let read_time = found.map(|start| start.elapsed());
+        let start = Instant::now();
+        self.fetch(space, run)?;
+        let wanted = &space.raw[(body.start - run.offset) as usize..(body.end - run.offset) as usize];
+        let differing = match read_time {
+            None => vec![body.clone()],
+            Some(_) => {
+                let found = space.found_before(len as usize);
+                let at =
+                    |part: &Range<u64>| (part.start - body.start) as usize..(part.end - body.start) as usize;
+                blocks_where(&body, self.block(), |part| found[at(part)] != wanted[at(part)])
+            }
+        };
+        let mut written = 0;
+        for part in &differing {
+            let bytes = &wanted[(part.start - body.start) as usize..(part.end - body.start) as usize];
+            let len = bytes.len() as u64;
+            self.disk
+                .write_at(bytes, part.start)
+                .map_err(|e| disk_error(self.disk, "write", part.start, len, e))?;
+            written += len;
+            if *part == body {
+                self.touched.whole(body.clone());
+            } else {
+                self.touched.part(Kind::Data, part.clone(), blake3::hash(bytes));
+            }
+        }
+        let mut costs = self.chooser.costs(run.kind);
+        costs.wrote(len, start.elapsed());
+        if let Some(time) = read_time {
+            costs.compared(len, if differing.is_empty() { 0 } else { len }, written, time);
+        }
+        Ok(written)
+    }
+
+    /// The raw bytes of a data run, its sealed parts kept.
+    fn fetch(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+        let raw = space.load(self.image, run)?;
+        self.seal.keep(raw, run.offset);
+        self.progress.image.fetch_add(run.member_length.into(), Relaxed);
+        Ok(())
+    }
+
+    /// Bytes that were zeroed.
+    fn zeros(&self, space: &mut Workspace, kind: Kind, body: Range<u64>) -> Result<u64, ImageError> {
+        let len = body.end - body.start;
+        let mut dirty = vec![body.clone()];
+        let mut read_time = None;
+        if self.chooser.reads_first(kind) {
+            let start = Instant::now();
+            dirty.clear();
+            let step = space.raw.len() as u64;
+            data_parts(self.disk, &body, step, |part| {
+                let bytes = &mut space.raw[..(part.end - part.start) as usize];
+                let found = read(self.disk, bytes, part.start);
+                if found.is_ok() && is_zero(bytes) {
+                    return Ok(());
+                }
+                let blocks = blocks_where(&part, self.block(), |block| {
+                    let at = (block.start - part.start) as usize..(block.end - part.start) as usize;
+                    found.is_err() || !is_zero(&bytes[at])
+                });
+                for block in blocks {
+                    push(&mut dirty, block);
+                }
+                Ok(())
+            })?;
+            read_time = Some(start.elapsed());
+        }
+        let start = Instant::now();
+        let mut written = 0;
+        for part in &dirty {
+            let len = part.end - part.start;
+            self.disk
+                .write_zeroes(part.start, len)
+                .map_err(|e| disk_error(self.disk, "zero", part.start, len, e))?;
+            self.touched.part(kind, part.clone(), NO_HASH);
+            written += len;
+        }
+        let mut costs = self.chooser.costs(kind);
+        if written > 0 {
+            costs.wrote(written, start.elapsed());
+        }
+        if let Some(time) = read_time {
+            // Nothing is fetched: what is kept costs the comparison alone, as with data.
+            costs.compared(len, written, written, time);
+        }
+        Ok(written)
+    }
+
+    /// Smallest piece that is written, in bytes.
+    fn block(&self) -> u64 {
+        (ALIGN as u64).max(self.disk.logical_block_size().into())
+    }
+}
+
+/// The blocks of `range` (cut at multiples of `block` bytes of the disk) for which `differs` holds, neighbours joined.
+fn blocks_where(range: &Range<u64>, block: u64, differs: impl Fn(&Range<u64>) -> bool) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let next = (at / block + 1).saturating_mul(block).min(range.end);
+        if differs(&(at..next)) {
+            push(&mut found, at..next);
+        }
+        at = next;
+    }
+    found
+}
+
+/// Adds a range behind the others, or to the last where they touch.
+fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Figures as of `runs` runs of 1 MiB: p and q of each, r and w in microseconds.
+    fn costs(runs: u64, p: f64, q: f64, r: u64, w: u64) -> Costs {
+        let mut costs = Costs::default();
+        for i in 0..runs {
+            let fetched = (((i + 1) as f64 * p) as u64 - (i as f64 * p) as u64) * MIB;
+            let differing = (q * MIB as f64) as u64;
+            costs.compared(MIB, fetched, differing, Duration::from_micros(r));
+            if fetched > 0 {
+                costs.wrote(fetched, Duration::from_micros(w));
+            }
+        }
+        costs
+    }
+
+    #[test]
+    fn reading_first_is_given_up_exactly_where_it_costs_more_than_it_saves() {
+        for (p, q, r, w, plain) in [
+            (0.0, 0.0, 500, 500, false),
+            (0.01, 0.01, 500, 500, false),
+            (0.1, 0.1, 500, 500, false),
+            (0.4, 0.4, 500, 500, false),
+            (0.75, 0.75, 500, 500, true),
+            (1.0, 1.0, 500, 500, true),
+            // A slow share: what is not fetched from it saves much.
+            (0.75, 0.75, 500, 5000, false),
+            (1.0, 1.0, 500, 50_000, true),
+            // A disk that reads slower than it is written.
+            (0.25, 0.25, 5000, 500, true),
+            // One block of every other run: half of them are not fetched, and hardly anything is read back.
+            (0.5, 0.004, 500, 500, false),
+        ] {
+            assert_eq!(costs(200, p, q, r, w).is_writing_cheaper(), plain, "p {p} q {q} r {r} w {w}");
+        }
+        assert!(!costs(8, 1.0, 1.0, 500, 500).is_writing_cheaper(), "too little seen");
+    }
+
+    #[test]
+    fn what_was_seen_last_counts_and_probes_find_a_change() {
+        let chooser = |mode| Chooser { mode, costs: Default::default() };
+        let auto = chooser(Delta::Auto);
+        *auto.costs(Kind::Data) = costs(200, 1.0, 1.0, 500, 500);
+        let probes = (0..1600).filter(|_| auto.reads_first(Kind::Data)).count();
+        assert_eq!(probes, 100);
+        assert!(auto.reads_first(Kind::Zero), "zeros have their own figures");
+        // From here on the disk is right: the probes show it.
+        let mut runs = 0;
+        while auto.costs(Kind::Data).is_writing_cheaper() {
+            if auto.reads_first(Kind::Data) {
+                auto.costs(Kind::Data).compared(MIB, 0, 0, Duration::from_micros(500));
+            }
+            runs += 1;
+            assert!(runs < 2000);
+        }
+        assert!((0..100).all(|_| chooser(Delta::Always).reads_first(Kind::Data)));
+        assert!(!(0..100).any(|_| chooser(Delta::Never).reads_first(Kind::Data)));
+    }
+
+    #[test]
+    fn differing_blocks_are_cut_at_blocks_of_the_disk_and_joined() {
+        let bad = |bad: &'static [u64]| move |part: &Range<u64>| bad.iter().any(|b| part.contains(b));
+        for (range, bytes, wanted) in [
+            (0..16384, &[][..], vec![]),
+            (0..16384, &[0], vec![0..4096]),
+            (0..16384, &[4095, 4096, 12288], vec![0..8192, 12288..16384]),
+            (512..9000, &[600, 8999], vec![512..4096, 8192..9000]),
+            (512..1024, &[600], vec![512..1024]),
+        ] {
+            assert_eq!(blocks_where(&range, 4096, bad(bytes)), wanted);
+        }
+    }
+}
