@@ -352,6 +352,24 @@ fn a_machine_armed_again_meanwhile_stays_armed() {
     assert_eq!(machine.good_sets().len(), 1);
 }
 
+/// A file server that still shows the old file must not make the agent remove the new one.
+#[test]
+fn what_the_boot_server_gives_counts_when_the_share_shows_something_older() {
+    let path = format!("pxelinux.cfg/{HEX}");
+    let file =
+        |job: &str| format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=backup testbox.job={job}\n");
+    for (served, ending) in [("new", REBOOT), ("a", HOLD)] {
+        let mut machine = Machine::new();
+        machine.arm("testbox.action=backup testbox.job=a");
+        machine.served.lock().unwrap().insert(path.clone(), file(served).into());
+        let seen = machine.boot();
+        assert_eq!(seen.ending, ending, "{served}: {}", seen.console);
+        // The second: gone from the share, and TFTP gives it all the same. The next boot would do the job again.
+        assert_eq!(machine.is_armed(), served == "new", "{served}");
+        assert_eq!(machine.status().state, State::Done);
+    }
+}
+
 #[test]
 fn attempts_are_counted_and_then_the_machine_holds() {
     let mut machine = backed_up();

@@ -115,9 +115,17 @@ pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Fa
 
 /// Removes the file that armed this machine, and only that one: a file that holds another job by now stays.
 ///
+/// The boot server is asked too, as the next boot will ask it: a file server may show for a minute what is not there
+/// any more when the file was replaced on its own disk (nfs-ganesha keeps names that long).
+///
 /// # Errors
 /// [`Kind::Disarm`]: the file is still there. The machine must not reboot then, it would do the job again.
-pub fn disarm(share: &Share, armed: &Found) -> Result<Disarmed, Failure> {
+pub fn disarm(
+    world: &dyn World,
+    network: &Network,
+    share: &Share,
+    armed: &Found,
+) -> Result<Disarmed, Failure> {
     let failed = |what: &str, e: &io::Error| {
         Failure::new(
             Kind::Disarm,
@@ -125,25 +133,32 @@ pub fn disarm(share: &Share, armed: &Found) -> Result<Disarmed, Failure> {
             "remove the file by hand (testboxctl disarm), then switch the machine off and on.",
         )
     };
-    let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
-        return Ok(Disarmed::WasGone);
-    };
-    let is_ours = match armed.cmdline().job {
+    let is_ours = |bytes: Vec<u8>| match armed.cmdline().job {
         Some(id) => Found { bytes, ..armed.clone() }.cmdline().job == Some(id),
         None => bytes == armed.bytes,
     };
-    if !is_ours {
+    let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
+        return Ok(Disarmed::WasGone);
+    };
+    if !is_ours(bytes) || served(world, network, armed).is_some_and(|bytes| !is_ours(bytes)) {
         return Ok(Disarmed::ArmedAgain);
     }
     share.files.remove(&armed.path).map_err(|e| failed("removed", &e))?;
     let dir = armed.path.rsplit_once('/').map_or("", |(dir, _)| dir);
     share.files.sync_dir(dir).map_err(|e| failed("removed for good", &e))?;
+    let back = || io::Error::other("it is there again, or the share does not do what it says");
     match read(&*share.files, &armed.path) {
-        Ok(None) => Ok(Disarmed::Removed),
-        Ok(Some(_)) => Err(failed(
-            "removed",
-            &io::Error::other("it is there again, or the share does not do what it says"),
+        Ok(None) if served(world, network, armed).is_some_and(is_ours) => Err(failed(
+            "taken from the boot server",
+            &io::Error::other("TFTP still gives it: is the share the folder that TFTP serves?"),
         )),
+        Ok(None) => Ok(Disarmed::Removed),
+        Ok(Some(_)) => Err(failed("removed", &back())),
         Err(e) => Err(failed("looked for", &e)),
     }
+}
+
+/// What the boot server gives for the file; `None` where it has none, does not answer, or is unknown.
+fn served(world: &dyn World, network: &Network, armed: &Found) -> Option<Vec<u8>> {
+    world.fetch(network.boot_server?, &armed.path).ok()
 }

@@ -137,11 +137,11 @@ impl Engine<'_> {
         let armed = self.connect(&network, &order, &who, self.settings.mount_wait)?;
         self.count_attempt(&order)?;
         let job = order.job()?;
-        if let Some(ending) = self.finish_earlier_attempt(&job, &armed)? {
+        if let Some(ending) = self.finish_earlier_attempt(&job, &network, &armed)? {
             return Ok(ending);
         }
         let notes = self.carry_out(&job, &network, &who)?;
-        self.succeed(&job, &armed, notes)
+        self.succeed(&job, &network, &armed, notes)
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
@@ -317,7 +317,12 @@ impl Engine<'_> {
 
     /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
     /// rolled back, and a job that is done is only disarmed.
-    fn finish_earlier_attempt(&mut self, job: &Job, armed: &Found) -> Result<Option<Ending>, Failure> {
+    fn finish_earlier_attempt(
+        &mut self,
+        job: &Job,
+        network: &Network,
+        armed: &Found,
+    ) -> Result<Option<Ending>, Failure> {
         let folder = self.folder()?.clone();
         match publish::recover(&folder, self.settings.keep)? {
             Recovered::Nothing => {}
@@ -336,7 +341,7 @@ impl Engine<'_> {
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if is_done || is_published {
             self.journal.global(&format!("{}: this job is done already; disarming", job.action));
-            return self.succeed(job, armed, notes).map(Some);
+            return self.succeed(job, network, armed, notes).map(Some);
         }
         if attempt > self.settings.attempts {
             let what = format!("{} was tried {} times without success", job.action, self.settings.attempts);
@@ -417,7 +422,13 @@ impl Engine<'_> {
     }
 
     /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
-    fn succeed(&mut self, job: &Job, armed: &Found, notes: Vec<String>) -> Result<Ending, Failure> {
+    fn succeed(
+        &mut self,
+        job: &Job,
+        network: &Network,
+        armed: &Found,
+        notes: Vec<String>,
+    ) -> Result<Ending, Failure> {
         for note in &notes {
             self.journal.info(note);
         }
@@ -428,7 +439,7 @@ impl Engine<'_> {
             status.notes = notes;
         });
         let tftp = self.tftp.as_ref().ok_or_else(|| internal("no TFTP share"))?;
-        match arming::disarm(tftp, armed)? {
+        match arming::disarm(self.world, network, tftp, armed)? {
             arming::Disarmed::Removed => self.journal.info(&format!("disarmed: {} is gone", armed.path)),
             arming::Disarmed::WasGone => self.journal.warn(&format!("{} was gone already", armed.path)),
             arming::Disarmed::ArmedAgain => {

@@ -52,6 +52,8 @@ pub struct Machine {
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
+    /// What TFTP gives in place of what is on the TFTP share, by path.
+    pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
 }
@@ -123,6 +125,7 @@ impl Machine {
             )],
             unreachable: Vec::new(),
             host_name: Some("box1"),
+            served: Mutex::default(),
             on_mount: Mutex::new(None),
         }
     }
@@ -244,7 +247,8 @@ impl World for Machine {
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
         assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
-        self.tftp.get(path).ok_or(TftpError::NotFound)
+        let served = self.served.lock().unwrap().get(path).cloned();
+        served.or_else(|| self.tftp.get(path)).ok_or(TftpError::NotFound)
     }
 
     fn resolve(&self, _: &[Ipv4Addr], _: &HostName) -> Option<Ipv4Addr> {
