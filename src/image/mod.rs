@@ -18,18 +18,22 @@ mod error;
 mod footer;
 pub mod foreign;
 mod header;
+mod incremental;
 mod index;
 mod isal;
 mod member;
 mod parallel;
+mod pipeline;
 mod reader;
 mod restore;
+mod resume;
 mod run;
 mod seal;
 mod verify;
+mod writer;
 mod zeros;
 
-pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
+pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_again};
 pub use blake3::Hash;
 pub use codec::Codec;
 pub use error::ImageError;
@@ -37,8 +41,11 @@ pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
 pub use reader::{FileKind, Image, Runs, Summary, file_kind};
 pub use restore::{RestoreOptions, Restored, restore};
+pub use resume::Part;
 pub use run::Run;
-pub use verify::{verify, verify_against};
+pub use verify::{verify, verify_again, verify_against};
 
+#[cfg(test)]
+mod again_tests;
 #[cfg(test)]
 mod tests;
