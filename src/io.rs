@@ -1,7 +1,7 @@
 //! The two narrow views of a file that the imaging pipelines need, so that a test can stand in for a share.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 /// Positioned reads of something whose length is fixed while it is read: an image on a share, or a test's bytes.
@@ -33,6 +33,13 @@ pub trait ReadAt: Send + Sync {
 pub trait SyncWrite: Write + Send {
     /// fsync(2). The first error is final: a second fsync of the same file returns 0 although data is lost.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file to its first `len` bytes, which it must have, and goes on writing there. Only before the first
+    /// write. `Unsupported` where there is nothing to go on with.
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl ReadAt for File {
@@ -62,10 +69,20 @@ impl SyncWrite for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)?;
+        self.seek(SeekFrom::Start(len)).map(drop)
+    }
 }
 
 impl SyncWrite for Vec<u8> {
     fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        self.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
     }
 }

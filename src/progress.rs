@@ -19,6 +19,8 @@ pub struct Progress {
     pub zero: AtomicU64,
     /// Of `done`: stored because they do not compress.
     pub stored: AtomicU64,
+    /// Of `done`: neither compressed nor, where a cut backup goes on, written again.
+    pub taken: AtomicU64,
     /// Bytes of image file written or read so far.
     pub image: AtomicU64,
     cancel: AtomicBool,
@@ -33,7 +35,7 @@ impl Progress {
     /// Starts a step of `total` bytes: every counter back to zero.
     pub fn start(&self, total: u64) {
         self.total.store(total, Relaxed);
-        for counter in [&self.done, &self.zero, &self.stored, &self.image] {
+        for counter in [&self.done, &self.zero, &self.stored, &self.taken, &self.image] {
             counter.store(0, Relaxed);
         }
     }

@@ -6,9 +6,9 @@
 mod world;
 
 use std::collections::BTreeMap;
-use testbox::share::{Fault, MemFiles, Survivors};
+use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::status::State;
-use world::{HOLD, Machine, REBOOT, TestDisk, contents, contents_of, disk};
+use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk};
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;
@@ -75,10 +75,18 @@ fn check_recovery(machine: &mut Machine, what: &str) {
 
 /// Runs `backup-again` with a fault at each operation of one share in turn.
 fn at_every_operation(share: fn(&Machine) -> MemFiles, fault: Fault, crash: Option<Survivors>) -> usize {
-    let share_before = published();
+    at_every_operation_from(&published(), share, fault, crash)
+}
+
+fn at_every_operation_from(
+    share_before: &BTreeMap<String, Vec<u8>>,
+    share: fn(&Machine) -> MemFiles,
+    fault: Fault,
+    crash: Option<Survivors>,
+) -> usize {
     let mut nth = 0;
     loop {
-        let mut machine = before_backup_again(&share_before);
+        let mut machine = before_backup_again(share_before);
         let files = share(&machine);
         let begun = files.operations().len();
         files.fail_nth(begun + nth, fault);
@@ -111,6 +119,32 @@ fn backup_again_survives_every_error_of_the_backup_share() {
 fn backup_again_survives_every_error_and_a_cut_after_it() {
     for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
         at_every_operation(|m| m.backup.clone(), Fault::Errno(libc::ENOSPC), Some(survivors));
+    }
+}
+
+/// The agent was killed in an attempt before: one image is whole but for its end, the other is torn.
+#[test]
+fn a_backup_that_goes_on_survives_every_error_and_a_cut_after_it() {
+    let mut share = published();
+    let machine = before_backup_again(&share);
+    assert_eq!(machine.boot().ending, REBOOT);
+    let [mut first, mut second] = ["sda.raw.gz", "sdb.raw.gz"].map(|name| machine.file(name).unwrap());
+    first.truncate(first.len() - 5000);
+    let middle = second.len() / 2;
+    second[middle..].fill(0);
+    share.insert(format!("{IP}/sda.raw.gz.part"), first);
+    share.insert(format!("{IP}/sdb.raw.gz.part"), second);
+    let ours = |m: &Machine| m.backup.clone();
+    at_every_operation_from(&share, ours, Fault::Errno(libc::EIO), Some(Survivors::SyncedNames));
+    // A server that does not cut the file, or loses what is written there.
+    for op in [Op::GoOn, Op::Write, Op::Sync] {
+        for nth in 0..12 {
+            let mut machine = before_backup_again(&share);
+            machine.backup.fail_nth_of(op, nth, Fault::Dropped);
+            let seen = machine.boot();
+            check_sets(&machine, &format!("{op:?} {nth}: {}", seen.console));
+            check_recovery(&mut machine, &format!("{op:?} {nth}"));
+        }
     }
 }
 

@@ -113,6 +113,103 @@ fn backup_again_keeps_the_set_before_and_only_as_many_as_wanted() {
     }
 }
 
+/// What the log says of the imaging that came last, such as `1048576 compressed`.
+fn imaging(machine: &Machine) -> String {
+    let log = machine.text("maintenance.log");
+    log.lines().rfind(|line| line.contains("bytes of image:")).expect("a line of figures").to_owned()
+}
+
+#[test]
+fn backup_again_takes_over_what_did_not_change() {
+    let mut machine = Machine::new();
+    let mut bytes = contents(100, 1);
+    machine.set_disks(vec![disk("sda S1 @1", bytes.clone())]);
+    machine.arm("testbox.action=backup testbox.job=j1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(imaging(&machine).contains(" 0 taken over"), "{}", imaging(&machine));
+    bytes[42 << 20] ^= 1;
+    machine.set_disks(vec![disk("sda S1 @1", bytes.clone())]);
+    machine.arm("testbox.action=backup-again testbox.job=j2");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    let line = imaging(&machine);
+    let figures = format!("{} compressed, 0 stored, {} taken over", 1 << 20, 99 << 20);
+    assert!(line.contains(&figures), "{line}");
+    assert_eq!(machine.good_sets()[&2]["sda"], bytes);
+    assert_eq!(machine.good_sets()[&1]["sda"], contents(100, 1));
+    assert!(machine.status().notes.is_empty());
+}
+
+#[test]
+fn backup_again_mends_a_damaged_image_and_says_which_set_is_bad() {
+    let mut machine = Machine::new();
+    machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
+    machine.arm("testbox.action=backup testbox.job=j1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), image.clone());
+    machine.arm("testbox.action=backup-again testbox.job=j2");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.good_sets()[&2]["sda"], contents(8, 1));
+    assert!(imaging(&machine).contains(&format!("{} taken over", 7 << 20)), "{}", imaging(&machine));
+    let note = &machine.status().notes[0];
+    assert!(note.starts_with("DAMAGED: sda.raw.gz of the set before"), "{note}");
+    assert_eq!(
+        machine.file("history/1/sda.raw.gz").unwrap(),
+        image,
+        "it is published: nothing writes into it"
+    );
+}
+
+#[test]
+fn a_cut_backup_goes_on_where_it_was() {
+    use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+    let mut machine = Machine::new();
+    let bad = disk("sda S1 @1", contents(8, 1));
+    bad.bytes.inject(DiskOp::Read, 6 << 20..7 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
+    machine.set_disks(vec![bad]);
+    machine.arm("testbox.action=backup testbox.job=j1");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.is_armed());
+    let part = machine.file("sda.raw.gz.part").expect("what was done is kept");
+    machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    let kept = format!("{} kept from a cut attempt", 6 << 20);
+    assert!(imaging(&machine).contains(&kept), "{}", imaging(&machine));
+    assert_eq!(machine.good_sets()[&1]["sda"], contents(8, 1));
+    assert_eq!(machine.file("sda.raw.gz").unwrap()[..part.len()], part);
+    assert!(machine.file("sda.raw.gz.part").is_none());
+}
+
+/// Nothing goes on with it then, and a share has other machines too.
+#[test]
+fn a_cut_backup_leaves_nothing_after_a_full_share_or_the_last_attempt() {
+    use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+    for full in [true, false] {
+        let mut machine = Machine::new();
+        let bad = disk("sda S1 @1", contents(8, 1));
+        if !full {
+            bad.bytes.inject(DiskOp::Read, 6 << 20..7 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
+        }
+        machine.set_disks(vec![bad]);
+        machine.arm("testbox.action=backup testbox.job=j1 testbox.attempts=2");
+        for _ in 0..2 {
+            if full {
+                let writes = machine.backup.operations().iter().filter(|op| **op == Op::Write).count();
+                machine.backup.fail_nth_of(Op::Write, writes + 12, Fault::Errno(libc::ENOSPC));
+            }
+            let seen = machine.boot();
+            assert!(machine.is_armed(), "{}", seen.console);
+            assert_eq!(seen.console.contains("no-space"), full, "{}", seen.console);
+            let is_left = machine.file("sda.raw.gz.part").is_some();
+            assert_eq!(is_left, !full && seen.ending == REBOOT, "{}", seen.console);
+        }
+    }
+}
+
 #[test]
 fn backup_again_keeps_the_originals_image_in_the_history() {
     let mut machine = Machine::new();

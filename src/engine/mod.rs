@@ -348,9 +348,6 @@ impl Engine<'_> {
             let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
             return Err(Failure::new(Kind::TooManyAttempts, what, advice));
         }
-        if job.action.is_backup() {
-            publish::sweep(&folder)?;
-        }
         Ok(None)
     }
 
@@ -363,6 +360,9 @@ impl Engine<'_> {
             Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
         let plan = plan::plan(&request, &inventory, &state)?;
         self.journal.lines(&plan.to_string());
+        if job.action.is_backup() {
+            publish::sweep(&folder, &steps::imaged(&plan))?;
+        }
         let images = match job.action {
             // Images are read through a mount that cannot write them.
             Action::Restore | Action::Verify => {
@@ -390,6 +390,7 @@ impl Engine<'_> {
             job_id: status.job.clone(),
             keep: self.settings.keep,
             delta: self.settings.delta,
+            may_go_on: status.attempt < self.settings.attempts,
             reporter: Reporter::new(self.world.system(), self.journal, &folder, status),
         };
         let result = run.all(&plan);

@@ -12,7 +12,7 @@
 
 use super::folder::{Folder, HISTORY, PART};
 use crate::failure::{Failure, Kind};
-use crate::record::{RECORD, RECORD_PENDING, Record};
+use crate::record::{RECORD, RECORD_PENDING, Record, image_file};
 use crate::share::{exists, write_atomic};
 use std::io;
 
@@ -57,8 +57,9 @@ pub fn recover(folder: &Folder, keep: u32) -> Result<Recovered, Failure> {
     }
 }
 
-/// Removes the unfinished images of cut attempts. Only where no set waits to be published.
-pub fn sweep(folder: &Folder) -> Result<(), Failure> {
+/// Removes the unfinished images of cut attempts, but for those of the disks in `wanted`, which are gone on with. Only
+/// where no set waits to be published.
+pub fn sweep(folder: &Folder, wanted: &[String]) -> Result<(), Failure> {
     let sweep = || -> io::Result<()> {
         let names = folder.files.list(&folder.path(""))?;
         if names.iter().any(|n| n == RECORD_PENDING) {
@@ -67,6 +68,7 @@ pub fn sweep(folder: &Folder) -> Result<(), Failure> {
         names
             .iter()
             .filter(|n| n.ends_with(".raw.gz.part"))
+            .filter(|n| !wanted.iter().any(|name| format!("{}{PART}", image_file(name)) == **n))
             .try_for_each(|n| folder.files.remove(&folder.path(n)))
     };
     sweep().map_err(|e| failed(folder, "remove unfinished images", &e))

@@ -8,14 +8,16 @@ use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
 use crate::image::{
-    self, BackupOptions, Delta, DiskAbout, FileKind, Image, ImageError, RestoreOptions, file_kind, foreign,
+    self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, Image, ImageError, Part, RestoreOptions,
+    Written, file_kind, foreign,
 };
 use crate::info::Who;
 use crate::inventory::Disk;
+use crate::io::SyncWrite;
 use crate::plan::{Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
-use crate::share::write_atomic;
+use crate::share::{Files, write_atomic};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::io;
@@ -41,6 +43,8 @@ pub struct Run<'a> {
     pub keep: u32,
     /// Whether a restore reads what the disk holds first.
     pub delta: Delta,
+    /// There will be another attempt.
+    pub may_go_on: bool,
     /// Tells how it goes.
     pub reporter: Reporter<'a>,
 }
@@ -52,10 +56,10 @@ impl Run<'_> {
         let mut made: Vec<ImageRecord> = Vec::new();
         let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
         let mut notes = plan.findings.clone();
-        let result = plan.steps.iter().try_for_each(|step| {
+        let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             match step {
                 Step::CollectInfo => self.collect_info(plan.action)?,
-                Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name)?),
+                Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name, &mut notes)?),
                 Step::Publish(publish) => self.publish(publish, &made)?,
                 Step::CheckImage(source) => {
                     if let Some(content) = self.check_image(source, plan, &targets)? {
@@ -72,7 +76,10 @@ impl Run<'_> {
             }
             Ok(())
         });
-        if plan.action.is_backup() && result.is_err() {
+        if plan.action.is_backup()
+            && let Err(failure) = &result
+            && !(self.may_go_on && is_gone_on_after(failure.kind))
+        {
             self.remove_parts(plan);
         }
         result.map(|()| notes)
@@ -121,37 +128,45 @@ impl Run<'_> {
         }
     }
 
-    fn backup_disk(&self, disk: &Disk, name: &str) -> Result<ImageRecord, Failure> {
+    fn backup_disk(&self, disk: &Disk, name: &str, notes: &mut Vec<String>) -> Result<ImageRecord, Failure> {
         let (folder, files) = (self.folder, &*self.folder.files);
         let part = format!("{}{PART}", image_file(name));
-        self.check_space(disk, name)?;
+        let before = self.folder.record(RECORD)?;
+        let before = before.as_ref().and_then(|record| record.image(name));
+        self.check_space(disk, name, before)?;
         let device = self.world.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
+        let base = before.and_then(|image| self.base(image, disk));
         let progress = Progress::new();
         progress.start(disk.size);
         let step = format!("imaging {} as {}", disk.name, image_file(name));
         let written =
             self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
                 let sink = |source| ImageError::Sink { op: "create", written: 0, source };
-                match files.remove(&folder.path(&part)) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(sink(e)),
-                    _ => {}
-                }
-                let mut file = files.create(&folder.path(&part)).map_err(sink)?;
-                let written =
-                    image::backup(&*device, &mut *file, &about, &BackupOptions::default(), &progress)?;
+                let (mut file, unfinished) = begin(files, &folder.path(&part)).map_err(sink)?;
+                // From here on a power cut leaves something to go on with.
                 files.sync_dir(&folder.path("")).map_err(sink)?;
-                Ok(written)
+                let earlier = Earlier { base: base.clone(), part: unfinished };
+                let opts = BackupOptions::default();
+                image::backup_again(&*device, &mut *file, &about, &opts, &earlier, &progress)
             });
         let written = written.map_err(|e| match e {
             ImageError::Cancelled => no_space(name),
             e => image_failure(&e, &part),
         })?;
         drop(device);
-        self.journal.info(&format!(
-            "{part}: {} bytes of disk in {} bytes of image, {} bytes zero, {} stored",
-            written.disk_bytes, written.image_bytes, written.zero_bytes, written.stored_bytes
-        ));
+        self.tell(&part, &written);
+        if let Some(why) = &written.bad_base {
+            // The old set is published: nothing may be written into it. Whoever relies on it must know.
+            let note = format!(
+                "DAMAGED: {} of the set before: {why}; {} places of it were bad. The new image was made from the \
+                 disk there. Do not rely on the old one, and check the file server",
+                image_file(name),
+                written.retaken_bad
+            );
+            self.journal.global(&note);
+            notes.push(note);
+        }
 
         progress.start(disk.size);
         let step = format!("verifying {part}");
@@ -161,7 +176,10 @@ impl Run<'_> {
                     .open(&folder.path(&part))
                     .map_err(|source| ImageError::Read { position: 0, source })?;
                 let image = Image::open(file)?;
-                image::verify(&image, 0, &progress)?;
+                match &base {
+                    Some(base) => image::verify_again(&image, base, 0, &progress)?,
+                    None => image::verify(&image, 0, &progress)?,
+                };
                 let bad: Result<Vec<BadRange>, ImageError> = image
                     .unreadable_runs()
                     .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
@@ -191,11 +209,53 @@ impl Run<'_> {
         })
     }
 
+    /// The current image of the disk, where it is the one that the record names: the base of the new one.
+    fn base(&self, image: &ImageRecord, disk: &Disk) -> Option<Arc<Image>> {
+        let file = image.file();
+        let open = || -> Result<Arc<Image>, String> {
+            let opened = self.folder.files.open(&self.folder.path(&file)).map_err(|e| e.to_string())?;
+            let opened = Image::open(opened).map_err(|e| e.to_string())?;
+            if !opened.summary().root_hash.to_string().eq_ignore_ascii_case(&image.root_hash) {
+                return Err(format!("it is not the image that {RECORD} names"));
+            }
+            if opened.header().disk.logical_block_size != disk.logical_block_size {
+                return Err("the disk has other blocks now".into());
+            }
+            Ok(Arc::new(opened))
+        };
+        match open() {
+            Ok(base) => Some(base),
+            Err(why) => {
+                self.journal.warn(&format!("nothing is taken over from {file} of the set before: {why}"));
+                None
+            }
+        }
+    }
+
+    fn tell(&self, part: &str, written: &Written) {
+        let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } =
+            written;
+        let compressed = disk_bytes
+            .saturating_sub(*zero_bytes)
+            .saturating_sub(written.unreadable_bytes)
+            .saturating_sub(*taken_bytes)
+            .saturating_sub(*kept_bytes)
+            .saturating_sub(*stored_bytes);
+        self.journal.info(&format!(
+            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {zero_bytes} zero, {compressed} \
+             compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
+             from a cut attempt"
+        ));
+    }
+
     /// Room for an image as large as the one before, or, for a first one, for what a disk of zeros compresses to:
     /// deflate does no better than 1032:1. While the image is written the reporter goes on looking.
-    fn check_space(&self, disk: &Disk, name: &str) -> Result<(), Failure> {
-        let before = self.folder.record(RECORD)?.and_then(|r| r.image(name).map(|i| i.image_size));
-        let wanted = before.unwrap_or(disk.size / 1032).saturating_add(RESERVE);
+    fn check_space(&self, disk: &Disk, name: &str, before: Option<&ImageRecord>) -> Result<(), Failure> {
+        // What a cut attempt has written is gone on with, or written over.
+        let part = self.folder.path(&format!("{}{PART}", image_file(name)));
+        let there = self.folder.files.open(&part).and_then(|file| file.size()).unwrap_or(0);
+        let wanted = before.map_or(disk.size / 1032, |image| image.image_size);
+        let wanted = wanted.saturating_sub(there).saturating_add(RESERVE);
         match self.folder.files.free_bytes() {
             Ok(free) if free < wanted => Err(Failure::new(
                 Kind::NoSpace,
@@ -222,20 +282,18 @@ impl Run<'_> {
         })
     }
 
-    /// What a failed backup leaves is of no use to anybody; a set whose publishing has begun is another matter.
+    /// What nothing goes on with is of no use to anybody; a set whose publishing has begun is another matter.
     fn remove_parts(&self, plan: &Plan) {
         if !matches!(self.folder.record(crate::record::RECORD_PENDING), Ok(None)) {
             return;
         }
-        for step in &plan.steps {
-            if let Step::BackupDisk { name, .. } = step {
-                let part = self.folder.path(&format!("{}{PART}", image_file(name)));
-                match self.folder.files.remove(&part) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        self.journal.warn(&format!("cannot remove {part}: {e}"));
-                    }
-                    _ => {}
+        for name in imaged(plan) {
+            let part = self.folder.path(&format!("{}{PART}", image_file(&name)));
+            match self.folder.files.remove(&part) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    self.journal.warn(&format!("cannot remove {part}: {e}"));
                 }
+                _ => {}
             }
         }
     }
@@ -375,6 +433,38 @@ impl Run<'_> {
             Err(e) => Err(image_failure(&e, &source.path)),
         }
     }
+}
+
+/// Names of the images that a plan makes.
+pub fn imaged(plan: &Plan) -> Vec<String> {
+    let names = plan.steps.iter().filter_map(|step| match step {
+        Step::BackupDisk { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// True where the images that a failed backup leaves are good to go on with. After a failed write or sync they are not:
+/// Linux tells once that it has lost data, and no later sync of that file tells again. A full share needs the room.
+fn is_gone_on_after(kind: Kind) -> bool {
+    matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
+}
+
+/// The file that an image is written to, and what a cut attempt has left in it.
+fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
+    match files.reopen(path) {
+        Ok(file) => {
+            let there = files.open(path)?;
+            return Ok((file, Some(Part::new(there))));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // No file to go on with: a link, a file with a second name.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            files.remove(path)?;
+        }
+        Err(e) => return Err(e),
+    }
+    Ok((files.create(path)?, None))
 }
 
 fn mistake(what: String) -> Failure {

@@ -166,7 +166,11 @@ pub struct DataMember {
 /// Makes the data member of `raw`, which is not empty, in `out` ([`member_buffer`] bytes or more). What it makes
 /// depends on nothing but `raw` and the codec.
 pub fn data_member(deflater: &mut dyn Deflate, raw: &[u8], out: &mut [u8]) -> DataMember {
-    let hash = blake3::hash(raw);
+    data_member_hashed(deflater, raw, blake3::hash(raw), out)
+}
+
+/// [`data_member`] where the hash of `raw` is known.
+pub fn data_member_hashed(deflater: &mut dyn Deflate, raw: &[u8], hash: Hash, out: &mut [u8]) -> DataMember {
     let stored = stored_len(raw.len());
     let room = &mut out[FRONT..FRONT + stored];
     // Only what is shorter than stored blocks is worth inflating.

@@ -125,6 +125,15 @@ pub struct Member<'a> {
     pub rest: &'a [u8],
 }
 
+/// Kind and length of the member that begins like this, where it looks like one; nothing else of it is checked.
+pub fn peek(head: &[u8]) -> Option<(Kind, usize)> {
+    let frame: [u8; FRAME + 8] = array(head, 0)?;
+    let is_ours = frame[..3] == [0x1f, 0x8b, 8] && frame[12..14] == *b"TB" && frame[FRAME] == VERSION;
+    let kind = Kind::from_byte(frame[FRAME + 1])?;
+    let len = u32_at(&frame, FRAME + 4)? as usize;
+    (is_ours && len > 0 && len.is_multiple_of(UNIT)).then_some((kind, len))
+}
+
 /// Takes a member apart; `bytes` may hold only its beginning, or more than it.
 pub fn parse(bytes: &[u8]) -> Result<Member<'_>, Reason> {
     let frame: [u8; FRAME] = array(bytes, 0).ok_or("a member's frame is cut short")?;

@@ -20,19 +20,23 @@ mod error;
 mod footer;
 pub mod foreign;
 mod header;
+mod incremental;
 mod index;
 mod isal;
 mod member;
 mod parallel;
+mod pipeline;
 mod reader;
 mod restore;
+mod resume;
 mod run;
 mod seal;
 mod touched;
 mod verify;
+mod writer;
 mod zeros;
 
-pub use backup::{BackupOptions, DEFAULT_CHUNK, Written, backup};
+pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_again};
 pub use blake3::Hash;
 pub use codec::Codec;
 pub use delta::Delta;
@@ -42,8 +46,11 @@ pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
 pub use restore::{RestoreOptions, Restored, restore};
+pub use resume::Part;
 pub use run::Run;
-pub use verify::{scrub, verify, verify_against};
+pub use verify::{scrub, verify, verify_again, verify_against};
 
+#[cfg(test)]
+mod again_tests;
 #[cfg(test)]
 mod tests;

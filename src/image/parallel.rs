@@ -39,6 +39,21 @@ pub(super) fn for_each_run<W>(
 where
     W: Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
 {
+    let runs = runs.map(|run| run.map(|run| (run, ())));
+    for_each_run_with(image, runs, threads, progress, |space, run, ()| work(space, run))
+}
+
+/// [`for_each_run`] where something goes along with each run.
+pub(super) fn for_each_run_with<T, W>(
+    image: &Image,
+    runs: impl Iterator<Item = Result<(Run, T), ImageError>> + Send,
+    threads: usize,
+    progress: &Progress,
+    work: W,
+) -> Result<(), ImageError>
+where
+    W: Fn(&mut Workspace, &Run, T) -> Result<(), ImageError> + Sync,
+{
     struct Shared<I> {
         runs: I,
         failed: Option<(u64, ImageError)>,
@@ -61,13 +76,13 @@ where
                 }
                 shared.runs.next()
             };
-            let run = match next {
+            let (run, with) = match next {
                 None => return,
                 Some(Ok(_)) if progress.is_cancelled() => return fail(u64::MAX, ImageError::Cancelled),
                 Some(Err(error)) => return fail(u64::MAX, error),
-                Some(Ok(run)) => run,
+                Some(Ok(both)) => both,
             };
-            if let Err(error) = work(&mut space, &run) {
+            if let Err(error) = work(&mut space, &run, with) {
                 return fail(run.offset, error);
             }
         }

@@ -14,14 +14,14 @@ mod diff;
 const MIB: usize = 1 << 20;
 
 /// Bytes that do not compress.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
 /// A disk of pieces: (what, length in KiB).
-fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
+pub(super) fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, (what, kib)) in pieces.iter().enumerate() {
         let len = kib * 1024;
@@ -34,22 +34,22 @@ fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
     out
 }
 
-fn small() -> BackupOptions {
+pub(super) fn small() -> BackupOptions {
     BackupOptions { threads: 2, chunk_size: 64 << 10, image_id: Some([7; 16]), ..BackupOptions::default() }
 }
 
-fn back_up(disk: &MemDisk, opts: &BackupOptions) -> Result<(Vec<u8>, Written), ImageError> {
+pub(super) fn back_up(disk: &MemDisk, opts: &BackupOptions) -> Result<(Vec<u8>, Written), ImageError> {
     let mut file = Vec::new();
     let about = DiskAbout::new("sda", Identity::default(), disk);
     let written = backup(disk, &mut file, &about, opts, &Progress::new())?;
     Ok((file, written))
 }
 
-fn open(file: &[u8]) -> Result<Image, ImageError> {
+pub(super) fn open(file: &[u8]) -> Result<Image, ImageError> {
     Image::open(Arc::new(file.to_vec()))
 }
 
-fn check(file: &[u8]) -> Result<Summary, ImageError> {
+pub(super) fn check(file: &[u8]) -> Result<Summary, ImageError> {
     verify(&open(file)?, 2, &Progress::new())
 }
 

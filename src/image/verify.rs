@@ -7,10 +7,11 @@
 
 use super::bad_sectors::disk_error;
 use super::error::ImageError;
+use super::incremental::Aligned;
 use super::member::Kind;
-use super::parallel::{for_each_run, io_threads, is_zero};
+use super::parallel::{for_each_run, for_each_run_with, io_threads, is_zero};
 use super::reader::{Image, Summary, Workspace};
-use super::run::Run;
+use super::run::{Run, data_stream};
 use crate::block::BlockDevice;
 use crate::progress::Progress;
 use std::ops::Range;
@@ -21,9 +22,33 @@ use std::sync::atomic::Ordering::Relaxed;
 ///
 /// `threads` that inflate; 0 is one per core. Progress counts bytes of disk.
 pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
-    check_all(image, threads, progress, |space, run| {
+    check_all(image, None, threads, progress, |space, run, _| {
         check_hash(image, space, run)?;
         check_content(space, run)
+    })
+}
+
+/// [`verify`] of an image that has members of `base`: those are not inflated again.
+///
+/// Everything else of them is checked: that they stand where the index says, their framing, and the hash of all their
+/// bytes. That is enough where the base is an image that was verified when it was made: its index, which its root hash
+/// binds, then is the proof that the member with this hash inflates to the bytes with that hash, CRC32 and ISIZE
+/// included. What is the same in both hashes at the same place of the disk is the same member, bit for bit, and
+/// inflating it would give the same result. The caller vouches for the base by the root hash in its record, which is
+/// only written after verification; by the same argument a chain of such images rests on its first one.
+pub fn verify_again(
+    image: &Image,
+    base: &Image,
+    threads: usize,
+    progress: &Progress,
+) -> Result<Summary, ImageError> {
+    check_all(image, Some(base), threads, progress, |space, run, is_proven| {
+        check_hash(image, space, run)?;
+        if run.kind == Kind::Data && is_proven {
+            check_framing(space, run)
+        } else {
+            check_content(space, run)
+        }
     })
 }
 
@@ -32,17 +57,20 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
 ///
 /// `threads` that hash; 0 is one per core. Progress counts bytes of disk.
 pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
-    check_all(image, threads, progress, |space, run| check_hash(image, space, run))
+    check_all(image, None, threads, progress, |space, run, _| check_hash(image, space, run))
 }
 
+/// Walks all runs; `check` is told of each whether `base` has it with the same hashes at the same place.
 fn check_all(
     image: &Image,
+    base: Option<&Image>,
     threads: usize,
     progress: &Progress,
-    check: impl Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
+    check: impl Fn(&mut Workspace, &Run, bool) -> Result<(), ImageError> + Sync,
 ) -> Result<Summary, ImageError> {
     let summary = image.summary();
     progress.start(summary.disk);
+    let mut base = base.map(|base| Aligned::new(base.runs()));
     let (mut runs, mut zero, mut unallocated, mut unreadable) = (0u64, 0u64, 0u64, 0u64);
     let counted = image.runs().inspect(|run| {
         if let Ok(run) = run {
@@ -55,8 +83,15 @@ fn check_all(
             }
         }
     });
-    for_each_run(image, counted, io_threads(threads), progress, |space, run| {
-        check(space, run)?;
+    let with_proof = counted.map(|run| {
+        let run = run?;
+        // A base that cannot be read proves nothing.
+        let old = base.as_mut().and_then(|base| base.find(&run.range()).unwrap_or(None));
+        let is_proven = old.is_some_and(|old| (old.hash, old.member_hash) == (run.hash, run.member_hash));
+        Ok((run, is_proven))
+    });
+    for_each_run_with(image, with_proof, io_threads(threads), progress, |space, run, is_proven| {
+        check(space, run, is_proven)?;
         if run.kind == Kind::Zero {
             progress.zero.fetch_add(run.length, Relaxed);
         }
@@ -80,6 +115,12 @@ fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), Ima
         return Err(ImageError::damaged(run.position, what));
     }
     Ok(())
+}
+
+/// The frame of the member that was read last.
+fn check_framing(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+    let member = space.member.get(..run.member_length as usize).unwrap_or_default();
+    data_stream(member, run).map(drop).map_err(|what| ImageError::damaged(run.position, what))
 }
 
 /// What the member that was read last holds.

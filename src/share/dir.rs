@@ -108,6 +108,14 @@ impl Files for DirFiles {
         Ok(Box::new(SequentialFile { file, written: 0, started: 0, flushed: 0, failed: None }))
     }
 
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let file = self.file(path, OFlags::WRONLY)?;
+        if rustix::fs::fstat(&file)?.st_nlink > 1 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has a second name"));
+        }
+        Ok(Box::new(SequentialFile { file, written: 0, started: 0, flushed: 0, failed: None }))
+    }
+
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let (folder, _) = split_parent(path)?;
         let (mut file, is_new) = match self.file(path, OFlags::WRONLY | OFlags::APPEND) {
@@ -247,6 +255,14 @@ impl SyncWrite for SequentialFile {
         self.seal(result)?;
         // Advice only: the data is safe already, and an open for verification drops the pages once more.
         let _ = drop_cached(&self.file, 0, None);
+        Ok(())
+    }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        self.check()?;
+        let result = self.file.go_on_at(len);
+        self.seal(result)?;
+        (self.written, self.started, self.flushed) = (len, len, len);
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub enum Op {
     Open,
     Read,
     Create,
+    Reopen,
+    GoOn,
     Write,
     Sync,
     Append,
@@ -410,6 +412,16 @@ impl SyncWrite for Handle {
     fn sync(&mut self) -> io::Result<()> {
         self.state()?.sync_file(self.inode)
     }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        let fault = state.begin(Op::GoOn)?;
+        let live = &mut state.inode(self.inode)?.live;
+        if fault != Some(Fault::Dropped) {
+            live.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
 }
 
 impl Files for MemFiles {
@@ -427,6 +439,16 @@ impl Files for MemFiles {
             return Err(errno(libc::EEXIST));
         }
         let inode = state.new_file(path)?;
+        Ok(Box::new(self.handle(inode, state.epoch)))
+    }
+
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let mut state = self.state();
+        state.begin(Op::Reopen)?;
+        let inode = state.find_file(path)?;
+        if state.walk(false).values().filter(|id| **id == inode).count() > 1 {
+            return Err(errno(libc::EINVAL));
+        }
         Ok(Box::new(self.handle(inode, state.epoch)))
     }
 

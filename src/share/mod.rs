@@ -27,6 +27,12 @@ pub trait Files: Send + Sync {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>>;
     /// Creates a file for writing; it must not exist. The name is durable only after [`Files::sync_dir`].
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>>;
+    /// Opens a file that is there to [go on](SyncWrite::go_on_at) with it. Nothing of it changes before that. A file
+    /// that has a second name is `InvalidInput`: it may be published by that.
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Appends to a file, which is made where it is missing, and makes that durable, a new name too. Not atomic
     /// between NFS clients: what matters is read back.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;

@@ -52,6 +52,25 @@ fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
 }
 
 #[test]
+fn files_are_gone_on_with_where_they_are_cut() {
+    use io::ErrorKind::*;
+    for_each(|what, files| {
+        write(files, "part", b"0123456789");
+        drop(files.reopen("part").unwrap());
+        assert_eq!(read(files, "part"), b"0123456789", "{what}: nothing changes before");
+        let mut file = files.reopen("part").unwrap();
+        file.go_on_at(4).unwrap();
+        file.write_all(b"new").unwrap();
+        file.sync().unwrap();
+        assert_eq!(read(files, "part"), b"0123new", "{what}");
+        files.hard_link("part", "published").unwrap();
+        assert_eq!(kind(files.reopen("part")), InvalidInput, "{what}: it has a second name");
+        assert_eq!(kind(files.reopen("none")), NotFound, "{what}");
+        assert_eq!(kind(files.reopen("link")), InvalidInput, "{what}");
+    });
+}
+
+#[test]
 fn files_are_created_once_appended_renamed_linked_listed_and_removed() {
     use io::ErrorKind::*;
     for_each(|what, files| {

@@ -1,0 +1,62 @@
+//! Taking members over from the image before, and verifying what was made that way.
+#![forbid(unsafe_code)]
+
+use super::codec::Codec;
+use super::error::ImageError;
+use super::member::Kind;
+use super::reader::Image;
+use super::run::{Run, data_stream};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Between the names of codecs in a header.
+const AND: &str = " + ";
+
+/// The header's name for what compressed the members: this codec, and that of the base where it is another one (or
+/// the same on another CPU). Their names in order, so that equal sources make equal headers.
+pub(super) fn joint_codec(codec: Codec, base: Option<&Image>) -> String {
+    let own = codec.name();
+    let mut names = BTreeSet::from([own.as_str()]);
+    if let Some(base) = base {
+        names.extend(base.header().codec.split(AND).filter(|name| !name.is_empty()));
+    }
+    names.into_iter().collect::<Vec<_>>().join(AND)
+}
+
+/// Runs of an earlier image, asked for piece by piece in the order of the disk. Holds one run.
+pub(super) struct Aligned<I> {
+    runs: I,
+    ahead: Option<Run>,
+}
+
+impl<I: Iterator<Item = Result<Run, ImageError>>> Aligned<I> {
+    pub fn new(runs: I) -> Self {
+        Aligned { runs, ahead: None }
+    }
+
+    /// The data run that is exactly this piece of disk. Pieces must rise. After an error nothing is found any more.
+    pub fn find(&mut self, piece: &Range<u64>) -> Result<Option<Run>, ImageError> {
+        while self.ahead.is_none_or(|run| run.offset < piece.start) {
+            self.ahead = self.runs.next().transpose()?;
+            if self.ahead.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(self.ahead.filter(|run| run.kind == Kind::Data && run.range() == *piece))
+    }
+}
+
+/// Reads the member of a data run of the base into the front of `member`, and proves it.
+pub(super) fn old_member(base: &Image, run: &Run, member: &mut [u8]) -> Result<(), ImageError> {
+    let damaged =
+        |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
+    let bytes =
+        member.get_mut(..run.member_length as usize).ok_or_else(|| damaged("a member is too long"))?;
+    base.read(bytes, run.position)?;
+    // Its bytes are those that were inflated, and found to be the run's, when the base was verified.
+    if blake3::hash(bytes) != run.member_hash {
+        return Err(damaged("a member's hash is wrong"));
+    }
+    data_stream(bytes, run).map_err(damaged)?;
+    Ok(())
+}

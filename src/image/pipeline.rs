@@ -1,0 +1,276 @@
+//! The way of a piece of disk through reader, worker and writer.
+//!
+//! A fixed set of slots (a raw buffer and a member buffer each) goes round: free -> reader -> worker -> writer ->
+//! free. A reader takes a slot before it takes the next piece of disk, so the piece that the writer waits for
+//! always has all that it needs, and nothing can block it: one thread of each kind is enough.
+#![forbid(unsafe_code)]
+
+use super::backup::BackupOptions;
+use super::bad_sectors::{disk_error, read_chunk};
+use super::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
+use super::error::ImageError;
+use super::incremental::{Aligned, old_member};
+use super::parallel::{io_threads, is_zero, thread_count};
+use super::reader::{Image, Runs};
+use super::resume::KeptRuns;
+use super::run::Run;
+use crate::block::{AlignedBuf, BlockDevice};
+use crate::progress::Progress;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Bytes that all slots together may take.
+const SLOT_MEMORY: usize = 96 << 20;
+/// Reads in flight: a SATA SSD or an NVMe disk reaches its rate only with several.
+const READERS: usize = 4;
+
+/// Where a chunk may be found compressed already.
+pub(super) struct Earlier<'a> {
+    /// The image before.
+    pub base: Option<&'a Image>,
+    /// What stands in the file already.
+    pub kept: Option<KeptRuns>,
+}
+
+/// What became of a piece of disk.
+pub(super) enum Content {
+    /// All zero, or a hole.
+    Zero,
+    /// Read, not looked at yet.
+    Raw,
+    /// Compressed into the slot's member buffer.
+    Data(DataMember),
+    /// The base's member of this run has the same data, and stands at the beginning of the slot's member buffer.
+    Taken(Run),
+    /// The unfinished image has the same data in the member of this run.
+    Kept(Run),
+    /// Read with holes, which are bad.
+    Torn(Vec<Range<u64>>),
+    /// Not to be had.
+    Failed(ImageError),
+}
+
+/// Everything that a piece of disk needs on its way.
+pub(super) struct Slot {
+    /// Pieces are numbered in the order of the disk.
+    number: u64,
+    pub offset: u64,
+    pub length: u64,
+    pub raw: AlignedBuf,
+    pub member: Vec<u8>,
+    pub content: Content,
+    /// The run of the unfinished image at this place.
+    kept: Option<Run>,
+    /// The run of the base at this place.
+    old: Option<Run>,
+    /// What is wrong with the base here.
+    pub bad_base: Option<ImageError>,
+}
+
+/// Hands out the disk piece by piece.
+struct Source<'a> {
+    next: u64,
+    number: u64,
+    data: Range<u64>,
+    ended: bool,
+    base: Option<Aligned<Runs<'a>>>,
+    kept: Option<Aligned<KeptRuns>>,
+}
+
+impl Source<'_> {
+    /// Fills in the slot's piece: a chunk, or a hole of any length. False at the end.
+    fn next(&mut self, disk: &dyn BlockDevice, chunk: u64, cancelled: bool, slot: &mut Slot) -> bool {
+        if self.ended || self.next >= disk.size() {
+            return false;
+        }
+        (slot.number, slot.offset, slot.length) = (self.number, self.next, 0);
+        (slot.kept, slot.old, slot.bad_base) = (None, None, None);
+        self.number += 1;
+        if cancelled {
+            self.ended = true;
+            slot.content = Content::Failed(ImageError::Cancelled);
+            return true;
+        }
+        if self.next >= self.data.end {
+            self.data = match disk.next_data(self.next) {
+                Ok(found) => found.unwrap_or(disk.size()..disk.size()),
+                Err(e) => {
+                    self.ended = true;
+                    slot.content = Content::Failed(disk_error(disk, "seek data", self.next, 0, e));
+                    return true;
+                }
+            };
+        }
+        // Only whole chunks of a hole are skipped, so that chunks keep their place.
+        let hole_end =
+            if self.data.start >= disk.size() { disk.size() } else { self.data.start / chunk * chunk };
+        if hole_end > self.next {
+            slot.length = hole_end - self.next;
+            slot.content = Content::Zero;
+        } else {
+            slot.length = chunk.min(disk.size() - self.next);
+            slot.content = Content::Raw;
+            let piece = slot.offset..slot.offset + slot.length;
+            // Neither ends the backup: what the one cannot tell, the disk can.
+            slot.kept = self.kept.as_mut().and_then(|kept| kept.find(&piece).unwrap_or(None));
+            (slot.old, slot.bad_base) = match self.base.as_mut().map(|base| base.find(&piece)) {
+                Some(Err(error)) => (None, Some(error)),
+                found => (found.and_then(Result::ok).flatten(), None),
+            };
+        }
+        self.next += slot.length;
+        true
+    }
+}
+
+/// Runs readers and workers and gives their slots to `take` in the order of the disk.
+pub(super) fn pipeline(
+    disk: &dyn BlockDevice,
+    opts: &BackupOptions,
+    earlier: Earlier<'_>,
+    progress: &Progress,
+    mut take: impl FnMut(&mut Slot) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let chunk = opts.chunk_size as usize;
+    let most = SLOT_MEMORY / (chunk + member_buffer(chunk));
+    let base = earlier.base;
+    // Workers wait for the share where they read members of the base.
+    let workers = if base.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
+    let workers = workers.min(most);
+    let slots = (READERS + 2 * workers + 2).min(most).max(2);
+    let readers = READERS.min(slots - 1);
+
+    let (free_in, free) = unbounded::<Slot>();
+    for _ in 0..slots {
+        let (raw, member) = (AlignedBuf::new(chunk), vec![0; member_buffer(chunk)]);
+        let slot = Slot {
+            number: 0,
+            offset: 0,
+            length: 0,
+            raw,
+            member,
+            content: Content::Raw,
+            kept: None,
+            old: None,
+            bad_base: None,
+        };
+        let _ = free_in.send(slot);
+    }
+    let (work_in, work) = unbounded();
+    let (done_in, done) = unbounded();
+    let source = Mutex::new(Source {
+        next: 0,
+        number: 0,
+        data: 0..0,
+        ended: false,
+        base: base.map(|base| Aligned::new(base.runs())),
+        kept: earlier.kept.map(Aligned::new),
+    });
+
+    thread::scope(|scope| {
+        let spawn_error = |e| ImageError::Refused(format!("cannot start a thread: {e}"));
+        for _ in 0..readers {
+            let (free, work_in, done_in) = (free.clone(), work_in.clone(), done_in.clone());
+            let source = &source;
+            thread::Builder::new()
+                .name("backup-read".into())
+                .spawn_scoped(scope, move || {
+                    read_loop(disk, opts, progress, source, &free, &work_in, &done_in)
+                })
+                .map_err(spawn_error)?;
+        }
+        for _ in 0..workers {
+            let (work, done_in) = (work.clone(), done_in.clone());
+            let deflater = opts.codec.deflater();
+            thread::Builder::new()
+                .name("backup-pack".into())
+                .spawn_scoped(scope, move || work_loop(deflater, base, &work, &done_in))
+                .map_err(spawn_error)?;
+        }
+        // From here on the threads hold the only other ends: they stop when these go, and `done` ends when they stop.
+        drop((free, work_in, work, done_in));
+        let (free_in, done) = (free_in, done);
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        for slot in done {
+            waiting.insert(slot.number, slot);
+            while let Some(mut slot) = waiting.remove(&next) {
+                take(&mut slot)?;
+                next += 1;
+                let _ = free_in.send(slot);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn read_loop(
+    disk: &dyn BlockDevice,
+    opts: &BackupOptions,
+    progress: &Progress,
+    source: &Mutex<Source<'_>>,
+    free: &Receiver<Slot>,
+    work: &Sender<Slot>,
+    done: &Sender<Slot>,
+) {
+    for mut slot in free {
+        {
+            let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+            if !source.next(disk, opts.chunk_size.into(), progress.is_cancelled(), &mut slot) {
+                return;
+            }
+        }
+        if matches!(slot.content, Content::Raw) {
+            let buf = &mut slot.raw[..slot.length as usize];
+            match read_chunk(disk, buf, slot.offset, opts.allow_bad_sectors) {
+                Ok(bad) if bad.is_empty() => {}
+                Ok(bad) => slot.content = Content::Torn(bad),
+                Err(e) => slot.content = Content::Failed(e),
+            }
+        }
+        let to = if matches!(slot.content, Content::Raw) { work } else { done };
+        if to.send(slot).is_err() {
+            return;
+        }
+    }
+}
+
+fn work_loop(
+    mut deflater: Box<dyn Deflate>,
+    base: Option<&Image>,
+    work: &Receiver<Slot>,
+    done: &Sender<Slot>,
+) {
+    for mut slot in work {
+        // A slot that is lost would stall the others for ever: a panic must end the backup.
+        let made = std::panic::catch_unwind(AssertUnwindSafe(|| pack(&mut *deflater, base, &mut slot)));
+        let panicked = || Content::Failed(ImageError::Refused("the compressor panicked".to_owned()));
+        slot.content = made.unwrap_or_else(|_| panicked());
+        if done.send(slot).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes a member of a raw chunk, or finds it.
+fn pack(deflater: &mut dyn Deflate, base: Option<&Image>, slot: &mut Slot) -> Content {
+    let raw = &slot.raw[..slot.length as usize];
+    if is_zero(raw) {
+        return Content::Zero;
+    }
+    let hash = blake3::hash(raw);
+    if let Some(run) = slot.kept.filter(|run| run.hash == hash) {
+        return Content::Kept(run);
+    }
+    if let (Some(base), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
+        match old_member(base, &run, &mut slot.member) {
+            Ok(()) => return Content::Taken(run),
+            Err(error) => slot.bad_base = Some(error),
+        }
+    }
+    Content::Data(data_member_hashed(deflater, raw, hash, &mut slot.member))
+}

@@ -1,0 +1,243 @@
+//! Going on with the file that a cut backup left.
+//!
+//! The backup runs as always, from the first byte of the disk; only its output compares with what stands in the file,
+//! as long as that is the same, and writes from the first difference on. Header, zeros and index are made and compared
+//! byte by byte. A data member is neither made nor read where the file's own index lists it with the hash that the
+//! disk's bytes have now: its place, length and hashes go into the new index, and the verification that follows every
+//! backup proves, as for any other member, that it is there and inflates to these bytes.
+//!
+//! The index members in the file are not bound by a root hash, and need not be: a wrong one only leads to a wrong
+//! image, which verification refuses.
+#![forbid(unsafe_code)]
+
+use super::error::ImageError;
+use super::header::Header;
+use super::index::{self, Entries, Expected, FANOUT, MAX_NODE};
+use super::member::{self, FRAME, Kind, UNIT};
+use super::run::{NO_HASH, RUN_PAYLOAD, Run};
+use crate::io::{ReadAt, SyncWrite};
+use blake3::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Bytes at the end of the file whose data members are made again and compared: what was on its way when the power
+/// went may have arrived in part. Twice what the share's writer has under way.
+const TAIL: u64 = 64 << 20;
+
+/// The file that a cut backup left.
+#[derive(Clone)]
+pub struct Part {
+    file: Arc<dyn ReadAt>,
+    pub(super) tail: u64,
+}
+
+impl Part {
+    /// Whatever stands in this file.
+    pub fn new(file: Arc<dyn ReadAt>) -> Self {
+        Part { file, tail: TAIL }
+    }
+}
+
+/// What a cut backup left, while it is gone on with.
+pub(super) struct Unfinished {
+    file: Arc<dyn ReadAt>,
+    size: u64,
+    tail: u64,
+    /// The file was cut: nothing of it may be kept or read any more.
+    is_cut: Arc<AtomicBool>,
+    compared: Vec<u8>,
+}
+
+impl Unfinished {
+    /// A file whose size cannot be told is taken as empty.
+    pub fn new(part: &Part) -> Self {
+        let (file, size) = (part.file.clone(), part.file.size().unwrap_or(0));
+        Unfinished { file, size, tail: part.tail, is_cut: Arc::default(), compared: Vec::new() }
+    }
+
+    /// The image id, where all else in its header is as in `header`.
+    pub fn image_id(&self, header: &Header) -> Option<[u8; 16]> {
+        let mut frame = [0; FRAME + 8];
+        self.file.read_exact_at(&mut frame, 0).ok()?;
+        let (_, len) =
+            member::peek(&frame).filter(|(kind, len)| *kind == Kind::Header && *len <= 4 * UNIT)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        let image_id = Header::decode(&bytes).ok()?.image_id;
+        (Header { image_id, ..header.clone() }.encode() == bytes).then_some(image_id)
+    }
+
+    /// The runs that the file's index lists, but for those near its end.
+    pub fn runs(&self, header: &Header) -> KeptRuns {
+        KeptRuns {
+            file: self.file.clone(),
+            is_cut: self.is_cut.clone(),
+            end: self.size.saturating_sub(self.tail),
+            chunk: header.chunk_size,
+            block: header.disk.logical_block_size,
+            position: header.encode().len() as u64,
+            offset: 0,
+            listed: Vec::new().into_iter(),
+        }
+    }
+
+    /// True where the file holds `bytes` at `position`.
+    fn holds(&mut self, bytes: &[u8], position: u64) -> bool {
+        self.compared.resize(bytes.len(), 0);
+        let end = position.saturating_add(bytes.len() as u64);
+        end <= self.size
+            && self.file.read_exact_at(&mut self.compared, position).is_ok()
+            && self.compared == bytes
+    }
+}
+
+/// Iterates over the runs of an unfinished image: walks the heads of its members up to the next leaf of the index,
+/// which knows the members' hashes. Holds one leaf. Ends without an error where something is not as it must be.
+pub(super) struct KeptRuns {
+    file: Arc<dyn ReadAt>,
+    is_cut: Arc<AtomicBool>,
+    end: u64,
+    chunk: u32,
+    block: u32,
+    position: u64,
+    offset: u64,
+    listed: std::vec::IntoIter<Run>,
+}
+
+impl KeptRuns {
+    fn leaf(&mut self) -> Option<Vec<Run>> {
+        let (start, offset) = (self.position, self.offset);
+        let mut walked: Vec<Run> = Vec::new();
+        while walked.len() <= FANOUT {
+            let mut head = [0; FRAME + RUN_PAYLOAD];
+            self.file.read_exact_at(&mut head, self.position).ok()?;
+            let (kind, len) = member::peek(&head)?;
+            let position = self.position;
+            self.position = position.checked_add(len as u64).filter(|end| *end <= self.end)?;
+            match kind {
+                // Higher nodes follow their last leaf.
+                Kind::Index if walked.is_empty() => {}
+                Kind::Index => {
+                    let mut bytes = vec![0; Some(len).filter(|len| *len <= MAX_NODE as usize)?];
+                    self.file.read_exact_at(&mut bytes, position).ok()?;
+                    let expected = Expected {
+                        level: Some(0),
+                        kinds: None,
+                        offset,
+                        disk: self.offset - offset,
+                        start,
+                        file: position - start,
+                        runs: walked.len() as u64,
+                        hash: blake3::hash(&bytes),
+                    };
+                    let Ok(Entries::Runs(runs)) = index::decode(&bytes, &expected, self.chunk, self.block)
+                    else {
+                        return None;
+                    };
+                    let same =
+                        runs.iter().zip(&walked).all(|(a, b)| Run { member_hash: NO_HASH, ..*a } == *b);
+                    return same.then_some(runs);
+                }
+                kind if kind.is_run() => {
+                    let length = member::u64_at(&head, FRAME + 8)?;
+                    walked.push(Run {
+                        kind,
+                        offset: self.offset,
+                        length,
+                        position,
+                        member_length: len as u32,
+                        hash: member::array(&head, FRAME + 16).map(Hash::from_bytes)?,
+                        member_hash: NO_HASH,
+                    });
+                    self.offset = self.offset.checked_add(length)?;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Iterator for KeptRuns {
+    type Item = Result<Run, ImageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_cut.load(Relaxed) {
+            return None;
+        }
+        if self.listed.len() == 0 {
+            match self.leaf() {
+                Some(runs) => self.listed = runs.into_iter(),
+                // Nothing behind the first thing that is wrong is looked at.
+                None => self.end = 0,
+            }
+        }
+        self.listed.next().map(Ok)
+    }
+}
+
+/// The file that is written, front to back.
+pub(super) struct Output<'a> {
+    sink: &'a mut dyn SyncWrite,
+    position: u64,
+    /// What stands in the file from `position` on, as long as it was right up to there.
+    part: Option<Unfinished>,
+}
+
+impl<'a> Output<'a> {
+    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>) -> Self {
+        Output { sink, position: 0, part }
+    }
+
+    /// Bytes of image so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes; true where the bytes stood there already.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        if self.part.as_mut().is_some_and(|part| !part.holds(bytes, self.position)) {
+            self.cut()?;
+        }
+        if self.part.is_none() {
+            let written = self.position;
+            self.sink.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
+        }
+        self.position += bytes.len() as u64;
+        Ok(self.part.is_some())
+    }
+
+    /// Leaves the member of `run` as it is; false where the file does not have it here any more.
+    pub fn keep(&mut self, run: &Run) -> bool {
+        let is_here = self.part.is_some() && run.position == self.position;
+        if is_here {
+            self.position += u64::from(run.member_length);
+        }
+        is_here
+    }
+
+    /// Ends the file here: from now on it is written.
+    fn cut(&mut self) -> Result<(), ImageError> {
+        if let Some(part) = self.part.take() {
+            part.is_cut.store(true, Relaxed);
+            let written = self.position;
+            let cut = self.sink.go_on_at(written);
+            cut.map_err(|source| ImageError::Sink { op: "go on with", written, source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last bytes and syncs; returns the size of the file.
+    ///
+    /// The last bytes are written even where they stand there already: an NFS client that has nothing to write has
+    /// nothing to commit either, and what was written before the cut may be in the memory of the server only.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<u64, ImageError> {
+        self.cut()?;
+        self.write(bytes)?;
+        let written = self.position;
+        let sync = |source| ImageError::Sink { op: "sync", written, source };
+        self.sink.flush().map_err(sync)?;
+        self.sink.sync().map_err(sync)?;
+        Ok(written)
+    }
+}

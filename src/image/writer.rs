@@ -1,0 +1,295 @@
+//! From pieces of disk, in order, to the image file.
+#![forbid(unsafe_code)]
+
+use super::backup::{BackupOptions, Written};
+use super::codec::{DataMember, Deflate, data_member};
+use super::error::ImageError;
+use super::footer::Footer;
+use super::header::Header;
+use super::index::IndexWriter;
+use super::member::Kind;
+use super::parallel::is_zero;
+use super::pipeline::{Content, Slot};
+use super::resume::{Output, Unfinished};
+use super::run::{NO_HASH, Run};
+use super::zeros::{MAX_ZERO_RUN, ZeroMembers};
+use crate::block::BlockDevice;
+use crate::io::SyncWrite;
+use crate::progress::Progress;
+use blake3::Hash;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A disk with more unreadable bytes than this is dying, or gone: no image is made of it.
+const MAX_UNREADABLE: u64 = 256 << 20;
+/// Bad ranges that are listed by name; the index has them all.
+const LISTED: usize = 1000;
+
+/// Writes the members in order, joins zeros into long runs, and grows the index.
+pub(super) struct Writer<'a> {
+    out: Output<'a>,
+    progress: &'a Progress,
+    deflater: Box<dyn Deflate>,
+    zeros: ZeroMembers,
+    /// Zeros that were not written yet.
+    pending: Range<u64>,
+    index: IndexWriter,
+    nodes: Vec<u8>,
+    footer: Footer,
+    written: Written,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins the image, or finds it begun in `part`.
+    pub fn new(
+        sink: &'a mut dyn SyncWrite,
+        header: &Header,
+        opts: &BackupOptions,
+        part: Option<Unfinished>,
+        progress: &'a Progress,
+    ) -> Result<Self, ImageError> {
+        let member = header.encode();
+        let hash = blake3::hash(&member);
+        let mut writer = Writer {
+            out: Output::new(sink, part),
+            progress,
+            deflater: opts.codec.deflater(),
+            zeros: ZeroMembers::default(),
+            pending: 0..0,
+            index: IndexWriter::default(),
+            nodes: Vec::new(),
+            footer: Footer {
+                header_length: member.len() as u32,
+                degraded: false,
+                disk_size: header.disk.size,
+                root_position: 0,
+                root_length: 0,
+                runs: 0,
+                zero: 0,
+                unallocated: 0,
+                unreadable: 0,
+                header_hash: hash,
+                node_hash: NO_HASH,
+            },
+            written: Written {
+                root_hash: NO_HASH,
+                image_bytes: 0,
+                disk_bytes: header.disk.size,
+                zero_bytes: 0,
+                stored_bytes: 0,
+                taken_bytes: 0,
+                kept_bytes: 0,
+                retaken_bad: 0,
+                bad_base: None,
+                unreadable_bytes: 0,
+                unreadable: Vec::new(),
+            },
+        };
+        writer.write(&member)?;
+        Ok(writer)
+    }
+
+    /// True where the bytes stood in the file already.
+    fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        let was_there = self.out.write(bytes)?;
+        self.progress.image.store(self.out.position(), Relaxed);
+        Ok(was_there)
+    }
+
+    /// Takes the next piece of disk.
+    pub fn take(&mut self, disk: &dyn BlockDevice, slot: &mut Slot) -> Result<(), ImageError> {
+        let range = slot.offset..slot.offset + slot.length;
+        if let Some(error) = slot.bad_base.take() {
+            self.written.retaken_bad += 1;
+            self.written.bad_base.get_or_insert_with(|| error.to_string());
+        }
+        match std::mem::replace(&mut slot.content, Content::Raw) {
+            Content::Zero => self.zero(range)?,
+            Content::Data(member) => self.data(range, &member, &slot.member[member.range.clone()])?,
+            Content::Taken(run) => {
+                self.flush_zeros()?;
+                let member = &slot.member[..run.member_length as usize];
+                match self.put(Kind::Data, range, run.hash, member, run.member_hash)? {
+                    true => self.written.kept_bytes += slot.length,
+                    false => self.written.taken_bytes += slot.length,
+                }
+                self.progress.taken.fetch_add(slot.length, Relaxed);
+            }
+            Content::Kept(run) => self.keep(range, &run, slot)?,
+            Content::Torn(bad) => self.torn(disk, slot, &bad)?,
+            Content::Failed(error) => return Err(error),
+            // Workers turn all raw pieces into something else.
+            Content::Raw => return Err(ImageError::Refused("a piece of disk was not handled".to_owned())),
+        }
+        self.progress.add_done(slot.length);
+        Ok(())
+    }
+
+    fn data(&mut self, range: Range<u64>, made: &DataMember, member: &[u8]) -> Result<(), ImageError> {
+        self.flush_zeros()?;
+        let length = range.end - range.start;
+        if self.put(Kind::Data, range, made.hash, member, made.member_hash)? {
+            self.written.kept_bytes += length;
+            self.progress.taken.fetch_add(length, Relaxed);
+        } else if made.stored {
+            self.written.stored_bytes += length;
+            self.progress.stored.store(self.written.stored_bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A chunk whose member stands in the file already, unless the file was cut before it meanwhile.
+    fn keep(&mut self, range: Range<u64>, kept: &Run, slot: &mut Slot) -> Result<(), ImageError> {
+        self.flush_zeros()?;
+        let position = self.out.position();
+        if !self.out.keep(kept) {
+            let made = data_member(&mut *self.deflater, &slot.raw[..slot.length as usize], &mut slot.member);
+            return self.data(range, &made, &slot.member[made.range.clone()]);
+        }
+        self.written.kept_bytes += slot.length;
+        self.progress.taken.fetch_add(slot.length, Relaxed);
+        self.index(&Run { position, offset: range.start, ..*kept })
+    }
+
+    /// The parts of a chunk between bad ranges, and those. Rare, so it is done here, one after the other.
+    fn torn(
+        &mut self,
+        disk: &dyn BlockDevice,
+        slot: &mut Slot,
+        bad: &[Range<u64>],
+    ) -> Result<(), ImageError> {
+        let end = slot.offset + slot.length;
+        let mut at = slot.offset;
+        for gap in bad.iter().cloned().chain(std::iter::once(end..end)) {
+            if at < gap.start {
+                let raw = &slot.raw[(at - slot.offset) as usize..(gap.start - slot.offset) as usize];
+                if is_zero(raw) {
+                    self.zero(at..gap.start)?;
+                } else {
+                    let made = data_member(&mut *self.deflater, raw, &mut slot.member);
+                    self.data(at..gap.start, &made, &slot.member[made.range.clone()])?;
+                }
+            }
+            if gap.start < gap.end {
+                self.unreadable(disk, gap.clone())?;
+            }
+            at = gap.end;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, disk: &dyn BlockDevice, range: Range<u64>) -> Result<(), ImageError> {
+        self.flush_zeros()?;
+        let written = &mut self.written;
+        written.unreadable_bytes += range.end - range.start;
+        if written.unreadable_bytes > MAX_UNREADABLE {
+            return Err(ImageError::Refused(format!(
+                "{}: more than {} MiB cannot be read up to byte {}: the disk is failing or gone",
+                disk.name(),
+                MAX_UNREADABLE >> 20,
+                range.end
+            )));
+        }
+        let listed = written.unreadable.len();
+        match written.unreadable.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ if listed < LISTED => written.unreadable.push(range.clone()),
+            _ => {}
+        }
+        self.put_zeros(Kind::Unreadable, range)
+    }
+
+    fn zero(&mut self, range: Range<u64>) -> Result<(), ImageError> {
+        self.written.zero_bytes += range.end - range.start;
+        self.progress.zero.store(self.written.zero_bytes, Relaxed);
+        if self.pending.is_empty() {
+            self.pending = range;
+        } else {
+            self.pending.end = range.end;
+        }
+        // Cut where every image cuts, so that a change far away does not move the cuts.
+        while let Some(cut) = self.cut() {
+            let run = self.pending.start..cut;
+            self.pending.start = cut;
+            self.put_zeros(Kind::Zero, run)?;
+        }
+        Ok(())
+    }
+
+    /// The first multiple of the longest run in the pending zeros, if they reach it.
+    fn cut(&self) -> Option<u64> {
+        let cut = (self.pending.start / MAX_ZERO_RUN + 1) * MAX_ZERO_RUN;
+        (cut <= self.pending.end).then_some(cut)
+    }
+
+    fn flush_zeros(&mut self) -> Result<(), ImageError> {
+        let pending = std::mem::replace(&mut self.pending, 0..0);
+        if pending.is_empty() { Ok(()) } else { self.put_zeros(Kind::Zero, pending) }
+    }
+
+    fn put_zeros(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
+        let mut zeros = std::mem::take(&mut self.zeros);
+        let (member, member_hash) = zeros.get(kind, range.end - range.start);
+        let result = self.put(kind, range, NO_HASH, member, member_hash);
+        self.zeros = zeros;
+        result.map(drop)
+    }
+
+    /// Writes one run and what the index adds behind it. True where its member stood in the file already.
+    fn put(
+        &mut self,
+        kind: Kind,
+        range: Range<u64>,
+        hash: Hash,
+        member: &[u8],
+        member_hash: Hash,
+    ) -> Result<bool, ImageError> {
+        if self.progress.is_cancelled() {
+            return Err(ImageError::Cancelled);
+        }
+        let run = Run {
+            kind,
+            offset: range.start,
+            length: range.end - range.start,
+            position: self.out.position(),
+            member_length: member.len() as u32,
+            hash,
+            member_hash,
+        };
+        let was_there = self.write(member)?;
+        self.index(&run)?;
+        Ok(was_there)
+    }
+
+    /// Lists a run that was written, and writes the index members that are full with it.
+    fn index(&mut self, run: &Run) -> Result<(), ImageError> {
+        self.footer.runs += 1;
+        let mut nodes = std::mem::take(&mut self.nodes);
+        self.index.push(run, &mut nodes);
+        self.write(&nodes)?;
+        nodes.clear();
+        self.nodes = nodes;
+        Ok(())
+    }
+
+    /// The rest of the index, the footer, and the sync.
+    pub fn finish(mut self) -> Result<Written, ImageError> {
+        self.flush_zeros()?;
+        let mut nodes = Vec::new();
+        let root = std::mem::take(&mut self.index).finish(&mut nodes);
+        self.write(&nodes)?;
+        let root = root.ok_or_else(|| ImageError::Refused("the disk has no bytes".to_owned()))?;
+        if (root.offset, root.disk) != (0, self.footer.disk_size) {
+            return Err(ImageError::Refused("not all of the disk was handled".to_owned()));
+        }
+        self.footer.root_position = self.out.position() - u64::from(root.length);
+        self.footer.root_length = root.length;
+        self.footer.node_hash = root.hash;
+        self.footer.zero = self.written.zero_bytes;
+        self.footer.unreadable = self.written.unreadable_bytes;
+        self.footer.degraded = self.written.is_degraded();
+        self.written.root_hash = self.footer.root_hash();
+        self.written.image_bytes = self.out.finish(&self.footer.encode())?;
+        Ok(self.written)
+    }
+}
