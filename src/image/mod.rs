@@ -51,6 +51,4 @@ pub use run::Run;
 pub use verify::{scrub, verify, verify_again, verify_against};
 
 #[cfg(test)]
-mod again_tests;
-#[cfg(test)]
 mod tests;

@@ -8,20 +8,21 @@ use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
+mod again;
 mod delta;
 mod diff;
 
 const MIB: usize = 1 << 20;
 
 /// Bytes that do not compress.
-pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
+fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
 /// A disk of pieces: (what, length in KiB).
-pub(super) fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
+fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, (what, kib)) in pieces.iter().enumerate() {
         let len = kib * 1024;
@@ -34,22 +35,22 @@ pub(super) fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
     out
 }
 
-pub(super) fn small() -> BackupOptions {
+fn small() -> BackupOptions {
     BackupOptions { threads: 2, chunk_size: 64 << 10, image_id: Some([7; 16]), ..BackupOptions::default() }
 }
 
-pub(super) fn back_up(disk: &MemDisk, opts: &BackupOptions) -> Result<(Vec<u8>, Written), ImageError> {
+fn back_up(disk: &MemDisk, opts: &BackupOptions) -> Result<(Vec<u8>, Written), ImageError> {
     let mut file = Vec::new();
     let about = DiskAbout::new("sda", Identity::default(), disk);
     let written = backup(disk, &mut file, &about, opts, &Progress::new())?;
     Ok((file, written))
 }
 
-pub(super) fn open(file: &[u8]) -> Result<Image, ImageError> {
+fn open(file: &[u8]) -> Result<Image, ImageError> {
     Image::open(Arc::new(file.to_vec()))
 }
 
-pub(super) fn check(file: &[u8]) -> Result<Summary, ImageError> {
+fn check(file: &[u8]) -> Result<Summary, ImageError> {
     verify(&open(file)?, 2, &Progress::new())
 }
 

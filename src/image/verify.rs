@@ -28,6 +28,14 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
     })
 }
 
+/// Checks an image without inflating it: all index nodes, and each member's bytes against its hash, so that not one
+/// byte of the file is other than when it was written. An image that was verified once is proven whole by it.
+///
+/// `threads` that hash; 0 is one per core. Progress counts bytes of disk.
+pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
+    check_all(image, None, threads, progress, |space, run, _| check_hash(image, space, run))
+}
+
 /// [`verify`] of an image that has members of `base`: those are not inflated again.
 ///
 /// Everything else of them is checked: that they stand where the index says, their framing, and the hash of all their
@@ -44,23 +52,18 @@ pub fn verify_again(
 ) -> Result<Summary, ImageError> {
     check_all(image, Some(base), threads, progress, |space, run, is_proven| {
         check_hash(image, space, run)?;
-        if run.kind == Kind::Data && is_proven {
-            check_framing(space, run)
-        } else {
-            check_content(space, run)
+        if is_proven && run.kind == Kind::Data {
+            let bytes = &space.member[..run.member_length as usize];
+            return match data_stream(bytes, run) {
+                Ok(_) => Ok(()),
+                Err(what) => Err(ImageError::damaged(run.position, what)),
+            };
         }
+        check_content(space, run)
     })
 }
 
-/// Checks an image without inflating it: all index nodes, and each member's bytes against its hash, so that not one
-/// byte of the file is other than when it was written. An image that was verified once is proven whole by it.
-///
-/// `threads` that hash; 0 is one per core. Progress counts bytes of disk.
-pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
-    check_all(image, None, threads, progress, |space, run, _| check_hash(image, space, run))
-}
-
-/// Walks all runs; `check` is told of each whether `base` has it with the same hashes at the same place.
+/// The last argument of `check` is true where `base` proves what the member holds.
 fn check_all(
     image: &Image,
     base: Option<&Image>,
@@ -115,12 +118,6 @@ fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), Ima
         return Err(ImageError::damaged(run.position, what));
     }
     Ok(())
-}
-
-/// The frame of the member that was read last.
-fn check_framing(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
-    let member = space.member.get(..run.member_length as usize).unwrap_or_default();
-    data_stream(member, run).map(drop).map_err(|what| ImageError::damaged(run.position, what))
 }
 
 /// What the member that was read last holds.

@@ -1,17 +1,9 @@
 //! Backups that build on earlier ones: the same image, whatever the earlier one is worth.
 
-use super::tests::{back_up, check, content, noise, open};
 use super::*;
-use crate::block::mem::MemDisk;
-use crate::inventory::Identity;
 use crate::io::ReadAt;
-use crate::progress::Progress;
-use proptest::prelude::*;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-const MIB: usize = 1 << 20;
 
 fn mem_disk(bytes: &[u8]) -> MemDisk {
     MemDisk::new("sda", bytes.to_vec(), 512)
