@@ -19,9 +19,10 @@ dnsmasq --conf-file=/dev/null --no-hosts --addn-hosts=/run/hosts --no-resolv --l
   --interface=lab --interface=lo --bind-dynamic --dhcp-range=10.9.0.100,10.9.0.200,1h --dhcp-boot=pxelinux.0 --user=root \
   --dhcp-host=52:54:00:09:00:01,10.9.0.11 --dhcp-host=52:54:00:09:00:02,10.9.0.12 --dhcp-leasefile=/run/leases \
   --enable-tftp --tftp-root=/export/testbox-tftp --log-dhcp --log-facility="$logs/dnsmasq.log" --no-ping
+# Attr_Expiration_Time: ganesha keeps attributes and names for a minute, and does not see what the admin writes on the server.
 export_of() {
   echo "EXPORT { Export_Id = $1; Path = /export/testbox-$2; Pseudo = /export/testbox-$2; Access_Type = $3;
-    Squash = No_Root_Squash; SecType = sys; Protocols = 3,4; Transports = TCP; PrivilegedPort = false; FSAL { Name = VFS; } }"
+    Squash = No_Root_Squash; SecType = sys; Protocols = 3,4; Transports = TCP; PrivilegedPort = false; Attr_Expiration_Time = 0; FSAL { Name = VFS; } }"
 }
 cat >/run/ganesha/conf <<EOF
 NFS_CORE_PARAM { Protocols = 3,4; Enable_NLM = false; Enable_RQUOTA = false; MNT_Port = 20048; }
