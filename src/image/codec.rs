@@ -310,4 +310,39 @@ mod tests {
             }
         }
     }
+
+    /// What lies around the input in memory, and how it is aligned, must not show in the output.
+    #[test]
+    fn the_isal_output_depends_on_nothing_but_the_input() {
+        let text = |seed: u64, len: usize| -> Vec<u8> {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut next = move || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state
+            };
+            let words: Vec<Vec<u8>> =
+                (0..40).map(|_| next().to_le_bytes()[..3 + (next() % 5) as usize].to_vec()).collect();
+            let mut out = Vec::new();
+            while out.len() < len {
+                out.extend_from_slice(&words[(next() % 40) as usize]);
+            }
+            out.truncate(len);
+            out
+        };
+        let mut used = Codec::Isal.deflater();
+        for seed in 1..400u64 {
+            let raw = text(seed % 7, 4096 << (seed % 4));
+            let mut made = Vec::new();
+            for (before, after) in [(0, 0u8), (1, 0xff), (7, raw[0]), (64, raw[1])] {
+                let around = [vec![after; before], raw.clone(), vec![after; 64]].concat();
+                let mut out = vec![after; raw.len() * 2];
+                let len = used.deflate(&around[before..before + raw.len()], &mut out).unwrap();
+                out.truncate(len);
+                made.push(out);
+            }
+            assert!(made.iter().all(|m| *m == made[0]), "seed {seed}");
+        }
+    }
 }
