@@ -140,7 +140,7 @@ impl<'a> Setup<'a> {
             .spawn()
             .expect("nsenter of util-linux");
         let stdin = child.stdin.take().unwrap();
-        Machine { child, stdin, console: Console::new(&log), qmp, _permit: permit }
+        Machine { child, stdin, console: Console::new(&log), qmp, permit: Some(permit) }
     }
 }
 
@@ -150,7 +150,8 @@ pub struct Machine {
     stdin: ChildStdin,
     console: Console,
     qmp: PathBuf,
-    _permit: Permit,
+    /// Given back as soon as the machine is off: a scenario may want the next one while it still knows this one.
+    permit: Option<Permit>,
 }
 
 impl Machine {
@@ -174,6 +175,7 @@ impl Machine {
     /// Waits until the machine has switched itself off.
     pub fn wait_for_power_off(&mut self, seconds: u64) {
         let ended = poll(Duration::from_secs(seconds), || self.child.try_wait().unwrap());
+        self.permit = None;
         if !ended.is_some_and(|status| status.success()) {
             self.console.fail(&format!("waiting {seconds} s for the machine to switch off: {ended:?}"));
         }
@@ -199,6 +201,7 @@ impl Machine {
         // QEMU may be gone before it has answered.
         let _ = self.monitor("quit", "{}");
         let _ = self.child.wait();
+        self.permit = None;
     }
 
     /// One command on QEMU's machine protocol (QMP).
