@@ -148,6 +148,27 @@ fn a_backup_that_goes_on_survives_every_error_and_a_cut_after_it() {
     }
 }
 
+/// A server that says yes to a link or a rename and does nothing: the old set must not lose its last name.
+#[test]
+fn backup_again_survives_links_and_renames_that_are_dropped() {
+    let before = published();
+    for op in [Op::HardLink, Op::Rename] {
+        for nth in 0..40 {
+            let mut machine = before_backup_again(&before);
+            machine.backup.fail_nth_of(op, nth, Fault::Dropped);
+            machine.boot();
+            let what = format!("{op:?} {nth} dropped");
+            check_sets(&machine, &what);
+            if op == Op::HardLink {
+                check_recovery(&mut machine, &what);
+            }
+            if machine.backup.operations().iter().filter(|o| **o == op).count() <= nth {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn backup_again_survives_every_error_of_the_tftp_share() {
     at_every_operation(|m| m.tftp.clone(), Fault::Errno(libc::ESTALE), None);

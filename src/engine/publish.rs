@@ -163,14 +163,35 @@ fn archive(folder: &Folder, old: Option<&Record>, new: &Record) -> io::Result<()
     files.sync_dir(&folder.path(""))?;
     files.make_dir(&folder.path(&aside))?;
     for name in &names {
-        match files.hard_link(&folder.path(name), &folder.path(&format!("{aside}/{name}"))) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
+        let kept = folder.path(&format!("{aside}/{name}"));
+        // What an attempt before this one has left here may be of other files than those of now.
+        match files.remove(&kept) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => files.hard_link(&folder.path(name), &kept)?,
         }
     }
     files.sync_dir(&folder.path(&aside))?;
+    // The old images lose their own names next: a server that says yes and does nothing must show before that.
+    check_kept(folder, &aside, &names, old)?;
     files.rename(&folder.path(&aside), &folder.path(&target))?;
-    files.sync_dir(&folder.path(HISTORY))
+    files.sync_dir(&folder.path(HISTORY))?;
+    check_kept(folder, &target, &names, old)
+}
+
+/// Fails unless all of `names` stand in `dir`, and images of `old` are what its record says.
+fn check_kept(folder: &Folder, dir: &str, names: &[String], old: Option<&Record>) -> io::Result<()> {
+    for name in names {
+        let path = format!("{dir}/{name}");
+        let image = old.and_then(|old| old.images.iter().find(|image| image.file() == *name));
+        let is_there = match image {
+            Some(image) => is_image(folder, &path, &image.root_hash)?,
+            None => exists(&*folder.files, &folder.path(&path))?,
+        };
+        if !is_there {
+            return Err(io::Error::other(format!("{path} is not there although it was just made")));
+        }
+    }
+    Ok(())
 }
 
 /// Puts images of the current record back from the history where an interrupted publishing has replaced them.
