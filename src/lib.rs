@@ -58,5 +58,6 @@ pub mod share;
 pub mod status;
 pub mod sys;
 pub mod tftp;
+pub mod used;
 pub mod words;
 pub mod world;

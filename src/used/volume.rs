@@ -1,0 +1,83 @@
+//! A part of a disk that one parser looks at.
+#![forbid(unsafe_code)]
+
+use crate::io::ReadAt;
+use std::fmt;
+
+/// Longest piece that is read at once, in bytes: what a hostile length can cost.
+const MAX_READ: usize = 16 << 20;
+
+/// Why a volume is imaged whole: `ext4: the journal needs recovery`. For people; it stands in the log and in the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// What the volume looks like, such as `ext4`.
+    pub kind: &'static str,
+    /// What is in doubt, one line without control characters.
+    pub why: String,
+}
+
+impl Doubt {
+    /// A doubt about a volume that looks like `kind`.
+    pub fn new(kind: &'static str, why: impl Into<String>) -> Self {
+        let why = why.into().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        Doubt { kind, why }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.why)
+    }
+}
+
+/// A partition, a logical volume in one piece, or a disk without a table. All positions are bytes from its beginning.
+#[derive(Clone, Copy)]
+pub struct Volume<'a> {
+    disk: &'a dyn ReadAt,
+    start: u64,
+    size: u64,
+    sector: u32,
+}
+
+impl<'a> Volume<'a> {
+    /// `size` bytes of `disk` from byte `start`; `sector` is the disk's logical block size in bytes.
+    pub fn new(disk: &'a dyn ReadAt, start: u64, size: u64, sector: u32) -> Self {
+        Volume { disk, start, size, sector }
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Logical block size of the disk in bytes.
+    pub fn sector(&self) -> u32 {
+        self.sector
+    }
+
+    /// `len` bytes at byte `offset`, all of them inside the volume. `kind` goes into the doubt.
+    ///
+    /// # Errors
+    /// Outside the volume, longer than 16 MiB, or not readable.
+    pub fn read(&self, kind: &'static str, offset: u64, len: usize) -> Result<Vec<u8>, Doubt> {
+        let inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.size);
+        if !inside || len > MAX_READ {
+            return Err(Doubt::new(
+                kind,
+                format!("it points to {len} bytes at byte {offset}, which it does not have"),
+            ));
+        }
+        let at =
+            self.start.checked_add(offset).ok_or_else(|| Doubt::new(kind, "it lies beyond every disk"))?;
+        let mut bytes = vec![0; len];
+        self.disk
+            .read_exact_at(&mut bytes, at)
+            .map_err(|e| Doubt::new(kind, format!("cannot read {len} bytes at byte {offset} of it: {e}")))?;
+        Ok(bytes)
+    }
+
+    /// As [`Volume::read`], where a volume that is too short or unreadable there simply is not the format looked for.
+    pub fn peek(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        self.read("", offset, len).ok()
+    }
+}
