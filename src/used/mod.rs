@@ -12,6 +12,7 @@
 mod free;
 mod map;
 mod volume;
+pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, map};
