@@ -129,7 +129,8 @@ fn each_thing_in_doubt_is_named() {
         (&tree, 56 + 4, word(1 << 31), "points outside"),
     ];
     for (structure, field, bytes, why) in cases {
-        disk.patch(structure, field, &bytes);
+        disk.patches.clear();
+        disk.add(structure, &[(field, &bytes)]);
         let said = disk.why();
         assert!(said.contains(why), "{field} of {structure:?}: {said}, not {why}");
         // The same without a new checksum.
@@ -137,6 +138,41 @@ fn each_thing_in_doubt_is_named() {
         disk.patches = vec![(at, bytes)];
         let said = disk.why();
         assert!(said.starts_with("xfs: "), "{said}");
+    }
+}
+
+#[test]
+fn trees_that_agree_on_overlapping_ranges_are_a_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    for (options, sums) in [("-d agcount=2", true), ("-m crc=0 -d agcount=2", false)] {
+        let image = made(dir.path(), 64, options);
+        let layout = Layout::of(&image);
+        let mut disk = Patched::new(&image);
+        let (_, intact) = parse(&disk).unwrap();
+        let record = if sums { 56 } else { 16 };
+        let by_block = layout.tree_block(1, 1);
+        let word = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap());
+        let (start, length) = {
+            let bytes = disk.bytes(by_block.at + record, 8);
+            (word(&bytes), word(&bytes[4..]))
+        };
+        // Two ranges in the place of one, as long as it was together.
+        let mut with = |second: u32| {
+            let (long, short) = ([start, length - 10], [second, 10]);
+            disk.patches.clear();
+            for (block, ranges) in [(1, [long, short]), (2, [short, long])] {
+                let words: Vec<u8> =
+                    ranges.as_flattened().iter().flat_map(|word| word.to_be_bytes()).collect();
+                disk.add(&layout.tree_block(1, block), &[(6, &[0, 2]), (record as usize, &words)]);
+            }
+            disk.add(&layout.header(1, 1), &[(56, &(length - 10).to_be_bytes())]);
+            parse(&disk)
+        };
+        assert_eq!(with(start + length - 10).unwrap().1, intact);
+        for second in [start + length - 11, start + 5, start] {
+            let why = with(second).unwrap_err().to_string();
+            assert!(why.contains("out of order"), "{why}");
+        }
     }
 }
 

@@ -28,12 +28,14 @@ impl Patched {
         bytes
     }
 
-    /// Writes these bytes at `field` of a structure.
-    pub fn patch(&mut self, structure: &Structure, field: usize, bytes: &[u8]) {
+    /// Writes these bytes at these places of a structure.
+    pub fn add(&mut self, structure: &Structure, fields: &[(usize, &[u8])]) {
         let mut all = self.bytes(structure.at, structure.len);
-        all[field..field + bytes.len()].copy_from_slice(bytes);
+        for (field, bytes) in fields {
+            all[*field..field + bytes.len()].copy_from_slice(bytes);
+        }
         structure.fix(&mut all);
-        self.patches = vec![(structure.at, all)];
+        self.patches.push((structure.at, all));
     }
 
     pub fn why(&self) -> String {
