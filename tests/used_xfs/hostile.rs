@@ -186,9 +186,8 @@ impl ReadAt for Endless {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         buf.fill(0);
-        match usize::try_from(offset).ok().and_then(|at| self.0.get(at..)) {
-            Some(rest) => rest.iter().zip(buf.iter_mut()).for_each(|(from, to)| *to = *from),
-            None => {}
+        if let Some(rest) = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)) {
+            rest.iter().zip(buf.iter_mut()).for_each(|(from, to)| *to = *from);
         }
         Ok(buf.len())
     }
