@@ -92,6 +92,17 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
     }
 }
 
+/// Opens an image of testbox, to be compared with another one.
+fn open_own(path: &Path) -> Result<Box<Image>, Error> {
+    match open_image(path)? {
+        ImageFile::Own(image) => Ok(image),
+        ImageFile::Foreign(_) => Err(Error::failed(format!(
+            "{}: a gzip file, not of testbox: it has no index to go by; cmp <(zcat A) <(zcat B) compares any two",
+            path.display()
+        ))),
+    }
+}
+
 /// What an error of the engine says, with the image's path and what to do.
 fn image_error(path: &Path, error: &ImageError) -> Error {
     let advice = match error {
