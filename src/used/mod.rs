@@ -10,7 +10,14 @@
 #![forbid(unsafe_code)]
 
 mod free;
+pub(crate) mod gpt;
+mod look;
+mod lvm;
 mod map;
+pub(crate) mod mbr;
+pub(crate) mod raw;
+mod signatures;
+mod table;
 mod volume;
 
 pub use free::Free;
