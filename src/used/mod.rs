@@ -19,6 +19,7 @@ pub(crate) mod raw;
 mod signatures;
 mod table;
 mod volume;
+pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, map};
