@@ -9,8 +9,14 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+mod clusters;
+pub mod fat;
 mod free;
+mod le;
 mod map;
+pub mod swap;
+#[cfg(test)]
+mod testing;
 mod volume;
 
 pub use free::Free;
