@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod clusters;
+pub mod exfat;
 pub mod fat;
 mod free;
 mod le;

@@ -2,9 +2,10 @@
 
 use super::{About, Doubt, Free, Parser, Volume};
 use crate::io::ReadAt;
-use std::io::{self, Read};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs a program that must succeed, and gives what it says.
@@ -32,6 +33,72 @@ pub(super) fn as_file<T>(image: &[u8], look: impl FnOnce(&Path) -> T) -> T {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), image).unwrap();
     look(file.path())
+}
+
+/// An image on a loop device that a FUSE program mounts (root only). Unmounting such a device waits for the program.
+pub(super) fn mounted(image: &[u8], program: &str, work: impl FnOnce(&Path)) -> Vec<u8> {
+    let (file, folder) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(file.path(), image).unwrap();
+    let device = run("losetup", &["--find", "--show", file.path().to_str().unwrap()]).trim().to_owned();
+    let device = Undo("losetup", vec!["--detach".into(), device]);
+    let mount = folder.path().to_str().unwrap();
+    run(program, &[&device.1[1], mount]);
+    let mount = Undo("umount", vec![mount.to_owned()]);
+    work(folder.path());
+    drop(mount);
+    drop(device);
+    std::fs::read(file.path()).unwrap()
+}
+
+/// A command that is run at the end, in a panic too.
+struct Undo(&'static str, Vec<String>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let _ = Command::new(self.0).args(&self.1).status();
+    }
+}
+
+/// Creates, lengthens, cuts and deletes files in a folder, and gives what is there afterwards.
+pub(super) fn age(folder: &Path, seed: u64, rounds: u64, longest: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut random = Random(seed);
+    let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    for round in 0..rounds {
+        let name = files.keys().nth(random.below(files.len() as u64) as usize).cloned();
+        match (random.below(8), name) {
+            (0 | 1, Some(name)) => {
+                std::fs::remove_file(folder.join(&name)).unwrap();
+                files.remove(&name);
+            }
+            (2, Some(name)) => {
+                let content = files.get_mut(&name).unwrap();
+                content.truncate(random.below(content.len() as u64) as usize);
+                let file = std::fs::OpenOptions::new().write(true).open(folder.join(&name)).unwrap();
+                file.set_len(content.len() as u64).unwrap();
+            }
+            (3 | 4, Some(name)) => {
+                let more: Vec<u8> = (0..random.below(longest)).map(|_| random.next() as u8).collect();
+                let mut file = std::fs::OpenOptions::new().append(true).open(folder.join(&name)).unwrap();
+                file.write_all(&more).unwrap();
+                files.get_mut(&name).unwrap().extend(more);
+            }
+            _ => {
+                let name = PathBuf::from(format!("folder {}", round % 3)).join(format!("file {round}"));
+                let content: Vec<u8> = (0..random.below(longest)).map(|_| random.next() as u8).collect();
+                std::fs::create_dir_all(folder.join(&name).parent().unwrap()).unwrap();
+                std::fs::write(folder.join(&name), &content).unwrap();
+                files.insert(name, content);
+            }
+        }
+    }
+    files
+}
+
+/// Whether the files are what they were.
+pub(super) fn check(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
+    for (name, content) in files {
+        assert!(std::fs::read(folder.join(name)).unwrap() == *content, "{}", name.display());
+    }
 }
 
 /// Bytes in ranges.

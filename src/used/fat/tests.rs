@@ -1,8 +1,6 @@
 //! Against dosfstools and mtools.
 
-use super::super::testing::{
-    Random, as_file, hostile, made, parsed, run, scribbled, total, try_parse, whole,
-};
+use super::super::testing::*;
 use super::*;
 use std::collections::BTreeMap;
 
