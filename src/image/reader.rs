@@ -168,6 +168,11 @@ impl Image {
         self.runs_of(0..u64::MAX, Kind::Unreadable.bit())
     }
 
+    /// The unallocated runs; parts of the index without any are not read.
+    pub fn unallocated_runs(&self) -> Runs<'_> {
+        self.runs_of(0..u64::MAX, Kind::Unallocated.bit())
+    }
+
     fn runs_of(&self, range: Range<u64>, kinds: u8) -> Runs<'_> {
         Runs { image: self, stack: Vec::new(), range, kinds, started: false }
     }

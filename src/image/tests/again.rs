@@ -10,7 +10,7 @@ fn mem_disk(bytes: &[u8]) -> MemDisk {
 }
 
 /// `backup_again` into a file that holds `file` already.
-fn again(
+pub fn again(
     disk: &MemDisk,
     mut file: Vec<u8>,
     opts: &BackupOptions,
@@ -21,18 +21,18 @@ fn again(
     Ok((file, written))
 }
 
-fn on(base: &[u8]) -> Earlier {
+pub fn on(base: &[u8]) -> Earlier {
     Earlier { base: Some(Arc::new(open(base).unwrap())), part: None }
 }
 
 /// The part is looked at up to its last byte.
-fn going_on(part: &[u8]) -> Earlier {
+pub fn going_on(part: &[u8]) -> Earlier {
     let mut part = Part::new(Arc::new(part.to_vec()));
     part.tail = 0;
     Earlier { base: None, part: Some(part) }
 }
 
-fn with_id(id: u8) -> BackupOptions {
+pub fn with_id(id: u8) -> BackupOptions {
     BackupOptions { threads: 2, chunk_size: 64 << 10, image_id: Some([id; 16]), ..BackupOptions::default() }
 }
 
