@@ -9,8 +9,22 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+mod clusters;
+pub mod exfat;
+pub mod fat;
 mod free;
+pub(crate) mod gpt;
+mod le;
+mod look;
+mod lvm;
 mod map;
+pub(crate) mod mbr;
+pub(crate) mod raw;
+mod signatures;
+pub mod swap;
+mod table;
+#[cfg(test)]
+mod testing;
 mod volume;
 pub mod xfs;
 
