@@ -11,6 +11,7 @@
 
 mod clusters;
 pub mod exfat;
+pub mod ext4;
 pub mod fat;
 mod free;
 pub(crate) mod gpt;
