@@ -9,6 +9,7 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 mod free;
 mod map;
 mod volume;
