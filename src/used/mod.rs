@@ -13,6 +13,7 @@ mod clusters;
 pub mod exfat;
 pub mod ext4;
 pub mod fat;
+pub mod btrfs;
 mod free;
 pub(crate) mod gpt;
 mod le;
