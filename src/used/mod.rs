@@ -9,6 +9,8 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod fixture;
 mod free;
 pub(crate) mod gpt;
 mod look;
@@ -18,6 +20,8 @@ pub(crate) mod mbr;
 pub(crate) mod raw;
 mod signatures;
 mod table;
+#[cfg(test)]
+mod tests;
 mod volume;
 
 pub use free::Free;
