@@ -3,11 +3,13 @@
 //! Everything above this module is written against [`BlockDevice`], so that each test can fail any operation.
 
 mod aligned;
+mod direct;
 pub mod mem;
 pub mod real;
 pub mod sink;
 
 pub use aligned::{ALIGN, AlignedBuf};
+pub use direct::DirectFile;
 pub use real::{Disk, OpenError};
 
 use std::io;

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::look::{self, Seen};
-use super::{Free, Parser, Volume, table};
+use super::{Free, Parser, Volume, exfat, fat, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// The file systems that are looked into.
-const PARSERS: &[Parser] = &[];
+const PARSERS: &[Parser] = &[exfat::parse, fat::parse, swap::parse, xfs::parse];
 
 /// Free ranges of the disk are multiples of it, in bytes, and of the logical blocks.
 const UNIT: u64 = 4096;

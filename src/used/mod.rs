@@ -9,20 +9,27 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+mod clusters;
+pub mod exfat;
+pub mod fat;
 #[cfg(test)]
 mod fixture;
 mod free;
 pub(crate) mod gpt;
+pub(crate) mod le;
 mod look;
 mod lvm;
 mod map;
 pub(crate) mod mbr;
-pub(crate) mod raw;
 mod signatures;
+pub mod swap;
 mod table;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod volume;
+pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, map};
