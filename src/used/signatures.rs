@@ -309,7 +309,7 @@ fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
 fn hfs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(1024, 162)?.unwrap_or_default();
     let blocks = be32(&raw, 20).unwrap_or_default();
-    Ok(raw.starts_with(b"BD") && be16(&raw, 14) == Some(3) && blocks > 0 && blocks % 512 == 0)
+    Ok(raw.starts_with(b"BD") && be16(&raw, 14) == Some(3) && blocks > 0 && blocks.is_multiple_of(512))
 }
 
 /// Sun's label: two bytes at the end of the first block, and an exclusive or over all of it.
