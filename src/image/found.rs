@@ -63,9 +63,12 @@ fn fitting(one: &Found) -> (Found, usize) {
     };
     let mut one = Found {
         kind: clean(&one.kind),
+        partition_type: one.partition_type.as_deref().map(clean),
+        name: one.name.as_deref().map(clean),
+        logical_volume: one.logical_volume.as_deref().map(clean),
         label: one.label.as_deref().map(clean),
         why_all: one.why_all.as_deref().map(clean),
-        ..one.clone()
+        ..*one
     };
     loop {
         let len = json(&one).len();
@@ -73,8 +76,10 @@ fn fitting(one: &Found) -> (Found, usize) {
             return (one, len);
         }
         // The longest text gives a quarter of itself: the numbers alone always fit.
-        let texts = [Some(&mut one.kind), one.label.as_mut(), one.why_all.as_mut()];
-        if let Some(longest) = texts.into_iter().flatten().max_by_key(|text| text.len()) {
+        let others = [&mut one.partition_type, &mut one.name, &mut one.logical_volume];
+        let others = others.into_iter().map(Option::as_mut);
+        let texts = [Some(&mut one.kind), one.label.as_mut(), one.why_all.as_mut()].into_iter().chain(others);
+        if let Some(longest) = texts.flatten().max_by_key(|text| text.len()) {
             let keep = longest.chars().count() * 3 / 4;
             *longest = longest.chars().take(keep).collect();
         }

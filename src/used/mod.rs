@@ -14,19 +14,22 @@ pub mod exfat;
 pub mod ext4;
 pub mod fat;
 pub mod btrfs;
+#[cfg(test)]
+mod fixture;
 mod free;
 pub(crate) mod gpt;
-mod le;
+pub(crate) mod le;
 mod look;
 mod lvm;
 mod map;
 pub(crate) mod mbr;
-pub(crate) mod raw;
 mod signatures;
 pub mod swap;
 mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod volume;
 pub mod xfs;
 
