@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod free;
+mod look;
 mod map;
 mod volume;
 
 pub use free::Free;
+pub use look::{Used, is_in_order, look};
 pub use map::{Found, Map, map};
 pub use volume::{Doubt, Volume};
 
