@@ -105,7 +105,7 @@ fn loop_a_disk_in_use_is_imaged_whole_and_a_free_one_is_held() {
     run("mount", &mount);
     let disk = Disk::open_source(&source.path).unwrap();
     let is_exclusive = disk.is_exclusive();
-    let (map, lines) = used::look(&disk, Used::Auto, &Progress::default());
+    let (map, lines) = used::survey(&disk, Used::Auto, &Progress::default());
     drop(disk);
     run("umount", &[mount_point.to_str().unwrap()]);
     assert!(!is_exclusive && map.free.is_empty());

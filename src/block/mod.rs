@@ -3,12 +3,14 @@
 //! Everything above this module is written against [`BlockDevice`], so that each test can fail any operation.
 
 mod aligned;
+mod direct;
 pub mod mem;
 pub mod real;
 pub mod sink;
 mod view;
 
 pub use aligned::{ALIGN, AlignedBuf};
+pub use direct::DirectFile;
 pub use real::{Disk, OpenError};
 pub use view::View;
 

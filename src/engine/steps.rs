@@ -226,7 +226,7 @@ impl Run<'_> {
     fn look(&self, device: &dyn BlockDevice, mode: Used) -> Arc<Map> {
         let progress = Progress::new();
         let step = format!("looking for what is used of {}", device.name());
-        let look = || used::look(device, mode, &progress);
+        let look = || used::survey(device, mode, &progress);
         let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
         lines.iter().for_each(|line| self.journal.info(line));
         Arc::new(map)

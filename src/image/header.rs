@@ -276,6 +276,7 @@ mod tests {
             label: Some(long(number as usize % 5 * 300)),
             skipped: u64::MAX,
             why_all: Some(long(number as usize % 3 * 700)),
+            ..Found::default()
         };
         for count in [0, 1, 3, 10, 100, 5000] {
             header.found = FoundTexts::new(&(0..count).map(found).collect::<Vec<_>>());

@@ -1,150 +1,167 @@
-//! Looking at a disk that is about to be imaged, and telling people what came of it.
+//! What one volume holds: all parsers and all signatures are asked, and exactly one parser must vouch for it.
 #![forbid(unsafe_code)]
 
-use super::{Found, Map, map};
-use crate::block::{BlockDevice, View};
-use crate::cmdline::choice;
-use crate::console::{ascii, human_bytes};
-use crate::progress::Progress;
+use super::lvm::{self, Linear, Logical};
+use super::{About, Doubt, Free, Parser, Volume, signatures};
 use std::ops::Range;
 
-/// Partitions that get a line.
-const TOLD: usize = 100;
+/// What a volume holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// File system or other format, or `unknown`.
+    pub(super) kind: String,
+    pub(super) label: Option<String>,
+    /// Free ranges in bytes from its beginning, sorted and disjoint; none where it is in doubt.
+    pub(super) free: Vec<Range<u64>>,
+    /// Why all of it is used.
+    pub(super) why_all: Option<String>,
+    /// Logical volumes inside, which `free` counts too.
+    pub(super) inside: Vec<Inside>,
+}
 
-choice! {
-    /// Whether a backup leaves out what no file system uses: `testbox.used=`.
-    #[derive(Default)]
-    Used {
-        /// Where it is certain; the rest is imaged.
-        #[default]
-        Auto = "auto",
-        /// Everything is imaged.
-        Off = "off",
+/// A logical volume inside a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inside {
+    /// Group and name: `vg0/root`.
+    pub(super) name: String,
+    /// Where it lies, in bytes of the volume around it.
+    pub(super) place: Vec<Range<u64>>,
+    /// Bytes.
+    pub(super) size: u64,
+    /// What it holds; its `free` has been taken out.
+    pub(super) seen: Seen,
+}
+
+impl Seen {
+    fn whole(kind: &str, why: impl Into<String>) -> Seen {
+        Seen { kind: kind.to_owned(), why_all: Some(why.into()), ..Seen::default() }
     }
 }
 
-/// What need not be imaged of a disk, and a line for each partition. Where anything is in doubt, all is imaged.
-///
-/// Progress counts the bytes that were read for it; cancelling it ends it early, with nothing left out.
-pub fn look(disk: &dyn BlockDevice, mode: Used, progress: &Progress) -> (Map, Vec<String>) {
-    let name = disk.name();
-    let all = |why: &str| (Map::default(), vec![format!("{name}: all of it is imaged: {why}")]);
-    if mode == Used::Off {
-        return all("that is what was asked for (used=off)");
-    }
-    // Whoever writes meanwhile may use what is free now.
-    if !disk.is_exclusive() {
-        return all("it is in use: mounted, swapped on, or part of a RAID, LVM or other device");
-    }
-    progress.start(0);
-    let map = map(&View::new(disk, progress), disk.logical_block_size());
-    if progress.is_cancelled() {
-        return all("looking for what is used was stopped");
-    }
-    if !is_in_order(&map.free, disk.size()) {
-        return all("mistake in testbox: its free ranges are out of order; please report it");
-    }
-    let mut lines: Vec<String> =
-        map.found.iter().take(TOLD).map(|found| found.verdict(name, disk.is_regular_file())).collect();
-    if let Some(more) = map.found.len().checked_sub(TOLD + 1) {
-        lines.push(format!("{name}: and {} partitions more", more + 1));
-    }
-    (map, lines)
+/// What somebody takes a volume for.
+enum Claim {
+    /// A file system, with its free ranges.
+    Ours(About, Free),
+    /// A volume group.
+    Group(lvm::Group),
+    /// A format that we read, and a reason not to; or one that we do not read.
+    Doubt(Doubt),
+    Foreign(&'static str),
 }
 
-/// True where the ranges rise, do not overlap, and end on a disk of `size` bytes.
-pub fn is_in_order(free: &[Range<u64>], size: u64) -> bool {
-    let mut end = 0;
-    free.iter().all(|range| {
-        let is_behind = end <= range.start && range.start <= range.end && range.end <= size;
-        end = range.end;
-        is_behind
-    })
-}
-
-impl Found {
-    /// Bytes of it that are imaged.
-    pub fn used(&self) -> u64 {
-        self.size.saturating_sub(self.skipped)
-    }
-
-    /// What it is called on a disk of this name: `sda1`, `nvme0n1p2`, `disk.raw partition 1`; the disk itself where
-    /// there is no table.
-    pub fn name(&self, disk: &str, is_file: bool) -> String {
-        let number = self.number;
-        match number {
-            0 => disk.to_owned(),
-            _ if is_file => format!("{disk} partition {number}"),
-            // As the kernel does it (block/partitions/core.c): a p after a digit.
-            _ if disk.ends_with(|c: char| c.is_ascii_digit()) => format!("{disk}p{number}"),
-            _ => format!("{disk}{number}"),
+impl Claim {
+    fn kind(&self) -> &'static str {
+        match self {
+            Claim::Ours(about, _) => about.kind,
+            Claim::Group(_) => lvm::KIND,
+            Claim::Doubt(doubt) => doubt.kind,
+            Claim::Foreign(kind) => kind,
         }
     }
+}
 
-    /// A line about it: `sda1 ext4 'root': 12.3 GB of 40.0 GB used, the rest is not imaged`.
-    pub fn verdict(&self, disk: &str, is_file: bool) -> String {
-        let name = self.name(disk, is_file);
-        let kind = ascii(&self.kind);
-        let size = human_bytes(self.size);
-        if let Some(why) = &self.why_all {
-            return format!("{name}: all of it ({size}) is imaged: {kind}: {}", ascii(why));
+/// Everything that anybody takes the volume for. `partitions`: see [`signatures::claims`].
+fn claims(volume: &Volume<'_>, parsers: &[Parser], partitions: &[Range<u64>]) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for parser in parsers {
+        let mut free = Free::default();
+        match parser(volume, &mut free) {
+            Ok(None) => {}
+            Ok(Some(about)) => claims.push(Claim::Ours(about, free)),
+            Err(doubt) => claims.push(Claim::Doubt(doubt)),
         }
-        let label = self.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
-        let rest = if self.skipped > 0 { ", the rest is not imaged" } else { "" };
-        format!("{name} {kind}{label}: {} of {size} used{rest}", human_bytes(self.used()))
+    }
+    match lvm::parse(volume) {
+        Ok(None) => {}
+        Ok(Some(group)) => claims.push(Claim::Group(group)),
+        Err(doubt) => claims.push(Claim::Doubt(doubt)),
+    }
+    match signatures::claims(volume, partitions) {
+        Ok(kinds) => {
+            for kind in kinds {
+                // A parser can say more about a format that has a signature here too.
+                if !claims.iter().any(|claim| claim.kind() == kind) {
+                    claims.push(Claim::Foreign(kind));
+                }
+            }
+        }
+        Err(doubt) => claims.push(Claim::Doubt(doubt)),
+    }
+    claims
+}
+
+fn names(claims: &[Claim]) -> String {
+    let mut kinds: Vec<&str> = claims.iter().map(Claim::kind).collect();
+    kinds.dedup();
+    kinds.join(" and ")
+}
+
+/// What a whole disk with a table looks like beside it: a reason to distrust the table.
+pub(super) fn beside_table(
+    disk: &Volume<'_>,
+    parsers: &[Parser],
+    partitions: &[Range<u64>],
+) -> Option<String> {
+    let claims = claims(disk, parsers, partitions);
+    match claims.as_slice() {
+        [] => None,
+        [Claim::Doubt(doubt)] if doubt.kind == "unknown" => Some(doubt.why.clone()),
+        claims => Some(format!("it has a partition table, and looks like {}", names(claims))),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::block::mem::{Fault, MemDisk, Op};
+/// Looks at a volume; at logical volumes inside it too, unless it is one.
+pub(super) fn look(volume: &Volume<'_>, parsers: &[Parser], logical: bool) -> Seen {
+    let mut claims = claims(volume, parsers, &[]);
+    let (claim, others) = (claims.pop(), claims);
+    let claim = match claim {
+        None => return Seen::whole("unknown", "unknown content"),
+        Some(claim) if others.is_empty() => claim,
+        Some(claim) => {
+            let all: Vec<Claim> = others.into_iter().chain([claim]).collect();
+            return Seen::whole("unknown", format!("it looks like {}", names(&all)));
+        }
+    };
+    match claim {
+        Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
+        Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),
+        Claim::Group(_) if logical => Seen::whole(lvm::KIND, "it is a physical volume inside a logical one"),
+        Claim::Group(group) => inside(volume, parsers, group),
+        Claim::Ours(About { kind, label }, free) => {
+            let free = free.finish();
+            if free.last().is_some_and(|last| last.end > volume.size()) {
+                return Seen::whole(kind, "its free space goes beyond its end");
+            }
+            Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
+        }
+    }
+}
 
-    #[test]
-    fn verdicts_say_what_is_imaged_and_why() {
-        let root = Found {
-            number: 1,
-            size: 40_000_000_000,
-            kind: "ext4".into(),
-            label: Some("ro\not".into()),
-            skipped: 27_700_000_000,
-            ..Found::default()
+/// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
+fn inside(volume: &Volume<'_>, parsers: &[Parser], group: lvm::Group) -> Seen {
+    let mut free = Free::default();
+    group.free.iter().for_each(|range| free.add(range.clone()));
+    let mut inside = Vec::new();
+    for Logical { name, size, pieces, on_disk } in group.volumes {
+        let seen = match &pieces {
+            Err(why) => Seen::whole("unknown", *why),
+            Ok(pieces) => {
+                let linear = Linear::new(*volume, pieces);
+                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), parsers, true);
+                std::mem::take(&mut seen.free)
+                    .iter()
+                    .flat_map(|range| linear.on_disk(range))
+                    .for_each(|r| free.add(r));
+                seen
+            }
         };
-        let full = Found { label: None, skipped: 0, ..root.clone() };
-        let doubt = Found { number: 2, why_all: Some("the log needs recovery".into()), ..full.clone() };
-        let disk = Found { number: 0, ..root.clone() };
-        for (found, name, is_file, line) in [
-            (&root, "sda", false, "sda1 ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
-            (&full, "nvme0n1", false, "nvme0n1p1 ext4: 40.0 GB of 40.0 GB used"),
-            (&doubt, "sda", false, "sda2: all of it (40.0 GB) is imaged: ext4: the log needs recovery"),
-            (&full, "disk.raw", true, "disk.raw partition 1 ext4: 40.0 GB of 40.0 GB used"),
-            (&disk, "sdb", false, "sdb ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
-        ] {
-            assert_eq!(found.verdict(name, is_file), line);
-        }
+        inside.push(Inside { name: format!("{}/{name}", group.name), place: on_disk, size, seen });
     }
-
-    #[test]
-    fn what_is_off_stopped_or_unreadable_leaves_nothing_out() {
-        let disk = MemDisk::new("sda", vec![0x55; 1 << 20], 512);
-        let (map, lines) = look(&disk, Used::Off, &Progress::default());
-        assert!(
-            map.free.is_empty() && lines[0].contains("sda: all of it is imaged") && disk.log().is_empty()
-        );
-        let stopped = Progress::default();
-        stopped.cancel();
-        let (map, lines) = look(&disk, Used::Auto, &stopped);
-        assert!(map.free.is_empty() && lines[0].contains("stopped"), "{lines:?}");
-        disk.inject(Op::Read, 0..u64::MAX, Fault::Errno(libc::EIO), u64::MAX);
-        let (map, lines) = look(&disk, Used::Auto, &Progress::default());
-        assert!(map.free.is_empty() && !lines.is_empty());
-    }
-
-    #[test]
-    fn order_is_checked() {
-        assert!(is_in_order(&[], 0) && is_in_order(&[0..4, 4..5, 9..10], 10));
-        for bad in [&[Range { start: 5, end: 4 }][..], &[0..11], &[4..5, 0..1], &[0..5, 4..6]] {
-            assert!(!is_in_order(bad, 10), "{bad:?}");
-        }
+    Seen {
+        kind: lvm::KIND.to_owned(),
+        label: Some(group.name),
+        free: free.finish(),
+        inside,
+        ..Seen::default()
     }
 }

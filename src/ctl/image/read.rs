@@ -2,10 +2,10 @@
 
 use super::super::output::Out;
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, open_disk, open_image, show, stream_error};
+use super::{ImageFile, image_error, open_disk, open_image, open_own, show, stream_error};
 use crate::block::{AlignedBuf, BlockDevice, Disk};
 use crate::console::{ascii, human_bytes};
-use crate::image::{Image, ImageError, foreign, scrub, verify as verify_image, verify_against};
+use crate::image::{Image, ImageError, foreign, scrub, verify as verify_image, verify_again, verify_against};
 use crate::io::ReadAt;
 use crate::progress::Progress;
 use crate::used::Found;
@@ -27,6 +27,9 @@ pub(in super::super) struct VerifyArgs {
     /// Do not inflate: check only that no byte has changed since the image was made; several times as fast
     #[arg(long)]
     scrub: bool,
+    /// Do not inflate what this image has too: it must have been verified when it was made
+    #[arg(long, value_name = "IMAGE", conflicts_with = "scrub")]
+    base: Option<PathBuf>,
     /// Threads that inflate [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -63,9 +66,11 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
     let disk = args.against.as_deref().map(open_disk).transpose()?;
     match open_image(path)? {
         ImageFile::Own(image) => {
-            let work = || match args.scrub {
-                true => scrub(&image, args.threads, &progress),
-                false => verify_image(&image, args.threads, &progress),
+            let base = args.base.as_deref().map(open_own).transpose()?;
+            let work = || match &base {
+                Some(base) => verify_again(&image, base, args.threads, &progress),
+                None if args.scrub => scrub(&image, args.threads, &progress),
+                None => verify_image(&image, args.threads, &progress),
             };
             let (summary, time) = show::timed("verify", &progress, work);
             let summary = summary.map_err(|e| image_error(path, &e))?;

@@ -9,7 +9,7 @@ const STALE: u8 = 0xa5;
 
 fn map(free: &[Range<u64>]) -> Arc<Map> {
     let found = Found { kind: "ext4".into(), skipped: 4096, ..Found::default() };
-    Arc::new(Map { free: free.to_vec(), found: vec![found] })
+    Arc::new(Map { free: free.to_vec(), found: vec![found], ..Map::default() })
 }
 
 fn with(free: &[Range<u64>], opts: &BackupOptions) -> BackupOptions {
@@ -221,7 +221,7 @@ fn a_bad_sector_in_free_space_is_never_met() {
 #[test]
 fn the_format_of_what_is_free_is_frozen() {
     let disk = disk_of(&content(&[(2, 128)]));
-    let mut used = Map { free: vec![64 << 10..128 << 10], found: Vec::new() };
+    let mut used = Map { free: vec![64 << 10..128 << 10], ..Map::default() };
     for number in 1..90 {
         let one = Found { number, size: 9, kind: "ext4".into(), skipped: 5, ..Found::default() };
         let label = (number == 1).then(|| "a\nb".into());
