@@ -49,6 +49,7 @@ pub fn survey(disk: &dyn BlockDevice, mode: Used, progress: &Progress) -> (Map, 
     if let Some(more) = map.found.len().checked_sub(TOLD + 1) {
         lines.push(format!("{name}: and {} partitions more", more + 1));
     }
+    lines.extend(map.notes.iter().take(TOLD).map(|note| format!("{name}: {}", ascii(note))));
     (map, lines)
 }
 
@@ -68,30 +69,34 @@ impl Found {
         self.size.saturating_sub(self.skipped)
     }
 
-    /// What it is called on a disk of this name: `sda1`, `nvme0n1p2`, `disk.raw partition 1`; the disk itself where
-    /// there is no table.
-    pub fn name(&self, disk: &str, is_file: bool) -> String {
+    /// What it is called on a disk of this name: `sda1`, `nvme0n1p2`, `disk.raw partition 1`, `sda2 vg0/root`; the disk
+    /// itself where there is no table.
+    fn place(&self, disk: &str, is_file: bool) -> String {
         let number = self.number;
-        match number {
+        let place = match number {
             0 => disk.to_owned(),
             _ if is_file => format!("{disk} partition {number}"),
             // As the kernel does it (block/partitions/core.c): a p after a digit.
             _ if disk.ends_with(|c: char| c.is_ascii_digit()) => format!("{disk}p{number}"),
             _ => format!("{disk}{number}"),
+        };
+        match &self.logical_volume {
+            Some(volume) => format!("{place} {}", ascii(volume)),
+            None => place,
         }
     }
 
     /// A line about it: `sda1 ext4 'root': 12.3 GB of 40.0 GB used, the rest is not imaged`.
     pub fn verdict(&self, disk: &str, is_file: bool) -> String {
-        let name = self.name(disk, is_file);
+        let place = self.place(disk, is_file);
         let kind = ascii(&self.kind);
         let size = human_bytes(self.size);
         if let Some(why) = &self.why_all {
-            return format!("{name}: all of it ({size}) is imaged: {kind}: {}", ascii(why));
+            return format!("{place}: all of it ({size}) is imaged: {kind}: {}", ascii(why));
         }
         let label = self.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
         let rest = if self.skipped > 0 { ", the rest is not imaged" } else { "" };
-        format!("{name} {kind}{label}: {} of {size} used{rest}", human_bytes(self.used()))
+        format!("{place} {kind}{label}: {} of {size} used{rest}", human_bytes(self.used()))
     }
 }
 
@@ -113,11 +118,13 @@ mod tests {
         let full = Found { label: None, skipped: 0, ..root.clone() };
         let doubt = Found { number: 2, why_all: Some("the log needs recovery".into()), ..full.clone() };
         let disk = Found { number: 0, ..root.clone() };
+        let volume = Found { number: 3, logical_volume: Some("vg0/root".into()), ..full.clone() };
         for (found, name, is_file, line) in [
             (&root, "sda", false, "sda1 ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
             (&full, "nvme0n1", false, "nvme0n1p1 ext4: 40.0 GB of 40.0 GB used"),
             (&doubt, "sda", false, "sda2: all of it (40.0 GB) is imaged: ext4: the log needs recovery"),
             (&full, "disk.raw", true, "disk.raw partition 1 ext4: 40.0 GB of 40.0 GB used"),
+            (&volume, "sda", false, "sda3 vg0/root ext4: 40.0 GB of 40.0 GB used"),
             (&disk, "sdb", false, "sdb ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
         ] {
             assert_eq!(found.verdict(name, is_file), line);

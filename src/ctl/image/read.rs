@@ -217,6 +217,9 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
                     "length": found.size,
                     "kind": found.kind,
                     "label": found.label,
+                "partition_type": found.partition_type,
+                "name": found.name,
+                "logical_volume": found.logical_volume,
                     "used_bytes": found.used(),
                     "skipped_bytes": found.skipped,
                     "why_all": found.why_all,
@@ -265,16 +268,18 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
     Ok(true)
 }
 
-/// A partition: `1: ext4 'root', 40.0 GB (40000000000 bytes) at byte 1048576: 12.3 GB used, 27.7 GB skipped`.
+/// A partition: `1: Linux (83), ext4 'root', 40.0 GB (40000000000 bytes) at byte 1048576: 12.3 GB used, 27.7 GB skipped`.
 fn partition(found: &Found) -> String {
     let label = found.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
     let number = if found.number == 0 { "whole disk".into() } else { found.number.to_string() };
+    let volume = found.logical_volume.as_ref().map_or_else(String::new, |name| format!(" {}", ascii(name)));
+    let kind_of = found.partition_type.as_ref().map_or_else(String::new, |kind| format!("{}, ", ascii(kind)));
     let verdict = match &found.why_all {
         Some(why) => format!("all of it imaged: {}", ascii(why)),
         None => format!("{} used, {} skipped", human_bytes(found.used()), human_bytes(found.skipped)),
     };
     let (kind, size) = (ascii(&found.kind), show::size(found.size));
-    format!("{number}: {kind}{label}, {size} at byte {}: {verdict}", found.start)
+    format!("{number}{volume}: {kind_of}{kind}{label}, {size} at byte {}: {verdict}", found.start)
 }
 
 pub(in super::super) fn cat(args: &CatArgs, out: &mut Out) -> Answer {
