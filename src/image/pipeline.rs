@@ -16,6 +16,7 @@ use super::resume::KeptRuns;
 use super::run::Run;
 use crate::block::{AlignedBuf, BlockDevice};
 use crate::progress::Progress;
+use crate::used::is_in_order;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -155,18 +156,12 @@ fn whole_blocks(range: &Range<u64>, block: u32) -> Range<u64> {
 
 /// Bytes of disk that the free ranges stand for. They must be sorted, disjoint, and on the disk.
 pub(super) fn free_bytes(disk: &dyn BlockDevice, free: &[Range<u64>]) -> Result<u64, ImageError> {
-    let mut end = 0;
-    let mut bytes = 0;
-    for range in free {
-        if range.start < end || range.end < range.start || range.end > disk.size() {
-            let what = format!("{}: mistake in testbox: its free ranges are out of order", disk.name());
-            return Err(ImageError::Refused(what));
-        }
-        end = range.end;
-        let whole = whole_blocks(range, disk.logical_block_size());
-        bytes += whole.end - whole.start;
+    if !is_in_order(free, disk.size()) {
+        let what = format!("{}: mistake in testbox: its free ranges are out of order", disk.name());
+        return Err(ImageError::Refused(what));
     }
-    Ok(bytes)
+    let whole = free.iter().map(|range| whole_blocks(range, disk.logical_block_size()));
+    Ok(whole.map(|range| range.end - range.start).sum())
 }
 
 /// Runs readers and workers and gives their slots to `take` in the order of the disk.

@@ -24,6 +24,7 @@ mod lvm;
 mod map;
 pub(crate) mod mbr;
 mod signatures;
+mod survey;
 pub mod swap;
 mod table;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, map};
+pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.

@@ -2,12 +2,13 @@
 
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, is_same, open_disk, open_image, open_own, show};
+use super::{ImageFile, image_error, is_same, open_image, open_own, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk};
 use crate::image::{BackupOptions, DiskAbout, Earlier, Image, Written, backup_again, verify};
 use crate::inventory::{Identity, Inventory, why_in_use};
 use crate::progress::Progress;
+use crate::used::{self, Used};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -32,6 +33,9 @@ pub(in super::super) struct Args {
     /// Make an image although some sectors cannot be read: they become zeros, and the image says so
     #[arg(long)]
     allow_bad_sectors: bool,
+    /// Leave out what no file system uses, where that is certain: auto, or off. All of a disk that is in use is imaged
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    used: Used,
     /// Take over what this earlier image of the same disk has already, instead of compressing it again
     #[arg(long, value_name = "IMAGE")]
     base: Option<PathBuf>,
@@ -43,7 +47,7 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let image = &args.image;
     may_replace(args)?;
-    let disk = open_disk(&args.disk)?;
+    let disk = Disk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
     let about = about(&disk, &args.disk);
     let base = args.base.as_deref().map(open_own).transpose()?.map(Arc::from);
     let part = part_of(image);
@@ -121,9 +125,12 @@ fn make(
     file: &File,
 ) -> Result<Vec<String>, Error> {
     let progress = Progress::new();
+    let look = || used::survey(disk, args.used, &progress);
+    let ((map, verdicts), _) = show::timed("look for what is used", &progress, look);
     let options = BackupOptions {
         threads: args.threads,
         allow_bad_sectors: args.allow_bad_sectors,
+        used: Arc::new(map),
         ..BackupOptions::default()
     };
     let file = file.try_clone().map_err(|e| Error::failed(format!("{}: {e}", part.display())))?;
@@ -134,24 +141,27 @@ fn make(
     let work = || backup_again(disk, &mut sink, about, &options, &earlier, &progress);
     let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
     let written = written.map_err(|e| image_error(part, &e))?;
-    let mut lines = vec![
+    let mut lines = verdicts;
+    let empty = written.zero_bytes + written.unallocated_bytes;
+    lines.extend([
         format!(
-            "{}: {} of disk, {} of it zero, {} stored",
+            "{}: {} of disk, {} of it used by nobody and not imaged, {} zero, {} stored",
             args.image.display(),
             show::size(written.disk_bytes),
+            show::size(written.unallocated_bytes),
             show::size(written.zero_bytes),
             show::size(written.stored_bytes)
         ),
         format!(
             "image {}, {}, {}",
             show::size(written.image_bytes),
-            show::ratio(written.disk_bytes, written.zero_bytes, written.image_bytes),
+            show::ratio(written.disk_bytes, empty, written.image_bytes),
             show::speed(written.disk_bytes, time)
         ),
         format!("root hash {}", written.root_hash),
-    ];
+    ]);
     if let Some(base) = &args.base {
-        lines.insert(1, format!("{} taken over from {}", show::size(written.taken_bytes), base.display()));
+        lines.push(format!("{} taken over from {}", show::size(written.taken_bytes), base.display()));
         if let Some(why) = &written.bad_base {
             warn(&format!(
                 "{}: {why}; do not use it: what was bad of it was made from the disk again",
