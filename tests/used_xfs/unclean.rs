@@ -131,6 +131,22 @@ fn loop_what_crashed_is_clean_after_the_next_unmount() {
     }
 }
 
+/// As the root of a machine is left when it is switched off.
+#[test]
+fn loop_what_was_remounted_read_only_is_clean() {
+    let (mut random, _) = Random::of_this_run();
+    let dir = tempfile::tempdir().unwrap();
+    for options in OPTIONS {
+        let image = made(dir.path(), 300, options);
+        let mounted = Mounted::new(&image);
+        mounted.age(&mut random, 300);
+        shell(&format!("mount -o remount,ro {}", mounted.path.display()), &image).unwrap();
+        let copy = mounted.snapshot();
+        assert_eq!(free_of(&copy), told_by_xfs_db(&copy), "{options}");
+        mounted.unmount();
+    }
+}
+
 /// Whatever moment: where there is no doubt, the free space may be overwritten and nothing is lost.
 #[test]
 fn loop_a_copy_without_doubt_is_whole_at_any_moment() {
