@@ -15,6 +15,7 @@ pub mod fat;
 mod free;
 mod le;
 mod map;
+pub mod ntfs;
 pub mod swap;
 #[cfg(test)]
 mod testing;
