@@ -8,8 +8,8 @@ use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
 use crate::image::{
-    self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, Image, ImageError, Part, RestoreOptions,
-    Written, file_kind, foreign,
+    self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, FreeSpace, Image, ImageError, Part,
+    RestoreOptions, Written, file_kind, foreign,
 };
 use crate::info::Who;
 use crate::inventory::Disk;
@@ -18,6 +18,7 @@ use crate::plan::{Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
 use crate::share::{Files, write_atomic};
+use crate::used::{self, Map, Used};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +44,8 @@ pub struct Run<'a> {
     pub keep: u32,
     /// Whether a restore reads what the disk holds first.
     pub delta: Delta,
+    /// What a restore does with space that nobody used.
+    pub free: FreeSpace,
     /// There will be another attempt.
     pub may_go_on: bool,
     /// Tells how it goes.
@@ -59,7 +62,9 @@ impl Run<'_> {
         let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             match step {
                 Step::CollectInfo => self.collect_info(plan.action)?,
-                Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name, &mut notes)?),
+                Step::BackupDisk { disk, name, used } => {
+                    made.push(self.backup_disk(disk, name, *used, &mut notes)?);
+                }
                 Step::Publish(publish) => self.publish(publish, &made)?,
                 Step::CheckImage(source) => {
                     if let Some(content) = self.check_image(source, plan, &targets)? {
@@ -128,7 +133,13 @@ impl Run<'_> {
         }
     }
 
-    fn backup_disk(&self, disk: &Disk, name: &str, notes: &mut Vec<String>) -> Result<ImageRecord, Failure> {
+    fn backup_disk(
+        &self,
+        disk: &Disk,
+        name: &str,
+        used: Used,
+        notes: &mut Vec<String>,
+    ) -> Result<ImageRecord, Failure> {
         let (folder, files) = (self.folder, &*self.folder.files);
         let part = format!("{}{PART}", image_file(name));
         let before = self.folder.record(RECORD)?;
@@ -137,6 +148,7 @@ impl Run<'_> {
         let device = self.world.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
+        let used = self.look(&*device, used);
         let progress = Progress::new();
         progress.start(disk.size);
         let step = format!("imaging {} as {}", disk.name, image_file(name));
@@ -147,7 +159,7 @@ impl Run<'_> {
                 // From here on a power cut leaves something to go on with.
                 files.sync_dir(&folder.path("")).map_err(sink)?;
                 let earlier = Earlier { base: base.clone(), part: unfinished };
-                let opts = BackupOptions::default();
+                let opts = BackupOptions { used: used.clone(), ..BackupOptions::default() };
                 image::backup_again(&*device, &mut *file, &about, &opts, &earlier, &progress)
             });
         let written = written.map_err(|e| match e {
@@ -184,9 +196,9 @@ impl Run<'_> {
                     .unreadable_runs()
                     .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
                     .collect();
-                Ok((image.summary(), bad?))
+                Ok((image.summary(), bad?, image.header().found.list.clone()))
             });
-        let (summary, bad_ranges) = verified.map_err(|e| image_failure(&e, &part))?;
+        let (summary, bad_ranges, partitions) = verified.map_err(|e| image_failure(&e, &part))?;
         if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
             let what = format!("{part} on the share is not the image that was written");
             return Err(Failure::new(
@@ -206,7 +218,18 @@ impl Run<'_> {
             root_hash: summary.root_hash.to_string(),
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges,
+            partitions,
         })
+    }
+
+    /// What of the disk need not be imaged; the log says for each partition what was found.
+    fn look(&self, device: &dyn BlockDevice, mode: Used) -> Arc<Map> {
+        let progress = Progress::new();
+        let step = format!("looking for what is used of {}", device.name());
+        let look = || used::survey(device, mode, &progress);
+        let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
+        lines.iter().for_each(|line| self.journal.info(line));
+        Arc::new(map)
     }
 
     /// The current image of the disk, where it is the one that the record names: the base of the new one.
@@ -235,15 +258,17 @@ impl Run<'_> {
     fn tell(&self, part: &str, written: &Written) {
         let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } =
             written;
+        let unused = written.unallocated_bytes;
         let compressed = disk_bytes
+            .saturating_sub(unused)
             .saturating_sub(*zero_bytes)
             .saturating_sub(written.unreadable_bytes)
             .saturating_sub(*taken_bytes)
             .saturating_sub(*kept_bytes)
             .saturating_sub(*stored_bytes);
         self.journal.info(&format!(
-            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {zero_bytes} zero, {compressed} \
-             compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
+            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} used by nobody and not read, \
+             {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
              from a cut attempt"
         ));
     }
@@ -390,7 +415,8 @@ impl Run<'_> {
             let image = self.open_image(source)?;
             progress.start(image.summary().disk);
             self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                let options = RestoreOptions { delta: self.delta, ..RestoreOptions::default() };
+                let options =
+                    RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
                 image::restore(&image, device, &options, &progress)
             })
         } else {
@@ -403,13 +429,19 @@ impl Run<'_> {
         };
         let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
         self.journal.info(&format!(
-            "{}: {} bytes restored and verified: {} written and read back, {} were there already; {} are zeros",
+            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are used by nobody \
+             and were left alone ({} of them discarded); {} are zeros",
             disk.name,
             restored.disk_bytes,
             restored.written_bytes,
             restored.kept_bytes,
+            restored.left_bytes,
+            restored.discarded_bytes,
             restored.zero_bytes
         ));
+        if let Some(why) = restored.discard_error {
+            self.journal.warn(&format!("not all that nobody uses was discarded: {why}"));
+        }
         if let Some(why) = restored.reread_error {
             self.journal
                 .warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
@@ -427,7 +459,12 @@ impl Run<'_> {
             image::verify_against(&image, &*device, 0, &progress)
         });
         match compared {
-            Ok(()) => Ok(format!("{} is what {} holds", disk.name, source.path)),
+            Ok(()) => Ok(match image.summary().unallocated {
+                0 => format!("{} is what {} holds", disk.name, source.path),
+                n => {
+                    format!("{} is what {} holds, without {n} bytes that nobody used", disk.name, source.path)
+                }
+            }),
             // A disk that was used since differs: that is a finding, not a fault.
             Err(e @ ImageError::Differs { .. }) => Ok(format!("DIFFERS: {e}")),
             Err(e) => Err(image_failure(&e, &source.path)),

@@ -2,21 +2,26 @@
 //!
 //! Two files may save work, whatever they are and whatever is wrong with them: the image before of the same disk, whose
 //! members are taken over where the disk did not change ([`Earlier::base`], module `incremental`), and what a cut
-//! backup left, which is gone on with where it is ([`Earlier::part`], module `resume`). All of the disk is read and
-//! hashed all the same, and the image that comes out is the one that would be made without them.
+//! backup left, which is gone on with where it is ([`Earlier::part`], module `resume`). The disk is read and hashed all
+//! the same, and the image that comes out is the one that would be made without them.
+//!
+//! What nobody uses ([`BackupOptions::used`]) is not read. Nothing rests on what an earlier file says about that: a
+//! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 
 use super::codec::Codec;
 use super::error::ImageError;
+use super::found::FoundTexts;
 use super::header::{DiskAbout, Header};
 use super::incremental::joint_codec;
-use super::pipeline::{Earlier as Sources, pipeline};
+use super::pipeline::{Earlier as Sources, free_bytes, pipeline};
 use super::reader::Image;
 use super::resume::{Part, Unfinished};
 use super::writer::Writer;
 use crate::block::BlockDevice;
 use crate::io::SyncWrite;
 use crate::progress::Progress;
+use crate::used::Map;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,6 +40,8 @@ pub struct BackupOptions {
     pub codec: Codec,
     /// Sectors that cannot be read become zeros in a degraded image; without it they end the backup.
     pub allow_bad_sectors: bool,
+    /// What need not be imaged, and what was found on the disk. By default nothing: all of the disk is imaged.
+    pub used: Arc<Map>,
     /// The image id; random unless a test wants equal images.
     pub image_id: Option<[u8; 16]>,
 }
@@ -46,6 +53,7 @@ impl Default for BackupOptions {
             chunk_size: DEFAULT_CHUNK,
             codec: Codec::default(),
             allow_bad_sectors: false,
+            used: Arc::default(),
             image_id: None,
         }
     }
@@ -62,6 +70,8 @@ pub struct Written {
     pub disk_bytes: u64,
     /// Disk in zero runs.
     pub zero_bytes: u64,
+    /// Disk that nobody uses, and that was not read.
+    pub unallocated_bytes: u64,
     /// Disk that was compressed in vain and stored.
     pub stored_bytes: u64,
     /// Disk whose members were taken over from the image before.
@@ -99,7 +109,8 @@ pub struct Earlier {
 /// Images a whole disk: reads, compresses and writes at the same time, then syncs the sink.
 ///
 /// The sink gets the image front to back; it is an image only once this returns. A medium error is an error that
-/// names the LBA, unless [`BackupOptions::allow_bad_sectors`].
+/// names the LBA, unless [`BackupOptions::allow_bad_sectors`]. Progress counts bytes of disk, without those that are
+/// not read.
 pub fn backup(
     disk: &dyn BlockDevice,
     sink: &mut dyn SyncWrite,
@@ -129,12 +140,14 @@ pub fn backup_again(
         image_id: [0; 16],
         codec: joint_codec(opts.codec, base),
         writer: concat!("testbox ", env!("CARGO_PKG_VERSION")).to_owned(),
+        found: FoundTexts::new(&opts.used.found),
     };
     let refused = |what: &str| ImageError::Refused(format!("{}: {what}", disk.name()));
     header.check().map_err(refused)?;
     if about.size != disk.size() || about.logical_block_size != disk.logical_block_size() {
         return Err(refused("the disk's size or block size is not what was recorded of it"));
     }
+    let skipped = free_bytes(disk, &opts.used.free)?;
     let part = earlier.part.as_ref().map(Unfinished::new);
     header.image_id = match (opts.image_id, part.as_ref().and_then(|part| part.image_id(&header))) {
         (Some(id), _) | (None, Some(id)) => id,
@@ -145,7 +158,7 @@ pub fn backup_again(
             id
         }
     };
-    progress.start(about.size);
+    progress.start(about.size.saturating_sub(skipped));
     let sources = Sources { base, kept: part.as_ref().map(|part| part.runs(&header)) };
     let mut writer = Writer::new(sink, &header, &opts, part, progress)?;
     pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot))?;

@@ -1,6 +1,7 @@
 //! A folder of the running system as a share.
 
 use super::{Files, components, split_parent};
+use crate::block::DirectFile;
 use crate::io::{ReadAt, SyncWrite};
 use crate::sys::{drop_cached, flush_range, start_flush};
 use rustix::fd::OwnedFd;
@@ -100,7 +101,7 @@ impl Files for DirFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let file = self.file(path, OFlags::RDONLY)?;
         drop_cached(&file, 0, None)?;
-        Ok(Arc::new(file))
+        Ok(Arc::new(DirectFile::new(file, self.file(path, OFlags::RDONLY | OFlags::DIRECT))))
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {

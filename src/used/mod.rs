@@ -9,20 +9,35 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 mod clusters;
 pub mod exfat;
+pub mod ext4;
 pub mod fat;
+#[cfg(test)]
+mod fixture;
 mod free;
-mod le;
+pub(crate) mod gpt;
+pub(crate) mod le;
+mod look;
+mod lvm;
 mod map;
+pub(crate) mod mbr;
 pub mod ntfs;
+mod signatures;
+mod survey;
 pub mod swap;
+mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod volume;
+pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, map};
+pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.

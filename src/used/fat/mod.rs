@@ -56,7 +56,7 @@ impl Width {
         match self {
             Width::Fat12 => {
                 let pair = le::u16(bytes, i + i / 2)?;
-                Some(u32::from(if i % 2 == 0 { pair & 0xfff } else { pair >> 4 }))
+                Some(u32::from(if i.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }))
             }
             Width::Fat16 => le::u16(bytes, i * 2).map(u32::from),
             Width::Fat32 => Some(le::u32(bytes, i * 4)? & 0x0fff_ffff),

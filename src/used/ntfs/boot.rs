@@ -27,7 +27,7 @@ impl Boot {
     pub(super) fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         let Some(bytes) = volume.peek(0, 512) else { return Ok(None) };
         if bytes[3..11] == *b"-FVE-FS-" {
-            return Err(Doubt::new("bitlocker", "encrypted by BitLocker"));
+            return Err(Doubt::new("BitLocker", "encrypted by BitLocker"));
         }
         if bytes[3..11] != *b"NTFS    " || bytes[510..] != [0x55, 0xaa] {
             return Ok(None);

@@ -207,7 +207,7 @@ fn records_that_are_torn_or_not_mirrored() {
     assert!(whole(parse, &elsewhere).contains("$MFTMirr does not begin"));
     let mut locked = image.clone();
     locked[3..11].copy_from_slice(b"-FVE-FS-");
-    assert_eq!(whole(parse, &locked), "bitlocker: encrypted by BitLocker");
+    assert_eq!(whole(parse, &locked), "BitLocker: encrypted by BitLocker");
     let (mut copies, header) = (image, 0x1e00);
     copies[header..header + 16]
         .copy_from_slice(&0x52c7_6c6e_0404_aeb7_4e48_c176_3808_876b_u128.to_le_bytes());
