@@ -32,7 +32,7 @@ mod volume;
 pub mod xfs;
 
 pub use free::Free;
-pub use map::{Found, Map, map};
+pub use map::{Found, Map, Options, map, map_leaving_out};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.
