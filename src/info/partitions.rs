@@ -4,8 +4,8 @@
 
 use crate::io::ReadAt;
 use crate::used::gpt;
+use crate::used::le;
 use crate::used::mbr::{self, boot_record};
-use crate::used::raw::le32;
 use std::{fmt, io};
 
 /// Logical partitions that are followed; the chain on a disk can be a loop.
@@ -62,7 +62,7 @@ pub fn read(disk: &dyn ReadAt, block_size: u32) -> io::Result<PartitionTable> {
         return Ok(table);
     }
     table.scheme = "MBR";
-    table.notes.push(format!("disk signature {:08x}", le32(&head, 440).unwrap_or_default()));
+    table.notes.push(format!("disk signature {:08x}", le::u32(&head, 440).unwrap_or_default()));
     for (number, entry) in (1..).zip(&mbr) {
         if entry.kind != 0 {
             table.partitions.push(mbr_partition(number, entry, u64::from(entry.first)));

@@ -1,9 +1,8 @@
 //! GPT (UEFI specification 2.10, chapter 5): header and entry array, both with a checksum, at the two ends of the disk.
 #![forbid(unsafe_code)]
 
-use super::mbr;
-use super::raw::{le16, le32, le64};
 use super::table::Slot;
+use super::{le, mbr};
 use crate::io::ReadAt;
 
 /// Longest entry array that is read, in bytes; the usual one has 16 KiB.
@@ -51,15 +50,15 @@ impl Entry {
         if raw.get(..16)?.iter().all(|b| *b == 0) {
             return None;
         }
-        let units: Vec<u16> = (56..128).step_by(2).filter_map(|at| le16(raw, at)).collect();
+        let units: Vec<u16> = (56..128).step_by(2).filter_map(|at| le::u16(raw, at)).collect();
         let name = units.split(|unit| *unit == 0).next().map(String::from_utf16_lossy).unwrap_or_default();
         Some(Entry {
             number,
             kind: guid(raw.get(..16)?),
             id: guid(raw.get(16..32)?),
-            first: le64(raw, 32)?,
-            last: le64(raw, 40)?,
-            attributes: le64(raw, 48)?,
+            first: le::u64(raw, 32)?,
+            last: le::u64(raw, 40)?,
+            attributes: le::u64(raw, 48)?,
             name,
         })
     }
@@ -81,8 +80,8 @@ pub(crate) fn read_at(disk: &dyn ReadAt, sector: u32, lba: u64) -> Result<Gpt, S
         return Err("no header".into());
     }
     let short = || "cut header".to_owned();
-    let len = le32(&header, 12).ok_or_else(short)?;
-    let want = le32(&header, 16).ok_or_else(short)?;
+    let len = le::u32(&header, 12).ok_or_else(short)?;
+    let want = le::u32(&header, 16).ok_or_else(short)?;
     let Some(body) = usize::try_from(len).ok().filter(|n| *n >= 92).and_then(|n| header.get_mut(..n)) else {
         return Err(format!("header length {len} is impossible"));
     };
@@ -90,19 +89,19 @@ pub(crate) fn read_at(disk: &dyn ReadAt, sector: u32, lba: u64) -> Result<Gpt, S
     if crc32(body) != want {
         return Err("header checksum is wrong".into());
     }
-    let field = |at| le64(&header, at).ok_or_else(short);
+    let field = |at| le::u64(&header, at).ok_or_else(short);
     if field(24)? != lba {
         return Err("header belongs to another place".into());
     }
-    let count = le32(&header, 80).ok_or_else(short)?;
-    let entry_size = le32(&header, 84).ok_or_else(short)?;
+    let count = le::u32(&header, 80).ok_or_else(short)?;
+    let entry_size = le::u32(&header, 84).ok_or_else(short)?;
     let len = u64::from(count) * u64::from(entry_size);
     if entry_size < 128 || len > MAX_ENTRIES {
         return Err(format!("{count} entries of {entry_size} bytes are impossible"));
     }
     let first = field(72)?;
     let array = read(first, len)?;
-    if Some(crc32(&array)) != le32(&header, 88) {
+    if Some(crc32(&array)) != le::u32(&header, 88) {
         return Err("checksum of the entries is wrong".into());
     }
     let entry_size = usize::try_from(entry_size).map_err(|e| e.to_string())?;

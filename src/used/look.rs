@@ -64,8 +64,9 @@ impl Claim {
     }
 }
 
-/// Everything that anybody takes the volume for. `partitions`: see [`signatures::claims`].
-fn claims(volume: &Volume<'_>, parsers: &[Parser], partitions: &[Range<u64>]) -> Vec<Claim> {
+/// Everything that anybody takes the volume for. `partitions`: see [`signatures::claims`], also for errors.
+fn claims(volume: &Volume<'_>, parsers: &[Parser], partitions: &[Range<u64>]) -> Result<Vec<Claim>, Doubt> {
+    let kinds = signatures::claims(volume, partitions)?;
     let mut claims = Vec::new();
     for parser in parsers {
         let mut free = Free::default();
@@ -80,18 +81,13 @@ fn claims(volume: &Volume<'_>, parsers: &[Parser], partitions: &[Range<u64>]) ->
         Ok(Some(group)) => claims.push(Claim::Group(group)),
         Err(doubt) => claims.push(Claim::Doubt(doubt)),
     }
-    match signatures::claims(volume, partitions) {
-        Ok(kinds) => {
-            for kind in kinds {
-                // A parser can say more about a format that has a signature here too.
-                if !claims.iter().any(|claim| claim.kind() == kind) {
-                    claims.push(Claim::Foreign(kind));
-                }
-            }
+    for kind in kinds {
+        // A parser can say more about a format that has a signature here too.
+        if !claims.iter().any(|claim| matches!(claim, Claim::Doubt(doubt) if doubt.kind == kind)) {
+            claims.push(Claim::Foreign(kind));
         }
-        Err(doubt) => claims.push(Claim::Doubt(doubt)),
     }
-    claims
+    Ok(claims)
 }
 
 fn names(claims: &[Claim]) -> String {
@@ -106,26 +102,23 @@ pub(super) fn beside_table(
     parsers: &[Parser],
     partitions: &[Range<u64>],
 ) -> Option<String> {
-    let claims = claims(disk, parsers, partitions);
-    match claims.as_slice() {
-        [] => None,
-        [Claim::Doubt(doubt)] if doubt.kind == "unknown" => Some(doubt.why.clone()),
-        claims => Some(format!("it has a partition table, and looks like {}", names(claims))),
+    match claims(disk, parsers, partitions) {
+        Err(doubt) => Some(doubt.why),
+        Ok(claims) if claims.is_empty() => None,
+        Ok(claims) => Some(format!("it has a partition table, and looks like {}", names(&claims))),
     }
 }
 
 /// Looks at a volume; at logical volumes inside it too, unless it is one.
 pub(super) fn look(volume: &Volume<'_>, parsers: &[Parser], logical: bool) -> Seen {
-    let mut claims = claims(volume, parsers, &[]);
-    let (claim, others) = (claims.pop(), claims);
-    let claim = match claim {
-        None => return Seen::whole("unknown", "unknown content"),
-        Some(claim) if others.is_empty() => claim,
-        Some(claim) => {
-            let all: Vec<Claim> = others.into_iter().chain([claim]).collect();
-            return Seen::whole("unknown", format!("it looks like {}", names(&all)));
-        }
+    let mut claims = match claims(volume, parsers, &[]) {
+        Ok(claims) => claims,
+        Err(doubt) => return Seen::whole(doubt.kind, doubt.why),
     };
+    if claims.len() > 1 {
+        return Seen::whole("unknown", format!("it looks like {}", names(&claims)));
+    }
+    let Some(claim) = claims.pop() else { return Seen::whole("unknown", "unknown content") };
     match claim {
         Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
         Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),

@@ -4,7 +4,7 @@
 //! other systems could see it otherwise, it is refused.
 #![forbid(unsafe_code)]
 
-use super::raw::le32;
+use super::le;
 use super::table::Slot;
 use crate::io::ReadAt;
 
@@ -52,8 +52,8 @@ pub(crate) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
         Some(Entry {
             status: *raw.first()?,
             kind: *raw.get(4)?,
-            first: le32(raw, 8)?,
-            blocks: le32(raw, 12)?,
+            first: le::u32(raw, 8)?,
+            blocks: le::u32(raw, 12)?,
         })
     };
     Some([entry(0)?, entry(1)?, entry(2)?, entry(3)?])

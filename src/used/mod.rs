@@ -9,23 +9,28 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 mod clusters;
 pub mod exfat;
+pub mod ext4;
 pub mod fat;
+#[cfg(test)]
+mod fixture;
 mod free;
 pub(crate) mod gpt;
-mod le;
+pub(crate) mod le;
 mod look;
 mod lvm;
 mod map;
 pub(crate) mod mbr;
-pub(crate) mod raw;
 mod signatures;
 mod survey;
 pub mod swap;
 mod table;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod volume;
 pub mod xfs;
 

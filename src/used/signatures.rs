@@ -5,8 +5,7 @@
 //! (util-linux) and of each format's own header files; where they are weak, more of the structure is looked at.
 #![forbid(unsafe_code)]
 
-use super::raw::{be16, be32, le16, le32, le64};
-use super::{Doubt, Volume, mbr};
+use super::{Doubt, Volume, le, mbr};
 use std::ops::Range;
 
 /// What is read of a volume once, in bytes from its beginning, and before its end.
@@ -252,15 +251,15 @@ fn linux_raid(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
     let size = bytes.volume.size();
     if let Some(at) = (size & !0xffff).checked_sub(0x10000) {
         let raw = bytes.get(at, 4)?.unwrap_or_default();
-        if le32(&raw, 0) == Some(MAGIC) || be32(&raw, 0) == Some(MAGIC) {
+        if le::u32(&raw, 0) == Some(MAGIC) || be32(&raw, 0) == Some(MAGIC) {
             return Ok(true);
         }
     }
     for at in [Some(0), Some(4096), bytes.offset(End4K(8192))].into_iter().flatten() {
         let raw = bytes.get(at, 256)?.unwrap_or_default();
         // It says in which sector it is: at the end of a disk that tells the disk's from the last partition's.
-        let here = !disk || le64(&raw, 144) == Some(at / 512);
-        if le32(&raw, 0) == Some(MAGIC) && here {
+        let here = !disk || le::u64(&raw, 144) == Some(at / 512);
+        if le::u32(&raw, 0) == Some(MAGIC) && here {
             return Ok(true);
         }
     }
@@ -281,7 +280,7 @@ fn zfs(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
         let ring = bytes.get(label + LABEL / 2, 128 << 10)?.unwrap_or_default();
         let magic = 0x00ba_b10c_u64;
         let is_uberblock =
-            |block: &[u8]| le64(block, 0).is_some_and(|v| v == magic || v == magic.swap_bytes());
+            |block: &[u8]| le::u64(block, 0).is_some_and(|v| v == magic || v == magic.swap_bytes());
         if ring.chunks(1024).any(is_uberblock) {
             return Ok(true);
         }
@@ -299,7 +298,7 @@ fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
                 Some(0x0001_1954 | 0x1954_0119 | 0x0019_5612 | 0x0009_5014 | 0x0061_2195 | 0x0523_1994)
             )
         };
-        if known(le32(&raw, 0)) || known(be32(&raw, 0)) {
+        if known(le::u32(&raw, 0)) || known(be32(&raw, 0)) {
             return Ok(true);
         }
     }
@@ -351,14 +350,22 @@ fn firmware_raid(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
     let Some(at) = bytes.offset(End(512)) else { return Ok(false) };
     let raw = bytes.get(at, 512)?.unwrap_or_default();
     let sum = |end: usize| {
-        (0..end).step_by(2).filter_map(|at| le16(&raw, at)).fold(0u16, |sum, word| sum.wrapping_add(word))
+        (0..end).step_by(2).filter_map(|at| le::u16(&raw, at)).fold(0u16, |sum, word| sum.wrapping_add(word))
     };
     let jmicron = raw.starts_with(b"JM") && sum(128) <= 1;
-    let silicon = le32(&raw, 0x60) == Some(0x2f00_0000)
-        && le16(&raw, 0x13e) == Some(sum(0x13e).wrapping_neg())
+    let silicon = le::u32(&raw, 0x60) == Some(0x2f00_0000)
+        && le::u16(&raw, 0x13e) == Some(sum(0x13e).wrapping_neg())
         && raw.get(0x116).is_some_and(|number| *number < 8);
     let eight = raw.iter().take(50).fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     let via =
         raw.starts_with(&[0x55, 0xaa]) && raw.get(2).is_some_and(|v| *v <= 2) && raw.get(50) == Some(&eight);
     Ok(jmicron || silicon || via)
+}
+
+fn be16(raw: &[u8], at: usize) -> Option<u16> {
+    le::array(raw, at).map(u16::from_be_bytes)
+}
+
+fn be32(raw: &[u8], at: usize) -> Option<u32> {
+    le::array(raw, at).map(u32::from_be_bytes)
 }

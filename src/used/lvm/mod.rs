@@ -12,8 +12,7 @@ mod linear;
 mod tests;
 mod text;
 
-use super::raw::{le32, le64};
-use super::{Doubt, Volume};
+use super::{Doubt, Volume, le};
 use std::ops::Range;
 
 pub(super) use group::{Group, Logical};
@@ -79,17 +78,17 @@ fn check(volume: &Volume<'_>, label: &Label, group: &Group, taken: &[Range<u64>]
 }
 
 fn label(raw: &[u8], sector: u64) -> Option<Label> {
-    let whole = le64(raw, 8)? == sector && crc(raw.get(20..)?) == le32(raw, 16)?;
+    let whole = le::u64(raw, 8)? == sector && crc(raw.get(20..)?) == le::u32(raw, 16)?;
     if !whole || raw.get(24..32)? != b"LVM2 001" {
         return None;
     }
-    let mut rest = raw.get(le32(raw, 20)? as usize..)?;
+    let mut rest = raw.get(le::u32(raw, 20)? as usize..)?;
     let id = rest.get(..32)?.to_vec();
     rest = rest.get(40..)?;
     let mut areas = || {
         let mut areas = Vec::new();
         loop {
-            let area = (le64(rest, 0)?, le64(rest, 8)?);
+            let area = (le::u64(rest, 0)?, le::u64(rest, 8)?);
             rest = rest.get(16..)?;
             if area.0 == 0 {
                 return Some(areas);
@@ -104,10 +103,10 @@ fn label(raw: &[u8], sector: u64) -> Option<Label> {
 /// The committed text of a metadata area of `size` bytes at `start`.
 fn metadata(volume: &Volume<'_>, start: u64, size: u64) -> Result<Vec<u8>, Doubt> {
     let header = volume.read(KIND, start, SECTOR)?;
-    let field = |at| le64(&header, at).ok_or_else(|| doubt("a metadata area is cut short"));
-    let whole = le32(&header, 0) == header.get(4..).map(crc)
+    let field = |at| le::u64(&header, at).ok_or_else(|| doubt("a metadata area is cut short"));
+    let whole = le::u32(&header, 0) == header.get(4..).map(crc)
         && header.get(4..20) == Some(b" LVM2 x[5A%r0N*>".as_slice())
-        && le32(&header, 20) == Some(1)
+        && le::u32(&header, 20) == Some(1)
         && field(24)? == start
         && field(32)? == size;
     if !whole || start.checked_add(size).is_none_or(|end| end > volume.size()) {
@@ -115,7 +114,7 @@ fn metadata(volume: &Volume<'_>, start: u64, size: u64) -> Result<Vec<u8>, Doubt
     }
     // The first location is the text in force; a second one is that of a change which was not finished.
     let (at, len) = (field(40)?, field(48)?);
-    if le32(&header, 60) != Some(0) {
+    if le::u32(&header, 60) != Some(0) {
         return Err(doubt("a metadata area is not in use"));
     }
     if at == 0 {
@@ -134,7 +133,7 @@ fn metadata(volume: &Volume<'_>, start: u64, size: u64) -> Result<Vec<u8>, Doubt
     let piece = |at: u64, len: u64| volume.read(KIND, start + at, len as usize);
     let mut text = piece(at, until_end)?;
     text.extend(piece(first, len - until_end)?);
-    if le32(&header, 56) != Some(crc(&text)) {
+    if le::u32(&header, 56) != Some(crc(&text)) {
         return Err(doubt("the checksum of its metadata is wrong"));
     }
     // It ends with a zero byte.
