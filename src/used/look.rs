@@ -12,6 +12,10 @@ pub(super) struct Rules<'a> {
     pub(super) options: Options,
 }
 
+/// Bytes at either end of a volume that are imaged whoever uses them. Formats have their signatures there (ZFS and MD at
+/// the end as well): what a target disk holds of an earlier use there must not be found beside what is restored.
+const ENDS: u64 = 1 << 20;
+
 /// What a volume holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -131,9 +135,16 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen
             if free.last().is_some_and(|last| last.end > volume.size()) {
                 return Seen::whole(kind, "its free space goes beyond its end");
             }
-            Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
+            Seen { kind: kind.to_owned(), label, free: between_ends(free, volume), ..Seen::default() }
         }
     }
+}
+
+/// Free ranges without what lies in the [`ENDS`] of the volume.
+fn between_ends(free: Vec<Range<u64>>, volume: &Volume<'_>) -> Vec<Range<u64>> {
+    let (first, last) = (ENDS, volume.size().saturating_sub(ENDS));
+    let inside = free.into_iter().map(|range| range.start.max(first)..range.end.min(last));
+    inside.filter(|range| range.start < range.end).collect()
 }
 
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
@@ -159,7 +170,7 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     Seen {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
-        free: free.finish(),
+        free: between_ends(free.finish(), volume),
         inside,
         ..Seen::default()
     }
