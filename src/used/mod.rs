@@ -9,11 +9,11 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 mod clusters;
 pub mod exfat;
 pub mod ext4;
 pub mod fat;
-pub mod btrfs;
 #[cfg(test)]
 mod fixture;
 mod free;
