@@ -62,13 +62,16 @@ fn fitting(one: &Found) -> (Found, usize) {
         text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
     };
     let mut one = Found {
-        kind: clean(&one.kind),
+        number: one.number,
+        start: one.start,
+        size: one.size,
         partition_type: one.partition_type.as_deref().map(clean),
         name: one.name.as_deref().map(clean),
         logical_volume: one.logical_volume.as_deref().map(clean),
+        kind: clean(&one.kind),
         label: one.label.as_deref().map(clean),
+        skipped: one.skipped,
         why_all: one.why_all.as_deref().map(clean),
-        ..*one
     };
     loop {
         let len = json(&one).len();
@@ -76,10 +79,15 @@ fn fitting(one: &Found) -> (Found, usize) {
             return (one, len);
         }
         // The longest text gives a quarter of itself: the numbers alone always fit.
-        let others = [&mut one.partition_type, &mut one.name, &mut one.logical_volume];
-        let others = others.into_iter().map(Option::as_mut);
-        let texts = [Some(&mut one.kind), one.label.as_mut(), one.why_all.as_mut()].into_iter().chain(others);
-        if let Some(longest) = texts.flatten().max_by_key(|text| text.len()) {
+        let texts = [
+            &mut one.partition_type,
+            &mut one.name,
+            &mut one.logical_volume,
+            &mut one.label,
+            &mut one.why_all,
+        ];
+        let texts = texts.into_iter().flatten().chain([&mut one.kind]);
+        if let Some(longest) = texts.max_by_key(|text| text.len()) {
             let keep = longest.chars().count() * 3 / 4;
             *longest = longest.chars().take(keep).collect();
         }

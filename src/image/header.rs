@@ -276,9 +276,9 @@ mod tests {
             label: Some(long(number as usize % 5 * 300)),
             skipped: u64::MAX,
             why_all: Some(long(number as usize % 3 * 700)),
-            partition_type: Some(long(number as usize % 4 * 500)),
-            name: Some(long(number as usize % 8 * 100)),
-            logical_volume: Some(long(number as usize % 6 * 200)),
+            partition_type: Some(long(number as usize % 2 * 700)),
+            name: Some(long(number as usize % 11 * 100)),
+            logical_volume: Some(long(number as usize % 13 * 100)),
         };
         for count in [0, 1, 3, 10, 100, 5000] {
             header.found = FoundTexts::new(&(0..count).map(found).collect::<Vec<_>>());

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::look::{self, Rules, Seen};
-use super::{Free, Parser, Volume, exfat, fat, swap, table, xfs};
+use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// The file systems that are looked into.
-const PARSERS: &[Parser] = &[exfat::parse, fat::parse, swap::parse, xfs::parse];
+const PARSERS: &[Parser] = &[btrfs::parse, exfat::parse, ext4::parse, fat::parse, swap::parse, xfs::parse];
 
 /// Free ranges of the disk are multiples of it, in bytes, and of the logical blocks.
 const UNIT: u64 = 4096;

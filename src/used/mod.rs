@@ -9,8 +9,10 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 mod clusters;
 pub mod exfat;
+pub mod ext4;
 pub mod fat;
 #[cfg(test)]
 mod fixture;
@@ -22,6 +24,7 @@ mod lvm;
 mod map;
 pub(crate) mod mbr;
 mod signatures;
+mod survey;
 pub mod swap;
 mod table;
 #[cfg(test)]
@@ -33,6 +36,7 @@ pub mod xfs;
 
 pub use free::Free;
 pub use map::{Found, Map, Options, map, map_leaving_out};
+pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.

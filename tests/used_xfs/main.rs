@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hostile;
+mod logs;
 mod options;
+mod patched;
 mod tools;
 mod unclean;

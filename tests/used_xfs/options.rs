@@ -3,7 +3,7 @@
 use crate::tools::{Random, free_of, made, mkfs, numbers, parse, rounds, shell, told_by_xfs_db, total};
 use std::fmt::Write;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A proto file for `mkfs.xfs -p` with this many files of up to `most` bytes.
 fn proto(dir: &Path, random: &mut Random, files: u64, most: u64) -> String {
@@ -81,7 +81,7 @@ fn any_options_give_the_free_space_of_xfs_db() {
 
 /// Gaps between files, as many as there are files: trees of several levels. Without a mount: the inodes of every other
 /// file are broken, and xfs_repair takes the files away.
-fn with_gaps(dir: &Path, options: &str, files: u64) -> std::path::PathBuf {
+pub fn with_gaps(dir: &Path, options: &str, files: u64) -> PathBuf {
     let words = format!("{options} {}", proto(dir, &mut Random(1), files, 1500));
     let image = made(dir, 64, &words);
     let listed = shell("xfs_db -r -c 'ls /' \"$IMG\"", &image).unwrap();

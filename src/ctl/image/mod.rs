@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 const CREATE_HELP: &str = "\
 IMAGE is a plain gzip file: 'zcat IMAGE' gives the raw disk. It is written as IMAGE.part, read back and checked \
-against the hashes that were taken from the disk, and only then gets its name.
+against the hashes that were taken from the disk, and only then gets its name. What no file system uses is not read, \
+and zeros in the image; 'image info' says for each partition what was left out, or why all of it was imaged.
 
 Example:
   testboxctl image create /dev/sdb sdb.raw.gz";

@@ -22,8 +22,10 @@ fn ranges(pairs: &[(u64, u64)], block: u64, size: usize) -> Vec<Range<u64>> {
     for (gap, len) in pairs {
         let start = at + gap * block;
         at = (start + len * block).min(size as u64);
-        if start < at {
-            free.push(start..at);
+        match free.last_mut() {
+            Some(Range { end, .. }) if *end == start => *end = at,
+            _ if start < at => free.push(start..at),
+            _ => {}
         }
     }
     free

@@ -131,10 +131,10 @@ impl Log<'_> {
         if !checksum_matches(front, body.get(..length as usize).unwrap_or(body)) {
             return wrong("has a wrong checksum");
         }
-        // One operation: of the log itself, with the flag of unmounting, and 0x556e in the byte order of the writer.
+        // One operation: of the log itself, with the flag of unmounting, and 0x556e in the byte order of the writer. Its
+        // length is no help: current kernels leave it 0.
         let operations = be32(&header, 40);
         let unmount = operations == 1
-            && be32(body, 4) >= 8
             && body.get(8) == Some(&0xaa)
             && body.get(9).is_some_and(|flags| flags & 0x20 != 0)
             && matches!(be16(body, 12), 0x556e | 0x6e55);
