@@ -141,7 +141,7 @@ fn map_of(row: &Row, image: &Path) -> Result<Map, String> {
 /// The map of a disk in a file.
 pub fn map_of_disk(image: &Path) -> Result<Map, String> {
     let disk = Disk::open_read(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
-    Ok(survey(&disk, Used::Auto, &Progress::default()).0)
+    Ok(survey(&disk, Used::NoSwap, &Progress::default()).0)
 }
 
 /// First property: what the tool counts as used is used.
