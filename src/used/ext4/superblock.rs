@@ -5,6 +5,7 @@
 
 use super::checksum::{Checksum, crc16, crc32c};
 use super::{Doubt, le16, le32, le64};
+use crate::used::sums::agree;
 
 /// Where the superblock begins, in bytes, and its length.
 pub(super) const AT: u64 = 1024;
@@ -188,7 +189,7 @@ impl Checked<'_> {
         if self.bytes[0x175] != 1 {
             return self.doubt(format!("unknown kind of checksum {}", self.bytes[0x175]));
         }
-        if crc32c(!0, &self.bytes[..0x3fc]) != le32(self.bytes, 0x3fc) {
+        if !agree(crc32c(!0, &self.bytes[..0x3fc]), le32(self.bytes, 0x3fc)) {
             return self.doubt("the checksum of the superblock is wrong");
         }
         let seed = match self.incompat(incompat::CSUM_SEED) {
