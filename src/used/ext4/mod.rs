@@ -17,7 +17,7 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::{About, Doubt, Free, Volume};
+use super::{About, Doubt, Free, Volume, le};
 use crate::used::sums::agree;
 use checksum::{Checksum, crc32c};
 use group::Desc;
