@@ -40,8 +40,8 @@ pub struct Cmdline {
 }
 
 /// Every option word, as the message about an unknown one lists them.
-const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, union, reboot, on-error, \
-                     error-wait, attempts, settle, mount-wait, net-wait";
+const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, used, free, union, reboot, \
+                     on-error, error-wait, attempts, settle, mount-wait, net-wait";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -178,6 +178,8 @@ impl Parser {
             "dns" => set_list(&mut o.dns, value, address),
             "keep" => set(&mut o.keep, number(value, 0..=100)),
             "delta" => set(&mut o.delta, value.parse()),
+            "used" => set(&mut o.used, value.parse()),
+            "free" => set(&mut o.free, value.parse()),
             "union" => set(&mut o.union, value.parse()),
             "reboot" => set(&mut o.reboot, value.parse()),
             "on-error" => set(&mut o.on_error, value.parse()),
@@ -264,7 +266,8 @@ fn check_map(map: &[MapEntry]) -> Result<(), WordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Delta;
+    use crate::image::{Delta, FreeSpace};
+    use crate::used::Used;
     use crate::words::{DiskSelector, NfsSource};
     use proptest::prelude::*;
 
@@ -280,7 +283,7 @@ mod tests {
              testbox.action=restore testbox.job=ab-12 testbox.backup=nas:/export/testbox-backup,vers=3 \
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
-             testbox.keep=2 testbox.delta=never testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
+             testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
              testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
@@ -300,6 +303,8 @@ mod tests {
         let s = Settings {
             keep: 2,
             delta: Delta::Never,
+            used: Used::Off,
+            free: FreeSpace::Zero,
             union: UnionKind::Aufs,
             reboot: RebootMode::PowerOff,
             on_error: OnError::Hold,
@@ -310,13 +315,14 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 16, "words() knows every option");
+        assert_eq!(o.words().len(), 18, "words() knows every option");
     }
 
     #[test]
     fn the_documented_defaults() {
         let s = Cmdline::parse("").options.settings();
         assert_eq!((s.keep, s.attempts), (1, 5));
+        assert_eq!((s.delta, s.used, s.free), (Delta::Auto, Used::Auto, FreeSpace::Leave));
         assert_eq!((s.error_wait.as_secs(), s.settle.as_secs(), s.mount_wait.as_secs()), (300, 10, 300));
         let words = (s.union, s.reboot, s.on_error);
         assert_eq!(words, (UnionKind::Overlay, RebootMode::Reboot, OnError::Reboot));
@@ -365,6 +371,8 @@ mod tests {
             ("testbox.error-wait=5m", "from 0 to 86400"),
             ("testbox.reboot=now", "none of reboot, halt, poweroff, hold"),
             ("testbox.union=unionfs", "none of overlay, aufs"),
+            ("testbox.used=on", "none of auto, off"),
+            ("testbox.free=trim", "none of leave, discard, zero"),
             ("quiet -- testbox.action=restore", "after '--'"),
             ("a=\"b testbox.action=restore", "never closed"),
         ] {

@@ -17,6 +17,8 @@ pub struct Progress {
     pub done: AtomicU64,
     /// Of `done`: zero runs (neither compressed nor sent).
     pub zero: AtomicU64,
+    /// Beside `total` and `done`: what nobody uses, and what therefore was neither read nor written.
+    pub skipped: AtomicU64,
     /// Of `done`: stored because they do not compress.
     pub stored: AtomicU64,
     /// Of `done`: neither compressed nor, where a cut backup goes on, written again.
@@ -35,7 +37,7 @@ impl Progress {
     /// Starts a step of `total` bytes: every counter back to zero.
     pub fn start(&self, total: u64) {
         self.total.store(total, Relaxed);
-        for counter in [&self.done, &self.zero, &self.stored, &self.taken, &self.image] {
+        for counter in [&self.done, &self.zero, &self.skipped, &self.stored, &self.taken, &self.image] {
             counter.store(0, Relaxed);
         }
     }

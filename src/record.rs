@@ -1,6 +1,7 @@
 //! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
 
 use crate::inventory::{Disk, Identity};
+use crate::used::Found;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -72,6 +73,10 @@ pub struct ImageRecord {
     /// The ranges that could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_ranges: Vec<BadRange>,
+    /// What was found on the disk, and what of it was left out because nobody used it; as much of it as the image's
+    /// header lists. For people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Found>,
 }
 
 impl ImageRecord {
@@ -245,6 +250,7 @@ mod tests {
             root_hash: "ab".repeat(32),
             state: SetState::Complete,
             bad_ranges: Vec::new(),
+            partitions: vec![Found { number: 1, kind: "ext4".into(), skipped: 4096, ..Found::default() }],
         });
         record
     }

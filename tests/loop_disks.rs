@@ -13,6 +13,7 @@ use testbox::image::{
 };
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
+use testbox::used::{self, Used};
 
 fn run(program: &str, args: &[&str]) -> Output {
     let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -91,6 +92,32 @@ fn loop_a_disk_goes_round_through_direct_io_and_its_file_system_is_whole() {
     drop(disk);
     assert!(target.bytes()[..96 << 20] == source.bytes()[..]);
     run("fsck.ext4", &["-fn", &target.path]);
+}
+
+/// Who has a file system mounted may use what is free by the time that it is passed over.
+#[test]
+fn loop_a_disk_in_use_is_imaged_whole_and_a_free_one_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Loop::new(&ext4(dir.path(), "source", 32), 512);
+    let mount_point = dir.path().join("mnt");
+    fs::create_dir(&mount_point).unwrap();
+    let mount = ["-o", "ro", &source.path, mount_point.to_str().unwrap()];
+    run("mount", &mount);
+    let disk = Disk::open_source(&source.path).unwrap();
+    let is_exclusive = disk.is_exclusive();
+    let (map, lines) = used::survey(&disk, Used::Auto, &Progress::default());
+    drop(disk);
+    run("umount", &[mount_point.to_str().unwrap()]);
+    assert!(!is_exclusive && map.free.is_empty());
+    assert!(lines[0].contains("all of it is imaged: it is in use"), "{lines:?}");
+
+    let disk = Disk::open_source(&source.path).unwrap();
+    assert!(disk.is_exclusive());
+    let mounted = Command::new("mount").args(mount).output().unwrap();
+    if mounted.status.success() {
+        run("umount", &[mount_point.to_str().unwrap()]);
+    }
+    assert!(!mounted.status.success(), "nobody mounts it meanwhile");
 }
 
 #[test]

@@ -3,12 +3,16 @@
 //! Everything above this module is written against [`BlockDevice`], so that each test can fail any operation.
 
 mod aligned;
+mod direct;
 pub mod mem;
 pub mod real;
 pub mod sink;
+mod view;
 
 pub use aligned::{ALIGN, AlignedBuf};
+pub use direct::DirectFile;
 pub use real::{Disk, OpenError};
+pub use view::View;
 
 use std::io;
 use std::ops::Range;
@@ -34,6 +38,12 @@ pub trait BlockDevice: Send + Sync {
     /// True where the disk is a regular file, which takes an image of any logical block size.
     fn is_regular_file(&self) -> bool {
         false
+    }
+
+    /// True where nobody else has anything of the disk in use, and nobody can mount it while it is open. Who else
+    /// writes to a regular file cannot be told.
+    fn is_exclusive(&self) -> bool {
+        true
     }
 
     /// Fills `buf`. Fastest where `buf` is an [`AlignedBuf`] and `offset` a multiple of [`ALIGN`].

@@ -48,7 +48,7 @@ pub enum OpenError {
     },
 }
 
-/// An open disk. Writing a block device holds it exclusively (O_EXCL: nothing of it can be mounted meanwhile).
+/// An open disk. Who writes a block device holds it exclusively (O_EXCL: nothing of it can be mounted meanwhile).
 #[derive(Debug)]
 pub struct Disk {
     name: String,
@@ -57,6 +57,7 @@ pub struct Disk {
     /// For what O_DIRECT does not take: the odd end of a file, calls without data.
     buffered: File,
     is_file: bool,
+    is_exclusive: bool,
     size: u64,
     logical: u32,
     physical: u32,
@@ -65,12 +66,20 @@ pub struct Disk {
 impl Disk {
     /// Opens a disk that is only read.
     pub fn open_read(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open(path.as_ref(), false)
+        Self::open(path.as_ref(), false, false)
+    }
+
+    /// Opens a disk that is imaged: held exclusively where nobody uses it, else as [`Disk::open_read`] does.
+    pub fn open_source(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        match Self::open(path.as_ref(), false, true) {
+            Err(OpenError::Busy { .. }) => Self::open(path.as_ref(), false, false),
+            opened => opened,
+        }
     }
 
     /// Opens a disk that will be overwritten; a block device that anybody uses is refused.
     pub fn open_write(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open(path.as_ref(), true)
+        Self::open(path.as_ref(), true, true)
     }
 
     /// Makes a new regular file of `size` bytes (all hole) and opens it as a disk; it must not exist.
@@ -80,17 +89,17 @@ impl Disk {
         let file =
             OpenOptions::new().write(true).create_new(true).open(path).map_err(io("create the file"))?;
         file.set_len(size).map_err(io("give the file its size"))?;
-        Self::open(path, true)
+        Self::open(path, true, true)
     }
 
-    fn open(path: &Path, write: bool) -> Result<Self, OpenError> {
+    fn open(path: &Path, write: bool, claim: bool) -> Result<Self, OpenError> {
         let io = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };
         let kind = std::fs::metadata(path).map_err(io("look at it"))?.file_type();
         let is_file = kind.is_file();
         if !is_file && !kind.is_block_device() {
             return Err(OpenError::Kind { path: path.to_owned() });
         }
-        let exclusive = if write && !is_file { OFlags::EXCL } else { OFlags::empty() };
+        let exclusive = if claim && !is_file { OFlags::EXCL } else { OFlags::empty() };
         let open = |flags: OFlags| {
             OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path)
         };
@@ -128,7 +137,8 @@ impl Disk {
             Ok(rest) if !is_file => rest.display().to_string(),
             _ => path.display().to_string(),
         };
-        Ok(Disk { name, direct, buffered, is_file, size, logical, physical })
+        let is_exclusive = claim || is_file;
+        Ok(Disk { name, direct, buffered, is_file, is_exclusive, size, logical, physical })
     }
 
     /// The descriptor for one transfer, and whether it goes past the page cache. A file system may want blocks
@@ -181,6 +191,10 @@ impl BlockDevice for Disk {
 
     fn is_regular_file(&self) -> bool {
         self.is_file
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

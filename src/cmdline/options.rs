@@ -1,6 +1,7 @@
 //! The testbox words beside action and job: their types, defaults and spelling.
 
-use crate::image::Delta;
+use crate::image::{Delta, FreeSpace};
+use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
@@ -99,6 +100,10 @@ pub struct Options {
     pub keep: Option<u32>,
     /// `testbox.delta=`: whether a restore reads what the disk holds first.
     pub delta: Option<Delta>,
+    /// `testbox.used=`: whether a backup leaves out what no file system uses.
+    pub used: Option<Used>,
+    /// `testbox.free=`: what a restore does where the image holds nothing because nobody used it.
+    pub free: Option<FreeSpace>,
     /// `testbox.union=`, or `aufs=tmpfs`.
     pub union: Option<UnionKind>,
     /// `testbox.reboot=`.
@@ -124,6 +129,10 @@ pub struct Settings {
     pub keep: u32,
     /// auto.
     pub delta: Delta,
+    /// auto.
+    pub used: Used,
+    /// leave.
+    pub free: FreeSpace,
     /// overlay.
     pub union: UnionKind,
     /// reboot.
@@ -145,6 +154,8 @@ impl Default for Settings {
         Settings {
             keep: 1,
             delta: Delta::Auto,
+            used: Used::Auto,
+            free: FreeSpace::Leave,
             union: UnionKind::Overlay,
             reboot: RebootMode::Reboot,
             on_error: OnError::Reboot,
@@ -171,6 +182,8 @@ impl Options {
             dns: list(self.dns, &other.dns),
             keep: self.keep.or(other.keep),
             delta: self.delta.or(other.delta),
+            used: self.used.or(other.used),
+            free: self.free.or(other.free),
             union: self.union.or(other.union),
             reboot: self.reboot.or(other.reboot),
             on_error: self.on_error.or(other.on_error),
@@ -188,6 +201,8 @@ impl Options {
         Settings {
             keep: self.keep.unwrap_or(default.keep),
             delta: self.delta.unwrap_or(default.delta),
+            used: self.used.unwrap_or(default.used),
+            free: self.free.unwrap_or(default.free),
             union: self.union.unwrap_or(default.union),
             reboot: self.reboot.unwrap_or(default.reboot),
             on_error: self.on_error.unwrap_or(default.on_error),
@@ -217,6 +232,8 @@ impl Options {
             ("dns", list(&self.dns)),
             ("keep", text(&self.keep)),
             ("delta", text(&self.delta)),
+            ("used", text(&self.used)),
+            ("free", text(&self.free)),
             ("union", text(&self.union)),
             ("reboot", text(&self.reboot)),
             ("on-error", text(&self.on_error)),

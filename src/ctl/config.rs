@@ -2,7 +2,8 @@
 
 use super::{Error, shares};
 use crate::cmdline::{Cmdline, OnError, Options, RebootMode, UnionKind};
-use crate::image::Delta;
+use crate::image::{Delta, FreeSpace};
+use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
 use clap::{Args, ValueEnum};
 use serde::de::Error as _;
@@ -146,6 +147,14 @@ settings! {
     #[arg(long, value_name = "WHEN", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     delta ("delta"): Option<Delta>,
+    /// Whether a backup leaves out what no file system uses: auto or off [default: auto]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    used ("used"): Option<Used>,
+    /// What a restore does where the image holds nothing because nobody used it: leave, discard or zero [default: leave]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    free ("free"): Option<FreeSpace>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
@@ -229,6 +238,8 @@ impl Settings {
             dns: self.dns.clone(),
             keep: self.keep,
             delta: self.delta,
+            used: self.used,
+            free: self.free,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -320,6 +331,8 @@ mod tests {
             map = ["sda:serial=X"]
             keep = 2
             delta = "always"
+            used = "off"
+            free = "discard"
             settle = 5
             reboot = "hold"
             on-error = "shell"
@@ -330,7 +343,7 @@ mod tests {
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 16);
+        assert_eq!(file.options().words().len(), 18);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

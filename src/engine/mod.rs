@@ -356,8 +356,12 @@ impl Engine<'_> {
         let inventory =
             if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
         let state = folder.state()?;
-        let request =
-            Request { action: job.action, disks: job.options.disks.clone(), map: job.options.map.clone() };
+        let request = Request {
+            action: job.action,
+            disks: job.options.disks.clone(),
+            map: job.options.map.clone(),
+            used: self.settings.used,
+        };
         let plan = plan::plan(&request, &inventory, &state)?;
         self.journal.lines(&plan.to_string());
         if job.action.is_backup() {
@@ -390,6 +394,7 @@ impl Engine<'_> {
             job_id: status.job.clone(),
             keep: self.settings.keep,
             delta: self.settings.delta,
+            free: self.settings.free,
             may_go_on: status.attempt < self.settings.attempts,
             reporter: Reporter::new(self.world.system(), self.journal, &folder, status),
         };

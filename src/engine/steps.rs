@@ -8,8 +8,8 @@ use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
 use crate::image::{
-    self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, Image, ImageError, Part, RestoreOptions,
-    Written, file_kind, foreign,
+    self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, FreeSpace, Image, ImageError, Part,
+    RestoreOptions, Written, file_kind, foreign,
 };
 use crate::info::Who;
 use crate::inventory::Disk;
@@ -18,6 +18,7 @@ use crate::plan::{Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
 use crate::share::{Files, write_atomic};
+use crate::used::{self, Found, Map, Used};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +44,8 @@ pub struct Run<'a> {
     pub keep: u32,
     /// Whether a restore reads what the disk holds first.
     pub delta: Delta,
+    /// What a restore does with space that nobody used.
+    pub free: FreeSpace,
     /// There will be another attempt.
     pub may_go_on: bool,
     /// Tells how it goes.
@@ -59,7 +62,9 @@ impl Run<'_> {
         let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             match step {
                 Step::CollectInfo => self.collect_info(plan.action)?,
-                Step::BackupDisk { disk, name } => made.push(self.backup_disk(disk, name, &mut notes)?),
+                Step::BackupDisk { disk, name, used } => {
+                    made.push(self.backup_disk(disk, name, *used, &mut notes)?);
+                }
                 Step::Publish(publish) => self.publish(publish, &made)?,
                 Step::CheckImage(source) => {
                     if let Some(content) = self.check_image(source, plan, &targets)? {
@@ -128,7 +133,13 @@ impl Run<'_> {
         }
     }
 
-    fn backup_disk(&self, disk: &Disk, name: &str, notes: &mut Vec<String>) -> Result<ImageRecord, Failure> {
+    fn backup_disk(
+        &self,
+        disk: &Disk,
+        name: &str,
+        used: Used,
+        notes: &mut Vec<String>,
+    ) -> Result<ImageRecord, Failure> {
         let (folder, files) = (self.folder, &*self.folder.files);
         let part = format!("{}{PART}", image_file(name));
         let before = self.folder.record(RECORD)?;
@@ -137,25 +148,32 @@ impl Run<'_> {
         let device = self.world.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
-        let progress = Progress::new();
-        progress.start(disk.size);
-        let step = format!("imaging {} as {}", disk.name, image_file(name));
-        let written =
-            self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
-                let sink = |source| ImageError::Sink { op: "create", written: 0, source };
-                let (mut file, unfinished) = begin(files, &folder.path(&part)).map_err(sink)?;
-                // From here on a power cut leaves something to go on with.
-                files.sync_dir(&folder.path("")).map_err(sink)?;
-                let earlier = Earlier { base: base.clone(), part: unfinished };
-                let opts = BackupOptions::default();
-                image::backup_again(&*device, &mut *file, &about, &opts, &earlier, &progress)
+        let opts = BackupOptions { used: self.look(&*device, used), ..BackupOptions::default() };
+        let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
+        let (written, (summary, bad_ranges, partitions)) = loop {
+            let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
+            let taken_unread = match &written {
+                Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
+                Err(_) => base.is_some(),
+            };
+            let made = written.and_then(|written| {
+                self.tell(&part, &written);
+                let verified = self.verify_image(name, base.as_deref())?;
+                Ok((written, verified))
             });
-        let written = written.map_err(|e| match e {
-            ImageError::Cancelled => no_space(name),
-            e => image_failure(&e, &part),
-        })?;
+            match made {
+                Err(e) if !earlier.prove_base && taken_unread && is_of_image(&e) => {
+                    // What was taken over unread is not what it was: once more, each member of it read first.
+                    self.journal
+                        .warn(&format!("{part}: {e}. It is made again, and nothing taken over unread"));
+                    files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
+                    earlier.prove_base = true;
+                }
+                Err(ImageError::Cancelled) => return Err(no_space(name)),
+                made => break made.map_err(|e| image_failure(&e, &part))?,
+            }
+        };
         drop(device);
-        self.tell(&part, &written);
         if let Some(why) = &written.bad_base {
             // The old set is published: nothing may be written into it. Whoever relies on it must know.
             let note = format!(
@@ -167,26 +185,6 @@ impl Run<'_> {
             self.journal.global(&note);
             notes.push(note);
         }
-
-        progress.start(disk.size);
-        let step = format!("verifying {part}");
-        let verified =
-            self.reporter.during(&step, Some(name), &progress, false, || -> Result<_, ImageError> {
-                let file = files
-                    .open(&folder.path(&part))
-                    .map_err(|source| ImageError::Read { position: 0, source })?;
-                let image = Image::open(file)?;
-                match &base {
-                    Some(base) => image::verify_again(&image, base, 0, &progress)?,
-                    None => image::verify(&image, 0, &progress)?,
-                };
-                let bad: Result<Vec<BadRange>, ImageError> = image
-                    .unreadable_runs()
-                    .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
-                    .collect();
-                Ok((image.summary(), bad?))
-            });
-        let (summary, bad_ranges) = verified.map_err(|e| image_failure(&e, &part))?;
         if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
             let what = format!("{part} on the share is not the image that was written");
             return Err(Failure::new(
@@ -206,6 +204,64 @@ impl Run<'_> {
             root_hash: summary.root_hash.to_string(),
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges,
+            partitions,
+        })
+    }
+
+    /// What of the disk need not be imaged; the log says for each partition what was found.
+    fn look(&self, device: &dyn BlockDevice, mode: Used) -> Arc<Map> {
+        let progress = Progress::new();
+        let step = format!("looking for what is used of {}", device.name());
+        let look = || used::survey(device, mode, &progress);
+        let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
+        lines.iter().for_each(|line| self.journal.info(line));
+        Arc::new(map)
+    }
+
+    /// Writes the image of a disk into its part file.
+    fn write_image(
+        &self,
+        disk: &Disk,
+        device: &dyn BlockDevice,
+        about: &DiskAbout,
+        earlier: Earlier,
+        opts: &BackupOptions,
+    ) -> Result<Written, ImageError> {
+        let (folder, files) = (self.folder, &*self.folder.files);
+        let image = image_file(&about.name);
+        let progress = Progress::new();
+        progress.start(disk.size);
+        let step = format!("imaging {} as {image}", disk.name);
+        self.reporter.during(&step, Some(&about.name), &progress, true, || {
+            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+            let (mut file, part) = begin(files, &folder.path(&format!("{image}{PART}"))).map_err(sink)?;
+            // From here on a power cut leaves something to go on with.
+            files.sync_dir(&folder.path("")).map_err(sink)?;
+            let earlier = Earlier { part, ..earlier };
+            image::backup_again(device, &mut *file, about, opts, &earlier, &progress)
+        })
+    }
+
+    /// Reads the part file of an image back from the share, and proves it.
+    fn verify_image(
+        &self,
+        name: &str,
+        base: Option<&Image>,
+    ) -> Result<(image::Summary, Vec<BadRange>, Vec<Found>), ImageError> {
+        let part = format!("{}{PART}", image_file(name));
+        let progress = Progress::new();
+        self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
+            let file = self.folder.files.open(&self.folder.path(&part));
+            let image = Image::open(file.map_err(|source| ImageError::Read { position: 0, source })?)?;
+            let summary = match base {
+                Some(base) => image::verify_again(&image, base, 0, &progress)?,
+                None => image::verify(&image, 0, &progress)?,
+            };
+            let bad: Result<Vec<BadRange>, ImageError> = image
+                .unreadable_runs()
+                .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
+                .collect();
+            Ok((summary, bad?, image.header().found.list.clone()))
         })
     }
 
@@ -235,15 +291,17 @@ impl Run<'_> {
     fn tell(&self, part: &str, written: &Written) {
         let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } =
             written;
+        let unused = written.unallocated_bytes;
         let compressed = disk_bytes
+            .saturating_sub(unused)
             .saturating_sub(*zero_bytes)
             .saturating_sub(written.unreadable_bytes)
             .saturating_sub(*taken_bytes)
             .saturating_sub(*kept_bytes)
             .saturating_sub(*stored_bytes);
         self.journal.info(&format!(
-            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {zero_bytes} zero, {compressed} \
-             compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
+            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} used by nobody and not read, \
+             {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
              from a cut attempt"
         ));
     }
@@ -390,7 +448,8 @@ impl Run<'_> {
             let image = self.open_image(source)?;
             progress.start(image.summary().disk);
             self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                let options = RestoreOptions { delta: self.delta, ..RestoreOptions::default() };
+                let options =
+                    RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
                 image::restore(&image, device, &options, &progress)
             })
         } else {
@@ -403,13 +462,19 @@ impl Run<'_> {
         };
         let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
         self.journal.info(&format!(
-            "{}: {} bytes restored and verified: {} written and read back, {} were there already; {} are zeros",
+            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are used by nobody \
+             and were left alone ({} of them discarded); {} are zeros",
             disk.name,
             restored.disk_bytes,
             restored.written_bytes,
             restored.kept_bytes,
+            restored.left_bytes,
+            restored.discarded_bytes,
             restored.zero_bytes
         ));
+        if let Some(why) = restored.discard_error {
+            self.journal.warn(&format!("not all that nobody uses was discarded: {why}"));
+        }
         if let Some(why) = restored.reread_error {
             self.journal
                 .warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
@@ -427,7 +492,12 @@ impl Run<'_> {
             image::verify_against(&image, &*device, 0, &progress)
         });
         match compared {
-            Ok(()) => Ok(format!("{} is what {} holds", disk.name, source.path)),
+            Ok(()) => Ok(match image.summary().unallocated {
+                0 => format!("{} is what {} holds", disk.name, source.path),
+                n => {
+                    format!("{} is what {} holds, without {n} bytes that nobody used", disk.name, source.path)
+                }
+            }),
             // A disk that was used since differs: that is a finding, not a fault.
             Err(e @ ImageError::Differs { .. }) => Ok(format!("DIFFERS: {e}")),
             Err(e) => Err(image_failure(&e, &source.path)),
@@ -448,6 +518,11 @@ pub fn imaged(plan: &Plan) -> Vec<String> {
 /// Linux tells once that it has lost data, and no later sync of that file tells again. A full share needs the room.
 fn is_gone_on_after(kind: Kind) -> bool {
     matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
+}
+
+/// True for what reading an image, old or new, can show to be wrong with it.
+fn is_of_image(error: &ImageError) -> bool {
+    matches!(error, ImageError::Read { .. } | ImageError::Damaged { .. } | ImageError::NotAnImage(_))
 }
 
 /// The file that an image is written to, and what a cut attempt has left in it.

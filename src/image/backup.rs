@@ -2,24 +2,30 @@
 //!
 //! Two files may save work, whatever they are and whatever is wrong with them: the image before of the same disk, whose
 //! members are taken over where the disk did not change ([`Earlier::base`], module `incremental`), and what a cut
-//! backup left, which is gone on with where it is ([`Earlier::part`], module `resume`). All of the disk is read and
-//! hashed all the same, and the image that comes out is the one that would be made without them.
+//! backup left, which is gone on with where it is ([`Earlier::part`], module `resume`). The disk is read and hashed all
+//! the same, and the image that comes out is the one that would be made without them.
+//!
+//! What nobody uses ([`BackupOptions::used`]) is not read. Nothing rests on what an earlier file says about that: a
+//! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 
 use super::codec::Codec;
 use super::error::ImageError;
+use super::found::FoundTexts;
 use super::header::{DiskAbout, Header};
 use super::incremental::joint_codec;
-use super::pipeline::{Earlier as Sources, pipeline};
+use super::pipeline::{Earlier as Sources, free_bytes, pipeline};
 use super::reader::Image;
 use super::resume::{Part, Unfinished};
 use super::writer::Writer;
 use crate::block::BlockDevice;
 use crate::io::SyncWrite;
 use crate::progress::Progress;
+use crate::used::Map;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Default chunk size in bytes: 1 MiB costs under 1 % of ratio against 4 MiB, and repeats better between images.
 pub const DEFAULT_CHUNK: u32 = 1 << 20;
@@ -35,6 +41,8 @@ pub struct BackupOptions {
     pub codec: Codec,
     /// Sectors that cannot be read become zeros in a degraded image; without it they end the backup.
     pub allow_bad_sectors: bool,
+    /// What need not be imaged, and what was found on the disk. By default nothing: all of the disk is imaged.
+    pub used: Arc<Map>,
     /// The image id; random unless a test wants equal images.
     pub image_id: Option<[u8; 16]>,
 }
@@ -46,6 +54,7 @@ impl Default for BackupOptions {
             chunk_size: DEFAULT_CHUNK,
             codec: Codec::default(),
             allow_bad_sectors: false,
+            used: Arc::default(),
             image_id: None,
         }
     }
@@ -62,10 +71,14 @@ pub struct Written {
     pub disk_bytes: u64,
     /// Disk in zero runs.
     pub zero_bytes: u64,
+    /// Disk that nobody uses, and that was not read.
+    pub unallocated_bytes: u64,
     /// Disk that was compressed in vain and stored.
     pub stored_bytes: u64,
     /// Disk whose members were taken over from the image before.
     pub taken_bytes: u64,
+    /// Of these: copied without having been looked at. Only verification can tell that they are good.
+    pub unread_bytes: u64,
     /// Disk whose members stood in the unfinished image already.
     pub kept_bytes: u64,
     /// Members of the image before that are not what they were, and were made from the disk again.
@@ -91,6 +104,11 @@ pub struct Earlier {
     /// An image of the same disk that was verified when it was made, and whose root hash the caller knows. Its chunk
     /// size is used. Members that are not what its index says are made from the disk again, and counted.
     pub base: Option<Arc<Image>>,
+    /// Read and prove each member of the base before it is taken over. Without it the sink may
+    /// [copy](SyncWrite::append_from) them, which costs no transfer and no room where the file server shares blocks;
+    /// one that is bad is found by the verification of the new image, and the backup has to be made once more with
+    /// this, which compresses it from the disk again.
+    pub prove_base: bool,
     /// What a cut backup left in the file that the sink writes to. The sink must be able to
     /// [go on](SyncWrite::go_on_at) in it.
     pub part: Option<Part>,
@@ -99,7 +117,8 @@ pub struct Earlier {
 /// Images a whole disk: reads, compresses and writes at the same time, then syncs the sink.
 ///
 /// The sink gets the image front to back; it is an image only once this returns. A medium error is an error that
-/// names the LBA, unless [`BackupOptions::allow_bad_sectors`].
+/// names the LBA, unless [`BackupOptions::allow_bad_sectors`]. Progress counts bytes of disk, without those that are
+/// not read.
 pub fn backup(
     disk: &dyn BlockDevice,
     sink: &mut dyn SyncWrite,
@@ -129,12 +148,14 @@ pub fn backup_again(
         image_id: [0; 16],
         codec: joint_codec(opts.codec, base),
         writer: concat!("testbox ", env!("CARGO_PKG_VERSION")).to_owned(),
+        found: FoundTexts::new(&opts.used.found),
     };
     let refused = |what: &str| ImageError::Refused(format!("{}: {what}", disk.name()));
     header.check().map_err(refused)?;
     if about.size != disk.size() || about.logical_block_size != disk.logical_block_size() {
         return Err(refused("the disk's size or block size is not what was recorded of it"));
     }
+    let skipped = free_bytes(disk, &opts.used.free)?;
     let part = earlier.part.as_ref().map(Unfinished::new);
     header.image_id = match (opts.image_id, part.as_ref().and_then(|part| part.image_id(&header))) {
         (Some(id), _) | (None, Some(id)) => id,
@@ -145,9 +166,11 @@ pub fn backup_again(
             id
         }
     };
-    progress.start(about.size);
-    let sources = Sources { base, kept: part.as_ref().map(|part| part.runs(&header)) };
-    let mut writer = Writer::new(sink, &header, &opts, part, progress)?;
+    progress.start(about.size.saturating_sub(skipped));
+    let unread = AtomicBool::new(!earlier.prove_base);
+    let kept = part.as_ref().map(|part| part.runs(&header));
+    let sources = Sources { base, unread: &unread, kept };
+    let mut writer = Writer::new(sink, &header, &opts, &sources, part, progress)?;
     pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot))?;
     writer.finish()
 }

@@ -10,6 +10,7 @@ use super::error::ImageError;
 use super::member::Kind;
 use super::parallel::is_zero;
 use super::reader::{Image, Workspace};
+use super::restore::{FreeSpace, RestoreOptions};
 use super::run::{NO_HASH, Run};
 use super::seal::Seal;
 use super::touched::Touched;
@@ -129,6 +130,7 @@ pub(super) struct Bring<'a> {
     image: &'a Image,
     disk: &'a dyn BlockDevice,
     seal: &'a Seal<'a>,
+    free: FreeSpace,
     chooser: Chooser,
     /// What was written, for the read-back.
     pub touched: Touched,
@@ -140,17 +142,27 @@ impl<'a> Bring<'a> {
         image: &'a Image,
         disk: &'a dyn BlockDevice,
         seal: &'a Seal<'a>,
-        mode: Delta,
+        opts: &RestoreOptions,
         progress: &'a Progress,
     ) -> Self {
         let touched = Touched::new(image.summary().disk, image.header().chunk_size);
-        let chooser = Chooser { mode, costs: Default::default() };
-        Bring { image, disk, seal, chooser, touched, progress }
+        let chooser = Chooser { mode: opts.delta, costs: Default::default() };
+        Bring { image, disk, seal, free: opts.free, chooser, touched, progress }
+    }
+
+    /// True where the run is brought onto the disk at all, and so read back.
+    pub fn is_wanted(&self, run: &Run) -> bool {
+        run.kind != Kind::Unallocated || self.free == FreeSpace::Zero
     }
 
     /// Makes the disk hold this run, its sealed parts kept in memory. Progress counts what needs no reading back
     /// twice: it is finished.
     pub fn run(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+        if !self.is_wanted(run) {
+            // What of it is sealed is zeros by now, and stays that.
+            self.progress.skipped.fetch_add(run.length, Relaxed);
+            return Ok(());
+        }
         let body = self.seal.body(&run.range());
         let written = if run.kind == Kind::Data {
             self.data(space, run, body)?

@@ -87,10 +87,9 @@ pub fn restore(
     Ok(Restored {
         disk_bytes: content.size,
         zero_bytes: progress.zero.load(Relaxed),
-        unreadable_bytes: 0,
-        kept_bytes: 0,
         written_bytes: content.size,
         reread_error: reread(disk),
+        ..Restored::default()
     })
 }
 

@@ -1,6 +1,7 @@
 //! The header member: which disk this is.
 #![forbid(unsafe_code)]
 
+use super::found::FoundTexts;
 use super::member::{self, Kind, Reason, array, u32_at, u64_at};
 use crate::block::BlockDevice;
 use crate::inventory::Identity;
@@ -8,7 +9,9 @@ use crate::inventory::Identity;
 /// Largest chunk size in bytes.
 pub const MAX_CHUNK: u32 = 4 << 20;
 /// Longest text in bytes.
-const MAX_TEXT: usize = 1024;
+pub(super) const MAX_TEXT: usize = 1024;
+/// Texts with this tag and higher ones may occur several times.
+const FIRST_REPEATED: u8 = 7;
 
 /// What the caller knows about the disk that is imaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Header {
     pub codec: String,
     /// Program and version that wrote the image.
     pub writer: String,
+    /// What was found on the disk.
+    pub found: FoundTexts,
 }
 
 /// `text` without control characters and not longer than the format allows.
@@ -111,12 +116,11 @@ impl Header {
             (5, Some(&self.codec)),
             (6, Some(&self.writer)),
         ];
-        for (tag, text) in texts {
-            if let Some(text) = text.map(|t| clean(t)) {
-                payload.extend_from_slice(&[tag, 0]);
-                payload.extend_from_slice(&(text.len() as u16).to_le_bytes());
-                payload.extend_from_slice(text.as_bytes());
-            }
+        let texts = texts.into_iter().filter_map(|(tag, text)| Some((tag, clean(text?))));
+        for (tag, text) in texts.chain(self.found.tagged()) {
+            payload.extend_from_slice(&[tag, 0]);
+            payload.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            payload.extend_from_slice(text.as_bytes());
         }
         member::empty_member(Kind::Header, &payload, Some(&file_name(&self.disk.name)))
     }
@@ -140,6 +144,7 @@ impl Header {
             image_id: array(payload, 32).ok_or(SHORT)?,
             codec: String::new(),
             writer: String::new(),
+            found: FoundTexts::default(),
         };
         let mut rest = payload.get(48..).ok_or(SHORT)?;
         let mut before = 0;
@@ -148,7 +153,8 @@ impl Header {
             let text = text.ok_or("a text of the header is cut short")?;
             rest = rest.get(4 + text.len()..).unwrap_or_default();
             let text = std::str::from_utf8(text).map_err(|_| "a text of the header is not UTF-8")?;
-            if tag <= before || text.len() > MAX_TEXT || text.contains(char::is_control) {
+            let is_late = tag < before || (tag == before && tag < FIRST_REPEATED);
+            if is_late || text.len() > MAX_TEXT || text.contains(char::is_control) {
                 return Err("a text of the header is wrong");
             }
             before = tag;
@@ -160,7 +166,7 @@ impl Header {
                 4 => identity.model = Some(text.to_owned()),
                 5 => header.codec = text.to_owned(),
                 6 => header.writer = text.to_owned(),
-                7..128 => {}
+                7..128 => header.found.read(tag, text),
                 _ => return Err("the header has a field that must be understood: a newer testbox wrote it"),
             }
         }
@@ -175,6 +181,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::used::Found;
 
     fn header() -> Header {
         Header {
@@ -189,6 +196,7 @@ mod tests {
             image_id: *b"0123456789abcdef",
             codec: "isal-1".into(),
             writer: "testbox 0.1.0".into(),
+            found: FoundTexts::default(),
         }
     }
 
@@ -233,15 +241,55 @@ mod tests {
 
     #[test]
     fn unknown_texts_below_128_are_ignored_and_others_refused() {
-        let text = |tag: u8| {
+        let texts = |tags: &[u8]| {
             let mut payload = vec![0; 48];
             payload[8..12].copy_from_slice(&4096u32.to_le_bytes());
             payload[12..16].copy_from_slice(&512u32.to_le_bytes());
             payload[24..32].copy_from_slice(&512u64.to_le_bytes());
-            payload.extend_from_slice(&[tag, 0, 1, 0, b'x']);
+            for tag in tags {
+                payload.extend_from_slice(&[*tag, 0, 1, 0, b'x']);
+            }
             Header::decode(&member::empty_member(Kind::Header, &payload, Some("x.raw")))
         };
-        assert!(text(127).is_ok());
-        assert!(text(128).is_err());
+        for good in [&[1, 2, 6, 7, 7, 8, 9, 9, 9, 127][..], &[7], &[127, 127], &[]] {
+            assert!(texts(good).is_ok(), "{good:?}");
+        }
+        for bad in [&[128][..], &[1, 1], &[6, 6], &[2, 1], &[7, 7, 6], &[9, 8]] {
+            assert!(texts(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// busybox takes no extra field above 16 KiB.
+    #[test]
+    fn the_longest_header_has_an_extra_field_below_16_000_bytes() {
+        let long = |n: usize| "\"\u{7f}\u{1f4be}".repeat(n);
+        let mut header = header();
+        header.disk.name = "n".repeat(2000);
+        header.disk.identity =
+            Identity { serial: Some(long(900)), wwn: Some(long(900)), model: Some(long(900)) };
+        (header.codec, header.writer) = (long(900), long(900));
+        let found = |number| Found {
+            number,
+            start: u64::MAX,
+            size: u64::MAX,
+            kind: long(number as usize % 7 * 50),
+            label: Some(long(number as usize % 5 * 300)),
+            skipped: u64::MAX,
+            why_all: Some(long(number as usize % 3 * 700)),
+            partition_type: Some(long(number as usize % 2 * 700)),
+            name: Some(long(number as usize % 11 * 100)),
+            logical_volume: Some(long(number as usize % 13 * 100)),
+        };
+        for count in [0, 1, 3, 10, 100, 5000] {
+            header.found = FoundTexts::new(&(0..count).map(found).collect::<Vec<_>>());
+            let member = header.encode();
+            assert!(
+                member::u32_at(&member, 10).unwrap() as u16 <= 16_000 && member.len() <= 4 * member::UNIT
+            );
+            let back = Header::decode(&member).unwrap();
+            assert_eq!(back.found, header.found);
+            assert_eq!((back.found.list.len() + back.found.more as usize), count as usize);
+            assert!(back.found.list.len() >= 4.min(count as usize));
+        }
     }
 }

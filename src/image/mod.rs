@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
-//! ([`BackupOptions::chunk_size`] up to 4 MiB), less for everything else.
+//! ([`BackupOptions::chunk_size`] up to 4 MiB), and 16 bytes for each range that is not read (at most 32 MiB of them,
+//! see [`crate::used::Free`]); less for everything else.
 
 mod backup;
 mod bad_sectors;
@@ -19,11 +20,13 @@ mod diff;
 mod error;
 mod footer;
 pub mod foreign;
+mod found;
 mod header;
 mod incremental;
 mod index;
 mod isal;
 mod member;
+mod output;
 mod parallel;
 mod pipeline;
 mod reader;
@@ -42,10 +45,11 @@ pub use codec::Codec;
 pub use delta::Delta;
 pub use diff::diff;
 pub use error::ImageError;
+pub use found::FoundTexts;
 pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use member::Kind;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
-pub use restore::{RestoreOptions, Restored, restore};
+pub use restore::{FreeSpace, RestoreOptions, Restored, restore};
 pub use resume::Part;
 pub use run::Run;
 pub use verify::{scrub, verify, verify_again, verify_against};

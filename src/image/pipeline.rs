@@ -16,10 +16,12 @@ use super::resume::KeptRuns;
 use super::run::Run;
 use crate::block::{AlignedBuf, BlockDevice};
 use crate::progress::Progress;
+use crate::used::is_in_order;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -32,6 +34,8 @@ const READERS: usize = 4;
 pub(super) struct Earlier<'a> {
     /// The image before.
     pub base: Option<&'a Image>,
+    /// Members of the base need not be read: the sink has them copied, and verification proves them.
+    pub unread: &'a AtomicBool,
     /// What stands in the file already.
     pub kept: Option<KeptRuns>,
 }
@@ -40,12 +44,16 @@ pub(super) struct Earlier<'a> {
 pub(super) enum Content {
     /// All zero, or a hole.
     Zero,
+    /// Nobody uses it: not read.
+    Unallocated,
     /// Read, not looked at yet.
     Raw,
     /// Compressed into the slot's member buffer.
     Data(DataMember),
     /// The base's member of this run has the same data, and stands at the beginning of the slot's member buffer.
     Taken(Run),
+    /// The base has the same data in the member of this run, which was not looked at.
+    Unread(Run),
     /// The unfinished image has the same data in the member of this run.
     Kept(Run),
     /// Read with holes, which are bad.
@@ -76,15 +84,20 @@ struct Source<'a> {
     next: u64,
     number: u64,
     data: Range<u64>,
+    /// The first free range that ends behind `next`, and those after it.
+    free: Range<u64>,
+    later: std::slice::Iter<'a, Range<u64>>,
     ended: bool,
     base: Option<Aligned<Runs<'a>>>,
     kept: Option<Aligned<KeptRuns>>,
 }
 
 impl Source<'_> {
-    /// Fills in the slot's piece: a chunk, or a hole of any length. False at the end.
+    /// Fills in the slot's piece: free space or a hole of any length, or a chunk, which free space may have cut.
+    /// False at the end.
     fn next(&mut self, disk: &dyn BlockDevice, chunk: u64, cancelled: bool, slot: &mut Slot) -> bool {
-        if self.ended || self.next >= disk.size() {
+        let size = disk.size();
+        if self.ended || self.next >= size {
             return false;
         }
         (slot.number, slot.offset, slot.length) = (self.number, self.next, 0);
@@ -95,9 +108,19 @@ impl Source<'_> {
             slot.content = Content::Failed(ImageError::Cancelled);
             return true;
         }
+        while self.free.end <= self.next {
+            let next = self.later.next().map(|range| whole_blocks(range, disk.logical_block_size()));
+            self.free = next.unwrap_or(size..u64::MAX);
+        }
+        if self.free.start <= self.next {
+            slot.length = self.free.end - self.next;
+            slot.content = Content::Unallocated;
+            self.next = self.free.end;
+            return true;
+        }
         if self.next >= self.data.end {
             self.data = match disk.next_data(self.next) {
-                Ok(found) => found.unwrap_or(disk.size()..disk.size()),
+                Ok(found) => found.unwrap_or(size..size),
                 Err(e) => {
                     self.ended = true;
                     slot.content = Content::Failed(disk_error(disk, "seek data", self.next, 0, e));
@@ -106,13 +129,15 @@ impl Source<'_> {
             };
         }
         // Only whole chunks of a hole are skipped, so that chunks keep their place.
-        let hole_end =
-            if self.data.start >= disk.size() { disk.size() } else { self.data.start / chunk * chunk };
+        let hole_end = if self.data.start >= size { size } else { self.data.start / chunk * chunk };
+        let hole_end = hole_end.min(self.free.start);
         if hole_end > self.next {
             slot.length = hole_end - self.next;
             slot.content = Content::Zero;
         } else {
-            slot.length = chunk.min(disk.size() - self.next);
+            // Chunks end where they always do, whatever lies before them: those of the next image will meet them.
+            let chunk_end = (self.next / chunk + 1) * chunk;
+            slot.length = chunk_end.min(self.free.start).min(size) - self.next;
             slot.content = Content::Raw;
             let piece = slot.offset..slot.offset + slot.length;
             // Neither ends the backup: what the one cannot tell, the disk can.
@@ -127,6 +152,23 @@ impl Source<'_> {
     }
 }
 
+/// The part of a free range that is whole logical blocks; perhaps empty.
+fn whole_blocks(range: &Range<u64>, block: u32) -> Range<u64> {
+    let block = u64::from(block);
+    let (start, end) = (range.start.next_multiple_of(block), range.end / block * block);
+    if start < end { start..end } else { 0..0 }
+}
+
+/// Bytes of disk that the free ranges stand for. They must be sorted, disjoint, and on the disk.
+pub(super) fn free_bytes(disk: &dyn BlockDevice, free: &[Range<u64>]) -> Result<u64, ImageError> {
+    if !is_in_order(free, disk.size()) {
+        let what = format!("{}: mistake in testbox: its free ranges are out of order", disk.name());
+        return Err(ImageError::Refused(what));
+    }
+    let whole = free.iter().map(|range| whole_blocks(range, disk.logical_block_size()));
+    Ok(whole.map(|range| range.end - range.start).sum())
+}
+
 /// Runs readers and workers and gives their slots to `take` in the order of the disk.
 pub(super) fn pipeline(
     disk: &dyn BlockDevice,
@@ -137,9 +179,9 @@ pub(super) fn pipeline(
 ) -> Result<(), ImageError> {
     let chunk = opts.chunk_size as usize;
     let most = SLOT_MEMORY / (chunk + member_buffer(chunk));
-    let base = earlier.base;
+    let old = earlier.base.map(|base| (base, earlier.unread));
     // Workers wait for the share where they read members of the base.
-    let workers = if base.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
+    let workers = if old.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
     let workers = workers.min(most);
     let slots = (READERS + 2 * workers + 2).min(most).max(2);
     let readers = READERS.min(slots - 1);
@@ -166,8 +208,10 @@ pub(super) fn pipeline(
         next: 0,
         number: 0,
         data: 0..0,
+        free: 0..0,
+        later: opts.used.free.iter(),
         ended: false,
-        base: base.map(|base| Aligned::new(base.runs())),
+        base: old.map(|(base, _)| Aligned::new(base.runs())),
         kept: earlier.kept.map(Aligned::new),
     });
 
@@ -188,7 +232,7 @@ pub(super) fn pipeline(
             let deflater = opts.codec.deflater();
             thread::Builder::new()
                 .name("backup-pack".into())
-                .spawn_scoped(scope, move || work_loop(deflater, base, &work, &done_in))
+                .spawn_scoped(scope, move || work_loop(deflater, old, &work, &done_in))
                 .map_err(spawn_error)?;
         }
         // From here on the threads hold the only other ends: they stop when these go, and `done` ends when they stop.
@@ -241,7 +285,7 @@ fn read_loop(
 
 fn work_loop(
     mut deflater: Box<dyn Deflate>,
-    base: Option<&Image>,
+    base: Option<(&Image, &AtomicBool)>,
     work: &Receiver<Slot>,
     done: &Sender<Slot>,
 ) {
@@ -257,7 +301,7 @@ fn work_loop(
 }
 
 /// Makes a member of a raw chunk, or finds it.
-fn pack(deflater: &mut dyn Deflate, base: Option<&Image>, slot: &mut Slot) -> Content {
+fn pack(deflater: &mut dyn Deflate, base: Option<(&Image, &AtomicBool)>, slot: &mut Slot) -> Content {
     let raw = &slot.raw[..slot.length as usize];
     if is_zero(raw) {
         return Content::Zero;
@@ -266,7 +310,10 @@ fn pack(deflater: &mut dyn Deflate, base: Option<&Image>, slot: &mut Slot) -> Co
     if let Some(run) = slot.kept.filter(|run| run.hash == hash) {
         return Content::Kept(run);
     }
-    if let (Some(base), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
+    if let (Some((base, unread)), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
+        if unread.load(Relaxed) {
+            return Content::Unread(run);
+        }
         match old_member(base, &run, &mut slot.member) {
             Ok(()) => return Content::Taken(run),
             Err(error) => slot.bad_base = Some(error),

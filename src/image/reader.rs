@@ -168,6 +168,11 @@ impl Image {
         self.runs_of(0..u64::MAX, Kind::Unreadable.bit())
     }
 
+    /// The unallocated runs; parts of the index without any are not read.
+    pub fn unallocated_runs(&self) -> Runs<'_> {
+        self.runs_of(0..u64::MAX, Kind::Unallocated.bit())
+    }
+
     fn runs_of(&self, range: Range<u64>, kinds: u8) -> Runs<'_> {
         Runs { image: self, stack: Vec::new(), range, kinds, started: false }
     }
@@ -214,6 +219,11 @@ impl Image {
     /// The footer, for totals.
     pub(super) fn footer(&self) -> &Footer {
         &self.footer
+    }
+
+    /// The file itself.
+    pub(super) fn file(&self) -> &dyn ReadAt {
+        &*self.file
     }
 
     /// Fills `buf` from the file.
@@ -335,8 +345,8 @@ impl Iterator for Runs<'_> {
 
 /// What one thread needs to handle runs; made once, reused for every run.
 pub(super) struct Workspace {
-    /// Room for any member.
-    pub member: Vec<u8>,
+    /// Room for any member. Members lie at multiples of 4096 of the file: they are read past the page cache.
+    pub member: AlignedBuf,
     /// Room for the raw bytes of any data run.
     pub raw: AlignedBuf,
     /// Room for what a disk holds in the place of a data run; made when it is first needed.
@@ -352,7 +362,7 @@ impl Workspace {
         let chunk = image.header.chunk_size;
         let member = longest_data_member(chunk.into()).max(member_len(MAX_ZERO_RUN));
         Workspace {
-            member: vec![0; member as usize],
+            member: AlignedBuf::new(member as usize),
             raw: AlignedBuf::new(chunk as usize),
             found: None,
             zeros: ZeroMembers::default(),

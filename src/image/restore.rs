@@ -1,11 +1,12 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> write the body where the disk
-//! differs ([`super::delta`]), each run's hash checked before it is written -> flush -> read back what was written and
-//! compare -> write what boots. What was not written was read and found right. A restore that was interrupted is
-//! repeated: that is a delta restore, which finds what is there already.
+//! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> discard what nobody uses, where
+//! that is wanted -> write the body where the disk differs ([`super::delta`]), each run's hash checked before it is
+//! written -> flush -> read back what was written and compare -> write what boots. What was not written was read and
+//! found right. A restore that was interrupted is repeated: that is a delta restore, which finds what is there already.
 #![forbid(unsafe_code)]
 
+use super::bad_sectors::disk_error;
 use super::delta::{Bring, Delta};
 use super::error::ImageError;
 use super::member::Kind;
@@ -15,8 +16,23 @@ use super::run::Run;
 use super::seal::{JUST_WRITTEN, Seal};
 use super::verify::{differs, expect_zeros, read};
 use crate::block::BlockDevice;
+use crate::cmdline::choice;
 use crate::progress::Progress;
 use std::sync::atomic::Ordering::Relaxed;
+
+choice! {
+    /// What a restore does where the image holds nothing because nobody used it: `testbox.free=`.
+    #[derive(Default)]
+    FreeSpace {
+        /// It stays what it is: neither read nor written.
+        #[default]
+        Leave = "leave",
+        /// The disk is told that nobody needs it; what is there afterwards is up to the disk.
+        Discard = "discard",
+        /// It becomes zeros, proven as all else.
+        Zero = "zero",
+    }
+}
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +41,8 @@ pub struct RestoreOptions {
     pub threads: usize,
     /// Whether what the disk holds is read first, and written only where it differs.
     pub delta: Delta,
+    /// What becomes of the space that nobody used when the disk was imaged.
+    pub free: FreeSpace,
 }
 
 /// A disk that was written, read back and found right. All sizes are bytes.
@@ -32,7 +50,7 @@ pub struct RestoreOptions {
 pub struct Restored {
     /// Size of the content.
     pub disk_bytes: u64,
-    /// Of it, zeroed.
+    /// Of it, zeros now: the image's zero runs, and its unallocated ones with [`FreeSpace::Zero`].
     pub zero_bytes: u64,
     /// Of it, what the disk did not give when it was imaged, zeroed.
     pub unreadable_bytes: u64,
@@ -40,6 +58,13 @@ pub struct Restored {
     pub kept_bytes: u64,
     /// Of it, written; what makes a disk bootable always is.
     pub written_bytes: u64,
+    /// Of it, what nobody used, and what was neither read, written nor compared: with the three above it makes the
+    /// whole.
+    pub left_bytes: u64,
+    /// Of `left_bytes`, discarded; that proves nothing about what is there now.
+    pub discarded_bytes: u64,
+    /// Why not more was discarded.
+    pub discard_error: Option<String>,
     /// The kernel did not take over the new partition table; the next boot will.
     pub reread_error: Option<String>,
 }
@@ -47,8 +72,9 @@ pub struct Restored {
 /// Writes an image onto a disk. See the module's text for the order; a failure at any point leaves the disk
 /// unbootable, and [`ImageError::disk_was_touched`] tells whether it came to that.
 ///
-/// Zero, unallocated and unreadable runs become zeros. Progress counts every byte of disk twice: brought onto the disk
-/// and proven to be there, which for what was kept is one and the same.
+/// Zero and unreadable runs become zeros, unallocated ones what [`RestoreOptions::free`] says; where they reach into
+/// what is sealed, they are zeros in any case. Progress counts every byte of disk that is brought there twice: brought
+/// onto the disk and proven to be there, which for what was kept is one and the same.
 pub fn restore(
     image: &Image,
     disk: &dyn BlockDevice,
@@ -64,7 +90,8 @@ pub fn restore(
             return Err(ImageError::Cancelled);
         }
     }
-    progress.start(summary.disk.saturating_mul(2));
+    let left = if opts.free == FreeSpace::Zero { 0 } else { summary.unallocated };
+    progress.start(summary.disk.saturating_sub(left).saturating_mul(2));
     let threads = io_threads(opts.threads);
     let drop_cache = || {
         disk.drop_cache().map_err(|source| ImageError::DiskCall {
@@ -73,9 +100,17 @@ pub fn restore(
             source,
         })
     };
-    let mut written_bytes = summary.disk;
+    let mut restored = Restored {
+        disk_bytes: summary.disk,
+        zero_bytes: summary.zero.saturating_add(summary.unallocated - left),
+        unreadable_bytes: summary.unreadable,
+        ..Restored::default()
+    };
     sealed(disk, summary.disk, progress, |seal| {
-        let bring = Bring::new(image, disk, seal, opts.delta, progress);
+        let bring = Bring::new(image, disk, seal, opts, progress);
+        if opts.free != FreeSpace::Zero {
+            leave(image, disk, seal, opts.free, progress, &mut restored)?;
+        }
         // What is kept must be on the disk, and not only in memory.
         drop_cache()?;
         for_each_run(image, image.runs(), threads, progress, |space, run| bring.run(space, run))?;
@@ -88,22 +123,53 @@ pub fn restore(
         let touched = &bring.touched;
         for_each_run(image, touched.take_parts(), threads, progress, back)?;
         if touched.has_whole_runs() {
-            let runs = image.runs().filter(|run| run.as_ref().map_or(true, |run| touched.is_marked(run)));
+            // A run that was left alone may share a cell of the map with one that was written.
+            let is_meant = |run: &Run| bring.is_wanted(run) && touched.is_marked(run);
+            let runs = image.runs().filter(|run| run.as_ref().map_or(true, is_meant));
             for_each_run(image, runs, threads, progress, back)?;
         }
-        written_bytes = touched.bytes() + seal.bytes();
+        restored.written_bytes = touched.bytes() + seal.bytes();
         Ok(())
     })?;
     // Runs that share a cell of the map with a written one were read back too.
     progress.done.store(progress.total.load(Relaxed), Relaxed);
-    Ok(Restored {
-        disk_bytes: summary.disk,
-        zero_bytes: summary.zero + summary.unallocated,
-        unreadable_bytes: summary.unreadable,
-        kept_bytes: summary.disk.saturating_sub(written_bytes),
-        written_bytes,
-        reread_error: reread(disk),
-    })
+    restored.kept_bytes = summary.disk.saturating_sub(restored.written_bytes + restored.left_bytes);
+    restored.reread_error = reread(disk);
+    Ok(restored)
+}
+
+/// Counts what is left alone, and discards it, if that is wanted. Nothing else of the body was read or written yet: a
+/// disk that discards more than it was told to is found out by all that follows.
+fn leave(
+    image: &Image,
+    disk: &dyn BlockDevice,
+    seal: &Seal,
+    free: FreeSpace,
+    progress: &Progress,
+    restored: &mut Restored,
+) -> Result<(), ImageError> {
+    let mut discards = free == FreeSpace::Discard;
+    for run in image.unallocated_runs() {
+        let Some(body) = seal.body(&run?.range()) else { continue };
+        if progress.is_cancelled() {
+            return Err(ImageError::Cancelled);
+        }
+        let len = body.end - body.start;
+        restored.left_bytes += len;
+        if !discards {
+            continue;
+        }
+        match disk.discard(body.start, len) {
+            Ok(()) => restored.discarded_bytes += len,
+            Err(e) => {
+                // A disk that cannot do it will not do it elsewhere. Nothing rests on it.
+                let error = disk_error(disk, "discard", body.start, len, e);
+                restored.discard_error = Some(error.to_string());
+                discards = false;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The rules that image and disk must meet before the first write.

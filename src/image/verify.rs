@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Checks every byte of an image: all index nodes, each member's hash and framing, each data run inflated and
 /// hashed, CRC32 and ISIZE, the fixed bytes of zero runs, order and coverage, the totals.
 ///
-/// `threads` that inflate; 0 is one per core. Progress counts bytes of disk.
+/// `threads` that inflate; 0 is one per core. Progress counts bytes of disk, without those that are unallocated.
 pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
     check_all(image, None, threads, progress, |space, run, _| {
         check_hash(image, space, run)?;
@@ -72,7 +72,7 @@ fn check_all(
     check: impl Fn(&mut Workspace, &Run, bool) -> Result<(), ImageError> + Sync,
 ) -> Result<Summary, ImageError> {
     let summary = image.summary();
-    progress.start(summary.disk);
+    progress.start(summary.disk.saturating_sub(summary.unallocated));
     let mut base = base.map(|base| Aligned::new(base.runs()));
     let (mut runs, mut zero, mut unallocated, mut unreadable) = (0u64, 0u64, 0u64, 0u64);
     let counted = image.runs().inspect(|run| {
@@ -95,11 +95,8 @@ fn check_all(
     });
     for_each_run_with(image, with_proof, io_threads(threads), progress, |space, run, is_proven| {
         check(space, run, is_proven)?;
-        if run.kind == Kind::Zero {
-            progress.zero.fetch_add(run.length, Relaxed);
-        }
         progress.image.fetch_add(run.member_length.into(), Relaxed);
-        progress.add_done(run.length);
+        count(progress, run);
         Ok(())
     })?;
     let footer = image.footer();
@@ -109,6 +106,18 @@ fn check_all(
         return Err(ImageError::damaged(summary.image, "the footer's totals are not those of the index"));
     }
     Ok(summary)
+}
+
+/// Counts a run that was handled.
+fn count(progress: &Progress, run: &Run) {
+    match run.kind {
+        Kind::Unallocated => progress.skipped.fetch_add(run.length, Relaxed),
+        Kind::Zero => {
+            progress.zero.fetch_add(run.length, Relaxed);
+            progress.done.fetch_add(run.length, Relaxed)
+        }
+        _ => progress.done.fetch_add(run.length, Relaxed),
+    };
 }
 
 fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
@@ -142,7 +151,7 @@ pub fn verify_against(
     threads: usize,
     progress: &Progress,
 ) -> Result<(), ImageError> {
-    let size = image.summary().disk;
+    let Summary { disk: size, unallocated, .. } = image.summary();
     if disk.size() < size {
         return Err(ImageError::Refused(format!(
             "{} has {} bytes, the image {size}",
@@ -150,7 +159,7 @@ pub fn verify_against(
             disk.size()
         )));
     }
-    progress.start(size);
+    progress.start(size.saturating_sub(unallocated));
     for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
         match run.kind {
             Kind::Data => {
@@ -160,13 +169,10 @@ pub fn verify_against(
                     return Err(differs(disk, run.range(), ""));
                 }
             }
-            Kind::Zero => {
-                progress.zero.fetch_add(run.length, Relaxed);
-                expect_zeros(disk, &mut space.raw, run.range(), "")?;
-            }
+            Kind::Zero => expect_zeros(disk, &mut space.raw, run.range(), "")?,
             _ => {}
         }
-        progress.add_done(run.length);
+        count(progress, run);
         Ok(())
     })
 }

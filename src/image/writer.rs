@@ -8,9 +8,10 @@ use super::footer::Footer;
 use super::header::Header;
 use super::index::IndexWriter;
 use super::member::Kind;
+use super::output::Output;
 use super::parallel::is_zero;
-use super::pipeline::{Content, Slot};
-use super::resume::{Output, Unfinished};
+use super::pipeline::{Content, Earlier, Slot};
+use super::resume::Unfinished;
 use super::run::{NO_HASH, Run};
 use super::zeros::{MAX_ZERO_RUN, ZeroMembers};
 use crate::block::BlockDevice;
@@ -25,14 +26,14 @@ const MAX_UNREADABLE: u64 = 256 << 20;
 /// Bad ranges that are listed by name; the index has them all.
 const LISTED: usize = 1000;
 
-/// Writes the members in order, joins zeros into long runs, and grows the index.
+/// Writes the members in order, joins pieces of zeros into long runs, and grows the index.
 pub(super) struct Writer<'a> {
     out: Output<'a>,
     progress: &'a Progress,
     deflater: Box<dyn Deflate>,
     zeros: ZeroMembers,
-    /// Zeros that were not written yet.
-    pending: Range<u64>,
+    /// A long run that was not written yet.
+    pending: (Kind, Range<u64>),
     index: IndexWriter,
     nodes: Vec<u8>,
     footer: Footer,
@@ -45,17 +46,18 @@ impl<'a> Writer<'a> {
         sink: &'a mut dyn SyncWrite,
         header: &Header,
         opts: &BackupOptions,
+        sources: &Earlier<'a>,
         part: Option<Unfinished>,
         progress: &'a Progress,
     ) -> Result<Self, ImageError> {
         let member = header.encode();
         let hash = blake3::hash(&member);
         let mut writer = Writer {
-            out: Output::new(sink, part),
+            out: Output::new(sink, part, sources),
             progress,
             deflater: opts.codec.deflater(),
             zeros: ZeroMembers::default(),
-            pending: 0..0,
+            pending: (Kind::Zero, 0..0),
             index: IndexWriter::default(),
             nodes: Vec::new(),
             footer: Footer {
@@ -76,8 +78,10 @@ impl<'a> Writer<'a> {
                 image_bytes: 0,
                 disk_bytes: header.disk.size,
                 zero_bytes: 0,
+                unallocated_bytes: 0,
                 stored_bytes: 0,
                 taken_bytes: 0,
+                unread_bytes: 0,
                 kept_bytes: 0,
                 retaken_bad: 0,
                 bad_base: None,
@@ -105,6 +109,7 @@ impl<'a> Writer<'a> {
         }
         match std::mem::replace(&mut slot.content, Content::Raw) {
             Content::Zero => self.zero(range)?,
+            Content::Unallocated => return self.unallocated(range),
             Content::Data(member) => self.data(range, &member, &slot.member[member.range.clone()])?,
             Content::Taken(run) => {
                 self.flush_zeros()?;
@@ -115,6 +120,7 @@ impl<'a> Writer<'a> {
                 }
                 self.progress.taken.fetch_add(slot.length, Relaxed);
             }
+            Content::Unread(run) => self.copy(range, &run)?,
             Content::Kept(run) => self.keep(range, &run, slot)?,
             Content::Torn(bad) => self.torn(disk, slot, &bad)?,
             Content::Failed(error) => return Err(error),
@@ -136,6 +142,18 @@ impl<'a> Writer<'a> {
             self.progress.stored.store(self.written.stored_bytes, Relaxed);
         }
         Ok(())
+    }
+
+    /// A chunk whose member is copied from the base.
+    fn copy(&mut self, range: Range<u64>, old: &Run) -> Result<(), ImageError> {
+        self.flush_zeros()?;
+        let position = self.out.position();
+        self.out.copy(old)?;
+        let length = range.end - range.start;
+        self.written.taken_bytes += length;
+        self.written.unread_bytes += length;
+        self.progress.taken.fetch_add(length, Relaxed);
+        self.index(&Run { position, offset: range.start, ..*old })
     }
 
     /// A chunk whose member stands in the file already, unless the file was cut before it meanwhile.
@@ -202,29 +220,40 @@ impl<'a> Writer<'a> {
     fn zero(&mut self, range: Range<u64>) -> Result<(), ImageError> {
         self.written.zero_bytes += range.end - range.start;
         self.progress.zero.store(self.written.zero_bytes, Relaxed);
-        if self.pending.is_empty() {
-            self.pending = range;
-        } else {
-            self.pending.end = range.end;
+        self.long(Kind::Zero, range)
+    }
+
+    fn unallocated(&mut self, range: Range<u64>) -> Result<(), ImageError> {
+        self.written.unallocated_bytes += range.end - range.start;
+        self.progress.skipped.store(self.written.unallocated_bytes, Relaxed);
+        self.long(Kind::Unallocated, range)
+    }
+
+    /// A piece of a long run, perhaps more of the one before.
+    fn long(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
+        if self.pending.0 != kind {
+            self.flush_zeros()?;
         }
+        let start = if self.pending.1.is_empty() { range.start } else { self.pending.1.start };
+        self.pending = (kind, start..range.end);
         // Cut where every image cuts, so that a change far away does not move the cuts.
         while let Some(cut) = self.cut() {
-            let run = self.pending.start..cut;
-            self.pending.start = cut;
-            self.put_zeros(Kind::Zero, run)?;
+            let run = self.pending.1.start..cut;
+            self.pending.1.start = cut;
+            self.put_zeros(kind, run)?;
         }
         Ok(())
     }
 
-    /// The first multiple of the longest run in the pending zeros, if they reach it.
+    /// The first multiple of the longest run in the pending one, if it reaches that.
     fn cut(&self) -> Option<u64> {
-        let cut = (self.pending.start / MAX_ZERO_RUN + 1) * MAX_ZERO_RUN;
-        (cut <= self.pending.end).then_some(cut)
+        let cut = (self.pending.1.start / MAX_ZERO_RUN + 1) * MAX_ZERO_RUN;
+        (cut <= self.pending.1.end).then_some(cut)
     }
 
     fn flush_zeros(&mut self) -> Result<(), ImageError> {
-        let pending = std::mem::replace(&mut self.pending, 0..0);
-        if pending.is_empty() { Ok(()) } else { self.put_zeros(Kind::Zero, pending) }
+        let (kind, range) = std::mem::replace(&mut self.pending, (Kind::Zero, 0..0));
+        if range.is_empty() { Ok(()) } else { self.put_zeros(kind, range) }
     }
 
     fn put_zeros(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
@@ -286,6 +315,7 @@ impl<'a> Writer<'a> {
         self.footer.root_length = root.length;
         self.footer.node_hash = root.hash;
         self.footer.zero = self.written.zero_bytes;
+        self.footer.unallocated = self.written.unallocated_bytes;
         self.footer.unreadable = self.written.unreadable_bytes;
         self.footer.degraded = self.written.is_degraded();
         self.written.root_hash = self.footer.root_hash();

@@ -3,12 +3,13 @@
 //! For people, not for writing: whatever the disk holds, it is read within bounds and said as it is found.
 
 use crate::io::ReadAt;
+use crate::used::gpt;
+use crate::used::le;
+use crate::used::mbr::{self, boot_record};
 use std::{fmt, io};
 
 /// Logical partitions that are followed; the chain on a disk can be a loop.
 const MAX_LOGICAL: usize = 256;
-/// Longest GPT entry array that is read, in bytes; the usual one has 16 KiB.
-const MAX_ENTRIES: u64 = 1 << 20;
 
 /// What a disk says about its partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,14 +58,14 @@ pub fn read(disk: &dyn ReadAt, block_size: u32) -> io::Result<PartitionTable> {
         if others > 0 {
             table.notes.push(format!("hybrid MBR with {others} entries beside the protective one"));
         }
-        gpt(disk, &mut table)?;
+        both_gpts(disk, &mut table)?;
         return Ok(table);
     }
     table.scheme = "MBR";
-    table.notes.push(format!("disk signature {:08x}", le32(&head, 440).unwrap_or_default()));
+    table.notes.push(format!("disk signature {:08x}", le::u32(&head, 440).unwrap_or_default()));
     for (number, entry) in (1..).zip(&mbr) {
         if entry.kind != 0 {
-            table.partitions.push(entry.partition(number, u64::from(entry.first)));
+            table.partitions.push(mbr_partition(number, entry, u64::from(entry.first)));
         }
     }
     for entry in mbr.iter().filter(|entry| entry.is_extended()) {
@@ -73,45 +74,14 @@ pub fn read(disk: &dyn ReadAt, block_size: u32) -> io::Result<PartitionTable> {
     Ok(table)
 }
 
-/// One 16-byte entry of a boot record.
-struct Entry {
-    active: bool,
-    kind: u8,
-    first: u32,
-    blocks: u32,
-}
-
-impl Entry {
-    fn is_extended(&self) -> bool {
-        matches!(self.kind, 0x05 | 0x0f | 0x85)
+fn mbr_partition(number: usize, entry: &mbr::Entry, first: u64) -> Partition {
+    Partition {
+        number,
+        first,
+        blocks: u64::from(entry.blocks),
+        kind: format!("{} (type {:02x})", mbr::type_name(entry.kind), entry.kind),
+        label: if entry.status == 0x80 { "active".into() } else { String::new() },
     }
-
-    fn partition(&self, number: usize, first: u64) -> Partition {
-        Partition {
-            number,
-            first,
-            blocks: u64::from(self.blocks),
-            kind: format!("{} (type {:02x})", mbr_type(self.kind), self.kind),
-            label: if self.active { "active".into() } else { String::new() },
-        }
-    }
-}
-
-/// The four entries of a boot record; `None` without its signature.
-fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
-    if block.get(510..512)? != [0x55, 0xaa] {
-        return None;
-    }
-    let entry = |i: usize| {
-        let raw = block.get(446 + 16 * i..462 + 16 * i)?;
-        Some(Entry {
-            active: *raw.first()? == 0x80,
-            kind: *raw.get(4)?,
-            first: le32(raw, 8)?,
-            blocks: le32(raw, 12)?,
-        })
-    };
-    Some([entry(0)?, entry(1)?, entry(2)?, entry(3)?])
 }
 
 /// Follows the chain of extended boot records from LBA `start`: the first entry of each is relative to itself, the
@@ -132,7 +102,7 @@ fn logical(disk: &dyn ReadAt, table: &mut PartitionTable, start: u64) {
             return;
         };
         if data.kind != 0 {
-            table.partitions.push(data.partition(number, at.saturating_add(u64::from(data.first))));
+            table.partitions.push(mbr_partition(number, &data, at.saturating_add(u64::from(data.first))));
             number += 1;
         }
         if !next.is_extended() {
@@ -148,20 +118,23 @@ fn logical(disk: &dyn ReadAt, table: &mut PartitionTable, start: u64) {
 }
 
 /// Reads the primary GPT, or the backup at the end of the disk where the primary is damaged.
-fn gpt(disk: &dyn ReadAt, table: &mut PartitionTable) -> io::Result<()> {
+fn both_gpts(disk: &dyn ReadAt, table: &mut PartitionTable) -> io::Result<()> {
     let last = (disk.size()? / u64::from(table.block_size)).saturating_sub(1);
     for (what, lba) in [("primary", 1), ("backup", last)] {
-        match gpt_at(disk, table.block_size, lba) {
-            Ok((partitions, guid, alternate)) if table.partitions.is_empty() => {
-                table.notes.push(format!("{what} GPT at LBA {lba}, disk id {guid}"));
+        let gpt = gpt::read_at(disk, table.block_size, lba)
+            .map(|gpt| (gpt.entries.iter().map(gpt_partition).collect::<Vec<_>>(), gpt));
+        match gpt {
+            Ok((partitions, gpt)) if table.partitions.is_empty() => {
+                table.notes.push(format!("{what} GPT at LBA {lba}, disk id {}", gpt.disk_id));
                 table.partitions = partitions;
-                if what == "primary" && alternate != last {
+                if what == "primary" && gpt.alternate != last {
+                    let alternate = gpt.alternate;
                     table
                         .notes
                         .push(format!("backup GPT is at LBA {alternate}, but the disk ends with {last}"));
                 }
             }
-            Ok((partitions, ..)) if partitions != table.partitions => {
+            Ok((partitions, _)) if partitions != table.partitions => {
                 table.notes.push("backup GPT differs from the primary one".into());
             }
             Ok(_) => {}
@@ -171,68 +144,15 @@ fn gpt(disk: &dyn ReadAt, table: &mut PartitionTable) -> io::Result<()> {
     Ok(())
 }
 
-/// Partitions, disk id and alternate LBA of the GPT with its header at `lba`.
-fn gpt_at(disk: &dyn ReadAt, block_size: u32, lba: u64) -> Result<(Vec<Partition>, String, u64), String> {
-    let read = |lba: u64, len: u64| {
-        let mut raw = vec![0; usize::try_from(len).map_err(|e| e.to_string())?];
-        let offset = lba.checked_mul(u64::from(block_size)).ok_or("LBA out of range")?;
-        disk.read_exact_at(&mut raw, offset).map_err(|e| format!("LBA {lba} cannot be read: {e}"))?;
-        Ok::<_, String>(raw)
-    };
-    let mut header = read(lba, u64::from(block_size))?;
-    if !header.starts_with(b"EFI PART") {
-        return Err("no header".into());
+fn gpt_partition(entry: &gpt::Entry) -> Partition {
+    let gpt::Entry { kind, id, name, attributes, .. } = entry;
+    Partition {
+        number: entry.number as usize,
+        first: entry.first,
+        blocks: entry.blocks(),
+        kind: format!("{} (type {kind})", gpt::type_name(kind).unwrap_or("unknown")),
+        label: format!("'{name}' id {id} attributes {attributes:#x}"),
     }
-    let short = || "cut header".to_owned();
-    let len = le32(&header, 12).ok_or_else(short)?;
-    let want = le32(&header, 16).ok_or_else(short)?;
-    let Some(body) = usize::try_from(len).ok().filter(|n| *n >= 92).and_then(|n| header.get_mut(..n)) else {
-        return Err(format!("header length {len} is impossible"));
-    };
-    body.iter_mut().skip(16).take(4).for_each(|b| *b = 0);
-    if crc32(body) != want {
-        return Err("header checksum is wrong".into());
-    }
-    if le64(&header, 24) != Some(lba) {
-        return Err("header belongs to another place".into());
-    }
-    let alternate = le64(&header, 32).ok_or_else(short)?;
-    let entries = le64(&header, 72).ok_or_else(short)?;
-    let count = le32(&header, 80).ok_or_else(short)?;
-    let entry_size = le32(&header, 84).ok_or_else(short)?;
-    let array = u64::from(count) * u64::from(entry_size);
-    if entry_size < 128 || array > MAX_ENTRIES {
-        return Err(format!("{count} entries of {entry_size} bytes are impossible"));
-    }
-    let array = read(entries, array)?;
-    if Some(crc32(&array)) != le32(&header, 88) {
-        return Err("checksum of the entries is wrong".into());
-    }
-    let entry_size = usize::try_from(entry_size).map_err(|e| e.to_string())?;
-    let partitions =
-        (1..).zip(array.chunks_exact(entry_size)).filter_map(|(n, raw)| gpt_entry(n, raw)).collect();
-    Ok((partitions, guid(header.get(56..72).unwrap_or_default()), alternate))
-}
-
-fn gpt_entry(number: usize, raw: &[u8]) -> Option<Partition> {
-    let kind = guid(raw.get(..16)?);
-    if kind.bytes().all(|b| b == b'0' || b == b'-') {
-        return None;
-    }
-    let (first, last) = (le64(raw, 32)?, le64(raw, 40)?);
-    let units: Vec<u16> = raw
-        .get(56..128)?
-        .chunks_exact(2)
-        .filter_map(|c| Some(u16::from_le_bytes(c.try_into().ok()?)))
-        .collect();
-    let name = units.split(|unit| *unit == 0).next().map(String::from_utf16_lossy).unwrap_or_default();
-    Some(Partition {
-        number,
-        first,
-        blocks: last.checked_sub(first).and_then(|n| n.checked_add(1)).unwrap_or_default(),
-        kind: format!("{} (type {kind})", gpt_type(&kind)),
-        label: format!("'{name}' id {} attributes {:#x}", guid(raw.get(16..32)?), le64(raw, 48)?),
-    })
 }
 
 impl fmt::Display for PartitionTable {
@@ -250,84 +170,10 @@ impl fmt::Display for PartitionTable {
     }
 }
 
-fn le32(raw: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(raw.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn le64(raw: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(raw.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
-
-/// CRC-32 of UEFI is that of gzip.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
-}
-
-/// A GUID in its mixed byte order (UEFI 2.10, appendix A); also what SMBIOS 2.6 and later use.
-pub(super) fn guid(raw: &[u8]) -> String {
-    let mut text = String::new();
-    for (i, at) in [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text += &format!("{:02x}", raw.get(at).copied().unwrap_or_default());
-    }
-    text
-}
-
-fn mbr_type(kind: u8) -> &'static str {
-    match kind {
-        0x01 => "FAT12",
-        0x04 | 0x06 | 0x0e => "FAT16",
-        0x05 | 0x0f | 0x85 => "extended",
-        0x07 => "NTFS, exFAT or HPFS",
-        0x0b | 0x0c => "FAT32",
-        0x27 => "Windows recovery",
-        0x42 => "Windows dynamic disk",
-        0x82 => "Linux swap or Solaris",
-        0x83 => "Linux",
-        0x8e => "Linux LVM",
-        0xa5 => "FreeBSD",
-        0xa6 => "OpenBSD",
-        0xa8 => "Darwin UFS",
-        0xa9 => "NetBSD",
-        0xaf => "HFS",
-        0xbe => "Solaris boot",
-        0xbf => "Solaris",
-        0xef => "EFI system",
-        0xfd => "Linux RAID",
-        _ => "unknown",
-    }
-}
-
-fn gpt_type(kind: &str) -> &'static str {
-    match kind {
-        "c12a7328-f81f-11d2-ba4b-00a0c93ec93b" => "EFI system",
-        "21686148-6449-6e6f-744e-656564454649" => "BIOS boot",
-        "e3c9e316-0b5c-4db8-817d-f92df00215ae" => "Microsoft reserved",
-        "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7" => "Microsoft basic data",
-        "de94bba4-06d1-4d40-a16a-bfd50179d6ac" => "Windows recovery",
-        "0fc63daf-8483-4772-8e79-3d69d8477de4" => "Linux",
-        "4f68bce3-e8cd-4db1-96e7-fbcaf984b709" => "Linux root (x86-64)",
-        "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f" => "Linux swap",
-        "e6d6d379-f507-44c2-a23c-238f2a3df928" => "Linux LVM",
-        "a19d880f-05fc-4d3b-a006-743f0f84911e" => "Linux RAID",
-        "516e7cb4-6ecf-11d6-8ff8-00022d09712b" => "FreeBSD",
-        "516e7cb6-6ecf-11d6-8ff8-00022d09712b" => "FreeBSD UFS",
-        "516e7cba-6ecf-11d6-8ff8-00022d09712b" => "FreeBSD ZFS",
-        "48465300-0000-11aa-aa11-00306543ecac" => "Apple HFS+",
-        "7c3457ef-0000-11aa-aa11-00306543ecac" => "Apple APFS",
-        "6a85cf4d-1dd2-11b2-99a6-080020736631" => "Solaris root",
-        "6a898cc3-1dd2-11b2-99a6-080020736631" => "Solaris /usr or ZFS",
-        _ => "unknown",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::used::gpt::crc32;
     use proptest::prelude::*;
 
     fn entry(block: &mut [u8], i: usize, kind: u8, first: u32, blocks: u32) {

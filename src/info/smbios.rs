@@ -4,7 +4,7 @@
 //! strings. The table comes from the board's firmware and is believed in nothing.
 
 use super::page::{self, Page};
-use super::partitions::guid;
+use crate::used::gpt::guid;
 use std::path::Path;
 
 /// Longest table that is read, in bytes; real ones have some KiB.

@@ -33,7 +33,9 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         others.iter().map(|o| format!("{} ({}) is left out: {}", o.name, o.identity, o.why)).collect();
     notes.extend(carried.iter().map(|i| format!("{} stays as it is: its disk is not selected", i.file())));
     let mut steps = vec![Step::CollectInfo];
-    steps.extend(named.into_iter().map(|(disk, name)| Step::BackupDisk { disk: disk.clone(), name }));
+    let step =
+        |(disk, name): (&Disk, String)| Step::BackupDisk { disk: disk.clone(), name, used: request.used };
+    steps.extend(named.into_iter().map(step));
     steps.push(Step::Publish(Publish { generation, carried, others }));
     Ok(Plan { action: request.action, notes, findings: Vec::new(), steps })
 }

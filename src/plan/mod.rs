@@ -10,6 +10,7 @@ use crate::action::Action;
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::used::Used;
 use crate::words::{DiskSelector, MapEntry};
 use std::fmt;
 
@@ -22,6 +23,8 @@ pub struct Request {
     pub disks: Vec<DiskSelector>,
     /// `testbox.map=`: which image goes to which disk, where the admin decides it.
     pub map: Vec<MapEntry>,
+    /// `testbox.used=`: whether a backup leaves out what no file system uses.
+    pub used: Used,
 }
 
 /// What the machine's folder on the backup share holds.
@@ -94,6 +97,8 @@ pub enum Step {
         disk: Disk,
         /// Its name in the set.
         name: String,
+        /// Whether what no file system uses is left out.
+        used: Used,
     },
     /// Make the images of this plan, and those carried over, the machine's set.
     Publish(Publish),
@@ -169,8 +174,12 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
-            Step::BackupDisk { disk, name } => {
-                write!(f, "image {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)
+            Step::BackupDisk { disk, name, used } => {
+                let what = match used {
+                    Used::Auto => "what is used of",
+                    Used::Off => "all of",
+                };
+                write!(f, "image {what} {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)
             }
             Step::Publish(publish) => {
                 write!(f, "publish set {}", publish.generation)?;
@@ -249,6 +258,7 @@ pub(crate) mod testkit {
             image_size: 1000,
             state: SetState::Complete,
             bad_ranges: Vec::new(),
+            partitions: Vec::new(),
         }
     }
 
@@ -284,7 +294,7 @@ pub(crate) mod testkit {
     }
 
     pub fn request(action: Action) -> Request {
-        Request { action, disks: Vec::new(), map: Vec::new() }
+        Request { action, disks: Vec::new(), map: Vec::new(), used: Used::Auto }
     }
 
     /// The steps in short: `image sda=sdb`, `restore sda.raw.gz>sdb`.
@@ -293,7 +303,7 @@ pub(crate) mod testkit {
             .iter()
             .map(|step| match step {
                 Step::CollectInfo => "info".into(),
-                Step::BackupDisk { disk, name } => format!("image {}={name}", disk.name),
+                Step::BackupDisk { disk, name, .. } => format!("image {}={name}", disk.name),
                 Step::Publish(p) => format!(
                     "publish {} carried [{}] others [{}]",
                     p.generation,

@@ -1,28 +1,52 @@
 //! The map of a whole disk: the partition table, then what each volume says of itself.
 #![forbid(unsafe_code)]
 
+use super::look::{self, Rules, Seen};
+use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
+/// The file systems that are looked into.
+const PARSERS: &[Parser] =
+    &[btrfs::parse, exfat::parse, ext4::parse, fat::parse, ntfs::parse, swap::parse, xfs::parse];
+
+/// Free ranges of the disk are multiples of it, in bytes, and of the logical blocks.
+const UNIT: u64 = 4096;
+/// Longest text about a partition, in characters; labels and names are shorter in every format.
+const MAX_TEXT: usize = 160;
+
 /// What need not be imaged of a disk, and what was found on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Map {
-    /// Free ranges of the disk in bytes, multiples of 4096: sorted, disjoint, none touching the next.
+    /// Free ranges of the disk in bytes, multiples of 4096 and of its logical blocks: sorted, disjoint, none touching
+    /// the next. All of them are inside partitions.
     pub free: Vec<Range<u64>>,
-    /// The partitions in the order of the disk.
+    /// The partitions in the order of the disk, each followed by the logical volumes inside it.
     pub found: Vec<Found>,
+    /// What is odd about the disk, though the map stands: for the log.
+    pub notes: Vec<String>,
 }
 
-/// One partition, or a disk without a table. For people: `image info` shows it.
+/// One partition, or a disk without a table, or a logical volume. For people: `image info` shows it. No text has control
+/// characters or more than 160 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// Number as Linux counts partitions, 0 for a disk without a table.
+    /// Number as Linux counts partitions, 0 for a disk without a table; of a logical volume, that of the partition.
     pub number: u32,
     /// First byte on the disk.
     pub start: u64,
     /// Bytes.
     pub size: u64,
+    /// Type in the table, such as `EFI system` or `Linux (83)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_type: Option<String>,
+    /// Name in the table (GPT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only of a logical volume: group and name, such as `vg0/root`. Its bytes are counted in its partition too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical_volume: Option<String>,
     /// What it holds, such as `ext4` or `unknown`.
     pub kind: String,
     /// Its label.
@@ -35,11 +59,109 @@ pub struct Found {
     pub why_all: Option<String>,
 }
 
+/// What may be left out although somebody could want it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Content of swap areas, but not of one with the memory of a hibernated machine.
+    pub leave_out_swap: bool,
+}
+
 /// Looks at a disk whose logical blocks have `sector` bytes. What cannot be read or understood is used.
 pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
-    let size = disk.size().unwrap_or(0);
-    let _ = sector;
-    let whole =
-        Found { size, kind: "unknown".into(), why_all: Some("unknown content".into()), ..Found::default() };
-    Map { free: Vec::new(), found: vec![whole] }
+    map_leaving_out(disk, sector, Options::default())
+}
+
+/// As [`map`], and leaves out what `options` allow.
+pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: Options) -> Map {
+    map_with(disk, sector, Rules { parsers: PARSERS, options })
+}
+
+/// As [`map`], by these rules.
+pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map {
+    let size = match disk.size() {
+        Ok(size) => size,
+        Err(e) => return whole(0, &format!("cannot tell its size: {e}")),
+    };
+    let table = match table::read(disk, size, sector) {
+        Ok(table) => table,
+        Err(why) => return whole(size, &why),
+    };
+    let mut slots = table.slots;
+    let mut map = Map { notes: table.notes.iter().map(|note| clean(note)).collect(), ..Map::default() };
+    if slots.is_empty() {
+        slots.push(table::Slot { size, ..table::Slot::default() });
+    } else {
+        let partitions: Vec<Range<u64>> = slots.iter().map(|slot| slot.start..slot.end()).collect();
+        if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), rules, &partitions) {
+            return whole(size, &why);
+        }
+    }
+    let mut free = Free::default();
+    let mut places = Vec::new();
+    for slot in slots {
+        let seen = match slot.why_all {
+            Some(why) => Seen { kind: "unknown".into(), why_all: Some(why.into()), ..Seen::default() },
+            None => look::look(&Volume::new(disk, slot.start, slot.size, sector), rules, false),
+        };
+        let on_disk = |range: &Range<u64>| {
+            slot.start.saturating_add(range.start)..slot.start.saturating_add(range.end).min(slot.end())
+        };
+        let unit = UNIT.max(u64::from(sector));
+        for range in seen.free.iter().map(on_disk) {
+            free.add(range.start.div_ceil(unit).saturating_mul(unit)..range.end / unit * unit);
+        }
+        let found = Found {
+            number: slot.number,
+            start: slot.start,
+            size: slot.size,
+            partition_type: (slot.number != 0).then(|| clean(&slot.kind)),
+            name: slot.name.as_deref().map(clean),
+            ..about(&seen)
+        };
+        map.found.push(found);
+        places.push(vec![slot.start..slot.end()]);
+        for inside in &seen.inside {
+            let place: Vec<Range<u64>> = inside.place.iter().map(on_disk).collect();
+            map.found.push(Found {
+                number: slot.number,
+                start: place.iter().map(|range| range.start).min().unwrap_or_default(),
+                size: inside.size,
+                logical_volume: Some(clean(&inside.name)),
+                ..about(&inside.seen)
+            });
+            places.push(place);
+        }
+    }
+    map.free = free.finish();
+    for (found, place) in map.found.iter_mut().zip(&places) {
+        found.skipped = place.iter().map(|range| overlap(&map.free, range)).sum();
+    }
+    map
+}
+
+/// All of the disk is used, and why.
+fn whole(size: u64, why: &str) -> Map {
+    let found = Found { size, kind: "unknown".into(), why_all: Some(clean(why)), ..Found::default() };
+    Map { found: vec![found], ..Map::default() }
+}
+
+fn about(seen: &Seen) -> Found {
+    Found {
+        kind: clean(&seen.kind),
+        label: seen.label.as_deref().map(clean),
+        why_all: seen.why_all.as_deref().map(clean),
+        ..Found::default()
+    }
+}
+
+/// A text for a log and a header: short, and without control characters.
+fn clean(text: &str) -> String {
+    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Bytes of `range` that are in `free`, which is sorted.
+fn overlap(free: &[Range<u64>], range: &Range<u64>) -> u64 {
+    let from = free.partition_point(|piece| piece.end <= range.start);
+    let inside = free.iter().skip(from).take_while(|piece| piece.start < range.end);
+    inside.map(|piece| piece.end.min(range.end) - piece.start.max(range.start)).sum()
 }

@@ -10,12 +10,34 @@
 #![forbid(unsafe_code)]
 
 pub mod btrfs;
+mod clusters;
+pub mod exfat;
+pub mod ext4;
+pub mod fat;
+#[cfg(test)]
+mod fixture;
 mod free;
+pub(crate) mod gpt;
+pub(crate) mod le;
+mod look;
+mod lvm;
 mod map;
+pub(crate) mod mbr;
+pub mod ntfs;
+mod signatures;
+mod survey;
+pub mod swap;
+mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod volume;
+pub mod xfs;
 
 pub use free::Free;
-pub use map::{Found, Map, map};
+pub use map::{Found, Map, Options, map, map_leaving_out};
+pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::io::ReadAt;
-use std::fmt;
+use std::{fmt, io};
 
 /// Longest piece that is read at once, in bytes: what a hostile length can cost.
 const MAX_READ: usize = 16 << 20;
@@ -79,5 +79,18 @@ impl<'a> Volume<'a> {
     /// As [`Volume::read`], where a volume that is too short or unreadable there simply is not the format looked for.
     pub fn peek(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
         self.read("", offset, len).ok()
+    }
+}
+
+impl ReadAt for Volume<'_> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.size.saturating_sub(offset);
+        let len = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
+        let Some(at) = self.start.checked_add(offset).filter(|_| len > 0) else { return Ok(0) };
+        self.disk.read_at(buf.get_mut(..len).unwrap_or_default(), at)
     }
 }

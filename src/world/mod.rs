@@ -104,7 +104,7 @@ pub trait World: Send + Sync {
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;
 
-    /// Opens a disk for reading; `Failure` says what holds it or why it cannot be opened.
+    /// Opens a disk for reading, exclusively where nobody uses it; `Failure` says what holds it or why it cannot be opened.
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
 
     /// Opens a disk for overwriting, exclusively: nothing else may have it in use.

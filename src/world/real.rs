@@ -130,7 +130,7 @@ impl World for RealWorld {
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        Ok(Arc::new(BlockDisk::open_read(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+        Ok(Arc::new(BlockDisk::open_source(&disk.path).map_err(|e| cannot_open(disk, &e))?))
     }
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {

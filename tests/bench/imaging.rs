@@ -3,88 +3,22 @@
 //!
 //! Every command starts with a cold page cache and ends when its result is durable.
 
+mod disks;
+mod rows;
+
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use disks::{Loop, change, fill, hash, same};
+use rows::{Check, Goal, Row, TABLES, Table, Target};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Where the ext4 of the reference disk starts, in bytes; see `make-disk`.
 const PARTITION: u64 = 4096 * 512;
-/// Blocks of 512 bytes at the end of the disk that belong to the backup GPT.
+/// Bytes at the end of the disk that belong to the backup GPT.
 const BACKUP_GPT: u64 = 33 * 512;
-/// Goals: at least this much faster than the original, within this memory.
-const BACKUP_GOAL: f64 = 8.0;
-const RESTORE_GOAL: f64 = 3.0;
-const MEMORY_GOAL_KIB: u64 = 256 * 1024;
-
-/// One row of a table. In commands `$DISK`, `$TARGET` are whole disks, `$PART`, `$PART_TARGET` loop devices of their
-/// ext4, `$IMAGE` is the row's image and `$CTL` this project's program.
-struct Row {
-    name: &'static str,
-    /// Rows of the same image share this name.
-    image: &'static str,
-    command: &'static str,
-    /// How the result is checked, once.
-    check: Check,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Check {
-    /// Nothing to check.
-    None,
-    /// The whole target equals the disk.
-    SameDisk,
-    /// The target's ext4 is sound; blocks that it does not use may differ.
-    SoundExt4,
-}
-
-const ORIGINAL: &str = "dd bs=256K | gzip -c (original)";
-const OURS: &str = "testboxctl image create (and verify)";
-const ORIGINAL_BACK: &str = "gunzip -c | dd (original)";
-const OURS_BACK: &str = "testboxctl image restore (and read back)";
-
-const BACKUP: &[Row] = &[
-    row("(only reading the disk)", "", "dd if=$DISK of=/dev/null bs=1M iflag=direct"),
-    row(ORIGINAL, "original", "dd if=$DISK bs=256K | gzip -c >$IMAGE && sync $IMAGE"),
-    row("pigz -1", "pigz", "pigz -1 -c <$DISK >$IMAGE && sync $IMAGE"),
-    row("igzip -1", "igzip", "igzip -1 -c <$DISK >$IMAGE && sync $IMAGE"),
-    row(
-        "partclone | zstd -1 -T2 (ext4 only)",
-        "partclone",
-        "partclone.ext4 -c -L $IMAGE.log -s $PART -o - | zstd -q -1 -T2 -c >$IMAGE && sync $IMAGE",
-    ),
-    row(OURS, "testbox", "$CTL image create $DISK $IMAGE"),
-];
-
-const RESTORE: &[Row] = &[
-    row(
-        "(only writing a disk)",
-        "",
-        "dd if=/dev/zero of=$TARGET bs=1M count=4096 oflag=direct conv=notrunc,fsync",
-    ),
-    Row {
-        check: Check::SameDisk,
-        ..row(ORIGINAL_BACK, "original", "gunzip -c <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync")
-    },
-    Row {
-        check: Check::SameDisk,
-        ..row("pigz -dc | dd", "pigz", "pigz -dc <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync")
-    },
-    Row {
-        check: Check::SoundExt4,
-        ..row(
-            "zstd -dc | partclone (ext4 only)",
-            "partclone",
-            "zstd -q -dc <$IMAGE | partclone.ext4 -r -L $IMAGE.log -s - -o $PART_TARGET && sync $PART_TARGET && sync $TARGET",
-        )
-    },
-    Row { check: Check::SameDisk, ..row(OURS_BACK, "testbox", "$CTL image restore $IMAGE $TARGET") },
-];
-
-const fn row(name: &'static str, image: &'static str, command: &'static str) -> Row {
-    Row { name, image, command, check: Check::None }
-}
+/// Thousandths of the disk that changed since the base image.
+const CHANGED: u64 = 10;
 
 /// What one command took.
 #[derive(Clone, Copy)]
@@ -105,14 +39,17 @@ struct Bench {
 }
 
 fn main() -> Result<()> {
-    let [mut runs, mut disk, mut work, mut ctl] = [const { None }; 4];
+    let [mut runs, mut only, mut disk, mut work, mut ctl] = [const { None }; 5];
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let place = match arg.as_str() {
             "--runs" => &mut runs,
+            "--only" => &mut only,
             "--disk" => &mut disk,
             "--work" => &mut work,
             "--testboxctl" => &mut ctl,
+            // One of the rows is this program.
+            "--hash" => return hash(&args.next().context("--hash wants a disk")?),
             // Given by cargo.
             "--bench" => continue,
             other => bail!("unknown argument {other}"),
@@ -129,33 +66,64 @@ fn main() -> Result<()> {
     let size = fs::metadata(&disk)?.len();
     let target = work.join("target.img");
     File::create(&target)?.set_len(size)?;
-    let (part, part_target) = (Loop::new(&disk, size, true)?, Loop::new(&target, size, false)?);
+    let (part, part_target) = (
+        Loop::new(&disk, size, true, PARTITION, BACKUP_GPT)?,
+        Loop::new(&target, size, false, PARTITION, BACKUP_GPT)?,
+    );
     let bench = Bench { disk, target, work, ctl, part, part_target, size };
 
     println!("Disk of {:.2} GB, {runs} run(s), cold page cache, results made durable.", size as f64 / 1e9);
-    let backup = bench.table("Backup", BACKUP, runs)?;
-    print_goal("backup", &backup, ORIGINAL, OURS, BACKUP_GOAL);
-    let restore = bench.table("Restore (onto a disk full of other data)", RESTORE, runs)?;
-    print_goal("restore", &restore, ORIGINAL_BACK, OURS_BACK, RESTORE_GOAL);
-    println!("CPU: user and system of all processes. Memory: the largest process of a pipe.");
-    let others = ["target.img", "time.txt", "partclone.image.log"].map(|name| bench.work.join(name));
-    for file in BACKUP.iter().map(|row| bench.image(row)).chain(others) {
-        let _ = fs::remove_file(file);
+    bench.make_base()?;
+    let mut missed = 0;
+    for table in TABLES {
+        let is_wanted =
+            only.as_deref().is_none_or(|word| table.title.to_lowercase().contains(&word.to_lowercase()));
+        // Other tables use the images of the first one.
+        if is_wanted || table.title == "Backup" && !bench.has_images() {
+            let results = bench.table(table, runs)?;
+            missed += results.iter().filter(|(_, result)| result.is_none()).count();
+            table.goals.iter().for_each(|goal| print_goal(goal, &results));
+        }
     }
-    let failed = [backup, restore].iter().flatten().filter(|(_, result)| result.is_none()).count();
-    ensure!(failed == 0, "{failed} rows failed");
+    println!("\nCPU: user and system of all processes. Memory: the largest process of a pipe.");
+    let rows = TABLES.iter().flat_map(|table| table.rows).map(|row| bench.image(row));
+    if only.is_none() {
+        let others = ["target.img", "time.txt", "base.image"].map(|name| bench.work.join(name));
+        rows.chain(others).for_each(|file| drop(fs::remove_file(file)));
+    }
+    ensure!(missed == 0, "{missed} rows failed");
     Ok(())
 }
 
 impl Bench {
+    /// The image of the disk before a part of it changed.
+    fn make_base(&self) -> Result<()> {
+        let base = self.work.join("base.image");
+        if base.exists() {
+            return Ok(());
+        }
+        change(&self.disk, &self.target, CHANGED)?;
+        let status =
+            Command::new(&self.ctl).args(["image", "create"]).arg(&self.target).arg(&base).output()?.status;
+        ensure!(status.success(), "cannot make the base image");
+        Ok(())
+    }
+
+    fn has_images(&self) -> bool {
+        ["original", "pigz", "zstd", "testbox"]
+            .iter()
+            .all(|name| self.work.join(format!("{name}.image")).exists())
+    }
+
     /// Runs every row `runs` times, taking turns so that a slow spell of the host hits all, and prints the medians.
-    fn table(&self, title: &str, rows: &[Row], runs: usize) -> Result<Vec<(&'static str, Option<Sample>)>> {
+    fn table(&self, table: &Table, runs: usize) -> Result<Vec<(&'static str, Option<Sample>)>> {
+        let Table { title, rows, .. } = table;
         let mut samples: Vec<Result<Vec<Sample>>> = rows.iter().map(|_| Ok(Vec::new())).collect();
         for run in 0..runs {
             for (row, taken) in rows.iter().zip(&mut samples) {
                 let Ok(list) = taken else { continue };
                 eprint!("\r\x1b[K{title}, run {}: {}", run + 1, row.name);
-                match self.sample(row, run == 0) {
+                match self.sample(row, *title == "Backup" || row.image == "again", run == 0) {
                     Ok(sample) => list.push(sample),
                     Err(e) => *taken = Err(e),
                 }
@@ -163,10 +131,10 @@ impl Bench {
         }
         eprint!("\r\x1b[K");
         let first = rows.iter().position(|row| row.image == "original").unwrap_or_default();
-        let original = samples.get(first).and_then(|s| s.as_ref().ok()).map(|list| median(list).seconds);
+        let against = samples.get(first).and_then(|s| s.as_ref().ok()).map(|list| median(list).seconds);
         println!(
-            "\n{title:<42} {:>8} {:>7} {:>8} {:>9} {:>9} {:>8}",
-            "wall s", "MB/s", "CPU s", "RSS MiB", "image MB", "ratio"
+            "\n{title:<44} {:>7} {:>6} {:>7} {:>8} {:>9} {:>7}",
+            "wall s", "MB/s", "CPU s", "RSS MiB", "image MB", "speed"
         );
         let mut results = Vec::new();
         for (row, taken) in rows.iter().zip(&samples) {
@@ -175,19 +143,19 @@ impl Bench {
                     let m = median(list);
                     let image = fs::metadata(self.image(row)).map_or(0.0, |data| data.len() as f64 / 1e6);
                     println!(
-                        "{:<42} {:>8.1} {:>7.0} {:>8.1} {:>9.1} {:>9.1} {:>7.1}x",
+                        "{:<44} {:>7.2} {:>6.0} {:>7.1} {:>8.1} {:>9.1} {:>6.2}x",
                         row.name,
                         m.seconds,
                         self.size as f64 / 1e6 / m.seconds,
                         m.cpu,
                         m.rss_kib as f64 / 1024.0,
                         image,
-                        original.map_or(f64::NAN, |o| o / m.seconds),
+                        against.map_or(f64::NAN, |o| o / m.seconds),
                     );
                     Some(m)
                 }
                 Err(e) => {
-                    println!("{:<42} failed: {e:#}", row.name);
+                    println!("{:<44} failed: {e:#}", row.name);
                     None
                 }
             };
@@ -196,12 +164,16 @@ impl Bench {
         Ok(results)
     }
 
-    fn sample(&self, row: &Row, first: bool) -> Result<Sample> {
-        let restores = row.command.contains("TARGET");
-        if restores {
-            self.dirty_target()?;
-        } else if !row.image.is_empty() {
-            let _ = fs::remove_file(self.image(row));
+    fn sample(&self, row: &Row, makes_image: bool, first: bool) -> Result<Sample> {
+        match row.target {
+            Target::Other => fill(&self.target, self.size)?,
+            Target::Changed(thousandths) => change(&self.disk, &self.target, thousandths)?,
+            Target::None
+                if makes_image && row.command.contains(">$IMAGE") || row.command.contains("image create") =>
+            {
+                let _ = fs::remove_file(self.image(row));
+            }
+            Target::None => {}
         }
         Command::new("sync").status()?;
         fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the page cache")?;
@@ -218,6 +190,7 @@ impl Bench {
 
     fn run(&self, row: &Row) -> Result<Sample> {
         let report = self.work.join("time.txt");
+        let hash = format!("{} --hash", std::env::current_exe()?.display());
         let output = Command::new("/usr/bin/time")
             .args(["--quiet", "-f", "%e %U %S %M", "-o"])
             .arg(&report)
@@ -227,6 +200,8 @@ impl Bench {
             .env("PART", &self.part.device)
             .env("PART_TARGET", &self.part_target.device)
             .env("IMAGE", self.image(row))
+            .env("BASE", self.work.join("base.image"))
+            .env("HASH", hash)
             .env("CTL", &self.ctl)
             .output()
             .context("cannot run /usr/bin/time")?;
@@ -241,69 +216,15 @@ impl Bench {
         Ok(Sample { seconds, cpu: user + system, rss_kib: rss as u64 })
     }
 
-    /// Fills the target with data that no disk has, so that nothing on it is right by chance.
-    fn dirty_target(&self) -> Result<()> {
-        let mut file = OpenOptions::new().write(true).open(&self.target)?;
-        let pattern: Vec<u8> =
-            (0..4u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 | 1).collect();
-        for _ in 0..self.size / pattern.len() as u64 {
-            file.write_all(&pattern)?;
-        }
-        Ok(file.sync_all()?)
-    }
-
     fn check(&self, row: &Row) -> Result<()> {
         match row.check {
             Check::None => Ok(()),
-            Check::SameDisk => {
-                let (mut a, mut b) = (File::open(&self.disk)?, File::open(&self.target)?);
-                let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-                for at in (0..self.size).step_by(left.len()) {
-                    a.read_exact(&mut left)?;
-                    b.read_exact(&mut right)?;
-                    ensure!(left == right, "restored disk differs within 1 MiB from byte {at}");
-                }
-                Ok(())
-            }
+            Check::SameDisk => same(&self.disk, &self.target),
             Check::SoundExt4 => {
                 let output = Command::new("e2fsck").args(["-fn", &self.part_target.device]).output()?;
                 ensure!(output.status.success(), "restored ext4 is damaged");
                 Ok(())
             }
-        }
-    }
-}
-
-/// A loop device over the ext4 of a disk, detached when dropped.
-struct Loop {
-    device: String,
-}
-
-impl Loop {
-    fn new(disk: &Path, size: u64, read_only: bool) -> Result<Loop> {
-        let length = size.checked_sub(PARTITION + BACKUP_GPT).context("the disk is too small")?;
-        let mut command = Command::new("losetup");
-        command.args([
-            "--find",
-            "--show",
-            "--offset",
-            &PARTITION.to_string(),
-            "--sizelimit",
-            &length.to_string(),
-        ]);
-        if read_only {
-            command.arg("--read-only");
-        }
-        let output = command.arg(disk).output().context("cannot run losetup")?;
-        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(Loop { device: String::from_utf8(output.stdout)?.trim().to_owned() })
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        if let Err(e) = Command::new("losetup").args(["--detach", &self.device]).status() {
-            eprintln!("{} stays attached: {e}", self.device);
         }
     }
 }
@@ -322,16 +243,10 @@ fn median(samples: &[Sample]) -> Sample {
     }
 }
 
-fn print_goal(what: &str, results: &[(&str, Option<Sample>)], original: &str, ours: &str, goal: f64) {
+fn print_goal(goal: &Goal, results: &[(&str, Option<Sample>)]) {
     let of = |name: &str| results.iter().find(|(row, _)| *row == name).and_then(|(_, sample)| *sample);
-    let (Some(original), Some(ours)) = (of(original), of(ours)) else { return };
-    let ratio = original.seconds / ours.seconds;
-    let verdict = |met: bool| if met { "met" } else { "MISSED" };
-    println!(
-        "Goal: {what} {goal} times as fast as the original: {ratio:.1}, {}; memory under {} MiB: {:.1}, {}",
-        verdict(ratio >= goal),
-        MEMORY_GOAL_KIB / 1024,
-        ours.rss_kib as f64 / 1024.0,
-        verdict(ours.rss_kib < MEMORY_GOAL_KIB),
-    );
+    let (Some(theirs), Some(ours)) = (of(goal.theirs), of(goal.ours)) else { return };
+    let times = theirs.seconds / ours.seconds;
+    let verdict = if times >= goal.times { "met" } else { "MISSED" };
+    println!("Goal: {} {:.2} times as fast as {}: {times:.2}, {verdict}", goal.ours, goal.times, goal.theirs);
 }

@@ -2,18 +2,20 @@
 
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, is_same, open_disk, open_image, show};
+use super::{ImageFile, image_error, is_same, open_image, open_own, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk};
-use crate::image::{BackupOptions, DiskAbout, Written, backup, verify};
+use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
 use crate::inventory::{Identity, Inventory, why_in_use};
 use crate::progress::Progress;
+use crate::used::{self, Used};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Arguments of `image create`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,12 @@ pub(in super::super) struct Args {
     /// Make an image although some sectors cannot be read: they become zeros, and the image says so
     #[arg(long)]
     allow_bad_sectors: bool,
+    /// Leave out what no file system uses, where that is certain: auto, or off. All of a disk that is in use is imaged
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    used: Used,
+    /// Take over what this earlier image of the same disk has already, instead of compressing it again
+    #[arg(long, value_name = "IMAGE")]
+    base: Option<PathBuf>,
     /// Threads that compress [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -39,11 +47,12 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let image = &args.image;
     may_replace(args)?;
-    let disk = open_disk(&args.disk)?;
+    let disk = Disk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
     let about = about(&disk, &args.disk);
+    let base = args.base.as_deref().map(open_own).transpose()?.map(Arc::from);
     let part = part_of(image);
     let file = take_part(&part)?;
-    let made = make(args, &disk, &about, &part, &file);
+    let made = make(args, &disk, &about, base, &part, &file);
     if made.is_err() {
         // Best effort: the error is what counts, and the next create takes a leftover over.
         let _ = fs::remove_file(&part);
@@ -102,44 +111,110 @@ fn take_part(part: &Path) -> Result<File, Error> {
         // Published between our opening and our lock: it is somebody's image now.
         return Err(busy());
     }
-    file.set_len(0).map_err(|e| failed("empty it", e))?;
     Ok(file)
 }
 
 /// Writes and verifies the part file; the lines that tell about it.
-fn make(args: &Args, disk: &Disk, about: &DiskAbout, part: &Path, file: &File) -> Result<Vec<String>, Error> {
+fn make(
+    args: &Args,
+    disk: &Disk,
+    about: &DiskAbout,
+    base: Option<Arc<Image>>,
+    part: &Path,
+    file: &File,
+) -> Result<Vec<String>, Error> {
     let progress = Progress::new();
+    let look = || used::survey(disk, args.used, &progress);
+    let ((map, verdicts), _) = show::timed("look for what is used", &progress, look);
     let options = BackupOptions {
         threads: args.threads,
         allow_bad_sectors: args.allow_bad_sectors,
+        used: Arc::new(map),
         ..BackupOptions::default()
     };
-    let file = file.try_clone().map_err(|e| Error::failed(format!("{}: {e}", part.display())))?;
-    let mut sink = FileSink::new(file);
-    let work = || backup(disk, &mut sink, about, &options, &progress);
+    let mut earlier = Earlier { base, ..Earlier::default() };
+    let mut again = false;
+    loop {
+        // Members of the base are taken over unread: all of the new image is inflated afterwards.
+        earlier.prove_base = again;
+        match make_once(args, disk, about, &options, &earlier, part, file) {
+            Err(Made::Unproven(error)) if !again => {
+                warn(&format!("{error}; it is made again, each member of the base being read first"));
+                again = true;
+            }
+            Err(Made::Unproven(error) | Made::Failed(error)) => return Err(error),
+            Ok(lines) => return Ok(verdicts.into_iter().chain(lines).collect()),
+        }
+    }
+}
+
+/// Why there is no image.
+enum Made {
+    /// What was taken over from the base may be why.
+    Unproven(Error),
+    Failed(Error),
+}
+
+impl From<Error> for Made {
+    fn from(error: Error) -> Self {
+        Made::Failed(error)
+    }
+}
+
+fn make_once(
+    args: &Args,
+    disk: &Disk,
+    about: &DiskAbout,
+    options: &BackupOptions,
+    earlier: &Earlier,
+    part: &Path,
+    mut file: &File,
+) -> Result<Vec<String>, Made> {
+    let progress = Progress::new();
+    let part_error = |e: io::Error| Error::failed(format!("{}: {e}", part.display()));
+    file.set_len(0).and_then(|()| file.rewind()).map_err(part_error)?;
+    let mut sink = FileSink::new(file.try_clone().map_err(part_error)?);
+    let work = || backup_again(disk, &mut sink, about, options, earlier, &progress);
     let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
-    let written = written.map_err(|e| image_error(part, &e))?;
+    let written = written.map_err(|e| match e {
+        ImageError::Read { .. } => Made::Unproven(image_error(part, &e)),
+        e => Made::Failed(image_error(part, &e)),
+    })?;
+    let empty = written.zero_bytes + written.unallocated_bytes;
     let mut lines = vec![
         format!(
-            "{}: {} of disk, {} of it zero, {} stored",
+            "{}: {} of disk, {} of it used by nobody and not imaged, {} zero, {} stored",
             args.image.display(),
             show::size(written.disk_bytes),
+            show::size(written.unallocated_bytes),
             show::size(written.zero_bytes),
             show::size(written.stored_bytes)
         ),
         format!(
             "image {}, {}, {}",
             show::size(written.image_bytes),
-            show::ratio(written.disk_bytes, written.zero_bytes, written.image_bytes),
+            show::ratio(written.disk_bytes, empty, written.image_bytes),
             show::speed(written.disk_bytes, time)
         ),
         format!("root hash {}", written.root_hash),
     ];
+    if let Some(base) = &args.base {
+        lines.push(format!("{} taken over from {}", show::size(written.taken_bytes), base.display()));
+        if let Some(why) = &written.bad_base {
+            warn(&format!(
+                "{}: {why}; do not use it: what was bad of it was made from the disk again",
+                base.display()
+            ));
+        }
+    }
     if !args.no_verify {
         let (checked, time) =
             show::timed("verify", &progress, || read_back(part, args.threads, &written, &progress));
-        checked?;
+        checked.map_err(|e| if written.unread_bytes > 0 { Made::Unproven(e) } else { Made::Failed(e) })?;
         lines.push(format!("verified by reading it back: {}", show::speed(written.disk_bytes, time)));
+    }
+    if args.no_verify && written.unread_bytes > 0 {
+        lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
     }
     for bad in &written.unreadable {
         warn(&format!("{}: bytes {} to {} could not be read", args.disk.display(), bad.start, bad.end));

@@ -2,7 +2,7 @@
 
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
-use super::{ImageFile, open_image, show};
+use super::{open_own, show};
 use crate::console::ascii;
 use crate::image::{Image, diff};
 use crate::info::partitions::{self, PartitionTable};
@@ -41,7 +41,7 @@ struct Place {
 }
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
-    let (a, b) = (own(&args.a)?, own(&args.b)?);
+    let (a, b) = (open_own(&args.a)?, open_own(&args.b)?);
     let table = table(&args.a, &a)?;
     if table.partitions != self::table(&args.b, &b)?.partitions {
         warn(&format!("the partition tables differ; shown are the partitions of {}", args.a.display()));
@@ -126,17 +126,6 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         out.line(format!("and {} ranges more", count - listed.len() as u64))?;
     }
     Ok(false)
-}
-
-/// Opens an image of testbox; other gzip files have no index to compare.
-fn own(path: &Path) -> Result<Image, Error> {
-    match open_image(path)? {
-        ImageFile::Own(image) => Ok(*image),
-        ImageFile::Foreign(_) => Err(Error::failed(format!(
-            "{}: a gzip file, not of testbox: it has no index; compare with cmp <(zcat A) <(zcat B)",
-            path.display()
-        ))),
-    }
 }
 
 fn table(path: &Path, image: &Image) -> Result<PartitionTable, Error> {

@@ -8,17 +8,18 @@ mod show;
 
 use super::output::{Out, closed_or};
 use super::{Answer, Error};
-use crate::block::{BlockDevice, Disk};
+use crate::block::{BlockDevice, DirectFile, Disk};
 use crate::image::{FileKind, Image, ImageError, file_kind};
 use crate::sys::drop_cached;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const CREATE_HELP: &str = "\
 IMAGE is a plain gzip file: 'zcat IMAGE' gives the raw disk. It is written as IMAGE.part, read back and checked \
-against the hashes that were taken from the disk, and only then gets its name.
+against the hashes that were taken from the disk, and only then gets its name. What no file system uses is not read, \
+and zeros in the image; 'image info' says for each partition what was left out, or why all of it was imaged.
 
 Example:
   testboxctl image create /dev/sdb sdb.raw.gz";
@@ -67,7 +68,7 @@ enum ImageFile {
     /// One of testbox.
     Own(Box<Image>),
     /// A gzip file of somebody else.
-    Foreign(Arc<fs::File>),
+    Foreign(Arc<DirectFile>),
 }
 
 /// Opens an image. A damaged one of testbox is an error, and never a foreign gzip: a gzip reader could not tell that
@@ -78,15 +79,28 @@ fn open_image(path: &Path) -> Result<ImageFile, Error> {
     if !fs::metadata(path).map_err(|e| failed(format!("cannot open it: {e}")))?.is_file() {
         return Err(failed("it is no regular file".into()));
     }
-    let file = Arc::new(fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?);
+    let file = fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?;
     // What is proven is the file on its disk or server, and not what this computer remembers of it.
     drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
+    let direct = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
+    let file = Arc::new(DirectFile::new(file, direct));
     match file_kind(&*file).map_err(|e| image_error(path, &e))? {
         FileKind::Testbox => {
             Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e))
         }
         FileKind::Gzip => Ok(ImageFile::Foreign(file)),
         FileKind::Other => Err(failed("it is neither a testbox image nor a gzip file".into())),
+    }
+}
+
+/// Opens an image of testbox, to be compared with another one.
+fn open_own(path: &Path) -> Result<Box<Image>, Error> {
+    match open_image(path)? {
+        ImageFile::Own(image) => Ok(image),
+        ImageFile::Foreign(_) => Err(Error::failed(format!(
+            "{}: a gzip file, not of testbox: it has no index to go by; cmp <(zcat A) <(zcat B) compares any two",
+            path.display()
+        ))),
     }
 }
 

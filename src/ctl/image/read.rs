@@ -2,12 +2,13 @@
 
 use super::super::output::Out;
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, open_disk, open_image, show, stream_error};
+use super::{ImageFile, image_error, open_disk, open_image, open_own, show, stream_error};
 use crate::block::{AlignedBuf, BlockDevice, Disk};
-use crate::console::ascii;
-use crate::image::{Image, ImageError, foreign, scrub, verify as verify_image, verify_against};
+use crate::console::{ascii, human_bytes};
+use crate::image::{Image, ImageError, foreign, scrub, verify as verify_image, verify_again, verify_against};
 use crate::io::ReadAt;
 use crate::progress::Progress;
+use crate::used::Found;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,9 @@ pub(in super::super) struct VerifyArgs {
     /// Do not inflate: check only that no byte has changed since the image was made; several times as fast
     #[arg(long)]
     scrub: bool,
+    /// Do not inflate what this image has too: it must have been verified when it was made
+    #[arg(long, value_name = "IMAGE", conflicts_with = "scrub")]
+    base: Option<PathBuf>,
     /// Threads that inflate [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -62,9 +66,11 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
     let disk = args.against.as_deref().map(open_disk).transpose()?;
     match open_image(path)? {
         ImageFile::Own(image) => {
-            let work = || match args.scrub {
-                true => scrub(&image, args.threads, &progress),
-                false => verify_image(&image, args.threads, &progress),
+            let base = args.base.as_deref().map(open_own).transpose()?;
+            let work = || match &base {
+                Some(base) => verify_again(&image, base, args.threads, &progress),
+                None if args.scrub => scrub(&image, args.threads, &progress),
+                None => verify_image(&image, args.threads, &progress),
             };
             let (summary, time) = show::timed("verify", &progress, work);
             let summary = summary.map_err(|e| image_error(path, &e))?;
@@ -77,7 +83,7 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
                 summary.root_hash,
                 show::speed(summary.disk, time)
             ))?;
-            compare(out, path, disk.as_ref(), |disk| {
+            compare(out, path, disk.as_ref(), summary.unallocated, |disk| {
                 let work = || verify_against(&image, disk, args.threads, &progress);
                 show::timed("compare", &progress, work).0
             })
@@ -93,7 +99,7 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
                 show::size(content.size),
                 show::speed(content.size, time)
             ))?;
-            compare(out, path, disk.as_ref(), |disk| compare_foreign(&content, disk))
+            compare(out, path, disk.as_ref(), 0, |disk| compare_foreign(&content, disk))
         }
     }
 }
@@ -103,11 +109,19 @@ fn compare(
     out: &mut Out,
     image: &Path,
     disk: Option<&Disk>,
+    unused: u64,
     compare: impl FnOnce(&Disk) -> Result<(), ImageError>,
 ) -> Answer {
     let Some(disk) = disk else { return Ok(true) };
     match compare(disk) {
-        Ok(()) => out.line(format!("{}: equal to {}", disk.name(), image.display())).map(|()| true),
+        Ok(()) => {
+            let but = if unused > 0 {
+                format!("; {} that nobody used was not compared", show::size(unused))
+            } else {
+                String::new()
+            };
+            out.line(format!("{}: equal to {}{but}", disk.name(), image.display())).map(|()| true)
+        }
         Err(e @ (ImageError::Differs { .. } | ImageError::Refused(_))) => {
             out.line(format!("{}: differs: {e}", image.display())).map(|()| false)
         }
@@ -196,6 +210,22 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
             "unallocated_bytes": summary.unallocated,
             "unreadable_bytes": summary.unreadable,
             "unreadable": ranges,
+            "partitions": header.found.list.iter().map(|found| {
+                json!({
+                    "number": found.number,
+                    "offset": found.start,
+                    "length": found.size,
+                    "kind": found.kind,
+                    "label": found.label,
+                "partition_type": found.partition_type,
+                "name": found.name,
+                "logical_volume": found.logical_volume,
+                    "used_bytes": found.used(),
+                    "skipped_bytes": found.skipped,
+                    "why_all": found.why_all,
+                })
+            }).collect::<Vec<_>>(),
+            "partitions_not_listed": header.found.more,
         });
         let text = serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?;
         out.line(text)?;
@@ -210,7 +240,7 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
             format!(
                 "{}, {}",
                 show::size(summary.image),
-                show::ratio(summary.disk, summary.zero, summary.image)
+                show::ratio(summary.disk, summary.zero.saturating_add(summary.unallocated), summary.image)
             ),
         ),
         ("data", show::size(summary.data)),
@@ -226,10 +256,30 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
     for (what, text) in lines {
         out.line(format!("{what:<12} {text}"))?;
     }
+    for found in &header.found.list {
+        out.line(format!("{:<12} {}", "partition", partition(found)))?;
+    }
+    if header.found.more > 0 {
+        out.line(format!("{:<12} and {} more", "partition", header.found.more))?;
+    }
     for (offset, length) in bad {
         out.line(format!("{:<12} {length} bytes at byte {offset}", "unreadable"))?;
     }
     Ok(true)
+}
+
+/// A partition: `1: Linux (83), ext4 'root', 40.0 GB (40000000000 bytes) at byte 1048576: 12.3 GB used, 27.7 GB skipped`.
+fn partition(found: &Found) -> String {
+    let label = found.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
+    let number = if found.number == 0 { "whole disk".into() } else { found.number.to_string() };
+    let volume = found.logical_volume.as_ref().map_or_else(String::new, |name| format!(" {}", ascii(name)));
+    let kind_of = found.partition_type.as_ref().map_or_else(String::new, |kind| format!("{}, ", ascii(kind)));
+    let verdict = match &found.why_all {
+        Some(why) => format!("all of it imaged: {}", ascii(why)),
+        None => format!("{} used, {} skipped", human_bytes(found.used()), human_bytes(found.skipped)),
+    };
+    let (kind, size) = (ascii(&found.kind), show::size(found.size));
+    format!("{number}{volume}: {kind_of}{kind}{label}, {size} at byte {}: {verdict}", found.start)
 }
 
 pub(in super::super) fn cat(args: &CatArgs, out: &mut Out) -> Answer {

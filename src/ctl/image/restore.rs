@@ -5,7 +5,7 @@ use super::super::{Answer, Error};
 use super::create::sync_folder;
 use super::{ImageFile, image_error, is_same, open_image, real_path, show, sized};
 use crate::block::{BlockDevice, Disk};
-use crate::image::{Delta, ImageError, RestoreOptions, Restored, foreign, restore, scrub};
+use crate::image::{Delta, FreeSpace, ImageError, RestoreOptions, Restored, foreign, restore, scrub};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use std::fs;
@@ -33,6 +33,10 @@ pub(in super::super) struct Args {
     /// images of testbox
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     delta: Delta,
+    /// What becomes of the space that nobody used when the disk was imaged: leave it as it is, discard it, or zero it;
+    /// for images of testbox
+    #[arg(long, value_name = "HOW", default_value = "leave")]
+    free: FreeSpace,
 }
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
@@ -60,7 +64,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
                 show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
             }
             let size = image.summary().disk;
-            let options = RestoreOptions { threads: args.threads, delta: args.delta };
+            let options = RestoreOptions { threads: args.threads, delta: args.delta, free: args.free };
             onto(&path, is_missing, size, |disk| {
                 show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
             })
@@ -80,6 +84,9 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     if let Some(error) = &restored.reread_error {
         warn(&format!("the kernel does not read the new partition table yet: {error}"));
     }
+    if let Some(error) = &restored.discard_error {
+        warn(&format!("not all that nobody uses was discarded: {error}"));
+    }
     out.line(format!(
         "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
         path.display(),
@@ -89,6 +96,13 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         show::size(restored.zero_bytes),
         show::speed(restored.disk_bytes, time)
     ))?;
+    if restored.left_bytes > 0 {
+        out.line(format!(
+            "{} used by nobody, left as it was on the disk; {} of it discarded",
+            show::size(restored.left_bytes),
+            show::size(restored.discarded_bytes)
+        ))?;
+    }
     if restored.unreadable_bytes > 0 {
         out.line(format!(
             "DEGRADED: {} could not be read when the image was made, and are zeros now",

@@ -5,7 +5,7 @@ use super::*;
 const BLOCK: usize = 4096;
 
 fn options(delta: Delta) -> RestoreOptions {
-    RestoreOptions { threads: 1, delta }
+    RestoreOptions { threads: 1, delta, ..Default::default() }
 }
 
 fn image_of(bytes: &[u8], opts: &BackupOptions) -> Image {
@@ -168,7 +168,7 @@ proptest! {
         for delta in [Delta::Auto, Delta::Always, Delta::Never] {
             let disk = MemDisk::new("sdb", found.clone(), 512);
             let progress = Progress::new();
-            let restored = restore(&image, &disk, &RestoreOptions { threads, delta }, &progress).unwrap();
+            let restored = restore(&image, &disk, &RestoreOptions { threads, ..options(delta) }, &progress).unwrap();
             prop_assert!(disk.durable()[..bytes.len()] == bytes);
             prop_assert!(verify_against(&image, &disk, 1, &progress).is_ok());
             prop_assert_eq!(restored.kept_bytes + restored.written_bytes, bytes.len() as u64);

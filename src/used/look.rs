@@ -1,0 +1,177 @@
+//! What one volume holds: all parsers and all signatures are asked, and exactly one parser must vouch for it.
+#![forbid(unsafe_code)]
+
+use super::lvm::{self, Linear, Logical};
+use super::{About, Doubt, Free, Options, Parser, Volume, signatures, swap};
+use std::ops::Range;
+
+/// Who is asked, and what may be left out.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) parsers: &'a [Parser],
+    pub(super) options: Options,
+}
+
+/// Bytes at either end of a volume that are imaged whoever uses them. Formats have their signatures there (ZFS and MD at
+/// the end as well): what a target disk holds of an earlier use there must not be found beside what is restored.
+const ENDS: u64 = 1 << 20;
+
+/// What a volume holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// File system or other format, or `unknown`.
+    pub(super) kind: String,
+    pub(super) label: Option<String>,
+    /// Free ranges in bytes from its beginning, sorted and disjoint; none where it is in doubt.
+    pub(super) free: Vec<Range<u64>>,
+    /// Why all of it is used.
+    pub(super) why_all: Option<String>,
+    /// Logical volumes inside, which `free` counts too.
+    pub(super) inside: Vec<Inside>,
+}
+
+/// A logical volume inside a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inside {
+    /// Group and name: `vg0/root`.
+    pub(super) name: String,
+    /// Where it lies, in bytes of the volume around it.
+    pub(super) place: Vec<Range<u64>>,
+    /// Bytes.
+    pub(super) size: u64,
+    /// What it holds; its `free` has been taken out.
+    pub(super) seen: Seen,
+}
+
+impl Seen {
+    fn whole(kind: &str, why: impl Into<String>) -> Seen {
+        Seen { kind: kind.to_owned(), why_all: Some(why.into()), ..Seen::default() }
+    }
+}
+
+/// What somebody takes a volume for.
+enum Claim {
+    /// A file system, with its free ranges.
+    Ours(About, Free),
+    /// A volume group.
+    Group(lvm::Group),
+    /// A format that we read, and a reason not to; or one that we do not read.
+    Doubt(Doubt),
+    Foreign(&'static str),
+}
+
+impl Claim {
+    fn kind(&self) -> &'static str {
+        match self {
+            Claim::Ours(about, _) => about.kind,
+            Claim::Group(_) => lvm::KIND,
+            Claim::Doubt(doubt) => doubt.kind,
+            Claim::Foreign(kind) => kind,
+        }
+    }
+}
+
+/// Everything that anybody takes the volume for. `partitions`: see [`signatures::claims`], also for errors.
+fn claims(volume: &Volume<'_>, rules: Rules<'_>, partitions: &[Range<u64>]) -> Result<Vec<Claim>, Doubt> {
+    let kinds = signatures::claims(volume, partitions)?;
+    let mut claims = Vec::new();
+    for parser in rules.parsers {
+        let mut free = Free::default();
+        match parser(volume, &mut free) {
+            Ok(None) => {}
+            Ok(Some(about)) => claims.push(Claim::Ours(about, free)),
+            Err(doubt) => claims.push(Claim::Doubt(doubt)),
+        }
+    }
+    match lvm::parse(volume) {
+        Ok(None) => {}
+        Ok(Some(group)) => claims.push(Claim::Group(group)),
+        Err(doubt) => claims.push(Claim::Doubt(doubt)),
+    }
+    for kind in kinds {
+        // A parser can say more about a format that has a signature here too.
+        if !claims.iter().any(|claim| matches!(claim, Claim::Doubt(doubt) if doubt.kind == kind)) {
+            claims.push(Claim::Foreign(kind));
+        }
+    }
+    Ok(claims)
+}
+
+fn names(claims: &[Claim]) -> String {
+    let mut kinds: Vec<&str> = claims.iter().map(Claim::kind).collect();
+    kinds.dedup();
+    kinds.join(" and ")
+}
+
+/// What a whole disk with a table looks like beside it: a reason to distrust the table.
+pub(super) fn beside_table(disk: &Volume<'_>, rules: Rules<'_>, partitions: &[Range<u64>]) -> Option<String> {
+    match claims(disk, rules, partitions) {
+        Err(doubt) => Some(doubt.why),
+        Ok(claims) if claims.is_empty() => None,
+        Ok(claims) => Some(format!("it has a partition table, and looks like {}", names(&claims))),
+    }
+}
+
+/// Looks at a volume; at logical volumes inside it too, unless it is one.
+pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen {
+    let mut claims = match claims(volume, rules, &[]) {
+        Ok(claims) => claims,
+        Err(doubt) => return Seen::whole(doubt.kind, doubt.why),
+    };
+    if claims.len() > 1 {
+        return Seen::whole("unknown", format!("it looks like {}", names(&claims)));
+    }
+    let Some(claim) = claims.pop() else { return Seen::whole("unknown", "unknown content") };
+    match claim {
+        Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
+        Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),
+        Claim::Group(_) if logical => Seen::whole(lvm::KIND, "it is a physical volume inside a logical one"),
+        Claim::Group(group) => inside(volume, rules, group),
+        Claim::Ours(About { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
+            Seen { label, ..Seen::whole(swap::KIND, "swap content is kept") }
+        }
+        Claim::Ours(About { kind, label }, free) => {
+            let free = free.finish();
+            if free.last().is_some_and(|last| last.end > volume.size()) {
+                return Seen::whole(kind, "its free space goes beyond its end");
+            }
+            Seen { kind: kind.to_owned(), label, free: between_ends(free, volume), ..Seen::default() }
+        }
+    }
+}
+
+/// Free ranges without what lies in the [`ENDS`] of the volume.
+fn between_ends(free: Vec<Range<u64>>, volume: &Volume<'_>) -> Vec<Range<u64>> {
+    let (first, last) = (ENDS, volume.size().saturating_sub(ENDS));
+    let inside = free.into_iter().map(|range| range.start.max(first)..range.end.min(last));
+    inside.filter(|range| range.start < range.end).collect()
+}
+
+/// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
+fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
+    let mut free = Free::default();
+    group.free.iter().for_each(|range| free.add(range.clone()));
+    let mut inside = Vec::new();
+    for Logical { name, size, pieces, on_disk } in group.volumes {
+        let seen = match &pieces {
+            Err(why) => Seen::whole("unknown", *why),
+            Ok(pieces) => {
+                let linear = Linear::new(*volume, pieces);
+                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), rules, true);
+                std::mem::take(&mut seen.free)
+                    .iter()
+                    .flat_map(|range| linear.on_disk(range))
+                    .for_each(|r| free.add(r));
+                seen
+            }
+        };
+        inside.push(Inside { name: format!("{}/{name}", group.name), place: on_disk, size, seen });
+    }
+    Seen {
+        kind: lvm::KIND.to_owned(),
+        label: Some(group.name),
+        free: between_ends(free.finish(), volume),
+        inside,
+        ..Seen::default()
+    }
+}

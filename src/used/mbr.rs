@@ -1,0 +1,185 @@
+//! MBR: the table of DOS in the first block, and its chain of extended boot records.
+//!
+//! There is no specification of it: what counts here is what Linux makes of it (`block/partitions/msdos.c`), and where
+//! other systems could see it otherwise, it is refused.
+#![forbid(unsafe_code)]
+
+use super::le;
+use super::table::Slot;
+use crate::io::ReadAt;
+
+/// Most logical partitions that are followed: Linux goes no further than 100 records either.
+const MAX_LOGICAL: usize = 100;
+
+/// One 16-byte entry of a boot record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// 0x80 active, 0 not; anything else is no entry.
+    pub(crate) status: u8,
+    /// Partition type.
+    pub(crate) kind: u8,
+    /// First logical block; in an extended boot record relative to something else.
+    pub(crate) first: u32,
+    /// Length in logical blocks.
+    pub(crate) blocks: u32,
+}
+
+impl Entry {
+    pub(crate) fn is_extended(&self) -> bool {
+        matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+
+    /// Whether nobody takes it for a partition: one system goes by the type, another one by the length.
+    fn is_empty(&self) -> bool {
+        self.kind == 0 && self.blocks == 0
+    }
+
+    fn check(&self, what: &str) -> Result<(), String> {
+        if !matches!(self.status, 0 | 0x80) || (self.kind == 0) != (self.blocks == 0) || self.first == 0 {
+            return Err(format!("{what} is not a right entry"));
+        }
+        Ok(())
+    }
+}
+
+/// The four entries of a boot record; `None` without its signature.
+pub(crate) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
+    if block.get(510..512)? != [0x55, 0xaa] {
+        return None;
+    }
+    let entry = |i: usize| {
+        let raw = block.get(446 + 16 * i..462 + 16 * i)?;
+        Some(Entry {
+            status: *raw.first()?,
+            kind: *raw.get(4)?,
+            first: le::u32(raw, 8)?,
+            blocks: le::u32(raw, 12)?,
+        })
+    };
+    Some([entry(0)?, entry(1)?, entry(2)?, entry(3)?])
+}
+
+/// Whether these are the entries of a table, and not the end of a boot program as in the first block of FAT and NTFS.
+/// A table without partitions is none.
+pub(super) fn is_table(record: &[Entry; 4]) -> bool {
+    record.iter().all(|entry| matches!(entry.status, 0 | 0x80))
+        && record.iter().any(|entry| !entry.is_empty())
+}
+
+/// The partitions of a table on a disk of `size` bytes; instead of the extended one the blocks of its boot records,
+/// each as a slot with the number 0. Whether they overlap is not looked at.
+pub(super) fn slots(
+    disk: &dyn ReadAt,
+    size: u64,
+    sector: u32,
+    record: &[Entry; 4],
+) -> Result<Vec<Slot>, String> {
+    let mut slots = Vec::new();
+    let mut extended = None;
+    for (number, entry) in (1u32..).zip(record).filter(|(_, entry)| !entry.is_empty()) {
+        entry.check(&format!("partition {number}"))?;
+        let slot = slot(number, entry, u64::from(entry.first), sector)?;
+        if !entry.is_extended() {
+            slots.push(slot);
+        } else if extended.replace(slot).is_some() {
+            return Err("there are two extended partitions".into());
+        }
+    }
+    let Some(extended) = extended else { return Ok(slots) };
+    if extended.end() > size {
+        return Err("the extended partition goes beyond the end of the disk".into());
+    }
+    let logical = logical(disk, &extended, sector)?;
+    let outside = slots.iter().find(|slot| slot.start < extended.end() && extended.start < slot.end());
+    if let Some(slot) = outside {
+        return Err(format!("partition {} overlaps the extended one", slot.number));
+    }
+    slots.extend(logical);
+    Ok(slots)
+}
+
+fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, String> {
+    let bytes = |blocks: u64| {
+        blocks
+            .checked_mul(u64::from(sector))
+            .ok_or_else(|| format!("partition {number} lies beyond every disk"))
+    };
+    Ok(Slot {
+        number,
+        start: bytes(first)?,
+        size: bytes(u64::from(entry.blocks))?,
+        kind: format!("{} ({:02x})", type_name(entry.kind), entry.kind),
+        name: None,
+        // Dynamic disks: the volumes inside are spanned and striped by a database elsewhere on the disk.
+        why_all: matches!(entry.kind, 0x42 | 0xee).then_some("its type has a layout of its own"),
+    })
+}
+
+/// Follows the chain of extended boot records inside the partition `extended`. The first entry of each is relative to
+/// itself, the second, which leads to the next, to the extended partition.
+fn logical(disk: &dyn ReadAt, extended: &Slot, sector: u32) -> Result<Vec<Slot>, String> {
+    let unit = u64::from(sector);
+    let (start, end) = (extended.start / unit, extended.end() / unit);
+    let mut slots = Vec::new();
+    let mut at = start;
+    for number in (5u32..).take(MAX_LOGICAL) {
+        let mut block = [0; 512];
+        disk.read_exact_at(&mut block, at.saturating_mul(unit))
+            .map_err(|e| format!("cannot read the extended boot record at LBA {at}: {e}"))?;
+        let record = boot_record(&block).ok_or_else(|| format!("no extended boot record at LBA {at}"))?;
+        let [data, next, rest @ ..] = record;
+        if rest.iter().any(|entry| !entry.is_empty()) || data.is_extended() {
+            return Err(format!("the extended boot record at LBA {at} has more than a partition and a link"));
+        }
+        slots.push(Slot { start: at.saturating_mul(unit), size: unit, ..Slot::default() });
+        if !data.is_empty() {
+            data.check(&format!("logical partition {number}"))?;
+            let slot = slot(number, &data, at.saturating_add(u64::from(data.first)), sector)?;
+            if slot.end() > extended.end() {
+                return Err(format!("logical partition {number} leaves the extended one"));
+            }
+            slots.push(slot);
+        } else if !next.is_empty() {
+            // Linux gives no number to a record without a partition, others do.
+            return Err(format!("the extended boot record at LBA {at} has a link and no partition"));
+        }
+        if next.is_empty() {
+            return Ok(slots);
+        }
+        if !next.is_extended() || !matches!(next.status, 0 | 0x80) {
+            return Err(format!("the link of the extended boot record at LBA {at} is wrong"));
+        }
+        // A loop ends by the overlap of records that the caller finds, or by the count here.
+        at = start.saturating_add(u64::from(next.first));
+        if next.first == 0 || at >= end {
+            return Err(format!("the chain of extended boot records leaves its partition for LBA {at}"));
+        }
+    }
+    Err(format!("the chain of extended boot records has more than {MAX_LOGICAL} links or is a loop"))
+}
+
+/// A type in words.
+pub(crate) fn type_name(kind: u8) -> &'static str {
+    match kind {
+        0x01 => "FAT12",
+        0x04 | 0x06 | 0x0e => "FAT16",
+        0x05 | 0x0f | 0x85 => "extended",
+        0x07 => "NTFS, exFAT or HPFS",
+        0x0b | 0x0c => "FAT32",
+        0x27 => "Windows recovery",
+        0x42 => "Windows dynamic disk",
+        0x82 => "Linux swap or Solaris",
+        0x83 => "Linux",
+        0x8e => "Linux LVM",
+        0xa5 => "FreeBSD",
+        0xa6 => "OpenBSD",
+        0xa8 => "Darwin UFS",
+        0xa9 => "NetBSD",
+        0xaf => "HFS",
+        0xbe => "Solaris boot",
+        0xbf => "Solaris",
+        0xef => "EFI system",
+        0xfd => "Linux RAID",
+        _ => "unknown",
+    }
+}

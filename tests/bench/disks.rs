@@ -1,0 +1,115 @@
+//! Disks to measure on.
+
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use testbox::block::{AlignedBuf, BlockDevice, Disk};
+
+/// Fills the target with data that no disk has, so that nothing on it is right by chance.
+pub fn fill(target: &Path, size: u64) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(target)?;
+    let pattern: Vec<u8> = (0..4u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 | 1).collect();
+    for _ in 0..size / pattern.len() as u64 {
+        file.write_all(&pattern)?;
+    }
+    Ok(file.sync_all()?)
+}
+
+/// Makes the target the disk, but for so many thousandths of it: pieces of 256 KiB, anywhere (the same ones each time).
+pub fn change(disk: &Path, target: &Path, thousandths: u64) -> Result<()> {
+    const PIECE: u64 = 256 << 10;
+    fs::copy(disk, target)?;
+    let file = OpenOptions::new().write(true).open(target)?;
+    let size = file.metadata()?.len();
+    let mut state = 1u64;
+    for _ in 0..size * thousandths / 1000 / PIECE {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (state >> 16) % ((size - PIECE) / 4096) * 4096;
+        let piece: Vec<u8> =
+            (0..PIECE as u32).map(|i| (i.wrapping_mul(40_503) >> 8) as u8 ^ state as u8).collect();
+        file.write_all_at(&piece, at)?;
+    }
+    Ok(file.sync_all()?)
+}
+
+/// Reads a whole disk past the page cache and hashes it in chunks of 1 MiB, several at a time.
+pub fn hash(disk: &str) -> Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let disk = Disk::open_read(disk)?;
+    let next = Mutex::new(0);
+    let work = || -> Result<()> {
+        let mut buf = AlignedBuf::new(CHUNK as usize);
+        loop {
+            let at = {
+                let mut next = next.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+                let at = *next;
+                *next += CHUNK;
+                at
+            };
+            if at >= disk.size() {
+                return Ok(());
+            }
+            let len = CHUNK.min(disk.size() - at) as usize;
+            disk.read_at(&mut buf[..len], at)?;
+            std::hint::black_box(blake3::hash(&buf[..len]));
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..5).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+    })
+}
+
+/// Compares two disks, byte by byte.
+pub fn same(a: &Path, b: &Path) -> Result<()> {
+    let size = fs::metadata(a)?.len();
+    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
+    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    for at in (0..size).step_by(left.len()) {
+        a.read_exact(&mut left)?;
+        b.read_exact(&mut right)?;
+        ensure!(left == right, "restored disk differs within 1 MiB from byte {at}");
+    }
+    Ok(())
+}
+
+/// A loop device over a partition of a disk, detached when dropped.
+pub struct Loop {
+    pub device: String,
+}
+
+impl Loop {
+    /// Over what lies between byte `start` and the last `tail` bytes of a disk of `size` bytes.
+    pub fn new(disk: &Path, size: u64, read_only: bool, start: u64, tail: u64) -> Result<Loop> {
+        let length = size.checked_sub(start + tail).context("the disk is too small")?;
+        let mut command = Command::new("losetup");
+        command.args([
+            "--find",
+            "--show",
+            "--offset",
+            &start.to_string(),
+            "--sizelimit",
+            &length.to_string(),
+        ]);
+        if read_only {
+            command.arg("--read-only");
+        }
+        let output = command.arg(disk).output().context("cannot run losetup")?;
+        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(Loop { device: String::from_utf8(output.stdout)?.trim().to_owned() })
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if let Err(e) = Command::new("losetup").args(["--detach", &self.device]).status() {
+            eprintln!("{} stays attached: {e}", self.device);
+        }
+    }
+}
