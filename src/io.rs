@@ -1,7 +1,9 @@
 //! The two narrow views of a file that the imaging pipelines need, so that a test can stand in for a share.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Positioned reads of something whose length is fixed while it is read: an image on a share, or a test's bytes.
@@ -27,6 +29,11 @@ pub trait ReadAt: Send + Sync {
         }
         Ok(())
     }
+
+    /// What [`SyncWrite::append_from`] of the same kind of share can copy from.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// A file that is written once, front to back, and then made durable.
@@ -40,6 +47,16 @@ pub trait SyncWrite: Write + Send {
         let _ = len;
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Appends bytes of another file, copied by the file system or the file server, which may let both files share
+    /// the blocks (copy_file_range(2)). Returns how many, from the beginning of `range` on: fewer than asked for, also
+    /// none, where this cannot be done, whatever the reason; writing the rest as usual shows it.
+    ///
+    /// Nobody has seen these bytes: whether they are the right ones only reading back can tell.
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        let _ = (from, range);
+        Ok(0)
+    }
 }
 
 impl ReadAt for File {
@@ -49,6 +66,10 @@ impl ReadAt for File {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buf, offset)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 
@@ -62,6 +83,10 @@ impl ReadAt for Vec<u8> {
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
         Ok(n)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 
@@ -84,5 +109,13 @@ impl SyncWrite for Vec<u8> {
     fn go_on_at(&mut self, len: u64) -> io::Result<()> {
         self.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
+    }
+
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        let from = from.as_any().and_then(|from| from.downcast_ref::<Vec<u8>>());
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let bytes = from.and_then(|from| from.get(at(range.start)..at(range.end))).unwrap_or_default();
+        self.extend_from_slice(bytes);
+        Ok(bytes.len() as u64)
     }
 }

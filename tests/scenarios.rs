@@ -163,12 +163,33 @@ fn backup_again_mends_a_damaged_image_and_says_which_set_is_bad() {
     );
 }
 
+/// The share copies what did not change by itself; it may be unable to, and it may do it wrong.
+#[test]
+fn a_share_that_copies_badly_or_not_at_all_still_gets_a_good_set() {
+    use testbox::share::{Fault, Op};
+    for (fault, made_again) in
+        [(Fault::Errno(libc::EXDEV), false), (Fault::Short(5000), false), (Fault::Dropped, true)]
+    {
+        let mut machine = Machine::new();
+        machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
+        machine.arm("testbox.action=backup testbox.job=j1");
+        assert_eq!(machine.boot().ending, REBOOT);
+        machine.backup.fail_nth_of(Op::AppendFrom, 0, fault);
+        machine.arm("testbox.action=backup-again testbox.job=j2");
+        assert_eq!(machine.boot().ending, REBOOT);
+        assert!(imaging(&machine).contains(&format!("{} taken over", 8 << 20)), "{}", imaging(&machine));
+        assert_eq!(machine.good_sets()[&2]["sda"], contents(8, 1));
+        assert_eq!(machine.text("maintenance.log").contains("made again"), made_again, "{fault:?}");
+        assert!(machine.status().notes.is_empty(), "the old set is good");
+    }
+}
+
 #[test]
 fn a_cut_backup_goes_on_where_it_was() {
     use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
     let mut machine = Machine::new();
     let bad = disk("sda S1 @1", contents(8, 1));
-    bad.bytes.inject(DiskOp::Read, 6 << 20..7 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
+    bad.bytes.inject(DiskOp::Read, 5 << 20..6 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
     machine.set_disks(vec![bad]);
     machine.arm("testbox.action=backup testbox.job=j1");
     assert_eq!(machine.boot().ending, REBOOT);
@@ -177,7 +198,7 @@ fn a_cut_backup_goes_on_where_it_was() {
     machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
     let seen = machine.boot();
     assert_eq!(seen.ending, REBOOT, "{}", seen.console);
-    let kept = format!("{} kept from a cut attempt", 6 << 20);
+    let kept = format!("{} kept from a cut attempt", 5 << 20);
     assert!(imaging(&machine).contains(&kept), "{}", imaging(&machine));
     assert_eq!(machine.good_sets()[&1]["sda"], contents(8, 1));
     assert_eq!(machine.file("sda.raw.gz").unwrap()[..part.len()], part);

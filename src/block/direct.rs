@@ -2,6 +2,7 @@
 
 use super::ALIGN;
 use crate::io::ReadAt;
+use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -41,6 +42,10 @@ impl ReadAt for DirectFile {
             }
         }
         FileExt::read_at(&self.buffered, buf, offset)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(&self.buffered)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::{Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
 use crate::share::{Files, write_atomic};
-use crate::used::{self, Map, Used};
+use crate::used::{self, Found, Map, Used};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::io;
@@ -148,26 +148,32 @@ impl Run<'_> {
         let device = self.world.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
-        let used = self.look(&*device, used);
-        let progress = Progress::new();
-        progress.start(disk.size);
-        let step = format!("imaging {} as {}", disk.name, image_file(name));
-        let written =
-            self.reporter.during(&step, Some(name), &progress, true, || -> Result<_, ImageError> {
-                let sink = |source| ImageError::Sink { op: "create", written: 0, source };
-                let (mut file, unfinished) = begin(files, &folder.path(&part)).map_err(sink)?;
-                // From here on a power cut leaves something to go on with.
-                files.sync_dir(&folder.path("")).map_err(sink)?;
-                let earlier = Earlier { base: base.clone(), part: unfinished };
-                let opts = BackupOptions { used: used.clone(), ..BackupOptions::default() };
-                image::backup_again(&*device, &mut *file, &about, &opts, &earlier, &progress)
+        let opts = BackupOptions { used: self.look(&*device, used), ..BackupOptions::default() };
+        let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
+        let (written, (summary, bad_ranges, partitions)) = loop {
+            let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
+            let taken_unread = match &written {
+                Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
+                Err(_) => base.is_some(),
+            };
+            let made = written.and_then(|written| {
+                self.tell(&part, &written);
+                let verified = self.verify_image(name, base.as_deref())?;
+                Ok((written, verified))
             });
-        let written = written.map_err(|e| match e {
-            ImageError::Cancelled => no_space(name),
-            e => image_failure(&e, &part),
-        })?;
+            match made {
+                Err(e) if !earlier.prove_base && taken_unread && is_of_image(&e) => {
+                    // What was taken over unread is not what it was: once more, each member of it read first.
+                    self.journal
+                        .warn(&format!("{part}: {e}. It is made again, and nothing taken over unread"));
+                    files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
+                    earlier.prove_base = true;
+                }
+                Err(ImageError::Cancelled) => return Err(no_space(name)),
+                made => break made.map_err(|e| image_failure(&e, &part))?,
+            }
+        };
         drop(device);
-        self.tell(&part, &written);
         if let Some(why) = &written.bad_base {
             // The old set is published: nothing may be written into it. Whoever relies on it must know.
             let note = format!(
@@ -179,26 +185,6 @@ impl Run<'_> {
             self.journal.global(&note);
             notes.push(note);
         }
-
-        progress.start(disk.size);
-        let step = format!("verifying {part}");
-        let verified =
-            self.reporter.during(&step, Some(name), &progress, false, || -> Result<_, ImageError> {
-                let file = files
-                    .open(&folder.path(&part))
-                    .map_err(|source| ImageError::Read { position: 0, source })?;
-                let image = Image::open(file)?;
-                match &base {
-                    Some(base) => image::verify_again(&image, base, 0, &progress)?,
-                    None => image::verify(&image, 0, &progress)?,
-                };
-                let bad: Result<Vec<BadRange>, ImageError> = image
-                    .unreadable_runs()
-                    .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
-                    .collect();
-                Ok((image.summary(), bad?, image.header().found.list.clone()))
-            });
-        let (summary, bad_ranges, partitions) = verified.map_err(|e| image_failure(&e, &part))?;
         if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
             let what = format!("{part} on the share is not the image that was written");
             return Err(Failure::new(
@@ -230,6 +216,53 @@ impl Run<'_> {
         let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
         lines.iter().for_each(|line| self.journal.info(line));
         Arc::new(map)
+    }
+
+    /// Writes the image of a disk into its part file.
+    fn write_image(
+        &self,
+        disk: &Disk,
+        device: &dyn BlockDevice,
+        about: &DiskAbout,
+        earlier: Earlier,
+        opts: &BackupOptions,
+    ) -> Result<Written, ImageError> {
+        let (folder, files) = (self.folder, &*self.folder.files);
+        let image = image_file(&about.name);
+        let progress = Progress::new();
+        progress.start(disk.size);
+        let step = format!("imaging {} as {image}", disk.name);
+        self.reporter.during(&step, Some(&about.name), &progress, true, || {
+            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+            let (mut file, part) = begin(files, &folder.path(&format!("{image}{PART}"))).map_err(sink)?;
+            // From here on a power cut leaves something to go on with.
+            files.sync_dir(&folder.path("")).map_err(sink)?;
+            let earlier = Earlier { part, ..earlier };
+            image::backup_again(device, &mut *file, about, opts, &earlier, &progress)
+        })
+    }
+
+    /// Reads the part file of an image back from the share, and proves it.
+    fn verify_image(
+        &self,
+        name: &str,
+        base: Option<&Image>,
+    ) -> Result<(image::Summary, Vec<BadRange>, Vec<Found>), ImageError> {
+        let part = format!("{}{PART}", image_file(name));
+        let progress = Progress::new();
+        self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
+            let file = self.folder.files.open(&self.folder.path(&part));
+            let image = Image::open(file.map_err(|source| ImageError::Read { position: 0, source })?)?;
+            let summary = match base {
+                Some(base) => image::verify_again(&image, base, 0, &progress)?,
+                None => image::verify(&image, 0, &progress)?,
+            };
+            let bad: Result<Vec<BadRange>, ImageError> = image
+                .unreadable_runs()
+                .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
+                .collect();
+            Ok((summary, bad?, image.header().found.list.clone()))
+        })
     }
 
     /// The current image of the disk, where it is the one that the record names: the base of the new one.
@@ -485,6 +518,11 @@ pub fn imaged(plan: &Plan) -> Vec<String> {
 /// Linux tells once that it has lost data, and no later sync of that file tells again. A full share needs the room.
 fn is_gone_on_after(kind: Kind) -> bool {
     matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
+}
+
+/// True for what reading an image, old or new, can show to be wrong with it.
+fn is_of_image(error: &ImageError) -> bool {
+    matches!(error, ImageError::Read { .. } | ImageError::Damaged { .. } | ImageError::NotAnImage(_))
 }
 
 /// The file that an image is written to, and what a cut attempt has left in it.

@@ -25,6 +25,7 @@ use crate::used::Map;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Default chunk size in bytes: 1 MiB costs under 1 % of ratio against 4 MiB, and repeats better between images.
 pub const DEFAULT_CHUNK: u32 = 1 << 20;
@@ -76,6 +77,8 @@ pub struct Written {
     pub stored_bytes: u64,
     /// Disk whose members were taken over from the image before.
     pub taken_bytes: u64,
+    /// Of these: copied without having been looked at. Only verification can tell that they are good.
+    pub unread_bytes: u64,
     /// Disk whose members stood in the unfinished image already.
     pub kept_bytes: u64,
     /// Members of the image before that are not what they were, and were made from the disk again.
@@ -101,6 +104,11 @@ pub struct Earlier {
     /// An image of the same disk that was verified when it was made, and whose root hash the caller knows. Its chunk
     /// size is used. Members that are not what its index says are made from the disk again, and counted.
     pub base: Option<Arc<Image>>,
+    /// Read and prove each member of the base before it is taken over. Without it the sink may
+    /// [copy](SyncWrite::append_from) them, which costs no transfer and no room where the file server shares blocks;
+    /// one that is bad is found by the verification of the new image, and the backup has to be made once more with
+    /// this, which compresses it from the disk again.
+    pub prove_base: bool,
     /// What a cut backup left in the file that the sink writes to. The sink must be able to
     /// [go on](SyncWrite::go_on_at) in it.
     pub part: Option<Part>,
@@ -159,8 +167,10 @@ pub fn backup_again(
         }
     };
     progress.start(about.size.saturating_sub(skipped));
-    let sources = Sources { base, kept: part.as_ref().map(|part| part.runs(&header)) };
-    let mut writer = Writer::new(sink, &header, &opts, part, progress)?;
+    let unread = AtomicBool::new(!earlier.prove_base);
+    let kept = part.as_ref().map(|part| part.runs(&header));
+    let sources = Sources { base, unread: &unread, kept };
+    let mut writer = Writer::new(sink, &header, &opts, &sources, part, progress)?;
     pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot))?;
     writer.finish()
 }

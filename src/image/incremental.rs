@@ -1,4 +1,16 @@
 //! Taking members over from the image before, and verifying what was made that way.
+//!
+//! Members of what did not change are appended by [`crate::io::SyncWrite::append_from`], a stretch of them in one call:
+//! the file server copies them, or shares their blocks. This computer neither reads nor hashes them, so a backup of an
+//! unchanged disk takes no longer than reading and hashing the disk. Their proof is the verification of the new image,
+//! which every backup goes through before it is published, and which reads all of the new file: its index has the
+//! member hashes of the old index, which the old root hash binds, and a member that was bad, or was copied badly, does
+//! not have that hash.
+//!
+//! That verification cannot mend: another member for the same chunk may have another length. Whoever runs the backup
+//! makes it again with [`super::Earlier::prove_base`], which is the way of a share that cannot copy, too: each old
+//! member is read and proven first, and a bad one is compressed from the disk again. It costs a second pass over the
+//! disk, and is as rare as a file server that loses bytes.
 #![forbid(unsafe_code)]
 
 use super::codec::Codec;

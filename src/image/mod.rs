@@ -26,6 +26,7 @@ mod incremental;
 mod index;
 mod isal;
 mod member;
+mod output;
 mod parallel;
 mod pipeline;
 mod reader;

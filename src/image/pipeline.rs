@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -33,6 +34,8 @@ const READERS: usize = 4;
 pub(super) struct Earlier<'a> {
     /// The image before.
     pub base: Option<&'a Image>,
+    /// Members of the base need not be read: the sink has them copied, and verification proves them.
+    pub unread: &'a AtomicBool,
     /// What stands in the file already.
     pub kept: Option<KeptRuns>,
 }
@@ -49,6 +52,8 @@ pub(super) enum Content {
     Data(DataMember),
     /// The base's member of this run has the same data, and stands at the beginning of the slot's member buffer.
     Taken(Run),
+    /// The base has the same data in the member of this run, which was not looked at.
+    Unread(Run),
     /// The unfinished image has the same data in the member of this run.
     Kept(Run),
     /// Read with holes, which are bad.
@@ -174,9 +179,9 @@ pub(super) fn pipeline(
 ) -> Result<(), ImageError> {
     let chunk = opts.chunk_size as usize;
     let most = SLOT_MEMORY / (chunk + member_buffer(chunk));
-    let base = earlier.base;
+    let old = earlier.base.map(|base| (base, earlier.unread));
     // Workers wait for the share where they read members of the base.
-    let workers = if base.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
+    let workers = if old.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
     let workers = workers.min(most);
     let slots = (READERS + 2 * workers + 2).min(most).max(2);
     let readers = READERS.min(slots - 1);
@@ -206,7 +211,7 @@ pub(super) fn pipeline(
         free: 0..0,
         later: opts.used.free.iter(),
         ended: false,
-        base: base.map(|base| Aligned::new(base.runs())),
+        base: old.map(|(base, _)| Aligned::new(base.runs())),
         kept: earlier.kept.map(Aligned::new),
     });
 
@@ -227,7 +232,7 @@ pub(super) fn pipeline(
             let deflater = opts.codec.deflater();
             thread::Builder::new()
                 .name("backup-pack".into())
-                .spawn_scoped(scope, move || work_loop(deflater, base, &work, &done_in))
+                .spawn_scoped(scope, move || work_loop(deflater, old, &work, &done_in))
                 .map_err(spawn_error)?;
         }
         // From here on the threads hold the only other ends: they stop when these go, and `done` ends when they stop.
@@ -280,7 +285,7 @@ fn read_loop(
 
 fn work_loop(
     mut deflater: Box<dyn Deflate>,
-    base: Option<&Image>,
+    base: Option<(&Image, &AtomicBool)>,
     work: &Receiver<Slot>,
     done: &Sender<Slot>,
 ) {
@@ -296,7 +301,7 @@ fn work_loop(
 }
 
 /// Makes a member of a raw chunk, or finds it.
-fn pack(deflater: &mut dyn Deflate, base: Option<&Image>, slot: &mut Slot) -> Content {
+fn pack(deflater: &mut dyn Deflate, base: Option<(&Image, &AtomicBool)>, slot: &mut Slot) -> Content {
     let raw = &slot.raw[..slot.length as usize];
     if is_zero(raw) {
         return Content::Zero;
@@ -305,7 +310,10 @@ fn pack(deflater: &mut dyn Deflate, base: Option<&Image>, slot: &mut Slot) -> Co
     if let Some(run) = slot.kept.filter(|run| run.hash == hash) {
         return Content::Kept(run);
     }
-    if let (Some(base), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
+    if let (Some((base, unread)), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
+        if unread.load(Relaxed) {
+            return Content::Unread(run);
+        }
         match old_member(base, &run, &mut slot.member) {
             Ok(()) => return Content::Taken(run),
             Err(error) => slot.bad_base = Some(error),

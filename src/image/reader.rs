@@ -221,6 +221,11 @@ impl Image {
         &self.footer
     }
 
+    /// The file itself.
+    pub(super) fn file(&self) -> &dyn ReadAt {
+        &*self.file
+    }
+
     /// Fills `buf` from the file.
     pub(super) fn read(&self, buf: &mut [u8], position: u64) -> Result<(), ImageError> {
         self.file.read_exact_at(buf, position).map_err(|source| ImageError::Read { position, source })

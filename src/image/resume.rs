@@ -15,7 +15,7 @@ use super::header::Header;
 use super::index::{self, Entries, Expected, FANOUT, MAX_NODE};
 use super::member::{self, FRAME, Kind, UNIT};
 use super::run::{NO_HASH, RUN_PAYLOAD, Run};
-use crate::io::{ReadAt, SyncWrite};
+use crate::io::ReadAt;
 use blake3::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -82,12 +82,17 @@ impl Unfinished {
     }
 
     /// True where the file holds `bytes` at `position`.
-    fn holds(&mut self, bytes: &[u8], position: u64) -> bool {
+    pub fn holds(&mut self, bytes: &[u8], position: u64) -> bool {
         self.compared.resize(bytes.len(), 0);
         let end = position.saturating_add(bytes.len() as u64);
         end <= self.size
             && self.file.read_exact_at(&mut self.compared, position).is_ok()
             && self.compared == bytes
+    }
+
+    /// Nothing of it may be kept or read from here on: it is written over.
+    pub fn end(self) {
+        self.is_cut.store(true, Relaxed);
     }
 }
 
@@ -173,71 +178,5 @@ impl Iterator for KeptRuns {
             }
         }
         self.listed.next().map(Ok)
-    }
-}
-
-/// The file that is written, front to back.
-pub(super) struct Output<'a> {
-    sink: &'a mut dyn SyncWrite,
-    position: u64,
-    /// What stands in the file from `position` on, as long as it was right up to there.
-    part: Option<Unfinished>,
-}
-
-impl<'a> Output<'a> {
-    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>) -> Self {
-        Output { sink, position: 0, part }
-    }
-
-    /// Bytes of image so far.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Writes; true where the bytes stood there already.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
-        if self.part.as_mut().is_some_and(|part| !part.holds(bytes, self.position)) {
-            self.cut()?;
-        }
-        if self.part.is_none() {
-            let written = self.position;
-            self.sink.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
-        }
-        self.position += bytes.len() as u64;
-        Ok(self.part.is_some())
-    }
-
-    /// Leaves the member of `run` as it is; false where the file does not have it here any more.
-    pub fn keep(&mut self, run: &Run) -> bool {
-        let is_here = self.part.is_some() && run.position == self.position;
-        if is_here {
-            self.position += u64::from(run.member_length);
-        }
-        is_here
-    }
-
-    /// Ends the file here: from now on it is written.
-    fn cut(&mut self) -> Result<(), ImageError> {
-        if let Some(part) = self.part.take() {
-            part.is_cut.store(true, Relaxed);
-            let written = self.position;
-            let cut = self.sink.go_on_at(written);
-            cut.map_err(|source| ImageError::Sink { op: "go on with", written, source })?;
-        }
-        Ok(())
-    }
-
-    /// Writes the last bytes and syncs; returns the size of the file.
-    ///
-    /// The last bytes are written even where they stand there already: an NFS client that has nothing to write has
-    /// nothing to commit either, and what was written before the cut may be in the memory of the server only.
-    pub fn finish(mut self, bytes: &[u8]) -> Result<u64, ImageError> {
-        self.cut()?;
-        self.write(bytes)?;
-        let written = self.position;
-        let sync = |source| ImageError::Sink { op: "sync", written, source };
-        self.sink.flush().map_err(sync)?;
-        self.sink.sync().map_err(sync)?;
-        Ok(written)
     }
 }

@@ -8,9 +8,10 @@ use super::footer::Footer;
 use super::header::Header;
 use super::index::IndexWriter;
 use super::member::Kind;
+use super::output::Output;
 use super::parallel::is_zero;
-use super::pipeline::{Content, Slot};
-use super::resume::{Output, Unfinished};
+use super::pipeline::{Content, Earlier, Slot};
+use super::resume::Unfinished;
 use super::run::{NO_HASH, Run};
 use super::zeros::{MAX_ZERO_RUN, ZeroMembers};
 use crate::block::BlockDevice;
@@ -45,13 +46,14 @@ impl<'a> Writer<'a> {
         sink: &'a mut dyn SyncWrite,
         header: &Header,
         opts: &BackupOptions,
+        sources: &Earlier<'a>,
         part: Option<Unfinished>,
         progress: &'a Progress,
     ) -> Result<Self, ImageError> {
         let member = header.encode();
         let hash = blake3::hash(&member);
         let mut writer = Writer {
-            out: Output::new(sink, part),
+            out: Output::new(sink, part, sources),
             progress,
             deflater: opts.codec.deflater(),
             zeros: ZeroMembers::default(),
@@ -79,6 +81,7 @@ impl<'a> Writer<'a> {
                 unallocated_bytes: 0,
                 stored_bytes: 0,
                 taken_bytes: 0,
+                unread_bytes: 0,
                 kept_bytes: 0,
                 retaken_bad: 0,
                 bad_base: None,
@@ -117,6 +120,7 @@ impl<'a> Writer<'a> {
                 }
                 self.progress.taken.fetch_add(slot.length, Relaxed);
             }
+            Content::Unread(run) => self.copy(range, &run)?,
             Content::Kept(run) => self.keep(range, &run, slot)?,
             Content::Torn(bad) => self.torn(disk, slot, &bad)?,
             Content::Failed(error) => return Err(error),
@@ -138,6 +142,18 @@ impl<'a> Writer<'a> {
             self.progress.stored.store(self.written.stored_bytes, Relaxed);
         }
         Ok(())
+    }
+
+    /// A chunk whose member is copied from the base.
+    fn copy(&mut self, range: Range<u64>, old: &Run) -> Result<(), ImageError> {
+        self.flush_zeros()?;
+        let position = self.out.position();
+        self.out.copy(old)?;
+        let length = range.end - range.start;
+        self.written.taken_bytes += length;
+        self.written.unread_bytes += length;
+        self.progress.taken.fetch_add(length, Relaxed);
+        self.index(&Run { position, offset: range.start, ..*old })
     }
 
     /// A chunk whose member stands in the file already, unless the file was cut before it meanwhile.

@@ -2,21 +2,17 @@
 
 use super::{Files, components, split_parent};
 use crate::block::DirectFile;
+use crate::block::sink::FileSink;
 use crate::io::{ReadAt, SyncWrite};
-use crate::sys::{drop_cached, flush_range, start_flush};
+use crate::sys::drop_cached;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
-use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-/// Bytes after which a written window of a large file is pushed out: at most two windows are dirty at a time, so that
-/// an image does not fill the memory of a machine that has no swap.
-const WINDOW: u64 = 16 << 20;
 
 /// The real [`Files`]: everything below one folder, usually the mount point of a share.
 ///
@@ -106,7 +102,7 @@ impl Files for DirFiles {
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let file = self.file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-        Ok(Box::new(SequentialFile { file, written: 0, started: 0, flushed: 0, failed: None }))
+        Ok(Box::new(FileSink::new(file)))
     }
 
     fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
@@ -114,7 +110,7 @@ impl Files for DirFiles {
         if rustix::fs::fstat(&file)?.st_nlink > 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has a second name"));
         }
-        Ok(Box::new(SequentialFile { file, written: 0, started: 0, flushed: 0, failed: None }))
+        Ok(Box::new(FileSink::new(file)))
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
@@ -186,108 +182,9 @@ impl Files for DirFiles {
     }
 }
 
-/// A file that is written once, front to back.
-///
-/// Data is pushed out in windows while it is written, and dropped from the cache, so that neither the memory fills
-/// nor the fsync at the end has everything still to do. The first error of any call is final: write-back errors are
-/// reported once only, by whichever call comes first, and a later fsync returns 0.
-struct SequentialFile {
-    file: File,
-    written: u64,
-    /// Bytes whose write-back was started.
-    started: u64,
-    /// Bytes whose write-back is complete.
-    flushed: u64,
-    failed: Option<i32>,
-}
-
-impl SequentialFile {
-    fn check(&self) -> io::Result<()> {
-        self.failed.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
-    }
-
-    /// Notes an error so that every later call fails too.
-    fn seal<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        if let Err(e) = &result
-            && e.kind() != io::ErrorKind::Interrupted
-        {
-            self.failed = Some(e.raw_os_error().unwrap_or(libc::EIO));
-        }
-        result
-    }
-
-    /// Waits for the window before the last one and starts the last one.
-    fn push_windows(&mut self) -> io::Result<()> {
-        if self.written - self.started < WINDOW {
-            return Ok(());
-        }
-        start_flush(&self.file, self.started, self.written - self.started)?;
-        if let Some(length) = NonZeroU64::new(self.started - self.flushed) {
-            flush_range(&self.file, self.flushed, length.get())?;
-            drop_cached(&self.file, self.flushed, Some(length))?;
-        }
-        self.flushed = self.started;
-        self.started = self.written;
-        Ok(())
-    }
-}
-
-impl Write for SequentialFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check()?;
-        let result = self.file.write(bytes);
-        let n = self.seal(result)?;
-        self.written = self.written.saturating_add(n as u64);
-        let pushed = self.push_windows();
-        // The bytes are taken; a failed push fails the next call, which is what every caller makes: a sync at the end.
-        let _ = self.seal(pushed);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.check()
-    }
-}
-
-impl SyncWrite for SequentialFile {
-    fn sync(&mut self) -> io::Result<()> {
-        self.check()?;
-        let result = self.file.sync_all();
-        self.seal(result)?;
-        // Advice only: the data is safe already, and an open for verification drops the pages once more.
-        let _ = drop_cached(&self.file, 0, None);
-        Ok(())
-    }
-
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
-        self.check()?;
-        let result = self.file.go_on_at(len);
-        self.seal(result)?;
-        (self.written, self.started, self.flushed) = (len, len, len);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_longer_than_several_windows_arrives_whole() {
-        let temp = tempfile::tempdir().unwrap();
-        let files = DirFiles::open(temp.path()).unwrap();
-        let mut file = files.create("big").unwrap();
-        let block: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
-        for _ in 0..(3 * (WINDOW >> 20) + 1) {
-            file.write_all(&block).unwrap();
-        }
-        file.sync().unwrap();
-        let read = files.open("big").unwrap();
-        assert_eq!(read.size().unwrap(), 3 * WINDOW + (1 << 20));
-        let mut last = vec![0; 1 << 20];
-        read.read_exact_at(&mut last, 3 * WINDOW).unwrap();
-        assert_eq!(last, block);
-    }
 
     /// Verification reads through a fresh open: none of the pages that this computer wrote or read may answer it.
     #[test]
@@ -297,7 +194,7 @@ mod tests {
         let here = std::env::current_exe().unwrap();
         let temp = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
         let files = DirFiles::open(temp.path()).unwrap();
-        let size = 3 * WINDOW;
+        let size = 48u64 << 20;
         let mut file = files.create("image").unwrap();
         for _ in 0..size >> 20 {
             file.write_all(&[7; 1 << 20]).unwrap();
@@ -321,16 +218,5 @@ mod tests {
         assert!(places.map(cached).iter().all(|c| *c));
         let _open = files.open("image").unwrap();
         assert_eq!(places.map(cached), [false; 3]);
-    }
-
-    #[test]
-    fn the_first_error_of_a_file_is_final() {
-        // /dev/full fails every write with ENOSPC, and its fsync would be EINVAL.
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let mut file = SequentialFile { file: full, written: 0, started: 0, flushed: 0, failed: None };
-        assert_eq!(file.write(b"x").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-        assert_eq!(file.flush().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-        assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-        assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     }
 }

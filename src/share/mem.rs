@@ -2,8 +2,10 @@
 
 use super::{Files, components, split_parent};
 use crate::io::{ReadAt, SyncWrite};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The operations of a share that can be made to fail.
@@ -15,6 +17,7 @@ pub enum Op {
     Create,
     Reopen,
     GoOn,
+    AppendFrom,
     Write,
     Sync,
     Append,
@@ -33,9 +36,10 @@ pub enum Fault {
     /// The operation fails with this errno. After a failed `Sync`, later ones answer 0 although the data is lost, as
     /// Linux does.
     Errno(i32),
-    /// A `Write` takes no more than this many bytes (at least 1); other operations are as usual.
+    /// A `Write` or `AppendFrom` takes no more than this many bytes (at least 1); other operations are as usual.
     Short(usize),
-    /// The operation answers success and does nothing: a server or disk that lies. A dropped `Write` leaves zeros.
+    /// The operation answers success and does nothing: a server or disk that lies. A dropped `Write` or `AppendFrom`
+    /// leaves zeros.
     Dropped,
 }
 
@@ -379,6 +383,10 @@ impl ReadAt for Handle {
         state.begin(Op::Read)?;
         ReadAt::read_at(&state.inode(self.inode)?.live, buf, offset)
     }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
 }
 
 impl Write for Handle {
@@ -421,6 +429,25 @@ impl SyncWrite for Handle {
             live.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         }
         Ok(())
+    }
+
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        let from = from.as_any().and_then(|from| from.downcast_ref::<Handle>());
+        let Some(from) = from.filter(|from| Arc::ptr_eq(&from.files.state, &self.files.state)) else {
+            return Ok(0);
+        };
+        let mut state = self.state()?;
+        let Ok(fault) = state.begin(Op::AppendFrom) else { return Ok(0) };
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let bytes = state.inode(from.inode)?.live.get(at(range.start)..at(range.end));
+        let mut bytes = bytes.unwrap_or_default().to_vec();
+        match fault {
+            Some(Fault::Short(most)) => bytes.truncate(most.max(1)),
+            Some(Fault::Dropped) => bytes.fill(0),
+            _ => {}
+        }
+        state.inode(self.inode)?.live.extend_from_slice(&bytes);
+        Ok(bytes.len() as u64)
     }
 }
 

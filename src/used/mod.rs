@@ -36,7 +36,7 @@ mod volume;
 pub mod xfs;
 
 pub use free::Free;
-pub use map::{Found, Map, map};
+pub use map::{Found, Map, Options, map, map_leaving_out};
 pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 

@@ -245,6 +245,17 @@ fn an_image_can_be_based_on_the_one_before() {
     std::fs::remove_file(lab.path("first.gz")).unwrap();
     lab.run(&["image", "verify", "second.gz"]).expect(0, &["whole"]);
     assert!(gzip(&lab, &["-dc", "second.gz"]) == bytes);
+    // A base that is damaged in the middle of what did not change.
+    let mut damaged = lab.read("second.gz");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    lab.write("damaged.gz", &damaged);
+    lab.run(&["image", "create", "--base", "damaged.gz", "a", "mended.gz"])
+        .expect(0, &["made again", "damaged.gz: ", "do not use it", "verified"]);
+    lab.run(&["image", "verify", "mended.gz", "--against", "a"]).expect(0, &["whole", "equal"]);
+    lab.run(&["image", "create", "--base", "damaged.gz", "--no-verify", "a", "unknown.gz"])
+        .expect(0, &["verify the image before you rely on it"]);
+    lab.run(&["image", "verify", "unknown.gz"]).expect(1, &["damaged"]);
     lab.write("foreign.gz", &gzip(&lab, &["-c", "a"]));
     lab.run(&["image", "create", "--base", "foreign.gz", "a", "third.gz"]).expect(1, &["not of testbox"]);
     assert!(!lab.path("third.gz").exists() && !lab.path("third.gz.part").exists());

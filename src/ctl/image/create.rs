@@ -5,14 +5,14 @@ use super::super::{Answer, Error};
 use super::{ImageFile, image_error, is_same, open_image, open_own, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk};
-use crate::image::{BackupOptions, DiskAbout, Earlier, Image, Written, backup_again, verify};
+use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
 use crate::inventory::{Identity, Inventory, why_in_use};
 use crate::progress::Progress;
 use crate::used::{self, Used};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +111,6 @@ fn take_part(part: &Path) -> Result<File, Error> {
         // Published between our opening and our lock: it is somebody's image now.
         return Err(busy());
     }
-    file.set_len(0).map_err(|e| failed("empty it", e))?;
     Ok(file)
 }
 
@@ -133,17 +132,56 @@ fn make(
         used: Arc::new(map),
         ..BackupOptions::default()
     };
-    let file = file.try_clone().map_err(|e| Error::failed(format!("{}: {e}", part.display())))?;
-    let mut sink = FileSink::new(file);
-    // Each member is checked when it is taken over, and all of the new image is inflated afterwards: nobody vouches for
-    // the old one here.
-    let earlier = Earlier { base, part: None };
-    let work = || backup_again(disk, &mut sink, about, &options, &earlier, &progress);
+    let mut earlier = Earlier { base, ..Earlier::default() };
+    let mut again = false;
+    loop {
+        // Members of the base are taken over unread: all of the new image is inflated afterwards.
+        earlier.prove_base = again;
+        match make_once(args, disk, about, &options, &earlier, part, file) {
+            Err(Made::Unproven(error)) if !again => {
+                warn(&format!("{error}; it is made again, each member of the base being read first"));
+                again = true;
+            }
+            Err(Made::Unproven(error) | Made::Failed(error)) => return Err(error),
+            Ok(lines) => return Ok(verdicts.into_iter().chain(lines).collect()),
+        }
+    }
+}
+
+/// Why there is no image.
+enum Made {
+    /// What was taken over from the base may be why.
+    Unproven(Error),
+    Failed(Error),
+}
+
+impl From<Error> for Made {
+    fn from(error: Error) -> Self {
+        Made::Failed(error)
+    }
+}
+
+fn make_once(
+    args: &Args,
+    disk: &Disk,
+    about: &DiskAbout,
+    options: &BackupOptions,
+    earlier: &Earlier,
+    part: &Path,
+    mut file: &File,
+) -> Result<Vec<String>, Made> {
+    let progress = Progress::new();
+    let part_error = |e: io::Error| Error::failed(format!("{}: {e}", part.display()));
+    file.set_len(0).and_then(|()| file.rewind()).map_err(part_error)?;
+    let mut sink = FileSink::new(file.try_clone().map_err(part_error)?);
+    let work = || backup_again(disk, &mut sink, about, options, earlier, &progress);
     let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
-    let written = written.map_err(|e| image_error(part, &e))?;
-    let mut lines = verdicts;
+    let written = written.map_err(|e| match e {
+        ImageError::Read { .. } => Made::Unproven(image_error(part, &e)),
+        e => Made::Failed(image_error(part, &e)),
+    })?;
     let empty = written.zero_bytes + written.unallocated_bytes;
-    lines.extend([
+    let mut lines = vec![
         format!(
             "{}: {} of disk, {} of it used by nobody and not imaged, {} zero, {} stored",
             args.image.display(),
@@ -159,7 +197,7 @@ fn make(
             show::speed(written.disk_bytes, time)
         ),
         format!("root hash {}", written.root_hash),
-    ]);
+    ];
     if let Some(base) = &args.base {
         lines.push(format!("{} taken over from {}", show::size(written.taken_bytes), base.display()));
         if let Some(why) = &written.bad_base {
@@ -172,8 +210,11 @@ fn make(
     if !args.no_verify {
         let (checked, time) =
             show::timed("verify", &progress, || read_back(part, args.threads, &written, &progress));
-        checked?;
+        checked.map_err(|e| if written.unread_bytes > 0 { Made::Unproven(e) } else { Made::Failed(e) })?;
         lines.push(format!("verified by reading it back: {}", show::speed(written.disk_bytes, time)));
+    }
+    if args.no_verify && written.unread_bytes > 0 {
+        lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
     }
     for bad in &written.unreadable {
         warn(&format!("{}: bytes {} to {} could not be read", args.disk.display(), bad.start, bad.end));

@@ -22,14 +22,14 @@ pub fn again(
 }
 
 pub fn on(base: &[u8]) -> Earlier {
-    Earlier { base: Some(Arc::new(open(base).unwrap())), part: None }
+    Earlier { base: Some(Arc::new(open(base).unwrap())), ..Earlier::default() }
 }
 
 /// The part is looked at up to its last byte.
 pub fn going_on(part: &[u8]) -> Earlier {
     let mut part = Part::new(Arc::new(part.to_vec()));
     part.tail = 0;
-    Earlier { base: None, part: Some(part) }
+    Earlier { part: Some(part), ..Earlier::default() }
 }
 
 pub fn with_id(id: u8) -> BackupOptions {
@@ -55,17 +55,19 @@ proptest! {
         places in proptest::collection::vec((any::<usize>(), 1usize..100_000), 0..4),
         chunk_size in prop::sample::select(vec![4096u32, 16 << 10, 256 << 10]),
         threads in 1usize..4,
+        prove_base in any::<bool>(),
     ) {
         let opts = |id| BackupOptions { chunk_size, threads, ..with_id(id) };
         let before = content(&pieces);
         let (base, _) = back_up(&mem_disk(&before), &opts(1)).unwrap();
         let disk = mem_disk(&changed(&before, &places));
         let (full, full_written) = back_up(&disk, &opts(2)).unwrap();
-        let earlier = on(&base);
+        let earlier = Earlier { prove_base, ..on(&base) };
         let (file, written) = again(&disk, Vec::new(), &opts(2), &earlier).unwrap();
         prop_assert!(file == full);
         prop_assert_eq!(written.root_hash, full_written.root_hash);
         prop_assert_eq!((written.retaken_bad, written.kept_bytes), (0, 0));
+        prop_assert_eq!(written.unread_bytes, if prove_base { 0 } else { written.taken_bytes });
         let image = open(&file).unwrap();
         let summary = verify_again(&image, earlier.base.as_ref().unwrap(), 2, &Progress::new()).unwrap();
         prop_assert_eq!(&summary, &check(&file).unwrap());
@@ -191,7 +193,7 @@ fn kept_members_are_not_read_but_for_the_tail() {
         let watched = Watched::new(part);
         let mut earlier = Part::new(watched.clone());
         earlier.tail = tail;
-        let earlier = Earlier { base: None, part: Some(earlier) };
+        let earlier = Earlier { part: Some(earlier), ..Earlier::default() };
         let (file, written) = again(&disk, part.to_vec(), &opts, &earlier).unwrap();
         assert!(file == full && written.kept_bytes as usize > 7 * MIB / 2);
         let read = watched.read.load(Relaxed) as usize;
@@ -228,13 +230,14 @@ fn a_part_of_something_else_is_written_over() {
 
 #[test]
 fn a_base_and_a_part_together() {
+    let opts = |id| BackupOptions { chunk_size: 4096, ..with_id(id) };
     let bytes = sample();
-    let (base, _) = back_up(&mem_disk(&bytes), &with_id(1)).unwrap();
+    let (base, _) = back_up(&mem_disk(&bytes), &opts(1)).unwrap();
     let disk = mem_disk(&changed(&bytes, &[(700_000, 9), (2_000_000, 9)]));
-    let (full, _) = back_up(&disk, &with_id(2)).unwrap();
+    let (full, _) = back_up(&disk, &opts(2)).unwrap();
     let part = full[..full.len() / 2].to_vec();
     let earlier = Earlier { part: going_on(&part).part, ..on(&base) };
-    let (file, written) = again(&disk, part, &with_id(2), &earlier).unwrap();
+    let (file, written) = again(&disk, part, &opts(2), &earlier).unwrap();
     assert!(file == full);
     assert!(written.kept_bytes > 0 && written.taken_bytes > 0, "{written:?}");
 }
@@ -251,12 +254,85 @@ fn a_bad_member_of_the_base_is_made_from_the_disk_again_and_reported() {
         let failing = Watched::new(&base);
         *failing.bad.lock().unwrap() = run.position..run.position + 1;
         for file in [Arc::new(bad) as Arc<dyn ReadAt>, failing] {
-            let earlier = Earlier { base: Some(Arc::new(Image::open(file).unwrap())), part: None };
+            let base = Some(Arc::new(Image::open(file).unwrap()));
+            let earlier = Earlier { base, prove_base: true, part: None };
             let (file, written) = again(&disk, Vec::new(), &with_id(2), &earlier).unwrap();
             assert!(file == full, "disk byte {}", run.offset);
-            assert_eq!(written.retaken_bad, 1);
+            assert_eq!((written.retaken_bad, written.unread_bytes), (1, 0));
             assert!(written.bad_base.unwrap().contains(&format!("byte {}", run.position)));
             assert_eq!(written.taken_bytes + run.length, open(&file).unwrap().summary().data);
+        }
+    }
+}
+
+/// A share that copies members by itself: nobody sees that one of them is bad before the image is verified.
+#[test]
+fn a_bad_member_that_was_copied_unread_is_found_by_the_verification() {
+    let disk = mem_disk(&sample());
+    let (base, _) = back_up(&disk, &with_id(1)).unwrap();
+    let runs: Vec<Run> = open(&base).unwrap().runs().map(Result::unwrap).collect();
+    for run in runs.iter().filter(|run| run.kind == Kind::Data) {
+        let mut bad = base.clone();
+        bad[run.position as usize + run.member_length as usize / 2] ^= 1;
+        let earlier = on(&bad);
+        let (file, written) = again(&disk, Vec::new(), &with_id(2), &earlier).unwrap();
+        assert_eq!((written.retaken_bad, written.unread_bytes), (0, written.taken_bytes));
+        let image = open(&file).unwrap();
+        let by_base = verify_again(&image, earlier.base.as_ref().unwrap(), 2, &Progress::new());
+        for error in [by_base.unwrap_err(), check(&file).unwrap_err()] {
+            assert!(error.to_string().contains(&format!("disk byte {}", run.offset)), "{error}");
+        }
+    }
+}
+
+/// A share that copies some of what it is asked for, then nothing any more.
+struct Tiring {
+    file: Vec<u8>,
+    copies: usize,
+    calls: Vec<u64>,
+}
+
+impl std::io::Write for Tiring {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl crate::io::SyncWrite for Tiring {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        let length = range.end - range.start;
+        self.calls.push(length);
+        let length = if self.calls.len() <= self.copies { length } else { length / 2 / 4096 * 4096 + 7 };
+        self.file.append_from(from, range.start..range.start + length)
+    }
+}
+
+#[test]
+fn consecutive_members_are_copied_at_once_and_what_cannot_be_copied_is_read_and_proven() {
+    let disk = mem_disk(&noise(1, 5 * MIB));
+    let opts = |id| BackupOptions { chunk_size: 4096, ..with_id(id) };
+    let (base, _) = back_up(&disk, &opts(1)).unwrap();
+    let (full, _) = back_up(&disk, &opts(2)).unwrap();
+    let about = DiskAbout::new("sda", Identity::default(), &disk);
+    for copies in [usize::MAX, 3, 0] {
+        let mut sink = Tiring { file: Vec::new(), copies, calls: Vec::new() };
+        let written = backup_again(&disk, &mut sink, &about, &opts(2), &on(&base), &Progress::new()).unwrap();
+        assert!(sink.file == full);
+        // A leaf of the index follows each 150 members of 8 KiB.
+        assert!(sink.calls.iter().rev().skip(1).all(|length| *length == 150 * 8192), "{}", sink.calls.len());
+        assert_eq!(written.taken_bytes, 5 * MIB as u64);
+        match copies {
+            usize::MAX => assert_eq!((sink.calls.len(), written.unread_bytes), (9, written.taken_bytes)),
+            // Those that were on their way when the copying ended.
+            _ => assert!(written.unread_bytes < (copies as u64 + 2) * 150 * 4096, "{}", written.unread_bytes),
         }
     }
 }

@@ -28,7 +28,8 @@ fn with_block_group_tree() -> Disk {
     let sum = u64::from_le_bytes((&*used).try_into().unwrap()) + node;
     used.copy_from_slice(&sum.to_le_bytes());
     // One reference, by tree 11.
-    let extent = [&[1, generation, 2].map(u64::to_le_bytes).concat()[..], &[176], &11u64.to_le_bytes()].concat();
+    let extent =
+        [&[1, generation, 2].map(u64::to_le_bytes).concat()[..], &[176], &11u64.to_le_bytes()].concat();
     disk.put(2, Key::new(at, 169, 0), extent);
 
     let mut root = Vec::new();

@@ -68,7 +68,8 @@ pub fn free(image: &Path) -> Vec<Range<u64>> {
         };
         let at = number(key[0]);
         found += len;
-        let (start, _, copies) = all.iter().find(|(start, len, _)| (*start..start + len).contains(&at)).unwrap();
+        let (start, _, copies) =
+            all.iter().find(|(start, len, _)| (*start..start + len).contains(&at)).unwrap();
         copies.iter().for_each(|copy| mark(copy + at - start..copy + at - start + len, false));
     }
     assert_eq!(found, after(&words, "bytes_used", 0));

@@ -1,0 +1,127 @@
+//! The image file while it is written: front to back, by writing, by leaving what is there already, by having members
+//! of an earlier image copied.
+#![forbid(unsafe_code)]
+
+use super::error::ImageError;
+use super::pipeline::Earlier;
+use super::reader::Image;
+use super::resume::Unfinished;
+use super::run::Run;
+use crate::io::SyncWrite;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Bytes of a read where members are copied by reading and writing.
+const PLAIN_COPY: u64 = 1 << 20;
+
+/// The file that is written, front to back.
+pub(super) struct Output<'a> {
+    sink: &'a mut dyn SyncWrite,
+    /// Bytes of image so far, those that wait to be copied among them.
+    position: u64,
+    /// Where members may be copied from, and whether that works.
+    base: Option<&'a Image>,
+    unread: &'a AtomicBool,
+    /// Consecutive members of the base that wait to be copied: the longer, the fewer calls.
+    waiting: Range<u64>,
+    /// What stands in the file from `position` on, as long as it was right up to there.
+    part: Option<Unfinished>,
+}
+
+impl<'a> Output<'a> {
+    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, earlier: &Earlier<'a>) -> Self {
+        Output { sink, position: 0, base: earlier.base, unread: earlier.unread, waiting: 0..0, part }
+    }
+
+    /// Bytes of image so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes; true where the bytes stood there already.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        if bytes.is_empty() {
+            return Ok(self.part.is_some());
+        }
+        if self.part.as_mut().is_some_and(|part| !part.holds(bytes, self.position)) {
+            self.cut()?;
+        }
+        self.copy_waiting()?;
+        if self.part.is_none() {
+            let written = self.position;
+            self.sink.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
+        }
+        self.position += bytes.len() as u64;
+        Ok(self.part.is_some())
+    }
+
+    /// Leaves the member of `run` as it is; false where the file does not have it here any more.
+    pub fn keep(&mut self, run: &Run) -> bool {
+        let is_here = self.part.is_some() && run.position == self.position;
+        if is_here {
+            self.position += u64::from(run.member_length);
+        }
+        is_here
+    }
+
+    /// Writes the member of a run of the base, sooner or later. Unlike what is written it is not compared with what
+    /// the file holds: the file ends here.
+    pub fn copy(&mut self, run: &Run) -> Result<(), ImageError> {
+        self.cut()?;
+        if self.waiting.end != run.position {
+            self.copy_waiting()?;
+            self.waiting = run.position..run.position;
+        }
+        // The index was checked: no member reaches beyond the file.
+        let length = u64::from(run.member_length);
+        self.waiting.end += length;
+        self.position += length;
+        Ok(())
+    }
+
+    fn copy_waiting(&mut self) -> Result<(), ImageError> {
+        let range = std::mem::replace(&mut self.waiting, 0..0);
+        let Some(base) = self.base.filter(|_| !range.is_empty()) else { return Ok(()) };
+        let mut written = self.position - (range.end - range.start);
+        let sink_error = |written| move |source| ImageError::Sink { op: "write", written, source };
+        let copied = self.sink.append_from(base.file(), range.clone()).map_err(sink_error(written))?;
+        let mut at = range.start.saturating_add(copied);
+        written = written.saturating_add(copied);
+        let mut bytes = Vec::new();
+        while at < range.end {
+            // What has to be read from now on is proven on the way.
+            self.unread.store(false, Relaxed);
+            bytes.resize((range.end - at).min(PLAIN_COPY) as usize, 0);
+            base.read(&mut bytes, at)?;
+            self.sink.write_all(&bytes).map_err(sink_error(written))?;
+            at += bytes.len() as u64;
+            written += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the file here: from now on it is written.
+    fn cut(&mut self) -> Result<(), ImageError> {
+        if let Some(part) = self.part.take() {
+            part.end();
+            let written = self.position;
+            let cut = self.sink.go_on_at(written);
+            cut.map_err(|source| ImageError::Sink { op: "go on with", written, source })?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last bytes and syncs; returns the size of the file.
+    ///
+    /// The last bytes are written even where they stand there already: an NFS client that has nothing to write has
+    /// nothing to commit either, and what was written before the cut may be in the memory of the server only.
+    pub fn finish(mut self, bytes: &[u8]) -> Result<u64, ImageError> {
+        self.cut()?;
+        self.write(bytes)?;
+        let written = self.position;
+        let sync = |source| ImageError::Sink { op: "sync", written, source };
+        self.sink.flush().map_err(sync)?;
+        self.sink.sync().map_err(sync)?;
+        Ok(written)
+    }
+}
