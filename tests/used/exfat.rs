@@ -23,6 +23,8 @@ pub const EXFAT: Row = Row {
 rows! {
     loop_exfat_default: EXFAT;
     loop_exfat_512_byte_clusters: Row { make: "mkfs.exfat -c 512 $IMG", ..EXFAT };
+    loop_exfat_packed: Row { make: "mkfs.exfat -c 64K --pack-bitmap $IMG", ..EXFAT };
+    loop_exfat_1m_clusters: Row { make: "mkfs.exfat -c 1M -b 2M $IMG", mib: 64, ..EXFAT };
     loop_exfat_32k_clusters: Row { make: "mkfs.exfat -c 32K $IMG", ..EXFAT };
 }
 

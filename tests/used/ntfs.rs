@@ -22,6 +22,8 @@ pub const NTFS: Row = Row {
 rows! {
     loop_ntfs_default: NTFS;
     loop_ntfs_512_byte_clusters: Row { make: "mkntfs -F -Q -q -T -c 512 $IMG", ..NTFS };
+    loop_ntfs_4k_sectors: Row { make: "mkntfs -F -Q -q -T -s 4096 $IMG", ..NTFS };
+    loop_ntfs_compressed: Row { make: "mkntfs -F -Q -q -T -C $IMG", mount: "-t ntfs-3g -o compression", ..NTFS };
     loop_ntfs_64k_clusters: Row { make: "mkntfs -F -Q -q -T -c 65536 $IMG", ..NTFS };
 }
 
