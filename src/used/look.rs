@@ -10,6 +10,8 @@ use std::ops::Range;
 pub(super) struct Rules<'a> {
     pub(super) parsers: &'a [Parser],
     pub(super) options: Options,
+    /// What is imaged of a volume of so many bytes whoever uses it: ranges in any order.
+    pub(super) always: fn(u64) -> Vec<Range<u64>>,
 }
 
 /// What a volume holds.
@@ -131,9 +133,32 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen
             if free.last().is_some_and(|last| last.end > volume.size()) {
                 return Seen::whole(kind, "its free space goes beyond its end");
             }
+            let free = without(free, (rules.always)(volume.size()));
             Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
         }
     }
+}
+
+/// Free ranges, sorted, without what is always imaged.
+fn without(free: Vec<Range<u64>>, mut always: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    if always.is_empty() {
+        return free;
+    }
+    always.sort_unstable_by_key(|range| range.start);
+    let mut left = Vec::with_capacity(free.len());
+    for range in free {
+        let mut at = range.start;
+        for kept in always.iter().filter(|kept| kept.start < range.end && range.start < kept.end) {
+            if at < kept.start {
+                left.push(at..kept.start);
+            }
+            at = at.max(kept.end);
+        }
+        if at < range.end {
+            left.push(at..range.end);
+        }
+    }
+    left
 }
 
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
@@ -159,7 +184,7 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     Seen {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
-        free: free.finish(),
+        free: without(free.finish(), (rules.always)(volume.size())),
         inside,
         ..Seen::default()
     }

@@ -23,6 +23,7 @@ mod look;
 mod lvm;
 mod map;
 pub(crate) mod mbr;
+pub mod ntfs;
 mod signatures;
 mod survey;
 pub mod swap;

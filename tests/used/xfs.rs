@@ -19,10 +19,32 @@ pub const XFS: Row = Row {
     ..Row::DEFAULT
 };
 
+/// A few of each: what else mkfs.xfs can do is in `used_xfs/`.
+const FEW: Row = Row { rounds: 2, ..XFS };
+
 rows! {
     loop_xfs_default: XFS;
-    loop_xfs_300_mib: Row { mib: 300, make: "mkfs.xfs -q $IMG", rounds: 2, ..XFS };
+    loop_xfs_300_mib: Row { mib: 300, make: "mkfs.xfs -q $IMG", ..FEW };
     loop_xfs_1k_blocks_with_rmap: Row { make: "mkfs.xfs -q --unsupported -b size=1024 -m rmapbt=1 $IMG", ..XFS };
+    loop_xfs_as_it_was_made_in_2014: Row {
+        make: "mkfs.xfs -q --unsupported -m finobt=0,reflink=0,inobtcount=0,bigtime=0 -i sparse=0 $IMG",
+        ops: &[PLAIN, UNIX, EXTENTS],
+        ..FEW
+    };
+    loop_xfs_all_features: Row {
+        make: "mkfs.xfs -q --unsupported -m rmapbt=1,bigtime=1,inobtcount=1 -i nrext64=1,size=2048 $IMG",
+        ..FEW
+    };
+    loop_xfs_4k_sectors: Row { make: "mkfs.xfs -q --unsupported -s size=4096 $IMG", ..FEW };
+    loop_xfs_many_groups: Row { mib: 160, make: "mkfs.xfs -q --unsupported -d agcount=10 $IMG", ..FEW };
+    loop_xfs_striped: Row {
+        mib: 160,
+        make: "mkfs.xfs -q --unsupported -d su=64k,sw=3 -l su=256k -b size=2048 $IMG",
+        ..FEW
+    };
+    // The headers keep the UUID that they were made with.
+    loop_xfs_new_uuid: Row { make: "mkfs.xfs -q --unsupported $IMG && xfs_admin -U generate $IMG", ..FEW };
+    loop_xfs_repaired: Row { make: "mkfs.xfs -q --unsupported -m rmapbt=1 $IMG", after: "xfs_repair $IMG", ..FEW };
 }
 
 /// All that the free-space btrees and free lists do not name, as xfs_db reads them.
