@@ -1,0 +1,261 @@
+//! What is proved of each file system, and the rows that say which.
+
+use crate::PENDING;
+use crate::mount::{Mounted, try_shell};
+use crate::random::{Random, seed};
+use crate::ranges::{complement, intersection, total, union, worth_a_run};
+use crate::tree::Tree;
+use crate::work::{Op, PLAIN, Workload};
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use testbox::used::map;
+
+/// One way of making a file system. `$IMG` in commands is the image, a sparse file of `mib` MiB.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// What the map must call it.
+    pub kind: &'static str,
+    /// MiB.
+    pub mib: u64,
+    /// Makes the file system.
+    pub make: &'static str,
+    /// Words for mount(8).
+    pub mount: &'static str,
+    /// What the work load may do.
+    pub ops: &'static [&'static [Op]],
+    /// Run on the unmounted file system after each epoch; may be empty.
+    pub after: &'static str,
+    /// Bytes that the format's own tool counts as used.
+    pub used: fn(&Path) -> Vec<Range<u64>>,
+    /// Fails unless the file system is clean; changes nothing.
+    pub fsck: &'static str,
+    /// Steps of the work load in each epoch.
+    pub steps: u32,
+    /// File systems of this row, ten times as many with `TESTBOX_LONG=1`.
+    pub rounds: u64,
+    /// Skipped, at least so many percent of what the tool calls free in ranges that are worth it.
+    pub least: u64,
+    /// Does an epoch of work on the file system: `Row::mounted`, where it can be mounted.
+    pub work: Work,
+    /// What a file system holds.
+    pub read: fn(&Row, &Path, &Path) -> Result<Tree, String>,
+}
+
+/// Row, image, folder for a mount.
+pub type Work = fn(&Row, &Path, &Path, &mut Random) -> Result<(), String>;
+
+/// Epochs of work on one file system, with a proof after each.
+const EPOCHS: u32 = 2;
+/// What no file system writes, in all the free space of what comes back.
+const POISON: u8 = 0xa5;
+
+/// Proves a row: rounds of file systems, epochs of work on each.
+pub fn prove(name: &str, row: &Row) {
+    let (seed, factor) = (seed(), if std::env::var_os("TESTBOX_LONG").is_some() { 10 } else { 1 });
+    let (dir, start) = (tempfile::tempdir().expect("a temporary folder"), Instant::now());
+    let (count, mut skipped) = (row.rounds * factor, 0);
+    for round in 0..count {
+        let mut random = Random::new(seed.wrapping_mul(1000).wrapping_add(round));
+        let evidence = Evidence { name: name.replace("::", "-"), image: dir.path().join("image") };
+        let image = &evidence.image;
+        make(row, image).expect("a file system");
+        for epoch in 0..EPOCHS {
+            match prove_epoch(row, dir.path(), image, &mut random) {
+                Ok(bytes) => skipped += bytes,
+                Err(why) => panic!("TESTBOX_SEED={seed}, round {round}, epoch {epoch}: {why}"),
+            }
+        }
+    }
+    println!(
+        "{name}: TESTBOX_SEED={seed}, {count} made, {} MiB skipped, {:.1?}",
+        skipped >> 20,
+        start.elapsed()
+    );
+    assert!(skipped > 0, "nothing was skipped in any round");
+}
+
+/// Keeps the file system of a test that fails.
+struct Evidence {
+    name: String,
+    image: PathBuf,
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.img", self.name));
+            let done = try_shell(&format!("cp --sparse=always \"$IMG\" '{}'", kept.display()), &self.image);
+            println!("The file system that failed is kept in {}: {done:?}", kept.display());
+        }
+    }
+}
+
+/// Makes an empty file system.
+pub fn make(row: &Row, image: &Path) -> Result<(), String> {
+    let file = File::create(image).map_err(|e| e.to_string())?;
+    file.set_len(row.mib << 20).map_err(|e| e.to_string())?;
+    try_shell(row.make, image).map(drop)
+}
+
+/// Work and proof; the bytes skipped.
+fn prove_epoch(row: &Row, dir: &Path, image: &Path, random: &mut Random) -> Result<u64, String> {
+    let mnt = dir.join("mnt");
+    (row.work)(row, image, &mnt, random)?;
+    if !row.after.is_empty() {
+        try_shell(row.after, image)?;
+    }
+    // Not before it was unmounted: what could not be written any more is in memory only.
+    let tree = (row.read)(row, image, &mnt)?;
+    let used = (row.used)(image);
+    let free = free_of(row, image, &used)?;
+    covers(&free, &used)?;
+    let skipped = skips(row, &free, &used, size(image))?;
+    comes_back(row, dir, image, &free, &tree)?;
+    Ok(skipped)
+}
+
+fn size(image: &Path) -> u64 {
+    fs::metadata(image).map_or(0, |about| about.len())
+}
+
+/// The map's free ranges.
+fn free_of(row: &Row, image: &Path, used: &[Range<u64>]) -> Result<Vec<Range<u64>>, String> {
+    if PENDING.contains(&row.kind) {
+        return Ok(worth_a_run(&complement(used, size(image))));
+    }
+    let map = map(&File::open(image).map_err(|e| e.to_string())?, 512);
+    let [found] = &map.found[..] else { return Err(format!("not one volume: {:?}", map.found)) };
+    match &found.why_all {
+        None if found.kind == row.kind && found.skipped == total(&map.free) => Ok(map.free),
+        _ => Err(format!("not a good {}: {found:?}", row.kind)),
+    }
+}
+
+/// First property: what the tool counts as used is used.
+pub fn covers(free: &[Range<u64>], used: &[Range<u64>]) -> Result<(), String> {
+    let sound = free.iter().all(|r| r.start % 4096 == 0 && r.end % 4096 == 0 && r.start < r.end)
+        && union(free.to_vec()) == free;
+    match intersection(free, used).first() {
+        None if sound => Ok(()),
+        None => Err("the free ranges are not whole blocks in order".into()),
+        Some(lost) => Err(format!("bytes {lost:?} are used, and the map calls them free")),
+    }
+}
+
+/// Second property: not everything is called used. The bytes skipped.
+pub fn skips(row: &Row, free: &[Range<u64>], used: &[Range<u64>], size: u64) -> Result<u64, String> {
+    let (skipped, could) = (total(free), total(&worth_a_run(&complement(used, size))));
+    if skipped * 100 < could * row.least {
+        return Err(format!("only {skipped} of {could} free bytes are skipped"));
+    }
+    Ok(skipped)
+}
+
+/// Third property, the one that counts: what comes back onto a disk full of something else is clean, holds the same,
+/// and can be worked on.
+pub fn comes_back(
+    row: &Row,
+    dir: &Path,
+    image: &Path,
+    free: &[Range<u64>],
+    tree: &Tree,
+) -> Result<(), String> {
+    let back = dir.join("back");
+    copy_used(image, &back, free).map_err(|e| e.to_string())?;
+    try_shell(row.fsck, &back)?;
+    let mnt = dir.join("mnt");
+    (row.read)(row, &back, &mnt)?.same_as(tree).map_err(|e| format!("another tree came back:\n{e}"))?;
+    try_shell(row.fsck, &back)?;
+    (row.work)(row, &back, &mnt, &mut Random::new(1))?;
+    try_shell(row.fsck, &back).map(drop)
+}
+
+/// Copies what is not free; the rest of the new file is full of something else.
+fn copy_used(from: &Path, to: &Path, free: &[Range<u64>]) -> std::io::Result<()> {
+    let (source, target) = (File::open(from)?, File::create(to)?);
+    let size = source.metadata()?.len();
+    target.set_len(size)?;
+    let mut buffer = vec![0; 1 << 20];
+    for used in complement(free, size) {
+        for at in (used.start..used.end).step_by(buffer.len()) {
+            let part = &mut buffer[..(used.end - at).min(1 << 20) as usize];
+            source.read_exact_at(part, at)?;
+            if part.iter().any(|byte| *byte != 0) {
+                target.write_all_at(part, at)?;
+            }
+        }
+    }
+    buffer.fill(POISON);
+    for range in free {
+        for at in (range.start..range.end).step_by(buffer.len()) {
+            target.write_all_at(&buffer[..(range.end - at).min(1 << 20) as usize], at)?;
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    /// What most rows share.
+    pub const DEFAULT: Row = Row {
+        kind: "",
+        mib: 24,
+        make: "",
+        mount: "",
+        ops: &[PLAIN],
+        after: "",
+        used: |_| Vec::new(),
+        fsck: "",
+        steps: 150,
+        rounds: 4,
+        least: 99,
+        work: Row::mounted,
+        read: Row::tree,
+    };
+
+    /// An epoch of work on a mounted file system.
+    pub fn mounted(&self, image: &Path, mnt: &Path, random: &mut Random) -> Result<(), String> {
+        let mounted = Mounted::new(self.mount, image, mnt)?;
+        let mut work = Workload::new(mounted.path(), random, self.ops).map_err(|e| e.to_string())?;
+        let done = work
+            .age(self.steps / 2)
+            .and_then(|()| work.leave_stale_data())
+            .and_then(|()| work.age(self.steps / 2));
+        done.map_err(|e| format!("the work load: {e}"))?;
+        mounted.unmount()
+    }
+
+    /// What a file system holds that can be mounted.
+    pub fn tree(&self, image: &Path, mnt: &Path) -> Result<Tree, String> {
+        let mounted = Mounted::new(&format!("{} -o ro", self.mount), image, mnt)?;
+        let tree = Tree::read(mounted.path()).map_err(|e| e.to_string())?;
+        mounted.unmount()?;
+        Ok(tree)
+    }
+}
+
+/// The harness itself: it believes the truth and no lie.
+#[test]
+fn loop_a_wrong_map_is_found() {
+    let (row, dir) = (&crate::ext4::EXT4, tempfile::tempdir().unwrap());
+    let image = dir.path().join("image");
+    make(row, &image).unwrap();
+    let mnt = dir.path().join("mnt");
+    row.mounted(&image, &mnt, &mut Random::new(7)).unwrap();
+    let tree = row.tree(&image, &mnt).unwrap();
+    let used = (row.used)(&image);
+    let truth = worth_a_run(&complement(&used, size(&image)));
+    covers(&truth, &used).unwrap();
+    assert!(skips(row, &truth, &used, size(&image)).unwrap() > 0);
+    comes_back(row, dir.path(), &image, &truth, &tree).unwrap();
+
+    assert!(skips(row, &[], &used, size(&image)).is_err(), "everything is used");
+    // One used block more.
+    let lie =
+        [truth.clone(), worth_a_run(&used).into_iter().map(|r| r.start..r.start + 4096).take(1).collect()];
+    assert!(covers(&union(lie.concat()), &used).is_err(), "a used block is free");
+    let lie = union([truth, vec![4 << 20..size(&image)]].concat());
+    assert!(comes_back(row, dir.path(), &image, &lie, &tree).is_err(), "most of it is free");
+}
