@@ -191,6 +191,38 @@ fn delta_restore_survives_every_error_of_the_target_disk() {
     restore_survives(&target, "always");
 }
 
+/// A backup with an error at each read of the disk, while it is looked at and while it is imaged: a set that is
+/// published has everything that is used, whatever could be told about the rest.
+#[test]
+fn backup_of_what_is_used_survives_every_error_of_the_source_disk() {
+    use testbox::block::mem::Fault as DiskFault;
+    let bytes = ext4::disk_bytes();
+    let wanted = ext4::without_free(&bytes);
+    let mut nth = 0;
+    loop {
+        let source = disk("sda S1 @1", bytes.clone());
+        let mut machine = Machine::new();
+        machine.set_disks(vec![source.clone()]);
+        machine.arm("testbox.action=backup testbox.job=b");
+        // A passing error would be mended by reading again.
+        source.bytes.fail_nth(nth, DiskFault::Errno(libc::EIO), true);
+        let what = machine.boot().console;
+        assert_eq!(machine.is_armed(), machine.good_sets().is_empty(), "read {nth}: {what}");
+        let reads = source.bytes.log().len() as u64;
+        source.bytes.heal();
+        source.bytes.fail_nth(nth, DiskFault::Errno(libc::ENODATA), false);
+        let seen = machine.boot();
+        let sets = machine.good_sets();
+        let content = &sets.get(&1).unwrap_or_else(|| panic!("read {nth}: {}", seen.console))["sda"];
+        assert!(*content == wanted || *content == bytes, "read {nth}: {}", seen.console);
+        if nth >= reads {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(nth > 10, "only {nth} reads were tried");
+}
+
 /// Where a part of the disk is nobody's: that may be anything afterwards, and the rest may not.
 #[test]
 fn restore_beside_free_space_survives_every_error_of_the_target_disk() {
