@@ -18,7 +18,7 @@ choice! {
         /// Where it is certain; the rest is imaged.
         #[default]
         Auto = "auto",
-        /// As `auto`, and the content of swap areas too, where no hibernated machine is in them.
+        /// As auto, and the content of Linux swap areas is left out too.
         NoSwap = "no-swap",
         /// Everything is imaged.
         Off = "off",

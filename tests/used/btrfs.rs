@@ -15,13 +15,15 @@ pub const BTRFS: Row = Row {
     mount: "-t btrfs",
     ops: &[PLAIN, UNIX, EXTENTS, CLONES, SNAPSHOTS],
     used,
+    // The system chunks, two of 8 MiB, and a place for a superblock.
+    keeps: 17,
     fsck: "btrfs check --readonly --check-data-csum $IMG",
     ..Row::DEFAULT
 };
 
 rows! {
     loop_btrfs_default: BTRFS;
-    loop_btrfs_mixed: Row { mib: 32, make: "mkfs.btrfs -q --mixed $IMG", ..BTRFS };
+    loop_btrfs_mixed: Row { mib: 32, make: "mkfs.btrfs -q --mixed $IMG", keeps: 5, ..BTRFS };
     loop_btrfs_compressed_dup: Row {
         mib: 256,
         make: "mkfs.btrfs -q -d dup -m dup --csum xxhash $IMG",

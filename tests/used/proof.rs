@@ -1,6 +1,5 @@
 //! What is proved of each file system, and the rows that say which.
 
-use crate::PENDING;
 use crate::mount::{Mounted, try_shell};
 use crate::random::{Random, seed};
 use crate::ranges::{complement, intersection, total, union, worth_a_run};
@@ -10,8 +9,13 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
-use testbox::used::map;
+use testbox::block::Disk;
+use testbox::image::{BackupOptions, DiskAbout, FreeSpace, Image, RestoreOptions, backup, restore};
+use testbox::inventory::Identity;
+use testbox::progress::Progress;
+use testbox::used::{Map, Used, survey};
 
 /// One way of making a file system. `$IMG` in commands is the image, a sparse file of `mib` MiB.
 #[derive(Clone, Copy)]
@@ -36,8 +40,8 @@ pub struct Row {
     pub steps: u32,
     /// File systems of this row, ten times as many with `TESTBOX_LONG=1`.
     pub rounds: u64,
-    /// Skipped, at least so many percent of what the tool calls free in ranges that are worth it.
-    pub least: u64,
+    /// MiB that the map keeps although the tool calls them free.
+    pub keeps: u64,
     /// Does an epoch of work on the file system: `Row::mounted`, where it can be mounted.
     pub work: Work,
     /// What a file system holds.
@@ -51,6 +55,8 @@ pub type Work = fn(&Row, &Path, &Path, &mut Random) -> Result<(), String>;
 const EPOCHS: u32 = 2;
 /// What no file system writes, in all the free space of what comes back.
 const POISON: u8 = 0xa5;
+/// Bytes at either end of a volume that are imaged in any case.
+const ENDS: u64 = 1 << 20;
 
 /// Proves a row: rounds of file systems, epochs of work on each.
 pub fn prove(name: &str, row: &Row) {
@@ -110,28 +116,32 @@ fn prove_epoch(row: &Row, dir: &Path, image: &Path, random: &mut Random) -> Resu
     // Not before it was unmounted: what could not be written any more is in memory only.
     let tree = (row.read)(row, image, &mnt)?;
     let used = (row.used)(image);
-    let free = free_of(row, image, &used)?;
-    covers(&free, &used)?;
-    let skipped = skips(row, &free, &used, size(image))?;
-    comes_back(row, dir, image, &free, &tree)?;
+    let map = map_of(row, image)?;
+    covers(&map.free, &used)?;
+    let skipped = skips(row.keeps, &map.free, &used, size(image))?;
+    comes_back(row, dir, image, &map, &tree)?;
     Ok(skipped)
 }
 
-fn size(image: &Path) -> u64 {
+/// Bytes.
+pub fn size(image: &Path) -> u64 {
     fs::metadata(image).map_or(0, |about| about.len())
 }
 
-/// The map's free ranges.
-fn free_of(row: &Row, image: &Path, used: &[Range<u64>]) -> Result<Vec<Range<u64>>, String> {
-    if PENDING.contains(&row.kind) {
-        return Ok(worth_a_run(&complement(used, size(image))));
-    }
-    let map = map(&File::open(image).map_err(|e| e.to_string())?, 512);
+/// The map of a file system that is good.
+fn map_of(row: &Row, image: &Path) -> Result<Map, String> {
+    let map = map_of_disk(image)?;
     let [found] = &map.found[..] else { return Err(format!("not one volume: {:?}", map.found)) };
     match &found.why_all {
-        None if found.kind == row.kind && found.skipped == total(&map.free) => Ok(map.free),
+        None if found.kind == row.kind && found.skipped == total(&map.free) => Ok(map),
         _ => Err(format!("not a good {}: {found:?}", row.kind)),
     }
+}
+
+/// The map of a disk in a file.
+pub fn map_of_disk(image: &Path) -> Result<Map, String> {
+    let disk = Disk::open_read(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
+    Ok(survey(&disk, Used::NoSwap, &Progress::default()).0)
 }
 
 /// First property: what the tool counts as used is used.
@@ -146,9 +156,10 @@ pub fn covers(free: &[Range<u64>], used: &[Range<u64>]) -> Result<(), String> {
 }
 
 /// Second property: not everything is called used. The bytes skipped.
-pub fn skips(row: &Row, free: &[Range<u64>], used: &[Range<u64>], size: u64) -> Result<u64, String> {
-    let (skipped, could) = (total(free), total(&worth_a_run(&complement(used, size))));
-    if skipped * 100 < could * row.least {
+pub fn skips(keeps: u64, free: &[Range<u64>], used: &[Range<u64>], size: u64) -> Result<u64, String> {
+    let body = intersection(&complement(used, size), &[ENDS..size - ENDS]);
+    let (skipped, could) = (total(free), total(&worth_a_run(&body)));
+    if (skipped + (keeps << 20)) * 100 < could * 99 {
         return Err(format!("only {skipped} of {could} free bytes are skipped"));
     }
     Ok(skipped)
@@ -156,42 +167,52 @@ pub fn skips(row: &Row, free: &[Range<u64>], used: &[Range<u64>], size: u64) -> 
 
 /// Third property, the one that counts: what comes back onto a disk full of something else is clean, holds the same,
 /// and can be worked on.
-pub fn comes_back(
-    row: &Row,
-    dir: &Path,
-    image: &Path,
-    free: &[Range<u64>],
-    tree: &Tree,
-) -> Result<(), String> {
-    let back = dir.join("back");
-    copy_used(image, &back, free).map_err(|e| e.to_string())?;
+pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -> Result<(), String> {
+    let (back, mnt) = (dir.join("back"), dir.join("mnt"));
+    round_trip(image, &back, map)?;
     try_shell(row.fsck, &back)?;
-    let mnt = dir.join("mnt");
     (row.read)(row, &back, &mnt)?.same_as(tree).map_err(|e| format!("another tree came back:\n{e}"))?;
     try_shell(row.fsck, &back)?;
-    (row.work)(row, &back, &mnt, &mut Random::new(1))?;
+    (row.work)(&Row { steps: row.steps / 4, ..*row }, &back, &mnt, &mut Random::new(1))?;
     try_shell(row.fsck, &back).map(drop)
 }
 
-/// Copies what is not free; the rest of the new file is full of something else.
-fn copy_used(from: &Path, to: &Path, free: &[Range<u64>]) -> std::io::Result<()> {
-    let (source, target) = (File::open(from)?, File::create(to)?);
-    let size = source.metadata()?.len();
-    target.set_len(size)?;
-    let mut buffer = vec![0; 1 << 20];
-    for used in complement(free, size) {
-        for at in (used.start..used.end).step_by(buffer.len()) {
-            let part = &mut buffer[..(used.end - at).min(1 << 20) as usize];
-            source.read_exact_at(part, at)?;
-            if part.iter().any(|byte| *byte != 0) {
-                target.write_all_at(part, at)?;
-            }
-        }
+/// Backup and restore onto a disk full of something else, which stays where the map says that nobody uses it.
+pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
+    let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
+    let disk = Disk::open_read(&path(from)).map_err(|e| e.to_string())?;
+    let about = DiskAbout::new("sda", Identity::default(), &disk);
+    let options = BackupOptions { used: Arc::new(map.clone()), ..BackupOptions::default() };
+    let mut bytes = Vec::new();
+    backup(&disk, &mut bytes, &about, &options, &Progress::default()).map_err(|e| e.to_string())?;
+    let image = Image::open(Arc::new(bytes)).map_err(|e| e.to_string())?;
+
+    let size = size(from);
+    let poison = vec![POISON; 1 << 20];
+    let target = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(to)
+        .map_err(|e| e.to_string())?;
+    for at in (0..size).step_by(poison.len()) {
+        let len = (size - at).min(1 << 20) as usize;
+        target.write_all_at(&poison[..len], at).map_err(|e| e.to_string())?;
     }
-    buffer.fill(POISON);
-    for range in free {
-        for at in (range.start..range.end).step_by(buffer.len()) {
-            target.write_all_at(&buffer[..(range.end - at).min(1 << 20) as usize], at)?;
+    let disk = Disk::open_write(&path(to)).map_err(|e| e.to_string())?;
+    let options = RestoreOptions { free: FreeSpace::Leave, ..RestoreOptions::default() };
+    restore(&image, &disk, &options, &Progress::default()).map_err(|e| e.to_string())?;
+    // But for what makes a disk bootable, which is zeroed first.
+    let body = intersection(&map.free, &[ENDS..size - ENDS]);
+    let mut read = vec![0; 1 << 20];
+    for range in body {
+        for at in (range.start..range.end).step_by(read.len()) {
+            let part = &mut read[..(range.end - at).min(1 << 20) as usize];
+            target.read_exact_at(part, at).map_err(|e| e.to_string())?;
+            if part[..] != poison[..part.len()] {
+                return Err(format!("the restore wrote into free space within 1 MiB from byte {at}"));
+            }
         }
     }
     Ok(())
@@ -210,7 +231,7 @@ impl Row {
         fsck: "",
         steps: 150,
         rounds: 4,
-        least: 99,
+        keeps: 0,
         work: Row::mounted,
         read: Row::tree,
     };
@@ -247,15 +268,15 @@ fn loop_a_wrong_map_is_found() {
     let tree = row.tree(&image, &mnt).unwrap();
     let used = (row.used)(&image);
     let truth = worth_a_run(&complement(&used, size(&image)));
+    let map = |free: &[Range<u64>]| Map { free: free.to_vec(), ..Map::default() };
     covers(&truth, &used).unwrap();
-    assert!(skips(row, &truth, &used, size(&image)).unwrap() > 0);
-    comes_back(row, dir.path(), &image, &truth, &tree).unwrap();
+    assert!(skips(row.keeps, &truth, &used, size(&image)).unwrap() > 0);
+    comes_back(row, dir.path(), &image, &map(&truth), &tree).unwrap();
 
-    assert!(skips(row, &[], &used, size(&image)).is_err(), "everything is used");
+    assert!(skips(row.keeps, &[], &used, size(&image)).is_err(), "everything is used");
     // One used block more.
-    let lie =
-        [truth.clone(), worth_a_run(&used).into_iter().map(|r| r.start..r.start + 4096).take(1).collect()];
-    assert!(covers(&union(lie.concat()), &used).is_err(), "a used block is free");
-    let lie = union([truth, vec![4 << 20..size(&image)]].concat());
-    assert!(comes_back(row, dir.path(), &image, &lie, &tree).is_err(), "most of it is free");
+    let block = worth_a_run(&used).into_iter().map(|r| r.start..r.start + 4096).take(1).collect();
+    assert!(covers(&union([truth.clone(), block].concat()), &used).is_err(), "a used block is free");
+    let most = union([truth, vec![4 << 20..size(&image)]].concat());
+    assert!(comes_back(row, dir.path(), &image, &map(&most), &tree).is_err(), "most of it is free");
 }

@@ -109,13 +109,17 @@ impl<'a> Workload<'a> {
     pub fn leave_stale_data(&mut self) -> io::Result<()> {
         let stale = vec![0xee; 256 << 10];
         let mut made = Vec::new();
-        loop {
+        let size = rustix::fs::statvfs(&self.root)?;
+        // A file system that compresses would take it for ever.
+        let mut left = size.f_blocks * size.f_frsize / stale.len() as u64;
+        while left > 0 {
             let path = self.root.join(format!("stale-{}", self.random.next()));
-            let blocks = 1 + self.random.skewed(64);
+            let blocks = 1 + self.random.skewed(left.min(64));
+            left -= blocks.min(left);
             made.push(path.clone());
             let written =
                 File::create(path).and_then(|mut file| (0..blocks).try_for_each(|_| file.write_all(&stale)));
-            if !allow(written)? || made.len() > 1000 {
+            if !allow(written)? {
                 break;
             }
         }

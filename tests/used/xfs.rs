@@ -38,12 +38,12 @@ rows! {
     loop_xfs_4k_sectors: Row { make: "mkfs.xfs -q --unsupported -s size=4096 $IMG", ..FEW };
     loop_xfs_many_groups: Row { mib: 160, make: "mkfs.xfs -q --unsupported -d agcount=10 $IMG", ..FEW };
     loop_xfs_striped: Row {
-        mib: 300,
-        make: "mkfs.xfs -q -d su=64k,sw=3 -l su=256k -b size=2048 $IMG",
+        mib: 160,
+        make: "mkfs.xfs -q --unsupported -d su=64k,sw=3 -l su=256k -b size=2048 $IMG",
         ..FEW
     };
     // The headers keep the UUID that they were made with.
-    loop_xfs_new_uuid: Row { after: "xfs_admin -U generate $IMG", ..FEW };
+    loop_xfs_new_uuid: Row { make: "mkfs.xfs -q --unsupported $IMG && xfs_admin -U generate $IMG", ..FEW };
     loop_xfs_repaired: Row { make: "mkfs.xfs -q --unsupported -m rmapbt=1 $IMG", after: "xfs_repair $IMG", ..FEW };
 }
 
