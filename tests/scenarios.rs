@@ -189,7 +189,7 @@ fn a_cut_backup_goes_on_where_it_was() {
     use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
     let mut machine = Machine::new();
     let bad = disk("sda S1 @1", contents(8, 1));
-    bad.bytes.inject(DiskOp::Read, 6 << 20..7 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
+    bad.bytes.inject(DiskOp::Read, 5 << 20..6 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
     machine.set_disks(vec![bad]);
     machine.arm("testbox.action=backup testbox.job=j1");
     assert_eq!(machine.boot().ending, REBOOT);
@@ -198,7 +198,7 @@ fn a_cut_backup_goes_on_where_it_was() {
     machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
     let seen = machine.boot();
     assert_eq!(seen.ending, REBOOT, "{}", seen.console);
-    let kept = format!("{} kept from a cut attempt", 6 << 20);
+    let kept = format!("{} kept from a cut attempt", 5 << 20);
     assert!(imaging(&machine).contains(&kept), "{}", imaging(&machine));
     assert_eq!(machine.good_sets()[&1]["sda"], contents(8, 1));
     assert_eq!(machine.file("sda.raw.gz").unwrap()[..part.len()], part);

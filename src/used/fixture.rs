@@ -1,10 +1,11 @@
 //! Disks for tests: tables made by hand, a file system that exists in tests only, and physical volumes.
 
-use super::{About, Doubt, Free, Parser, Volume, gpt, mbr};
+use super::look::Rules;
+use super::{About, Doubt, Free, Options, Volume, gpt, mbr};
 use std::ops::Range;
 
 /// The only parser of tests.
-pub(super) const FAKE: &[Parser] = &[fake];
+pub(super) const FAKE: Rules<'_> = Rules { parsers: &[fake], options: Options { leave_out_swap: false } };
 
 /// A file system in its first 4096 bytes: magic, its size, and ranges that are free.
 pub(super) fn format_fake(volume: &mut [u8], free: &[Range<u64>]) {

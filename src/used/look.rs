@@ -2,8 +2,19 @@
 #![forbid(unsafe_code)]
 
 use super::lvm::{self, Linear, Logical};
-use super::{About, Doubt, Free, Parser, Volume, signatures};
+use super::{About, Doubt, Free, Options, Parser, Volume, signatures, swap};
 use std::ops::Range;
+
+/// Who is asked, and what may be left out.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) parsers: &'a [Parser],
+    pub(super) options: Options,
+}
+
+/// Bytes at either end of a volume that are imaged whoever uses them. Formats have their signatures there (ZFS and MD at
+/// the end as well): what a target disk holds of an earlier use there must not be found beside what is restored.
+const ENDS: u64 = 1 << 20;
 
 /// What a volume holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,10 +72,10 @@ impl Claim {
 }
 
 /// Everything that anybody takes the volume for. `partitions`: see [`signatures::claims`], also for errors.
-fn claims(volume: &Volume<'_>, parsers: &[Parser], partitions: &[Range<u64>]) -> Result<Vec<Claim>, Doubt> {
+fn claims(volume: &Volume<'_>, rules: Rules<'_>, partitions: &[Range<u64>]) -> Result<Vec<Claim>, Doubt> {
     let kinds = signatures::claims(volume, partitions)?;
     let mut claims = Vec::new();
-    for parser in parsers {
+    for parser in rules.parsers {
         let mut free = Free::default();
         match parser(volume, &mut free) {
             Ok(None) => {}
@@ -93,12 +104,8 @@ fn names(claims: &[Claim]) -> String {
 }
 
 /// What a whole disk with a table looks like beside it: a reason to distrust the table.
-pub(super) fn beside_table(
-    disk: &Volume<'_>,
-    parsers: &[Parser],
-    partitions: &[Range<u64>],
-) -> Option<String> {
-    match claims(disk, parsers, partitions) {
+pub(super) fn beside_table(disk: &Volume<'_>, rules: Rules<'_>, partitions: &[Range<u64>]) -> Option<String> {
+    match claims(disk, rules, partitions) {
         Err(doubt) => Some(doubt.why),
         Ok(claims) if claims.is_empty() => None,
         Ok(claims) => Some(format!("it has a partition table, and looks like {}", names(&claims))),
@@ -106,8 +113,8 @@ pub(super) fn beside_table(
 }
 
 /// Looks at a volume; at logical volumes inside it too, unless it is one.
-pub(super) fn look(volume: &Volume<'_>, parsers: &[Parser], logical: bool) -> Seen {
-    let mut claims = match claims(volume, parsers, &[]) {
+pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen {
+    let mut claims = match claims(volume, rules, &[]) {
         Ok(claims) => claims,
         Err(doubt) => return Seen::whole(doubt.kind, doubt.why),
     };
@@ -119,19 +126,29 @@ pub(super) fn look(volume: &Volume<'_>, parsers: &[Parser], logical: bool) -> Se
         Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
         Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),
         Claim::Group(_) if logical => Seen::whole(lvm::KIND, "it is a physical volume inside a logical one"),
-        Claim::Group(group) => inside(volume, parsers, group),
+        Claim::Group(group) => inside(volume, rules, group),
+        Claim::Ours(About { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
+            Seen { label, ..Seen::whole(swap::KIND, "swap content is kept") }
+        }
         Claim::Ours(About { kind, label }, free) => {
             let free = free.finish();
             if free.last().is_some_and(|last| last.end > volume.size()) {
                 return Seen::whole(kind, "its free space goes beyond its end");
             }
-            Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
+            Seen { kind: kind.to_owned(), label, free: between_ends(free, volume), ..Seen::default() }
         }
     }
 }
 
+/// Free ranges without what lies in the [`ENDS`] of the volume.
+fn between_ends(free: Vec<Range<u64>>, volume: &Volume<'_>) -> Vec<Range<u64>> {
+    let (first, last) = (ENDS, volume.size().saturating_sub(ENDS));
+    let inside = free.into_iter().map(|range| range.start.max(first)..range.end.min(last));
+    inside.filter(|range| range.start < range.end).collect()
+}
+
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
-fn inside(volume: &Volume<'_>, parsers: &[Parser], group: lvm::Group) -> Seen {
+fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     let mut free = Free::default();
     group.free.iter().for_each(|range| free.add(range.clone()));
     let mut inside = Vec::new();
@@ -140,7 +157,7 @@ fn inside(volume: &Volume<'_>, parsers: &[Parser], group: lvm::Group) -> Seen {
             Err(why) => Seen::whole("unknown", *why),
             Ok(pieces) => {
                 let linear = Linear::new(*volume, pieces);
-                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), parsers, true);
+                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), rules, true);
                 std::mem::take(&mut seen.free)
                     .iter()
                     .flat_map(|range| linear.on_disk(range))
@@ -153,7 +170,7 @@ fn inside(volume: &Volume<'_>, parsers: &[Parser], group: lvm::Group) -> Seen {
     Seen {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
-        free: free.finish(),
+        free: between_ends(free.finish(), volume),
         inside,
         ..Seen::default()
     }

@@ -1,14 +1,15 @@
 //! The map of a whole disk: the partition table, then what each volume says of itself.
 #![forbid(unsafe_code)]
 
-use super::look::{self, Seen};
-use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, swap, table, xfs};
+use super::look::{self, Rules, Seen};
+use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// The file systems that are looked into.
-const PARSERS: &[Parser] = &[btrfs::parse, exfat::parse, ext4::parse, fat::parse, swap::parse, xfs::parse];
+const PARSERS: &[Parser] =
+    &[btrfs::parse, exfat::parse, ext4::parse, fat::parse, ntfs::parse, swap::parse, xfs::parse];
 
 /// Free ranges of the disk are multiples of it, in bytes, and of the logical blocks.
 const UNIT: u64 = 4096;
@@ -58,13 +59,25 @@ pub struct Found {
     pub why_all: Option<String>,
 }
 
-/// Looks at a disk whose logical blocks have `sector` bytes. What cannot be read or understood is used.
-pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
-    map_with(disk, sector, PARSERS)
+/// What may be left out although somebody could want it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Content of swap areas, but not of one with the memory of a hibernated machine.
+    pub leave_out_swap: bool,
 }
 
-/// As [`map`], with these parsers.
-pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, parsers: &[Parser]) -> Map {
+/// Looks at a disk whose logical blocks have `sector` bytes. What cannot be read or understood is used.
+pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
+    map_leaving_out(disk, sector, Options::default())
+}
+
+/// As [`map`], and leaves out what `options` allow.
+pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: Options) -> Map {
+    map_with(disk, sector, Rules { parsers: PARSERS, options })
+}
+
+/// As [`map`], by these rules.
+pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map {
     let size = match disk.size() {
         Ok(size) => size,
         Err(e) => return whole(0, &format!("cannot tell its size: {e}")),
@@ -79,7 +92,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, parsers: &[Parser]) -> Ma
         slots.push(table::Slot { size, ..table::Slot::default() });
     } else {
         let partitions: Vec<Range<u64>> = slots.iter().map(|slot| slot.start..slot.end()).collect();
-        if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), parsers, &partitions) {
+        if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), rules, &partitions) {
             return whole(size, &why);
         }
     }
@@ -88,7 +101,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, parsers: &[Parser]) -> Ma
     for slot in slots {
         let seen = match slot.why_all {
             Some(why) => Seen { kind: "unknown".into(), why_all: Some(why.into()), ..Seen::default() },
-            None => look::look(&Volume::new(disk, slot.start, slot.size, sector), parsers, false),
+            None => look::look(&Volume::new(disk, slot.start, slot.size, sector), rules, false),
         };
         let on_disk = |range: &Range<u64>| {
             slot.start.saturating_add(range.start)..slot.start.saturating_add(range.end).min(slot.end())

@@ -23,6 +23,7 @@ mod look;
 mod lvm;
 mod map;
 pub(crate) mod mbr;
+pub mod ntfs;
 mod signatures;
 mod survey;
 pub mod swap;
@@ -35,7 +36,7 @@ mod volume;
 pub mod xfs;
 
 pub use free::Free;
-pub use map::{Found, Map, map};
+pub use map::{Found, Map, Options, map, map_leaving_out};
 pub use survey::{Used, is_in_order, survey};
 pub use volume::{Doubt, Volume};
 

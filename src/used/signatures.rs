@@ -5,6 +5,9 @@
 //! (util-linux) and of each format's own header files; where they are weak, more of the structure is looked at.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use super::{Doubt, Volume, le, mbr};
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Looking at a disk that is about to be imaged, and telling people what came of it.
 #![forbid(unsafe_code)]
 
-use super::{Found, Map, map};
+use super::{Found, Map, Options, map_leaving_out};
 use crate::block::{BlockDevice, View};
 use crate::cmdline::choice;
 use crate::console::{ascii, human_bytes};
@@ -18,6 +18,8 @@ choice! {
         /// Where it is certain; the rest is imaged.
         #[default]
         Auto = "auto",
+        /// As auto, and the content of Linux swap areas is left out too.
+        NoSwap = "no-swap",
         /// Everything is imaged.
         Off = "off",
     }
@@ -37,7 +39,8 @@ pub fn survey(disk: &dyn BlockDevice, mode: Used, progress: &Progress) -> (Map, 
         return all("it is in use: mounted, swapped on, or part of a RAID, LVM or other device");
     }
     progress.start(0);
-    let map = map(&View::new(disk, progress), disk.logical_block_size());
+    let options = Options { leave_out_swap: mode == Used::NoSwap };
+    let map = map_leaving_out(&View::new(disk, progress), disk.logical_block_size(), options);
     if progress.is_cancelled() {
         return all("looking for what is used was stopped");
     }

@@ -7,7 +7,7 @@
 
 use super::{About, Doubt, Free, Volume, le};
 
-const KIND: &str = "swap";
+pub(super) const KIND: &str = "swap";
 /// The signature stands in the last ten bytes of the first page; nobody knows the page size before.
 const PAGES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 const SIGNATURE: usize = 10;

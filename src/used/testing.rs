@@ -40,22 +40,39 @@ pub(super) fn mounted(image: &[u8], program: &str, work: impl FnOnce(&Path)) -> 
     let (file, folder) = (tempfile::NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(file.path(), image).unwrap();
     let device = run("losetup", &["--find", "--show", file.path().to_str().unwrap()]).trim().to_owned();
-    let device = Undo("losetup", vec!["--detach".into(), device]);
     let mount = folder.path().to_str().unwrap();
-    run(program, &[&device.1[1], mount]);
-    let mount = Undo("umount", vec![mount.to_owned()]);
+    let started = std::panic::catch_unwind(|| run(program, &[&device, mount]));
+    // The kernel detaches it when the mount ends.
+    run("losetup", &["--detach", &device]);
+    started.unwrap();
+    let mount = Mount(folder.path());
     work(folder.path());
-    drop(mount);
-    drop(device);
+    mount.end();
     std::fs::read(file.path()).unwrap()
 }
 
-/// A command that is run at the end, in a panic too.
-struct Undo(&'static str, Vec<String>);
+/// Unmounts at the end, in a panic too.
+struct Mount<'a>(&'a Path);
 
-impl Drop for Undo {
+impl Mount<'_> {
+    /// Again and again: a program that another test is just starting may still have our files open.
+    fn end(self) {
+        let ended = (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            self.unmount()
+        });
+        std::mem::forget(self);
+        assert!(ended, "cannot unmount");
+    }
+
+    fn unmount(&self) -> bool {
+        Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Mount<'_> {
     fn drop(&mut self) {
-        let _ = Command::new(self.0).args(&self.1).status();
+        self.unmount();
     }
 }
 

@@ -304,7 +304,51 @@ fn inside(free: &[Range<u64>], allowed: &[Range<u64>]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Partitions at any sector, free ranges at any byte: no byte in use is ever free, and no long free range is lost.
+    #[test]
+    fn free_is_what_the_file_systems_do_not_use(
+        parts in proptest::collection::vec((0u64..300, 8u64..1000, proptest::bool::ANY), 1..4),
+        ranges in proptest::collection::vec((0u64..1 << 19, 0u64..1 << 18), 0..12),
+        gpt: bool,
+    ) {
+        let mut disk = vec![0xa5; 2 * MIB];
+        disk[..64 << 10].fill(0);
+        disk[2 * MIB - (64 << 10)..].fill(0);
+        let mut used = vec![true; disk.len()];
+        let (mut next, mut blocks) = (64, Vec::new());
+        for (i, (gap, count, known)) in parts.iter().enumerate() {
+            let first = next + gap;
+            next = first + count;
+            blocks.push((first, next - 1));
+            if !gpt {
+                entry(&mut disk, i, 0x83, first, *count);
+            }
+            if *known {
+                let (start, size) = (first * 512, count * 512);
+                let own = ranges.iter().filter(|(at, _)| *at >= 4096 && *at < size);
+                let own: Vec<_> = own.map(|(at, len)| *at..(at + len).min(size)).collect();
+                format_fake(&mut disk[start as usize..(start + size) as usize], &own);
+                for range in own {
+                    used[(start + range.start) as usize..(start + range.end) as usize].fill(false);
+                }
+            }
+        }
+        if gpt {
+            format_gpt(&mut disk, 512, &blocks);
+        }
+        let map = look(&disk, 512);
+        prop_assert_eq!(map.found.len(), parts.len(), "{:?}", map);
+        let mut kept = used.clone();
+        for range in &map.free {
+            prop_assert!(range.start % 4096 == 0 && range.end % 4096 == 0);
+            prop_assert!(used[range.start as usize..range.end as usize].iter().all(|used| !used));
+            kept[range.start as usize..range.end as usize].fill(true);
+        }
+        let longest_lost = kept.split(|kept| *kept).map(<[bool]>::len).max().unwrap();
+        prop_assert!(longest_lost < (64 << 10) + 8192, "{longest_lost} {map:?}");
+    }
 
     /// Whatever happens to a table, nothing is free but what the file systems gave.
     #[test]
@@ -324,4 +368,19 @@ proptest! {
         let map = look(&disk, sector);
         prop_assert!(inside(&map.free, &allowed), "{map:?}");
     }
+}
+
+#[test]
+fn content_of_swap_is_left_out_only_where_that_is_asked_for() {
+    let mut disk = vec![0; 2 * MIB];
+    disk[1024] = 1;
+    disk[1028..1030].copy_from_slice(&511u16.to_le_bytes());
+    disk[4086..4096].copy_from_slice(b"SWAPSPACE2");
+    let kept = map(&disk, 512);
+    assert_eq!((why(&kept), &*kept.found[0].kind), ("swap content is kept", "swap"));
+    let left = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
+    assert_eq!((left.free, left.found[0].skipped), (vec![4096..2 << 20], (2 << 20) - 4096));
+    disk[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    let hibernated = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
+    assert!(why(&hibernated).contains("hibernated"));
 }

@@ -102,6 +102,7 @@ fn trees_of_several_levels_are_walked_to_their_end() {
     let dir = tempfile::tempdir().unwrap();
     for (options, levels) in [
         ("-m crc=0 -b size=512 -d agcount=1 -l size=10m", 3),
+        ("-m crc=0 -b size=512 -d agcount=1 -l lazy-count=0", 3),
         ("-m rmapbt=1 -b size=1024 -d agcount=1 -l size=10m", 2),
         ("-m reflink=1 -b size=1024 -d agcount=2", 2),
     ] {

@@ -82,7 +82,7 @@ impl Super {
     }
 
     /// Where descriptor block `nr` is.
-    fn desc_block(&self, nr: u64) -> u64 {
+    pub(super) fn desc_block(&self, nr: u64) -> u64 {
         match self.first_meta_bg {
             Some(first) if nr >= first => {
                 let group = nr * self.descs_per_block();

@@ -45,7 +45,7 @@ impl Boot {
     pub(super) fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         let Some(bytes) = volume.peek(0, 512) else { return Ok(None) };
         if bytes.get(424..440) == Some(&TO_GO[..]) {
-            return Err(Doubt::new("bitlocker", "encrypted by BitLocker To Go"));
+            return Err(Doubt::new("BitLocker", "encrypted by BitLocker To Go"));
         }
         match Fields::of(&bytes) {
             Some(fields) if fields.plausible() => fields.layout(volume).map(Some),

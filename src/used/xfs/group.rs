@@ -53,6 +53,12 @@ pub fn read(system: &System<'_>, number: u32, free: &mut Free) -> Result<u64, Do
 
     let by_size = Tree::descend(&group, Order::BySize, space.roots[1])?;
     let by_block = Tree::descend(&group, Order::ByBlock, space.roots[0])?;
+    // Blocks that the trees took from the list; the superblock counts them as free, as it does those of the list.
+    let mut taken = by_size.blocks().count() + by_block.blocks().count() - 2;
+    taken += space.owner_blocks.saturating_sub(1) as usize;
+    if system.fs.lazy_count && space.tree_blocks as usize != taken {
+        return Err(group.doubt("the btrees of free space have another number of blocks"));
+    }
     let mut used = Used { group: &group, blocks: list };
     used.blocks.extend(by_size.blocks().chain(by_block.blocks()));
     used.blocks.extend(inode_roots.into_iter().chain(space.other_roots.iter().copied().flatten()));
@@ -70,7 +76,7 @@ pub fn read(system: &System<'_>, number: u32, free: &mut Free) -> Result<u64, Do
     if blocks.blocks != u64::from(space.free) || blocks.longest != space.longest {
         return Err(group.doubt("the btrees of free space do not agree with their header"));
     }
-    Ok(u64::from(space.free) + u64::from(space.listed) + u64::from(space.tree_blocks))
+    Ok(u64::from(space.free) + u64::from(space.list[2]) + taken as u64)
 }
 
 /// The header of free space (AGF).
@@ -83,10 +89,10 @@ struct FreeSpace {
     list: [u32; 3],
     /// Free blocks, those of the list not counted.
     free: u32,
-    /// Blocks of the list.
-    listed: u32,
-    /// Blocks of the btrees without their roots, where the superblock counts them as free.
+    /// Blocks of the trees without their roots; only kept where the superblock's counters are lazy.
     tree_blocks: u32,
+    /// Blocks of the tree of owners.
+    owner_blocks: u32,
     longest: u32,
 }
 
@@ -104,8 +110,8 @@ impl FreeSpace {
             other_roots: [root(fs.reverse_map, 24), root(shared, 88)],
             list: [be32(bytes, 40), be32(bytes, 44), be32(bytes, 48)],
             free: be32(bytes, 52),
-            listed: be32(bytes, 48),
-            tree_blocks: if fs.lazy_count { be32(bytes, 60) } else { 0 },
+            tree_blocks: be32(bytes, 60),
+            owner_blocks: if fs.reverse_map { be32(bytes, 80) } else { 0 },
             longest: be32(bytes, 56),
         })
     }

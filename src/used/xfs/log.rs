@@ -4,7 +4,8 @@
 //! header: with a magic number, then the cycle), so a log has cycle `n` up to its head and `n - 1` behind it. The kernel
 //! finds the head by bisection and looks for holes near it, then believes an unmount record that ends at the head
 //! (`xlog_find_head`, `xlog_check_unmount_rec`). Here every block is looked at: the log is 1/2048 of a file system
-//! (2 GiB at most), and a hole anywhere is a doubt.
+//! (2 GiB at most), and a hole anywhere is a doubt. (xfs_admin leaves one when it changes the UUID; the next mount
+//! writes over it.)
 #![forbid(unsafe_code)]
 
 use super::superblock::Superblock;
@@ -87,7 +88,7 @@ impl Log<'_> {
                         head = Some(block);
                         last_of_cycle = last;
                     }
-                    Some(_) => return Err(doubt("its log has a hole")),
+                    Some(_) => return Err(doubt("its log has a hole; mounting it once closes it")),
                 }
                 before = Some(cycle);
                 if is_header {

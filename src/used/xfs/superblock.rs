@@ -44,7 +44,7 @@ pub struct Superblock {
     pub log_v2: bool,
     /// Whether there is a btree of who owns each block.
     pub reverse_map: bool,
-    /// Whether the free blocks of the superblock include the btrees of free space.
+    /// Whether counters are kept in the groups first, with the blocks of their btrees beside them.
     pub lazy_count: bool,
     /// UUID in the log, the one that users see.
     pub uuid: [u8; 16],

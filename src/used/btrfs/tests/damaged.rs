@@ -121,7 +121,7 @@ fn trees_that_do_not_agree_are_a_doubt() {
             |d| d.item(4, 204, 99, |_, item| add(&mut item[24..32], 4096)),
             "chunks say",
         ),
-        ("other device extent", |d| d.item(4, 204, 0, |key, _| key.object = 0), "unknown item"),
+        ("other device extent", |d| d.item(4, 204, 99, |key, _| key.object = 2), "unknown item"),
         ("device bytes", |d| d.item(3, 216, 0, |_, item| add(&mut item[16..24], 4096)), "which says"),
         ("device size", |d| d.item(3, 216, 0, |_, item| add(&mut item[8..16], 4096)), "about the device"),
         ("two devices", |d| d.put(3, Key::new(1, 216, 2), vec![0; 98]), "one device"),

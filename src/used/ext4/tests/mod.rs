@@ -5,6 +5,7 @@ mod honest;
 mod hostile;
 
 use super::super::{About, Doubt, Free, Volume};
+use super::superblock::Super;
 use crate::io::ReadAt;
 use std::ops::Range;
 use std::path::Path;
@@ -65,6 +66,10 @@ impl Image {
         std::fs::read(self.0.path()).unwrap()
     }
 
+    fn superblock(&self) -> Super {
+        superblock_of(&self.bytes())
+    }
+
     /// What dumpe2fs counts as free, in bytes.
     fn dumped(&self) -> Vec<Range<u64>> {
         let text = ok("dumpe2fs", &[self.path()]);
@@ -92,6 +97,10 @@ impl Image {
         assert!(free == self.dumped(), "{what}: {free:?} instead of {:?}", self.dumped());
         free.iter().map(|range| range.end - range.start).sum()
     }
+}
+
+fn superblock_of(bytes: &[u8]) -> Super {
+    Super::new(&bytes[1024..2048], bytes.len() as u64).unwrap().unwrap()
 }
 
 /// With every free range, however short.

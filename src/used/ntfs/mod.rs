@@ -1,0 +1,220 @@
+//! NTFS 3.0 and 3.1. There is no specification; the layout is that of the Linux-NTFS documentation and of ntfs-3g's
+//! include/ntfs-3g/layout.h.
+//!
+//! Believed where Windows and ntfs-3g would mount it for writing without a word: no dirty flag, the log closed, the
+//! copy of the first file records the same, not hibernated, no shadow copies. Then $Bitmap says what is used; the
+//! clusters of the file system's own files must be in it, and where the log was emptied, those of all files.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod every;
+mod files;
+mod index;
+mod log;
+mod record;
+mod runs;
+mod shadow;
+#[cfg(test)]
+mod tests;
+
+use super::clusters::{Claims, clear_runs};
+use super::{About, Doubt, Free, Volume, le};
+use boot::Boot;
+use files::{Content, DATA, Files, Stream, in_file, split};
+use log::Log;
+use std::ops::Range;
+
+const KIND: &str = "ntfs";
+
+fn doubt(why: impl Into<String>) -> Doubt {
+    Doubt::new(KIND, why)
+}
+
+/// Numbers of the files that every volume has.
+const MFT_MIRROR: u64 = 1;
+const LOG_FILE: u64 = 2;
+const VOLUME: u64 = 3;
+const BITMAP: u64 = 6;
+const BOOT: u64 = 7;
+/// File records that $MFTMirr repeats, whatever else it has.
+const MIRRORED: u64 = 4;
+/// Attributes of $Volume.
+const VOLUME_NAME: u32 = 0x60;
+const VOLUME_INFORMATION: u32 = 0x70;
+/// A flag that volumes of Windows 8 and later often have. Nobody has written down what it means (libfsntfs lists it as
+/// unknown); every other driver mounts such volumes for writing.
+const HARMLESS: u16 = 0x0080;
+/// Bytes of $Bitmap that are read at once.
+const PIECE: u64 = 1 << 20;
+/// The first bytes of a hibernation file, which say what is in it.
+const HIBERNATION_HEADER: usize = 4096;
+
+/// Where Windows keeps memory: nothing in them outlives a boot, unless it hibernates.
+const HIBERNATION: &str = "hiberfil.sys";
+const MEMORY: [&str; 3] = [HIBERNATION, "pagefile.sys", "swapfile.sys"];
+
+/// The clusters whose bit is clear in $Bitmap.
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+    let Some(boot) = Boot::read(volume)? else { return Ok(None) };
+    let files = Files::open(volume, boot)?;
+    let own = Own::open(&files)?;
+    mirror_agrees(&files, &own.mirror)?;
+    let label = volume_is_clean(&files)?;
+    let log = log::state(&files, &own.log)?;
+    must_not_hibernate(&files)?;
+    shadow::must_be_none(volume)?;
+    let claims = match log {
+        Log::Closed => own.claims,
+        Log::Emptied => every::clusters(&files)?,
+    };
+    read_bitmap(&files, &own.bitmap, &claims, end_of_free(volume, &files.boot), free)?;
+    Ok(Some(About { kind: KIND, label }))
+}
+
+/// The files that NTFS needs for itself.
+struct Own {
+    mirror: Stream,
+    log: Stream,
+    bitmap: Stream,
+    /// The clusters of these, of $MFT and of $Boot.
+    claims: Claims,
+}
+
+impl Own {
+    fn open(files: &Files<'_>) -> Result<Self, Doubt> {
+        let file = |number| files.stream(number, DATA, b"");
+        let (mirror, log, bitmap, boot) = (file(MFT_MIRROR)?, file(LOG_FILE)?, file(BITMAP)?, file(BOOT)?);
+        if boot.runs.first().is_none_or(|run| run.lcn != 0) {
+            return Err(in_file(BOOT, "it is not at the beginning"));
+        }
+        let all = [&files.mft, &mirror, &log, &bitmap, &boot];
+        let claims = Claims::new(all.into_iter().flat_map(Stream::clusters).collect());
+        let claims = claims.ok_or_else(|| doubt("two of its own files are in the same cluster"))?;
+        Ok(Own { mirror, log, bitmap, claims })
+    }
+}
+
+/// Bytes of pagefile.sys, swapfile.sys and hiberfil.sys on a volume that [`parse`] vouches for: for those who want to
+/// leave out what is in them. The files themselves stay, with whatever a restore leaves in them.
+pub fn memory_files(volume: &Volume<'_>) -> Result<Vec<Range<u64>>, Doubt> {
+    let Some(boot) = Boot::read(volume)? else { return Ok(Vec::new()) };
+    let files = Files::open(volume, boot)?;
+    let claims = Own::open(&files)?.claims;
+    let cluster = files.boot.cluster;
+    let mut found = Vec::new();
+    for (_, reference) in index::in_root(&files, &MEMORY)? {
+        let stream = memory_file(&files, reference)?.unwrap_or_default();
+        if stream.clusters().any(|run| claims.touch(&run)) {
+            return Err(doubt("a file for memory has clusters of NTFS itself"));
+        }
+        found.extend(stream.clusters().map(|run| run.start * cluster..run.end * cluster));
+    }
+    Ok(found)
+}
+
+/// The data of one of these files; `None` where it is not in clusters.
+fn memory_file(files: &Files<'_>, reference: u64) -> Result<Option<Stream>, Doubt> {
+    let (number, sequence) = split(reference);
+    if files.record(number)?.sequence != sequence {
+        return Err(in_file(number, "it is not the one that the root directory means"));
+    }
+    match files.attribute(number, DATA, b"")? {
+        Some(Content::Stream(stream)) if stream.flags == 0 => Ok(Some(stream)),
+        Some(Content::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
+        Some(Content::Resident(_)) | None => Ok(None),
+    }
+}
+
+/// The first file records are there twice; a difference is an interrupted write.
+fn mirror_agrees(files: &Files<'_>, mirror: &Stream) -> Result<(), Doubt> {
+    if mirror.runs.first().is_none_or(|run| run.lcn != files.boot.mirror) {
+        return Err(doubt("$MFTMirr does not begin where the boot sector says"));
+    }
+    let len = files.boot.record;
+    for number in 0..MIRRORED {
+        let copy = files.read(mirror, number * len as u64, len)?;
+        let copy = record::Record::new(copy)
+            .map_err(|wrong| doubt(format!("$MFTMirr, record {number}: {wrong}")))?;
+        if files.record(number)?.used() != copy.used() {
+            return Err(doubt(format!("record {number} of $MFTMirr is not that of $MFT")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks version and flags, and gives the label.
+fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
+    let Some(Content::Resident(information)) = files.attribute(VOLUME, VOLUME_INFORMATION, b"")? else {
+        return Err(in_file(VOLUME, "it says nothing about the volume"));
+    };
+    let (Some(major), Some(minor), Some(flags)) =
+        (le::u8(&information, 8), le::u8(&information, 9), le::u16(&information, 10))
+    else {
+        return Err(in_file(VOLUME, "it is cut"));
+    };
+    if major != 3 || minor > 1 {
+        return Err(doubt(format!("version {major}.{minor}")));
+    }
+    if flags & 1 != 0 {
+        return Err(doubt("it is dirty: chkdsk has to look at it"));
+    }
+    if flags & !HARMLESS != 0 {
+        return Err(doubt(format!("volume flags {flags:#06x}")));
+    }
+    Ok(match files.attribute(VOLUME, VOLUME_NAME, b"")? {
+        Some(Content::Resident(name)) => le::utf16(&name),
+        _ => None,
+    })
+}
+
+/// A hibernated Windows, and one that shuts down for a fast start, goes on with what it knows about the volume. Its file
+/// must be empty of anything; ntfs-3g looks for two of the words that may stand in it.
+fn must_not_hibernate(files: &Files<'_>) -> Result<(), Doubt> {
+    for (_, reference) in index::in_root(files, &[HIBERNATION])? {
+        // A short one is what a hibernated Windows leaves on its other volumes.
+        let stream = memory_file(files, reference)?.filter(|stream| stream.size >= HIBERNATION_HEADER as u64);
+        let stream = stream.ok_or_else(|| doubt("Windows may be hibernated: hiberfil.sys is short"))?;
+        if stream.initialized != 0
+            && files.read(&stream, 0, HIBERNATION_HEADER)?.iter().any(|byte| *byte != 0)
+        {
+            return Err(doubt("Windows is hibernated or in a fast start, or was: hiberfil.sys is in use"));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is free from here on: behind the clusters there is the backup of the boot sector, in the last sector of
+/// the partition or the first one that the file system does not count.
+fn end_of_free(volume: &Volume<'_>, boot: &Boot) -> u64 {
+    let last_sector = volume.size().saturating_sub(boot.sector.max(u64::from(volume.sector())));
+    (boot.clusters * boot.cluster).min(boot.bytes).min(last_sector)
+}
+
+fn read_bitmap(
+    files: &Files<'_>,
+    bitmap: &Stream,
+    claims: &Claims,
+    end: u64,
+    free: &mut Free,
+) -> Result<(), Doubt> {
+    let (count, cluster) = (files.boot.clusters, files.boot.cluster);
+    let need = count.div_ceil(8);
+    if bitmap.size < need || bitmap.initialized != bitmap.size {
+        return Err(doubt(format!("$Bitmap has {} bytes for {count} clusters", bitmap.initialized)));
+    }
+    let mut done = 0;
+    let mut clash = false;
+    while done < need {
+        let bits = files.read(bitmap, done, (need - done).min(PIECE) as usize)?;
+        clear_runs(&bits, count - done * 8, |run| {
+            let run = run.start + done * 8..run.end + done * 8;
+            clash |= claims.touch(&run);
+            free.add(run.start * cluster..(run.end * cluster).min(end));
+        });
+        done += bits.len() as u64;
+    }
+    if clash {
+        return Err(doubt("$Bitmap calls clusters free that a file uses"));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! btrfs: made by mkfs.btrfs, aged by the kernel, counted and checked by btrfs-progs.
+
+use crate::mount::shell;
+use crate::proof::Row;
+use crate::ranges::union;
+use crate::rows;
+use crate::work::{CLONES, EXTENTS, PLAIN, SNAPSHOTS, UNIX};
+use std::ops::Range;
+use std::path::Path;
+
+pub const BTRFS: Row = Row {
+    kind: "btrfs",
+    mib: 128,
+    make: "mkfs.btrfs -q $IMG",
+    mount: "-t btrfs",
+    ops: &[PLAIN, UNIX, EXTENTS, CLONES, SNAPSHOTS],
+    used,
+    // The system chunks, two of 8 MiB, and a place for a superblock.
+    keeps: 17,
+    fsck: "btrfs check --readonly --check-data-csum $IMG",
+    ..Row::DEFAULT
+};
+
+rows! {
+    loop_btrfs_default: BTRFS;
+    loop_btrfs_mixed: Row { mib: 32, make: "mkfs.btrfs -q --mixed $IMG", keeps: 5, ..BTRFS };
+    loop_btrfs_compressed_dup: Row {
+        mib: 256,
+        make: "mkfs.btrfs -q -d dup -m dup --csum xxhash $IMG",
+        mount: "-t btrfs -o compress-force=zstd",
+        ..BTRFS
+    };
+}
+
+/// A chunk: logical bytes, and where their copies begin on the disk.
+struct Chunk {
+    logical: Range<u64>,
+    copies: Vec<u64>,
+}
+
+/// Superblocks and what lies before the first, and every extent of the extent tree in all its copies.
+pub fn used(image: &Path) -> Vec<Range<u64>> {
+    let dump = |tree| shell(&format!("btrfs inspect-internal dump-tree -t {tree} \"$IMG\""), image);
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for line in dump("chunk").lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["item", _, "key", "(FIRST_CHUNK_TREE", "CHUNK_ITEM", start, ..] => {
+                let start = number(start);
+                chunks.push(Chunk { logical: start..start, copies: vec![] });
+            }
+            ["length", length, "owner", ..] => {
+                let logical = &mut chunks.last_mut().expect("a chunk").logical;
+                logical.end = logical.start + number(length);
+            }
+            ["stripe", _, "devid", "1", "offset", offset] => {
+                chunks.last_mut().expect("a chunk").copies.push(number(offset));
+            }
+            _ => {}
+        }
+    }
+    let extents = dump("extent");
+    let node = shell("btrfs inspect-internal dump-super \"$IMG\"", image);
+    let node = node.lines().find_map(|line| line.strip_prefix("nodesize")).expect("a node size");
+    let mut used = vec![0..68 << 10, 64 << 20..(64 << 20) + 4096];
+    for line in extents.lines().map(str::trim) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (start, len) = match words[..] {
+            ["item", _, "key", start, "EXTENT_ITEM", len, ..] => (start, number(len)),
+            ["item", _, "key", start, "METADATA_ITEM", ..] => (start, number(node)),
+            _ => continue,
+        };
+        let start = number(start);
+        let chunk =
+            chunks.iter().find(|chunk| chunk.logical.contains(&start)).expect("a chunk of the extent");
+        used.extend(chunk.copies.iter().map(|copy| {
+            let at = copy + (start - chunk.logical.start);
+            at..at + len
+        }));
+    }
+    union(used)
+}
+
+fn number(word: &str) -> u64 {
+    word.trim().trim_matches(['(', ')']).parse().expect("a number of btrfs")
+}

@@ -1,0 +1,51 @@
+//! Swap: the first page is all that is used while it is not in use.
+
+use crate::mount::try_shell;
+use crate::proof::Row;
+use crate::random::Random;
+use crate::rows;
+use crate::tree::Tree;
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+pub const SWAP: Row = Row {
+    kind: "swap",
+    mib: 8,
+    make: "mkswap -L pages $IMG",
+    used,
+    fsck: "swaplabel $IMG",
+    work,
+    read,
+    ..Row::DEFAULT
+};
+
+rows! {
+    loop_swap: SWAP;
+}
+
+/// Pages are written anywhere but into the first one.
+fn work(row: &Row, image: &Path, _: &Path, random: &mut Random) -> Result<(), String> {
+    let file = OpenOptions::new().write(true).open(image).map_err(|e| e.to_string())?;
+    for _ in 0..100 {
+        let page = 1 + random.below((row.mib << 8) - 1);
+        file.write_all_at(&random.bytes(4096), page * 4096).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// Nothing but label and UUID.
+fn read(_: &Row, image: &Path, dir: &Path) -> Result<Tree, String> {
+    std::fs::create_dir_all(dir).map_err(|e| e.to_string())?;
+    try_shell(
+        &format!("swaplabel \"$IMG\" >'{0}/label'; touch -d @0 '{0}' '{0}/label'", dir.display()),
+        image,
+    )?;
+    Tree::read(dir).map_err(|e| e.to_string())
+}
+
+fn used(image: &Path) -> Vec<Range<u64>> {
+    let _ = File::open(image).expect("an image");
+    vec![0..4096]
+}
