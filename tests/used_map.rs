@@ -197,7 +197,7 @@ fn loop_a_file_system_in_a_logical_volume_of_two_pieces_survives_its_free_space(
 
     // Extents 0 to 9, and 15 to 19.
     let file = dir.path().join("content");
-    fs::write(&file, (0..3 * MIB).map(|i| (i * i >> 7) as u8).collect::<Vec<u8>>()).unwrap();
+    fs::write(&file, (0..3 * MIB).map(|i| ((i * i) >> 7) as u8).collect::<Vec<u8>>()).unwrap();
     let volume = sparse(15 * EXTENT);
     run("mkfs.vfat", &["-F", "16", "-n", "ROOT", name(&volume)]);
     for copy in ["::a", "::b", "::c"] {

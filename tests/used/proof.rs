@@ -153,7 +153,7 @@ fn map_of(row: &Row, image: &Path) -> Result<Map, String> {
 }
 
 /// The map of a disk in a file.
-pub fn map_of_disk(image: &Path, leave_out: Used) -> Result<Map, String> {
+pub fn map_of_disk(image: &Path, _leave_out: Used) -> Result<Map, String> {
     let disk = Disk::open_read(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
     Ok(survey(&disk, Used::NoSwap, &Progress::default()).0)
 }
@@ -195,7 +195,7 @@ pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -
 /// Backup and restore onto a disk full of something else, which stays where the map says that nobody uses it.
 pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let disk = Disk::open_read(&path(from)).map_err(|e| e.to_string())?;
+    let disk = Disk::open_read(path(from)).map_err(|e| e.to_string())?;
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let options = BackupOptions { used: Arc::new(map.clone()), ..BackupOptions::default() };
     let mut bytes = Vec::new();
@@ -215,7 +215,7 @@ pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
         let len = (size - at).min(1 << 20) as usize;
         target.write_all_at(&poison[..len], at).map_err(|e| e.to_string())?;
     }
-    let disk = Disk::open_write(&path(to)).map_err(|e| e.to_string())?;
+    let disk = Disk::open_write(path(to)).map_err(|e| e.to_string())?;
     let options = RestoreOptions { free: FreeSpace::Leave, ..RestoreOptions::default() };
     restore(&image, &disk, &options, &Progress::default()).map_err(|e| e.to_string())?;
     // But for what makes a disk bootable, which is zeroed first.

@@ -64,7 +64,8 @@ impl Chunk {
                 return bad("it is not inside of the device");
             }
         }
-        if start % sector != 0 || len % sector != 0 || len == 0 || start.checked_add(len).is_none() {
+        if !start.is_multiple_of(sector) || len % sector != 0 || len == 0 || start.checked_add(len).is_none()
+        {
             return bad(&format!("its {len} bytes cannot be"));
         }
         Ok(chunk)
