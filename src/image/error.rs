@@ -31,6 +31,34 @@ pub enum ImageError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The disk is not there any more.
+    #[error("{disk}: the disk is gone: it was taken away, or its controller has given it up{}", because(.source))]
+    Gone {
+        /// Name of the disk.
+        disk: String,
+        /// The kernel's reason, where it gave one.
+        source: Option<io::Error>,
+    },
+    /// The disk has another size than when it was opened. Both are bytes.
+    #[error("{disk}: the disk has {now} bytes now, it had {was}: it was resized, or replaced by another")]
+    Resized {
+        /// Name of the disk.
+        disk: String,
+        /// What it was.
+        was: u64,
+        /// What it is.
+        now: u64,
+    },
+    /// So much of the disk cannot be read that no image is made of it.
+    #[error("{disk}: more than {limit} bytes cannot be read, up to byte {end}: the disk is failing")]
+    Failing {
+        /// Name of the disk.
+        disk: String,
+        /// How much may be unreadable, in bytes.
+        limit: u64,
+        /// Where the last unreadable range ends, in bytes.
+        end: u64,
+    },
     /// The image file could not be written.
     #[error("cannot {op} the image after {written} bytes of it: {source}")]
     Sink {
@@ -102,6 +130,10 @@ pub enum ImageError {
         /// Why.
         source: Box<ImageError>,
     },
+}
+
+fn because(source: &Option<io::Error>) -> String {
+    source.as_ref().map_or_else(String::new, |e| format!(" ({e})"))
 }
 
 impl ImageError {

@@ -40,6 +40,7 @@ mod writer;
 mod zeros;
 
 pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_again};
+pub use bad_sectors::Patience;
 pub use blake3::Hash;
 pub use codec::Codec;
 pub use delta::Delta;
