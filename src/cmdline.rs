@@ -371,7 +371,7 @@ mod tests {
             ("testbox.error-wait=5m", "from 0 to 86400"),
             ("testbox.reboot=now", "none of reboot, halt, poweroff, hold"),
             ("testbox.union=unionfs", "none of overlay, aufs"),
-            ("testbox.used=on", "none of auto, off"),
+            ("testbox.used=on", "none of auto, no-swap, off"),
             ("testbox.free=trim", "none of leave, discard, zero"),
             ("quiet -- testbox.action=restore", "after '--'"),
             ("a=\"b testbox.action=restore", "never closed"),

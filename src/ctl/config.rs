@@ -147,7 +147,8 @@ settings! {
     #[arg(long, value_name = "WHEN", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     delta ("delta"): Option<Delta>,
-    /// Whether a backup leaves out what no file system uses: auto or off [default: auto]
+    /// Whether a backup leaves out what no file system uses: auto, no-swap (content of swap areas too) or off
+    /// [default: auto]
     #[arg(long, value_name = "HOW", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     used ("used"): Option<Used>,
