@@ -8,6 +8,7 @@ pub mod mem;
 pub mod real;
 pub mod sink;
 mod view;
+pub mod watched;
 
 pub use aligned::{ALIGN, AlignedBuf};
 pub use direct::DirectFile;

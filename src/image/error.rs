@@ -142,6 +142,11 @@ impl ImageError {
         matches!(self, ImageError::Unfinished { .. })
     }
 
+    /// True where the medium of a disk does not give its data.
+    pub fn is_bad_sector(&self) -> bool {
+        matches!(self, ImageError::Disk { op: "read", source, .. } if super::bad_sectors::is_medium_error(source))
+    }
+
     pub(super) fn damaged(position: u64, what: impl Into<String>) -> Self {
         ImageError::Damaged { position, what: what.into() }
     }

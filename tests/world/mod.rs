@@ -245,6 +245,10 @@ impl World for Machine {
         Path::new("/run/testbox")
     }
 
+    fn tick(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
         assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
         let served = self.served.lock().unwrap().get(path).cloned();
