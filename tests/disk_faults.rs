@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use testbox::block::mem::{Fault, MemDisk, Op};
 use testbox::record::SetState;
+use testbox::share::{Fault as ShareFault, Survivors};
 use testbox::status::State;
 use testbox::sys::{Call, Reboot};
-use world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, disk};
+use world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 
 const MIB: u64 = 1 << 20;
 /// The class of errors by which Linux reports a bad medium.
@@ -211,10 +212,10 @@ fn what_is_no_bad_sector_ends_the_backup_with_a_name_of_its_own_whatever_is_allo
         (
             "the kernel takes the disk away",
             |d| bad(&d.bytes, MIB..MIB + 1, libc::ENXIO),
-            50,
-            &["sda:", "LBA"],
+            54,
+            &["sda", "the disk is gone"],
         ),
-        ("no such device", |d| bad(&d.bytes, MIB..MIB + 1, libc::ENODEV), 50, &["sda:", "LBA"]),
+        ("no such device", |d| bad(&d.bytes, MIB..MIB + 1, libc::ENODEV), 54, &["sda", "the disk is gone"]),
         (
             "it vanishes, and reads fail as over a bad sector",
             |d| {
@@ -410,4 +411,49 @@ fn a_target_that_does_not_fit_is_refused_before_the_first_write() {
     let bytes = machine.disk_bytes("sda");
     assert!(bytes[..2 << 20] == contents(2, 1) && bytes[2 << 20..3 << 20].iter().all(|byte| *byte == 7));
     assert!(bytes[3 << 20..].iter().all(|byte| *byte == 0) && !machine.is_armed());
+}
+
+/// Fail the Nth operation on the share, and cut the power after it, while a degraded set takes the place of a complete
+/// one: the complete one is there all the time, and the map is that of the image.
+#[test]
+fn a_degraded_set_is_published_whole_whatever_fails_on_the_way() {
+    let small = |seed| disk("sda S1 @1", contents_of(64 << 10, seed));
+    let mut first = machine(&BTreeMap::new(), &small(1));
+    first.arm("testbox.action=backup testbox.job=one");
+    assert_eq!(first.boot().ending, REBOOT);
+    let before = first.backup.tree();
+    let mut wanted = contents_of(64 << 10, 2);
+    wanted[5120..5632].fill(0);
+    for nth in 0.. {
+        let disk = small(2);
+        bad(&disk.bytes, 5120..5121, libc::EIO);
+        let mut machine = machine(&before, &disk);
+        machine.arm(&format!("{AGAIN} testbox.job=two {REPLACE} testbox.attempts=9"));
+        let begun = machine.backup.operations().len();
+        machine.backup.fail_nth(begun + nth, ShareFault::Errno(libc::EIO));
+        let seen = machine.boot();
+        let is_over = machine.backup.operations().len() < begun + nth;
+        let what = format!("operation {nth}: {}", seen.console);
+        machine.backup.crash(Survivors::SyncedNames);
+        machine.tftp.crash(Survivors::SyncedNames);
+        let is_old_there = |machine: &Machine| {
+            machine.good_sets().values().any(|set| set["sda"] == contents_of(64 << 10, 1))
+        };
+        assert!(is_old_there(&machine), "G: {what}");
+        machine.backup.clear_faults();
+        for _ in 0..3 {
+            if machine.is_armed() {
+                machine.boot();
+            }
+        }
+        assert!(!machine.is_armed(), "{what}");
+        let sets = machine.good_sets();
+        assert!(is_old_there(&machine) && sets[&2]["sda"] == wanted, "{what}");
+        assert!(machine.text("sda.raw.gz.map").contains("0x00001400  0x00000200  -"), "{what}");
+        assert!(!machine.backup.tree().keys().any(|path| path.ends_with(".part")), "P: {what}");
+        if is_over {
+            assert!(nth > 50, "only {nth} operations were tried");
+            return;
+        }
+    }
 }

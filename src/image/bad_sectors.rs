@@ -75,6 +75,9 @@ pub fn disk_error(
     if let Err(changed) = check_size(disk) {
         return changed;
     }
+    if matches!(source.raw_os_error(), Some(libc::ENXIO | libc::ENODEV)) {
+        return ImageError::Gone { disk: disk.name().to_owned(), source: Some(source) };
+    }
     let lba = offset / u64::from(disk.logical_block_size().max(1));
     let short = |what: &str| io::Error::new(source.kind(), format!("the disk stopped short: {what}"));
     let source = match source.kind() {
