@@ -58,6 +58,9 @@ pub struct Run<'a> {
     pub reporter: Reporter<'a>,
 }
 
+/// An image that was read back: its figures, what it could not hold, and what was found on its disk.
+type Verified = (image::Summary, Vec<Range<u64>>, Vec<Found>);
+
 impl Run<'_> {
     /// Runs every step. What is returned are results that are neither success nor failure.
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
@@ -262,11 +265,7 @@ impl Run<'_> {
     }
 
     /// Reads the part file of an image back from the share, and proves it.
-    fn verify_image(
-        &self,
-        name: &str,
-        base: Option<&Image>,
-    ) -> Result<(image::Summary, Vec<Range<u64>>, Vec<Found>), ImageError> {
+    fn verify_image(&self, name: &str, base: Option<&Image>) -> Result<Verified, ImageError> {
         let part = format!("{}{PART}", image_file(name));
         let progress = Progress::new();
         self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
