@@ -14,6 +14,8 @@ use testbox::sys::{Call, Reboot};
 use world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 
 const MIB: u64 = 1 << 20;
+/// How often the watchdog looks where a disk hangs: the test need not wait long.
+const TICK: std::time::Duration = std::time::Duration::from_millis(20);
 /// The class of errors by which Linux reports a bad medium.
 const MEDIUM: [i32; 6] =
     [libc::EIO, libc::ENODATA, libc::EILSEQ, libc::ETIMEDOUT, libc::ENOLINK, libc::EREMOTEIO];
@@ -248,7 +250,8 @@ fn what_is_no_bad_sector_ends_the_backup_with_a_name_of_its_own_whatever_is_allo
 }
 
 /// One boot during which the operation on the disk hangs for longer than the watchdog waits.
-fn hang(machine: &Machine, disk: &Arc<MemDisk>, op: Op) -> Seen {
+fn hang(machine: &mut Machine, disk: &Arc<MemDisk>, op: Op) -> Seen {
+    machine.tick = TICK;
     disk.inject(op, MIB..MIB + 512, Fault::Hang, u64::MAX);
     let (system, held) = (machine.system.clone(), disk.clone());
     // What ends the machine ends the hang.
@@ -264,6 +267,7 @@ fn hang(machine: &Machine, disk: &Arc<MemDisk>, op: Op) -> Seen {
             held.wait_for_hang();
             system.advance(std::time::Duration::from_secs(700));
         });
+        let machine = &*machine;
         machine.boot()
     })
 }
@@ -274,7 +278,7 @@ fn a_disk_that_hangs_is_named_with_its_lba_and_the_machine_is_ended() {
     let disk = sda(2);
     let mut machine = machine(&before, &disk);
     machine.arm(&format!("{AGAIN} testbox.job=two {REPLACE} testbox.used=off"));
-    let seen = hang(&machine, &disk.bytes, Op::Read);
+    let seen = hang(&mut machine, &disk.bytes, Op::Read);
     assert_failed(&machine, &seen, 56, &["sda: read of", "at LBA 2048", "hangs"]);
     assert_kept(&machine, &before, &seen);
     let calls = machine.system.calls();
@@ -291,7 +295,7 @@ fn a_target_that_hangs_is_named_and_left_unbootable() {
     let target = disk("sda S1 @1", vec![7; 2 << 20]);
     let mut machine = machine(&before, &target);
     machine.arm("testbox.action=restore testbox.job=two testbox.delta=never");
-    let seen = hang(&machine, &target.bytes, Op::Write);
+    let seen = hang(&mut machine, &target.bytes, Op::Write);
     assert_failed(&machine, &seen, 56, &["sda: write of", "at LBA", "hangs"]);
     assert!(machine.is_armed());
     assert!(machine.disk_bytes("sda")[..512].iter().all(|byte| *byte == 0), "U: it must not boot");
@@ -304,6 +308,7 @@ fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
     let mut machine = machine(&before, &disk);
     machine.arm(&format!("{AGAIN} testbox.job=two testbox.attempts=1 testbox.used=off"));
     disk.bytes.inject(Op::Read, MIB..MIB + 512, Fault::Hang, 1);
+    machine.tick = TICK;
     let (system, held, share) = (machine.system.clone(), disk.bytes.clone(), machine.backup.clone());
     let seen = std::thread::scope(|scope| {
         scope.spawn(move || {
