@@ -301,6 +301,18 @@ fn a_target_that_hangs_is_named_and_left_unbootable() {
     assert!(machine.disk_bytes("sda")[..512].iter().all(|byte| *byte == 0), "U: it must not boot");
 }
 
+/// K: what was given up is not disarmed by work that comes back after all.
+#[test]
+fn a_target_that_hangs_at_the_very_end_stays_armed() {
+    let before = published();
+    let target = disk("sda S1 @1", vec![7; 2 << 20]);
+    let mut machine = machine(&before, &target);
+    machine.arm("testbox.action=restore testbox.job=two");
+    let seen = hang(&mut machine, &target.bytes, Op::Reread);
+    assert_failed(&machine, &seen, 56, &["sda: rereading of the partition table", "hangs"]);
+    assert!(machine.is_armed() && machine.disk_bytes("sda") == contents(2, 1));
+}
+
 #[test]
 fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
     let before = published();
