@@ -348,7 +348,8 @@ fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
 fn a_target_that_fails_is_named_and_never_looks_whole() {
     let before = published();
     // Whether the disk is unbootable afterwards (false: all is right but for one place) and what the user sees.
-    let rows: [(&str, Op, std::ops::Range<u64>, Fault, u8, &[&str]); 6] = [
+    type Row = (&'static str, Op, std::ops::Range<u64>, Fault, u8, &'static [&'static str]);
+    let rows: [Row; 6] = [
         (
             "write error",
             Op::Write,
