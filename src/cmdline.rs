@@ -8,7 +8,7 @@
 mod options;
 
 pub(crate) use options::choice;
-pub use options::{OnError, Options, RebootMode, Settings, UnionKind};
+pub use options::{BadSectors, DegradedSet, OnError, Options, RebootMode, Settings, UnionKind};
 
 use crate::action::Action;
 use crate::words::{JobId, MacAddr, MapEntry, Word, WordError, quoted, split};
@@ -40,7 +40,8 @@ pub struct Cmdline {
 }
 
 /// Every option word, as the message about an unknown one lists them.
-const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, used, free, union, reboot, \
+const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
+                     degraded, union, reboot, \
                      on-error, error-wait, attempts, settle, mount-wait, net-wait";
 
 impl Cmdline {
@@ -180,6 +181,8 @@ impl Parser {
             "delta" => set(&mut o.delta, value.parse()),
             "used" => set(&mut o.used, value.parse()),
             "free" => set(&mut o.free, value.parse()),
+            "bad-sectors" => set(&mut o.bad_sectors, value.parse()),
+            "degraded" => set(&mut o.degraded, value.parse()),
             "union" => set(&mut o.union, value.parse()),
             "reboot" => set(&mut o.reboot, value.parse()),
             "on-error" => set(&mut o.on_error, value.parse()),
@@ -283,7 +286,7 @@ mod tests {
              testbox.action=restore testbox.job=ab-12 testbox.backup=nas:/export/testbox-backup,vers=3 \
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
-             testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
+             testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
              testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
@@ -305,6 +308,8 @@ mod tests {
             delta: Delta::Never,
             used: Used::Off,
             free: FreeSpace::Zero,
+            bad_sectors: BadSectors::Degraded,
+            degraded: DegradedSet::Replace,
             union: UnionKind::Aufs,
             reboot: RebootMode::PowerOff,
             on_error: OnError::Hold,
@@ -315,7 +320,7 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 18, "words() knows every option");
+        assert_eq!(o.words().len(), 20, "words() knows every option");
     }
 
     #[test]
@@ -324,6 +329,7 @@ mod tests {
         assert_eq!((s.keep, s.attempts), (1, 5));
         assert_eq!((s.delta, s.used, s.free), (Delta::Auto, Used::Auto, FreeSpace::Leave));
         assert_eq!((s.error_wait.as_secs(), s.settle.as_secs(), s.mount_wait.as_secs()), (300, 10, 300));
+        assert_eq!((s.bad_sectors, s.degraded), (BadSectors::Fail, DegradedSet::Refuse));
         let words = (s.union, s.reboot, s.on_error);
         assert_eq!(words, (UnionKind::Overlay, RebootMode::Reboot, OnError::Reboot));
     }
@@ -373,6 +379,8 @@ mod tests {
             ("testbox.union=unionfs", "none of overlay, aufs"),
             ("testbox.used=on", "none of auto, no-swap, off"),
             ("testbox.free=trim", "none of leave, discard, zero"),
+            ("testbox.bad-sectors=skip", "none of fail, degraded"),
+            ("testbox.degraded=yes", "none of refuse, replace, restore"),
             ("quiet -- testbox.action=restore", "after '--'"),
             ("a=\"b testbox.action=restore", "never closed"),
         ] {

@@ -43,6 +43,8 @@ pub enum Kind {
     Ambiguous,
     /// The target disk does not fit: too small, other block size, read-only, in use.
     Unfit,
+    /// A degraded set would replace a complete one, or be restored, and nobody asked for that.
+    Degraded,
     /// Reading a disk failed.
     DiskRead,
     /// Writing a disk failed, or what was read back differs.
@@ -51,6 +53,12 @@ pub enum Kind {
     BadImage,
     /// The new set could not be published.
     Publish,
+    /// A disk vanished while it was used.
+    DiskGone,
+    /// A disk has another size than before.
+    DiskChanged,
+    /// A disk does not answer.
+    DiskHung,
     /// The action is done, but the machine cannot be disarmed.
     Disarm,
     /// The job was tried too often.
@@ -82,10 +90,14 @@ impl Kind {
             Kind::DiskMissing => 46,
             Kind::Ambiguous => 47,
             Kind::Unfit => 48,
+            Kind::Degraded => 49,
             Kind::DiskRead => 50,
             Kind::DiskWrite => 51,
             Kind::BadImage => 52,
             Kind::Publish => 53,
+            Kind::DiskGone => 54,
+            Kind::DiskChanged => 55,
+            Kind::DiskHung => 56,
             Kind::Disarm => 60,
             Kind::TooManyAttempts => 61,
             Kind::Internal => 70,
@@ -114,10 +126,14 @@ impl Kind {
             Kind::DiskMissing => "disk-missing",
             Kind::Ambiguous => "ambiguous",
             Kind::Unfit => "unfit",
+            Kind::Degraded => "degraded",
             Kind::DiskRead => "disk-read",
             Kind::DiskWrite => "disk-write",
             Kind::BadImage => "bad-image",
             Kind::Publish => "publish",
+            Kind::DiskGone => "disk-gone",
+            Kind::DiskChanged => "disk-changed",
+            Kind::DiskHung => "disk-hung",
             Kind::Disarm => "disarm",
             Kind::TooManyAttempts => "too-many-attempts",
             Kind::Internal => "internal",

@@ -12,6 +12,8 @@ pub const RECORD: &str = "backup.json";
 pub const RECORD_PENDING: &str = "backup.json.part";
 /// Largest record that is read, in bytes.
 pub const RECORD_LIMIT: usize = 4 << 20;
+/// Most bad ranges of one image that a record lists: it must stay one that can be read.
+pub const BAD_RANGES: usize = 1000;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
@@ -70,9 +72,12 @@ pub struct ImageRecord {
     pub root_hash: String,
     /// Complete, or with ranges that could not be read.
     pub state: SetState,
-    /// The ranges that could not be read.
+    /// The ranges that could not be read, the first [`BAD_RANGES`] of them. The image's index and map file have all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_ranges: Vec<BadRange>,
+    /// Bytes that could not be read, in all ranges.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable_bytes: u64,
     /// What was found on the disk, and what of it was left out because nobody used it; as much of it as the image's
     /// header lists. For people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -203,10 +208,24 @@ impl Record {
         bytes
     }
 
+    /// True where every image holds all of its disk.
+    pub fn is_complete(&self) -> bool {
+        self.images.iter().all(|image| image.state == SetState::Complete)
+    }
+
     /// The image of this name.
     pub fn image(&self, name: &str) -> Option<&ImageRecord> {
         self.images.iter().find(|image| image.name == name)
     }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Name of the map file beside a degraded image, in the format of ddrescue.
+pub fn map_file(name: &str) -> String {
+    format!("{}.map", image_file(name))
 }
 
 /// Name of the image file of the disk called `name` in a set.
@@ -250,6 +269,7 @@ mod tests {
             root_hash: "ab".repeat(32),
             state: SetState::Complete,
             bad_ranges: Vec::new(),
+            unreadable_bytes: 0,
             partitions: vec![Found { number: 1, kind: "ext4".into(), skipped: 4096, ..Found::default() }],
         });
         record

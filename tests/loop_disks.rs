@@ -137,6 +137,34 @@ fn loop_a_disk_in_use_is_refused_and_not_touched() {
 }
 
 #[test]
+fn loop_a_read_only_disk_is_refused_by_name_before_the_first_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Loop::new(&file(dir.path(), "target", 1, 0xa5), 512);
+    run("blockdev", &["--setro", &target.path]);
+    let opened = Disk::open_write(&target.path);
+    run("blockdev", &["--setrw", &target.path]);
+    let error = opened.unwrap_err();
+    assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
+    assert!(error.to_string().contains(&target.path) && error.to_string().contains("read-only"), "{error}");
+    assert!(Disk::open_write(&target.path).is_ok());
+    assert!(target.bytes().iter().all(|b| *b == 0xa5));
+}
+
+#[test]
+fn loop_a_disk_that_shrinks_or_grows_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let backing = file(dir.path(), "source", 4, 1);
+    let source = Loop::new(&backing, 512);
+    let disk = Disk::open_read(&source.path).unwrap();
+    for mib in [2, 8] {
+        File::options().write(true).open(&backing).unwrap().set_len(mib << 20).unwrap();
+        run("losetup", &["--set-capacity", &source.path]);
+        let failed = image_of(&disk).map(|_| ()).unwrap_err();
+        assert!(matches!(failed, ImageError::Resized { .. }), "{failed}");
+    }
+}
+
+#[test]
 fn loop_other_block_sizes_and_small_disks_are_refused_before_the_first_write() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 512);
@@ -170,7 +198,7 @@ fn loop_testboxctl_overwrites_a_block_device_only_when_told() {
     let image = dir.path().join("sda.raw.gz");
     let testboxctl =
         |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_testboxctl")).args(args).output().unwrap();
-    let made = testboxctl(&["image", "create", &source.path, image.to_str().unwrap()]);
+    let made = testboxctl(&["image", "create", "--used", "off", &source.path, image.to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
     let refused = testboxctl(&["image", "restore", image.to_str().unwrap(), &target.path]);
     assert!(

@@ -3,7 +3,7 @@
 use super::BlockDevice;
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The operations that can be counted and failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,8 @@ pub enum Fault {
     FlipBit(u64),
     /// A read or write stops short: `UnexpectedEof` or `WriteZero`.
     Short,
+    /// The operation does not return before [`MemDisk::release`], and is fine then.
+    Hang,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +56,9 @@ struct State {
     log: Vec<(Op, u64, u64)>,
     /// Operations from this one on fail, if `dead`; only this one, if not.
     fail_at: Option<(u64, Fault, bool)>,
+    size_now: Option<u64>,
+    hanging: usize,
+    released: bool,
 }
 
 /// A disk of bytes with two views: what a reader sees now, and what a power cut would leave ([`MemDisk::durable`]).
@@ -63,6 +68,7 @@ pub struct MemDisk {
     size: u64,
     logical: u32,
     state: Mutex<State>,
+    changed: Condvar,
 }
 
 impl MemDisk {
@@ -71,7 +77,8 @@ impl MemDisk {
         assert_eq!(content.len() % logical as usize, 0, "content in whole logical blocks");
         let size = content.len() as u64;
         let state = State { durable: content.clone(), live: content, ..State::default() };
-        MemDisk { name: name.to_owned(), size, logical, state: Mutex::new(state) }
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        MemDisk { name: name.to_owned(), size, logical, state, changed }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,6 +118,25 @@ impl MemDisk {
         state.fail_at = Some((at, fault, dead));
     }
 
+    /// What the kernel says of the disk's size from now on; 0 for a disk that was taken away.
+    pub fn set_size_now(&self, size: u64) {
+        self.state().size_now = Some(size);
+    }
+
+    /// Waits until an operation hangs ([`Fault::Hang`]).
+    pub fn wait_for_hang(&self) {
+        let mut state = self.state();
+        while state.hanging == 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets what hangs go on, and nothing hang any more.
+    pub fn release(&self) {
+        self.state().released = true;
+        self.changed.notify_all();
+    }
+
     /// No faults any more.
     pub fn heal(&self) {
         let mut state = self.state();
@@ -145,6 +171,15 @@ impl MemDisk {
                 rule.times = if rule.times == u64::MAX { u64::MAX } else { rule.times - 1 };
                 fault = Some(rule.fault);
             }
+        }
+        if fault == Some(Fault::Hang) {
+            state.hanging += 1;
+            self.changed.notify_all();
+            while !state.released {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.hanging -= 1;
+            return Ok((state, None));
         }
         match fault {
             Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
@@ -181,6 +216,10 @@ impl BlockDevice for MemDisk {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn size_now(&self) -> io::Result<u64> {
+        Ok(self.state().size_now.unwrap_or(self.size))
     }
 
     fn logical_block_size(&self) -> u32 {

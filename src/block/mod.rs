@@ -8,6 +8,7 @@ pub mod mem;
 pub mod real;
 pub mod sink;
 mod view;
+pub mod watched;
 
 pub use aligned::{ALIGN, AlignedBuf};
 pub use direct::DirectFile;
@@ -26,8 +27,12 @@ pub trait BlockDevice: Send + Sync {
     /// What people call it: `sda`, or the path of a file. For messages.
     fn name(&self) -> &str;
 
-    /// Size in bytes.
+    /// Size in bytes, when it was opened.
     fn size(&self) -> u64;
+    /// Size in bytes as the kernel says now; 0 or an error where the disk was taken away.
+    fn size_now(&self) -> io::Result<u64> {
+        Ok(self.size())
+    }
 
     /// Smallest transfer in bytes (BLKSSZGET); 512 for a regular file.
     fn logical_block_size(&self) -> u32;

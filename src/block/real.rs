@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// The kernel's own requests, `linux/fs.h`.
 mod ioctl {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), nix::libc::c_int);
     nix::ioctl_none!(blkrrpart, 0x12, 95);
     nix::ioctl_none!(blkflsbuf, 0x12, 97);
     nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
@@ -37,6 +38,12 @@ pub enum OpenError {
         "{path} is in use: mounted, swapped on, or part of a RAID, LVM or other device; nothing was written"
     )]
     Busy {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The device is set read-only (BLKROGET).
+    #[error("{path} is read-only: a write-protect switch, or set so by software; nothing was written")]
+    ReadOnly {
         /// The path as given.
         path: PathBuf,
     },
@@ -106,6 +113,8 @@ impl Disk {
         let buffered = open(exclusive).map_err(|source| {
             if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
                 OpenError::Busy { path: path.to_owned() }
+            } else if write && !is_file && is_read_only(path) {
+                OpenError::ReadOnly { path: path.to_owned() }
             } else {
                 io(if write { "open it for writing" } else { "open it" })(source)
             }
@@ -120,13 +129,14 @@ impl Disk {
         if opened.file_type() != kind {
             return Err(OpenError::Kind { path: path.to_owned() });
         }
+        // Some kernels refuse to open it for writing, others only the writes.
+        if write && !is_file && says_read_only(&buffered) {
+            return Err(OpenError::ReadOnly { path: path.to_owned() });
+        }
         let (size, logical, physical) = if is_file {
             (opened.len(), 512, 4096)
         } else {
-            let mut size = 0;
-            // SAFETY: BLKGETSIZE64 writes one u64 to the address that it is given.
-            unsafe { ioctl::blkgetsize64(buffered.as_raw_fd(), &mut size) }
-                .map_err(|e| io("ask for its size (BLKGETSIZE64)")(e.into()))?;
+            let size = device_size(&buffered).map_err(io("ask for its size (BLKGETSIZE64)"))?;
             let logical = rustix::fs::ioctl_blksszget(&buffered)
                 .map_err(|e| io("ask for its logical block size (BLKSSZGET)")(e.into()))?;
             let physical = rustix::fs::ioctl_blkpbszget(&buffered)
@@ -167,6 +177,24 @@ impl Disk {
     }
 }
 
+fn device_size(device: &File) -> io::Result<u64> {
+    let mut size = 0;
+    // SAFETY: BLKGETSIZE64 writes one u64 to the address that it is given.
+    unsafe { ioctl::blkgetsize64(device.as_raw_fd(), &mut size) }?;
+    Ok(size)
+}
+
+/// True where the device says that it takes no writes; who cannot say so is asked by the first write.
+fn says_read_only(device: &File) -> bool {
+    let mut read_only = 0;
+    // SAFETY: BLKROGET writes one int to the address that it is given.
+    unsafe { ioctl::blkroget(device.as_raw_fd(), &mut read_only) }.is_ok() && read_only != 0
+}
+
+fn is_read_only(path: &Path) -> bool {
+    File::open(path).is_ok_and(|device| says_read_only(&device))
+}
+
 /// True where the errno means that the device or file system does not know the request.
 fn unsupported(e: Errno) -> bool {
     matches!(e, Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::INVAL)
@@ -179,6 +207,10 @@ impl BlockDevice for Disk {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn size_now(&self) -> io::Result<u64> {
+        if self.is_file { Ok(self.buffered.metadata()?.len()) } else { device_size(&self.buffered) }
     }
 
     fn logical_block_size(&self) -> u32 {

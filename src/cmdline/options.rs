@@ -81,6 +81,32 @@ choice! {
     }
 }
 
+choice! {
+    /// What a backup does with sectors that cannot be read: `testbox.bad-sectors=`.
+    #[derive(Default)]
+    BadSectors {
+        /// The first one ends it.
+        #[default]
+        Fail = "fail",
+        /// They become zeros in a degraded image.
+        Degraded = "degraded",
+    }
+}
+
+choice! {
+    /// What a degraded set may do: `testbox.degraded=`.
+    #[derive(Default)]
+    DegradedSet {
+        /// Neither replace a complete set, nor be restored.
+        #[default]
+        Refuse = "refuse",
+        /// Become the current set in place of a complete one, which goes into `history/`.
+        Replace = "replace",
+        /// Be restored, with zeros in place of what could not be read.
+        Restore = "restore",
+    }
+}
+
 /// The testbox words beside action and job, each `None` or empty where it is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -104,6 +130,10 @@ pub struct Options {
     pub used: Option<Used>,
     /// `testbox.free=`: what a restore does where the image holds nothing because nobody used it.
     pub free: Option<FreeSpace>,
+    /// `testbox.bad-sectors=`: what a backup does with sectors that cannot be read.
+    pub bad_sectors: Option<BadSectors>,
+    /// `testbox.degraded=`: what a degraded set may do.
+    pub degraded: Option<DegradedSet>,
     /// `testbox.union=`, or `aufs=tmpfs`.
     pub union: Option<UnionKind>,
     /// `testbox.reboot=`.
@@ -133,6 +163,10 @@ pub struct Settings {
     pub used: Used,
     /// leave.
     pub free: FreeSpace,
+    /// fail.
+    pub bad_sectors: BadSectors,
+    /// refuse.
+    pub degraded: DegradedSet,
     /// overlay.
     pub union: UnionKind,
     /// reboot.
@@ -156,6 +190,8 @@ impl Default for Settings {
             delta: Delta::Auto,
             used: Used::Auto,
             free: FreeSpace::Leave,
+            bad_sectors: BadSectors::Fail,
+            degraded: DegradedSet::Refuse,
             union: UnionKind::Overlay,
             reboot: RebootMode::Reboot,
             on_error: OnError::Reboot,
@@ -184,6 +220,8 @@ impl Options {
             delta: self.delta.or(other.delta),
             used: self.used.or(other.used),
             free: self.free.or(other.free),
+            bad_sectors: self.bad_sectors.or(other.bad_sectors),
+            degraded: self.degraded.or(other.degraded),
             union: self.union.or(other.union),
             reboot: self.reboot.or(other.reboot),
             on_error: self.on_error.or(other.on_error),
@@ -203,6 +241,8 @@ impl Options {
             delta: self.delta.unwrap_or(default.delta),
             used: self.used.unwrap_or(default.used),
             free: self.free.unwrap_or(default.free),
+            bad_sectors: self.bad_sectors.unwrap_or(default.bad_sectors),
+            degraded: self.degraded.unwrap_or(default.degraded),
             union: self.union.unwrap_or(default.union),
             reboot: self.reboot.unwrap_or(default.reboot),
             on_error: self.on_error.unwrap_or(default.on_error),
@@ -234,6 +274,8 @@ impl Options {
             ("delta", text(&self.delta)),
             ("used", text(&self.used)),
             ("free", text(&self.free)),
+            ("bad-sectors", text(&self.bad_sectors)),
+            ("degraded", text(&self.degraded)),
             ("union", text(&self.union)),
             ("reboot", text(&self.reboot)),
             ("on-error", text(&self.on_error)),

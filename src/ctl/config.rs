@@ -1,7 +1,7 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
 use super::{Error, shares};
-use crate::cmdline::{Cmdline, OnError, Options, RebootMode, UnionKind};
+use crate::cmdline::{BadSectors, Cmdline, DegradedSet, OnError, Options, RebootMode, UnionKind};
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
@@ -156,6 +156,14 @@ settings! {
     #[arg(long, value_name = "HOW", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     free ("free"): Option<FreeSpace>,
+    /// What a backup does with sectors that cannot be read: fail, or degraded: zeros stand in for them [default: fail]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    bad_sectors ("bad-sectors"): Option<BadSectors>,
+    /// What a degraded set may do: refuse (nothing), replace a complete set, or restore [default: refuse]
+    #[arg(long, value_name = "WHAT", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    degraded ("degraded"): Option<DegradedSet>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
@@ -241,6 +249,8 @@ impl Settings {
             delta: self.delta,
             used: self.used,
             free: self.free,
+            bad_sectors: self.bad_sectors,
+            degraded: self.degraded,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -334,6 +344,8 @@ mod tests {
             delta = "always"
             used = "off"
             free = "discard"
+            bad-sectors = "degraded"
+            degraded = "restore"
             settle = 5
             reboot = "hold"
             on-error = "shell"
@@ -344,7 +356,7 @@ mod tests {
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 18);
+        assert_eq!(file.options().words().len(), 20);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

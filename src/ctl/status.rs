@@ -247,7 +247,7 @@ fn details(news: &News) -> Vec<String> {
         lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
     }
     if let Some(record) = &news.record {
-        let degraded = if is_complete(record) { "complete" } else { "DEGRADED" };
+        let degraded = if record.is_complete() { "complete" } else { "DEGRADED" };
         let bytes = record.images.iter().fold(0u64, |sum, image| sum.saturating_add(image.image_size));
         let names: Vec<_> = record.images.iter().map(|image| image.name.as_str()).collect();
         lines.push(format!(
@@ -260,10 +260,6 @@ fn details(news: &News) -> Vec<String> {
     }
     lines.extend(news.problems.iter().map(|problem| format!("problem: {problem}")));
     lines
-}
-
-fn is_complete(record: &Record) -> bool {
-    record.images.iter().all(|image| image.state == SetState::Complete)
 }
 
 fn to_json(all: &[News], now: Timestamp) -> Value {
@@ -282,7 +278,7 @@ fn to_json(all: &[News], now: Timestamp) -> Value {
                 "generation": record.generation,
                 "finished": record.finished,
                 "job": record.job,
-                "complete": is_complete(record),
+                "complete": record.is_complete(),
                 "images": images.collect::<Vec<_>>(),
             })
         });

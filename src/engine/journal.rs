@@ -79,6 +79,11 @@ impl Journal {
         self.log.attach(files, address, session);
     }
 
+    /// Writes what is left. False where lines are left.
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.log.flush(limit)
+    }
+
     /// Writes what is left and lets go of the share. False where lines are left.
     pub fn detach(&self, limit: Duration) -> bool {
         self.log.detach(limit)

@@ -12,15 +12,17 @@ mod arming;
 mod folder;
 mod journal;
 mod network;
+mod policy;
 mod publish;
 mod report;
 mod steps;
+mod watchdog;
 
 pub use folder::Folder;
 pub use journal::Journal;
 
 use crate::action::Action;
-use crate::cmdline::{Cmdline, OnError, RebootMode, Settings};
+use crate::cmdline::{Cmdline, RebootMode, Settings};
 use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
@@ -77,6 +79,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         tftp: None,
         folder: None,
         status: None,
+        given_up: None,
     };
     let ending = engine.perform(mode).unwrap_or_else(|failure| engine.fail(&failure));
     engine.close();
@@ -93,6 +96,8 @@ struct Engine<'a> {
     /// Set once the share is proven ours: from then on failures are written there.
     folder: Option<Folder>,
     status: Option<Status>,
+    /// How the watchdog ended a run whose disk hung.
+    given_up: Option<Ending>,
 }
 
 impl Engine<'_> {
@@ -361,6 +366,8 @@ impl Engine<'_> {
             disks: job.options.disks.clone(),
             map: job.options.map.clone(),
             used: self.settings.used,
+            bad_sectors: self.settings.bad_sectors,
+            degraded: self.settings.degraded,
         };
         let plan = plan::plan(&request, &inventory, &state)?;
         self.journal.lines(&plan.to_string());
@@ -395,11 +402,13 @@ impl Engine<'_> {
             keep: self.settings.keep,
             delta: self.settings.delta,
             free: self.settings.free,
+            degraded: self.settings.degraded,
             may_go_on: status.attempt < self.settings.attempts,
-            reporter: Reporter::new(self.world.system(), self.journal, &folder, status),
+            reporter: Reporter::new(self.world, self.journal, &folder, status, &self.settings),
         };
         let result = run.all(&plan);
-        self.status = Some(run.reporter.into_status());
+        let (status, given_up) = run.reporter.end();
+        (self.status, self.given_up) = (Some(status), given_up);
         if let Some(share) = images
             && let Err(e) = (share.close)(CLOSE_LIMIT)
         {
@@ -463,51 +472,21 @@ impl Engine<'_> {
 
     /// Every failure ends here: both logs, the status, the console; then wait and reboot, hold, or a shell.
     fn fail(&mut self, failure: &Failure) -> Ending {
-        self.journal.failure(&failure.to_string());
-        let attempts = self.settings.attempts;
-        let attempt = self.status.as_ref().map_or(0, |s| s.attempt);
-        let last = attempt >= attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
-        let hold = last || self.settings.on_error == OnError::Hold;
-        let stays = hold || self.settings.on_error == OnError::Shell;
-        self.write_status(|status| {
-            // A job that is done stays done, whatever could not be cleaned up after it.
-            if status.state != State::Done {
-                status.state = if stays { State::Holding } else { State::Failed };
-            }
-            status.error = Some(failure.to_string());
-            status.code = Some(failure.kind.code());
-        });
-        let what = format!("{} [{} {}]", failure.what, failure.kind.word(), failure.kind.code());
-        self.journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
-        if self.settings.on_error == OnError::Shell {
-            return Ending::ErrorShell;
+        // The watchdog has said it all while this thread was stuck.
+        if let Some(ending) = self.given_up {
+            return ending;
         }
-        if hold {
-            let why = match failure.kind {
-                Kind::Disarm => "a reboot would do the action again",
-                _ if last => "it has failed for the last time",
-                _ => "testbox.on-error=hold",
-            };
-            self.journal
-                .banner(&[format!("HOLDING: {why}. Arm or disarm the machine, then switch it off and on.")]);
-            return Ending::Machine(RebootMode::Hold);
-        }
-        let wait = self.settings.error_wait;
-        let armed = "the machine stays armed and will try again";
-        self.journal.info(&format!("rebooting in {} s; {armed}", wait.as_secs()));
-        self.world.system().sleep(wait);
-        Ending::Machine(RebootMode::Reboot)
+        let (journal, system) = (self.journal, self.world.system());
+        policy::fail(journal, &*system, &self.settings, failure, self.status.as_mut(), self.folder.as_ref())
     }
 
     /// Status is news: a failure to write it is said, and stops nothing.
     fn write_status(&mut self, change: impl FnOnce(&mut Status)) {
-        let (Some(status), Some(folder)) = (self.status.as_mut(), self.folder.as_ref()) else { return };
-        change(status);
-        status.updated = self.world.system().now();
-        let write = || write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes());
-        if let Err(e) = write().or_else(|_| write()) {
-            self.journal.warn(&format!("cannot write {}: {e}", folder.path(STATUS)));
+        if let Some(status) = self.status.as_mut() {
+            change(status);
         }
+        let (journal, system) = (self.journal, self.world.system());
+        policy::write_status(journal, &*system, self.status.as_mut(), self.folder.as_ref());
     }
 
     /// Flushes logs and shares; each within its deadline, because a dead hard mount blocks for ever.

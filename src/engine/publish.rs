@@ -12,7 +12,8 @@
 
 use super::folder::{Folder, HISTORY, PART};
 use crate::failure::{Failure, Kind};
-use crate::record::{RECORD, RECORD_PENDING, Record, image_file};
+use crate::image::{Image, ddrescue_map};
+use crate::record::{RECORD, RECORD_PENDING, Record, SetState, image_file, map_file};
 use crate::share::{exists, write_atomic};
 use std::io;
 
@@ -109,13 +110,37 @@ fn complete(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
                 .map_err(|e| step(&format!("rename {part}"), e))?;
         }
     }
+    write_maps(folder, new).map_err(|e| step("write the map of what could not be read", e))?;
     files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
     files
         .rename(&folder.path(RECORD_PENDING), &folder.path(RECORD))
         .and_then(|()| files.sync_dir(&folder.path("")))
         .map_err(|e| step("rename the new record", e))?;
     remove_legacy(folder, new).map_err(|e| step("remove the old form of an image", e))?;
-    prune(folder, keep)
+    // Where the current set has holes, the newest one that has none is worth more than what was asked for.
+    prune(folder, if new.is_complete() { keep } else { keep.max(1) })
+}
+
+/// Writes the map file beside each degraded image of `set`, made from the image itself, and removes those that others
+/// have left beside complete ones.
+fn write_maps(folder: &Folder, set: &Record) -> io::Result<()> {
+    for image in &set.images {
+        let map = folder.path(&map_file(&image.name));
+        if image.state == SetState::Complete {
+            match folder.files.remove(&map) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => continue,
+            }
+        }
+        if !is_image(folder, &image.file(), &image.root_hash)? {
+            continue;
+        }
+        let opened =
+            Image::open(folder.files.open(&folder.path(&image.file()))?).map_err(io::Error::other)?;
+        let bad = opened.unreadable_ranges().map_err(io::Error::other)?;
+        write_atomic(&*folder.files, &map, ddrescue_map(image.disk_size, &bad).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Gives the old set second names in `history/<generation>/`. Images without a record, the original system's, go
@@ -129,6 +154,10 @@ fn archive(folder: &Folder, old: Option<&Record>, new: &Record) -> io::Result<()
                 // What is not the image that the old record names is no good backup, and not worth keeping.
                 if is_image(folder, &image.file(), &image.root_hash)? {
                     names.push(image.file());
+                    let map = map_file(&image.name);
+                    if image.state == SetState::Degraded && exists(files, &folder.path(&map))? {
+                        names.push(map);
+                    }
                 }
             }
             names.push(RECORD.into());
@@ -213,6 +242,7 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
             }
             files.rename(&aside, &folder.path(&image.file()))?;
         }
+        write_maps(folder, &old)?;
         files.sync_dir(&folder.path(""))
     };
     back().map_err(|e| failed(folder, "put the old images back from history/", &e))
@@ -233,10 +263,10 @@ fn remove_legacy(folder: &Folder, new: &Record) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the sets of the history that are older than its newest `keep` whole ones. A set that cannot be trusted
-/// never pushes a whole one out. The record goes first, so that a set that is half removed is not trusted.
+/// Removes the sets of the history that are older than its newest `keep` whole and complete ones. A set that cannot be
+/// trusted never pushes such a one out, nor does a degraded one; of those, too, at most `keep` stay. The record goes first, so that a set that is half removed is not trusted.
 pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
-    let mut whole = 0;
+    let (mut whole, mut degraded) = (0, 0);
     for generation in folder.generations()?.into_iter().rev() {
         let remove = |dir: String| -> io::Result<()> {
             let mut names = folder.files.list(&dir)?;
@@ -249,10 +279,18 @@ pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
         let at = format!("{HISTORY}/{generation}");
         if whole >= keep {
             remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
-        } else if is_whole(folder, &at)
-            .map_err(|e| failed(folder, &format!("look at the old set {at}"), &e))?
-        {
+            continue;
+        }
+        let look = |e: io::Error| failed(folder, &format!("look at the old set {at}"), &e);
+        if !is_whole(folder, &at).map_err(look)? {
+            continue;
+        }
+        if folder.record(&format!("{at}/{RECORD}"))?.is_some_and(|record| record.is_complete()) {
             whole += 1;
+        } else if degraded < keep {
+            degraded += 1;
+        } else {
+            remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
         }
     }
     Ok(())

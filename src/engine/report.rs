@@ -2,40 +2,102 @@
 
 use super::Folder;
 use super::journal::Journal;
+use super::watchdog::{Finding, Watchdog};
+use super::{Ending, policy};
+use crate::block::BlockDevice;
+use crate::cmdline::{OnError, RebootMode, Settings};
 use crate::console::progress_line;
+use crate::failure::Failure;
 use crate::progress::{Meter, Progress};
 use crate::share::write_atomic;
 use crate::status::{STATUS, Status};
-use crate::sys::System;
+use crate::sys::{Reboot, System};
+use crate::world::World;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often the status is written.
-const TICK: Duration = Duration::from_secs(3);
 /// Every how many ticks the console gets a line.
 const CONSOLE_TICKS: u32 = 3;
 /// A share with less free space than this, in bytes, is full: other machines log there too.
 pub const RESERVE: u64 = 64 << 20;
 
-/// Reports the steps of one plan.
+/// How long the last lines may take to the share before a machine whose disk hangs is rebooted.
+const LOG_LIMIT: Duration = Duration::from_secs(60);
+
+/// Reports the steps of one plan, and watches its disks.
 pub struct Reporter<'a> {
     system: Arc<dyn System>,
     journal: &'a Journal,
     folder: &'a Folder,
+    settings: &'a Settings,
+    tick: Duration,
     status: Mutex<Status>,
+    watchdog: Watchdog,
+    given_up: Mutex<Option<(Failure, Ending)>>,
 }
 
 impl<'a> Reporter<'a> {
     /// A reporter that goes on from this status.
-    pub fn new(system: Arc<dyn System>, journal: &'a Journal, folder: &'a Folder, status: Status) -> Self {
-        Reporter { system, journal, folder, status: Mutex::new(status) }
+    pub fn new(
+        world: &dyn World,
+        journal: &'a Journal,
+        folder: &'a Folder,
+        status: Status,
+        settings: &'a Settings,
+    ) -> Self {
+        Reporter {
+            system: world.system(),
+            journal,
+            folder,
+            settings,
+            tick: world.tick(),
+            status: Mutex::new(status),
+            watchdog: Watchdog::default(),
+            given_up: Mutex::default(),
+        }
     }
 
-    /// The status as it stands.
-    pub fn into_status(self) -> Status {
-        self.status.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// The status as it stands, and how the run was ended where a disk hung.
+    pub fn end(self) -> (Status, Option<Ending>) {
+        let given_up = self.given_up.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let status = self.status.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (status, given_up.map(|(_, ending)| ending))
+    }
+
+    /// A disk that is watched from now on.
+    pub fn watch(&self, disk: Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice> {
+        self.watchdog.watch(disk, self.system.clone())
+    }
+
+    /// Fails where a disk hung and came back after all: by then everybody was told that this run is over.
+    pub fn check(&self) -> Result<(), Failure> {
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.as_ref().map_or(Ok(()), |(failure, _)| Err(failure.clone()))
+    }
+
+    /// Ends the machine as after any other failure, from this thread: the one that does the work is stuck in the kernel,
+    /// and a process that has such a thread cannot even end. So no shell is given; the machine holds instead.
+    fn give_up(&self, failure: Failure, progress: &Progress) {
+        progress.cancel();
+        let mut settings = self.settings.clone();
+        if settings.on_error == OnError::Shell {
+            settings.on_error = OnError::Hold;
+        }
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held throughout: work that comes back now waits for the end of the machine.
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (journal, system) = (self.journal, &*self.system);
+        let ending = policy::fail(journal, system, &settings, &failure, Some(&mut status), Some(self.folder));
+        *given_up = Some((failure, ending));
+        // To hold needs nothing: the work waits for the disk for ever.
+        if ending == Ending::Machine(RebootMode::Reboot) {
+            journal.flush(LOG_LIMIT);
+            if let Err(e) = system.reboot(Reboot::Restart) {
+                journal.warn(&format!("the kernel refuses to end the machine: {e}; holding"));
+            }
+        }
     }
 
     /// Runs one step and reports it meanwhile. `watches_space` ends it when the share is nearly full.
@@ -59,8 +121,13 @@ impl<'a> Reporter<'a> {
             scope.spawn(move || {
                 let mut meter = Meter::new();
                 let mut ticks = 0u32;
-                while wait.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                while wait.recv_timeout(self.tick) == Err(RecvTimeoutError::Timeout) {
                     ticks = ticks.wrapping_add(1);
+                    match self.watchdog.look(self.system.monotonic()) {
+                        Some(Finding::Slow(text)) => self.journal.warn(&text),
+                        Some(Finding::Hung(failure)) => return self.give_up(failure, progress),
+                        None => {}
+                    }
                     self.tick(progress, &mut meter);
                     if ticks.is_multiple_of(CONSOLE_TICKS) {
                         self.show();

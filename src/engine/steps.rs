@@ -6,6 +6,7 @@ use super::publish;
 use super::report::{RESERVE, Reporter};
 use crate::action::Action;
 use crate::block::BlockDevice;
+use crate::cmdline::DegradedSet;
 use crate::failure::{Failure, Kind};
 use crate::image::{
     self, BackupOptions, Delta, DiskAbout, Earlier, FileKind, FreeSpace, Image, ImageError, Part,
@@ -14,14 +15,17 @@ use crate::image::{
 use crate::info::Who;
 use crate::inventory::Disk;
 use crate::io::SyncWrite;
-use crate::plan::{Plan, Publish, Source, Step};
+use crate::plan::{OnBad, Plan, Publish, Source, Step, refuse_degraded};
 use crate::progress::Progress;
-use crate::record::{BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
+use crate::record::{
+    BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file, map_file,
+};
 use crate::share::{Files, write_atomic};
 use crate::used::{self, Found, Map, Used};
 use crate::world::World;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Everything that the steps of one plan share.
@@ -46,11 +50,16 @@ pub struct Run<'a> {
     pub delta: Delta,
     /// What a restore does with space that nobody used.
     pub free: FreeSpace,
+    /// What a degraded set may do.
+    pub degraded: DegradedSet,
     /// There will be another attempt.
     pub may_go_on: bool,
     /// Tells how it goes.
     pub reporter: Reporter<'a>,
 }
+
+/// An image that was read back: its figures, what it could not hold, and what was found on its disk.
+type Verified = (image::Summary, Vec<Range<u64>>, Vec<Found>);
 
 impl Run<'_> {
     /// Runs every step. What is returned are results that are neither success nor failure.
@@ -60,26 +69,25 @@ impl Run<'_> {
         let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
         let mut notes = plan.findings.clone();
         let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
-            match step {
-                Step::CollectInfo => self.collect_info(plan.action)?,
-                Step::BackupDisk { disk, name, used } => {
-                    made.push(self.backup_disk(disk, name, *used, &mut notes)?);
+            let done = match step {
+                Step::CollectInfo => self.collect_info(plan.action),
+                Step::BackupDisk { disk, name, used, on_bad } => {
+                    self.backup_disk(disk, name, *used, *on_bad, &mut notes).map(|image| made.push(image))
                 }
-                Step::Publish(publish) => self.publish(publish, &made)?,
-                Step::CheckImage(source) => {
-                    if let Some(content) = self.check_image(source, plan, &targets)? {
-                        measured.insert(source.path.clone(), content);
-                    }
+                Step::Publish(publish) => self.publish(publish, &made),
+                Step::CheckImage(source) => self.check_image(source, plan, &targets).map(|content| {
+                    measured.extend(content.map(|content| (source.path.clone(), content)));
+                }),
+                Step::RestoreDisk { source, disk } => match targets.get(&disk.name) {
+                    Some(device) => self.restore_disk(source, disk, &**device, measured.get(&source.path)),
+                    None => Err(mistake(format!("{} is not open", disk.name))),
+                },
+                Step::CompareDisk { source, disk } => {
+                    self.compare_disk(source, disk).map(|note| notes.push(note))
                 }
-                Step::RestoreDisk { source, disk } => {
-                    let device = targets
-                        .get(&disk.name)
-                        .ok_or_else(|| mistake(format!("{} is not open", disk.name)))?;
-                    self.restore_disk(source, disk, &**device, measured.get(&source.path))?;
-                }
-                Step::CompareDisk { source, disk } => notes.push(self.compare_disk(source, disk)?),
-            }
-            Ok(())
+            };
+            self.reporter.check()?;
+            done
         });
         if plan.action.is_backup()
             && let Err(failure) = &result
@@ -96,19 +104,8 @@ impl Run<'_> {
         for step in &plan.steps {
             if let Step::RestoreDisk { disk, .. } = step {
                 let device = self.world.open_target(disk)?;
-                // The device node may have been taken over by another disk since the disks were listed.
-                if device.size() != disk.size || device.logical_block_size() != disk.logical_block_size {
-                    return Err(Failure::new(
-                        Kind::Unfit,
-                        format!(
-                            "{} is not the disk that was listed: it has {} bytes now",
-                            disk.path.display(),
-                            device.size()
-                        ),
-                        "nothing was written. Look for a disk or controller that comes and goes.",
-                    ));
-                }
-                open.insert(disk.name.clone(), device);
+                check_listed(disk, &*device)?;
+                open.insert(disk.name.clone(), self.reporter.watch(device));
             }
         }
         Ok(open)
@@ -138,6 +135,7 @@ impl Run<'_> {
         disk: &Disk,
         name: &str,
         used: Used,
+        on_bad: OnBad,
         notes: &mut Vec<String>,
     ) -> Result<ImageRecord, Failure> {
         let (folder, files) = (self.folder, &*self.folder.files);
@@ -145,12 +143,14 @@ impl Run<'_> {
         let before = self.folder.record(RECORD)?;
         let before = before.as_ref().and_then(|record| record.image(name));
         self.check_space(disk, name, before)?;
-        let device = self.world.open_source(disk)?;
+        let device = self.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
-        let opts = BackupOptions { used: self.look(&*device, used), ..BackupOptions::default() };
+        let allow_bad_sectors = on_bad == OnBad::Zeros;
+        let used = self.look(&*device, used);
+        let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
         let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
-        let (written, (summary, bad_ranges, partitions)) = loop {
+        let (written, (summary, bad, partitions)) = loop {
             let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
             let taken_unread = match &written {
                 Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
@@ -169,7 +169,11 @@ impl Run<'_> {
                     files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
                     earlier.prove_base = true;
                 }
-                Err(ImageError::Cancelled) => return Err(no_space(name)),
+                Err(ImageError::Cancelled) => {
+                    self.reporter.check()?;
+                    return Err(no_space(name));
+                }
+                Err(e) if e.is_bad_sector() => return Err(bad_sector(&e, &part, on_bad)),
                 made => break made.map_err(|e| image_failure(&e, &part))?,
             }
         };
@@ -193,6 +197,17 @@ impl Run<'_> {
                 "check the file server: it does not keep what it is given.",
             ));
         }
+        if summary.degraded {
+            if on_bad != OnBad::Zeros {
+                return Err(mistake(format!("{part} is degraded, and must not be")));
+            }
+            let note = degraded_note(disk, name, &bad);
+            self.journal.banner(std::slice::from_ref(&note));
+            self.journal.global(&note);
+            notes.push(note);
+        }
+        let bad_range =
+            |range: &Range<u64>| BadRange { offset: range.start, length: range.end - range.start };
         Ok(ImageRecord {
             name: name.into(),
             identity: disk.identity.clone(),
@@ -203,9 +218,16 @@ impl Run<'_> {
             image_size: summary.image,
             root_hash: summary.root_hash.to_string(),
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
-            bad_ranges,
+            bad_ranges: bad.iter().take(BAD_RANGES).map(bad_range).collect(),
+            unreadable_bytes: summary.unreadable,
             partitions,
         })
+    }
+
+    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        let device = self.world.open_source(disk)?;
+        check_listed(disk, &*device)?;
+        Ok(self.reporter.watch(device))
     }
 
     /// What of the disk need not be imaged; the log says for each partition what was found.
@@ -243,11 +265,7 @@ impl Run<'_> {
     }
 
     /// Reads the part file of an image back from the share, and proves it.
-    fn verify_image(
-        &self,
-        name: &str,
-        base: Option<&Image>,
-    ) -> Result<(image::Summary, Vec<BadRange>, Vec<Found>), ImageError> {
+    fn verify_image(&self, name: &str, base: Option<&Image>) -> Result<Verified, ImageError> {
         let part = format!("{}{PART}", image_file(name));
         let progress = Progress::new();
         self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
@@ -257,11 +275,7 @@ impl Run<'_> {
                 Some(base) => image::verify_again(&image, base, 0, &progress)?,
                 None => image::verify(&image, 0, &progress)?,
             };
-            let bad: Result<Vec<BadRange>, ImageError> = image
-                .unreadable_runs()
-                .map(|r| r.map(|r| BadRange { offset: r.offset, length: r.length }))
-                .collect();
-            Ok((summary, bad?, image.header().found.list.clone()))
+            Ok((summary, image.unreadable_ranges()?, image.header().found.list.clone()))
         })
     }
 
@@ -391,6 +405,13 @@ impl Run<'_> {
         let step = format!("checking {}", source.path);
         if self.is_own(source)? {
             let image = self.open_image(source)?;
+            if plan.action == Action::Restore
+                && image.summary().degraded
+                && self.degraded != DegradedSet::Restore
+            {
+                let what = format!("DEGRADED: {}: parts of the disk could not be read", source.path);
+                return Err(refuse_degraded(what));
+            }
             // All of it, before the first write too: a damaged chunk must show while the disk is still what it was.
             // An image that a record names was inflated when it was made, and its hashes show whether it is still the
             // same; each chunk is inflated and checked before it is written anyway.
@@ -483,7 +504,7 @@ impl Run<'_> {
     }
 
     fn compare_disk(&self, source: &Source, disk: &Disk) -> Result<String, Failure> {
-        let device = self.world.open_source(disk)?;
+        let device = self.open_source(disk)?;
         let image = self.open_image(source)?;
         let progress = Progress::new();
         progress.start(image.summary().disk);
@@ -542,6 +563,52 @@ fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Optio
     Ok((files.create(path)?, None))
 }
 
+/// The device node may have been taken over by another disk since the disks were listed.
+fn check_listed(disk: &Disk, device: &dyn BlockDevice) -> Result<(), Failure> {
+    if device.size() == disk.size && device.logical_block_size() == disk.logical_block_size {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::DiskChanged,
+        format!(
+            "{} is not the disk that was listed: it has {} bytes in blocks of {} now, it had {} in blocks of {}",
+            disk.path.display(),
+            device.size(),
+            device.logical_block_size(),
+            disk.size,
+            disk.logical_block_size
+        ),
+        "nothing was written. Look for a disk or controller that comes and goes.",
+    ))
+}
+
+/// A sector that cannot be read ends the backup.
+fn bad_sector(error: &ImageError, part: &str, on_bad: OnBad) -> Failure {
+    let what = format!("{part}: {error}");
+    if on_bad == OnBad::KeepComplete {
+        let what = format!("{what}; the set would be DEGRADED, and the one that is there is complete");
+        let advice = "the complete set stays as it is. To have the degraded one in its place, and the complete one in \
+                      history/: testbox.degraded=replace (testboxctl arm --degraded replace). Better replace the disk.";
+        return Failure::new(Kind::Degraded, what, advice);
+    }
+    let advice = "the disk or its cable is failing: replace it, and restore the last good set. To image what can be read, \
+                  with zeros for the rest: testbox.bad-sectors=degraded (testboxctl arm --bad-sectors degraded).";
+    Failure::new(Kind::DiskRead, what, advice)
+}
+
+fn degraded_note(disk: &Disk, name: &str, bad: &[Range<u64>]) -> String {
+    let bytes: u64 = bad.iter().map(|range| range.end - range.start).sum();
+    let first = bad.first().map_or(0, |range| range.start / u64::from(disk.logical_block_size.max(1)));
+    format!(
+        "DEGRADED: {}: {bytes} bytes of {} in {} ranges cannot be read, the first at LBA {first}; they are zeros in the \
+         image, and {} lists them",
+        image_file(name),
+        disk.name,
+        bad.len(),
+        map_file(name)
+    )
+}
+
 fn mistake(what: String) -> Failure {
     Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
 }
@@ -579,7 +646,14 @@ fn image_failure(error: &ImageError, image: &str) -> Failure {
             image_failure(source, image).kind,
             "do not use this disk until a restore succeeds; the next attempt begins anew.",
         ),
-        ImageError::Disk { op: "read", .. } => {
+        ImageError::Gone { .. } => (
+            Kind::DiskGone,
+            "look at the disk, its cable, power and controller; the kernel's log tells more.",
+        ),
+        ImageError::Resized { .. } => {
+            (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
+        }
+        ImageError::Disk { op: "read", .. } | ImageError::Failing { .. } => {
             (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
         }
         ImageError::Disk { .. } | ImageError::DiskCall { .. } | ImageError::Differs { .. } => {

@@ -9,6 +9,7 @@
 //! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 
+use super::bad_sectors::Patience;
 use super::codec::Codec;
 use super::error::ImageError;
 use super::found::FoundTexts;
@@ -54,6 +55,8 @@ pub struct BackupOptions {
     pub codec: Codec,
     /// Sectors that cannot be read become zeros in a degraded image; without it they end the backup.
     pub allow_bad_sectors: bool,
+    /// With them: how long bad places are looked at closely.
+    pub patience: Patience,
     /// What need not be imaged, and what was found on the disk. By default nothing: all of the disk is imaged.
     pub used: Arc<Map>,
     /// The image id; random unless a test wants equal images.
@@ -67,6 +70,7 @@ impl Default for BackupOptions {
             chunk_size: DEFAULT_CHUNK,
             codec: Codec::default(),
             allow_bad_sectors: false,
+            patience: Patience::default(),
             used: Arc::default(),
             image_id: None,
         }

@@ -31,6 +31,34 @@ pub enum ImageError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The disk is not there any more.
+    #[error("{disk}: the disk is gone: it was taken away, or its controller has given it up{}", because(.source))]
+    Gone {
+        /// Name of the disk.
+        disk: String,
+        /// The kernel's reason, where it gave one.
+        source: Option<io::Error>,
+    },
+    /// The disk has another size than when it was opened. Both are bytes.
+    #[error("{disk}: the disk has {now} bytes now, it had {was}: it was resized, or replaced by another")]
+    Resized {
+        /// Name of the disk.
+        disk: String,
+        /// What it was.
+        was: u64,
+        /// What it is.
+        now: u64,
+    },
+    /// So much of the disk cannot be read that no image is made of it.
+    #[error("{disk}: more than {limit} bytes cannot be read, up to byte {end}: the disk is failing")]
+    Failing {
+        /// Name of the disk.
+        disk: String,
+        /// How much may be unreadable, in bytes.
+        limit: u64,
+        /// Where the last unreadable range ends, in bytes.
+        end: u64,
+    },
     /// The image file could not be written.
     #[error("cannot {op} the image after {written} bytes of it: {source}")]
     Sink {
@@ -104,10 +132,19 @@ pub enum ImageError {
     },
 }
 
+fn because(source: &Option<io::Error>) -> String {
+    source.as_ref().map_or_else(String::new, |e| format!(" ({e})"))
+}
+
 impl ImageError {
     /// True where the target disk was written to: it is unbootable until a restore succeeds.
     pub fn disk_was_touched(&self) -> bool {
         matches!(self, ImageError::Unfinished { .. })
+    }
+
+    /// True where the medium of a disk does not give its data.
+    pub fn is_bad_sector(&self) -> bool {
+        matches!(self, ImageError::Disk { op: "read", source, .. } if super::bad_sectors::is_medium_error(source))
     }
 
     pub(super) fn damaged(position: u64, what: impl Into<String>) -> Self {

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::backup::BackupOptions;
-use super::bad_sectors::{disk_error, read_chunk};
+use super::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
 use super::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
 use super::error::ImageError;
 use super::incremental::{Aligned, old_member};
@@ -215,15 +215,16 @@ pub(super) fn pipeline(
         kept: earlier.kept.map(Aligned::new),
     });
 
+    let trouble = opts.allow_bad_sectors.then(|| Trouble::new(opts.patience));
     thread::scope(|scope| {
         let spawn_error = |e| ImageError::Refused(format!("cannot start a thread: {e}"));
         for _ in 0..readers {
             let (free, work_in, done_in) = (free.clone(), work_in.clone(), done_in.clone());
-            let source = &source;
+            let (source, trouble) = (&source, trouble.as_ref());
             thread::Builder::new()
                 .name("backup-read".into())
                 .spawn_scoped(scope, move || {
-                    read_loop(disk, opts, progress, source, &free, &work_in, &done_in)
+                    read_loop(disk, opts, trouble, progress, source, &free, &work_in, &done_in)
                 })
                 .map_err(spawn_error)?;
         }
@@ -248,13 +249,16 @@ pub(super) fn pipeline(
                 let _ = free_in.send(slot);
             }
         }
-        Ok(())
+        // What has grown behind our back is not in the image.
+        check_size(disk)
     })
 }
 
+#[allow(clippy::too_many_arguments)] // one call, beside its threads
 fn read_loop(
     disk: &dyn BlockDevice,
     opts: &BackupOptions,
+    trouble: Option<&Trouble>,
     progress: &Progress,
     source: &Mutex<Source<'_>>,
     free: &Receiver<Slot>,
@@ -270,7 +274,7 @@ fn read_loop(
         }
         if matches!(slot.content, Content::Raw) {
             let buf = &mut slot.raw[..slot.length as usize];
-            match read_chunk(disk, buf, slot.offset, opts.allow_bad_sectors) {
+            match read_chunk(disk, buf, slot.offset, trouble) {
                 Ok(bad) if bad.is_empty() => {}
                 Ok(bad) => slot.content = Content::Torn(bad),
                 Err(e) => slot.content = Content::Failed(e),

@@ -168,6 +168,19 @@ impl Image {
         self.runs_of(0..u64::MAX, Kind::Unreadable.bit())
     }
 
+    /// What the disk did not give, joined to ranges, in order.
+    pub fn unreadable_ranges(&self) -> Result<Vec<Range<u64>>, ImageError> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for run in self.unreadable_runs() {
+            let run = run?.range();
+            match ranges.last_mut().filter(|last| last.end == run.start) {
+                Some(last) => last.end = run.end,
+                None => ranges.push(run),
+            }
+        }
+        Ok(ranges)
+    }
+
     /// The unallocated runs; parts of the index without any are not read.
     pub fn unallocated_runs(&self) -> Runs<'_> {
         self.runs_of(0..u64::MAX, Kind::Unallocated.bit())

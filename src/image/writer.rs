@@ -21,7 +21,7 @@ use blake3::Hash;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A disk with more unreadable bytes than this is dying, or gone: no image is made of it.
+/// A disk with more unreadable bytes than this is dying: no image is made of it.
 const MAX_UNREADABLE: u64 = 256 << 20;
 /// Bad ranges that are listed by name; the index has them all.
 const LISTED: usize = 1000;
@@ -201,12 +201,8 @@ impl<'a> Writer<'a> {
         let written = &mut self.written;
         written.unreadable_bytes += range.end - range.start;
         if written.unreadable_bytes > MAX_UNREADABLE {
-            return Err(ImageError::Refused(format!(
-                "{}: more than {} MiB cannot be read up to byte {}: the disk is failing or gone",
-                disk.name(),
-                MAX_UNREADABLE >> 20,
-                range.end
-            )));
+            let disk = disk.name().to_owned();
+            return Err(ImageError::Failing { disk, limit: MAX_UNREADABLE, end: range.end });
         }
         let listed = written.unreadable.len();
         match written.unreadable.last_mut() {

@@ -131,6 +131,8 @@ mod tests {
             tree.file(&format!("block/{name}/partition"), "1");
         }
         tree.file("block/sda/sda1/holders/dm-0/x", "");
+        tree.file("block/sdd/holders/md127/x", "");
+        tree.file("block/md127/dev", "9:127");
         tree.file("block/dm-0/dev", "254:0");
         tree.file("block/dm-0/dm/name", "vg-root\n");
         let texts = |disk: &str| -> Vec<String> {
@@ -146,7 +148,7 @@ mod tests {
             ]
         );
         assert_eq!(texts("sdb"), ["sdb1 is mounted at /pool"]);
-        assert!(texts("sdd").is_empty());
+        assert_eq!(texts("sdd"), ["sdd is held by md127"], "a RAID");
         assert!(texts("sde").is_empty());
     }
 }

@@ -1,11 +1,12 @@
 //! The plan of `backup` and `backup-again`: which disks, under which names, beside which images kept.
 
 use super::identify::{bearers, find, listing};
-use super::{Plan, Publish, Request, ShareState, Step};
+use super::{OnBad, Plan, Publish, Request, ShareState, Step};
 use crate::action::Action;
+use crate::cmdline::{BadSectors, DegradedSet};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
-use crate::record::{ImageRecord, OtherDisk, Record};
+use crate::record::{ImageRecord, OtherDisk, Record, SetState};
 use crate::words::DiskSelector;
 use std::collections::BTreeSet;
 
@@ -33,11 +34,34 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         others.iter().map(|o| format!("{} ({}) is left out: {}", o.name, o.identity, o.why)).collect();
     notes.extend(carried.iter().map(|i| format!("{} stays as it is: its disk is not selected", i.file())));
     let mut steps = vec![Step::CollectInfo];
-    let step =
-        |(disk, name): (&Disk, String)| Step::BackupDisk { disk: disk.clone(), name, used: request.used };
+    let step = |(disk, name): (&Disk, String)| {
+        let on_bad = on_bad(request, share, &name);
+        Step::BackupDisk { disk: disk.clone(), name, used: request.used, on_bad }
+    };
     steps.extend(named.into_iter().map(step));
     steps.push(Step::Publish(Publish { generation, carried, others }));
     Ok(Plan { action: request.action, notes, findings: Vec::new(), steps })
+}
+
+/// Whether the image `name` of this set may be degraded. A set that is complete is never replaced by a degraded one
+/// unless that is asked for, and there is no use in wearing a dying disk for an image that nobody may have.
+fn on_bad(request: &Request, share: &ShareState, name: &str) -> OnBad {
+    if request.bad_sectors == BadSectors::Fail {
+        return OnBad::Fail;
+    }
+    let is_complete = |image: &ImageRecord| image.state == SetState::Complete;
+    let would_replace_complete = match &share.record {
+        Some(record) => match record.image(name) {
+            Some(image) => is_complete(image),
+            None => !record.images.is_empty() && record.is_complete(),
+        },
+        // Nobody knows of images without a record that they are not whole.
+        None => !share.images.is_empty(),
+    };
+    match would_replace_complete && request.degraded != DegradedSet::Replace {
+        true => OnBad::KeepComplete,
+        false => OnBad::Zeros,
+    }
 }
 
 /// The disks to image, and all others with the reason.
@@ -295,6 +319,34 @@ mod tests {
             vec![MapEntry { image: "sdb".parse().unwrap(), disk: selectors("serial=NEW").remove(0) }];
         let plan = super::plan(&request, &inventory(&["sda S1 4G@1", "sdb NEW 9G@2"]), &share).unwrap();
         assert_eq!(short(&plan)[1..3], ["image sda=sda", "image sdb=sdb"]);
+    }
+
+    #[test]
+    fn a_degraded_set_replaces_a_complete_one_only_when_asked() {
+        let complete = share(record(4, &["sda S1 4G@1"], &[]));
+        let mut degraded = complete.clone();
+        degraded.record.as_mut().unwrap().images[0].state = SetState::Degraded;
+        let legacy = ShareState { images: vec![foreign_gzip("sda.gz")], ..ShareState::default() };
+        let (none, new_disk) = (ShareState::default(), ["sda S1 4G@1", "sdb S2 4G@2"]);
+        let on_bad = |share: &ShareState, disks: &[&str], bad_sectors, degraded| {
+            let request = Request { bad_sectors, degraded, ..request(Action::BackupAgain) };
+            let plan = super::plan(&request, &inventory(disks), share).unwrap();
+            let last = plan.steps.into_iter().rev().find_map(|step| match step {
+                Step::BackupDisk { on_bad, .. } => Some(on_bad),
+                _ => None,
+            });
+            last.unwrap()
+        };
+        let (allow, refuse, replace) = (BadSectors::Degraded, DegradedSet::Refuse, DegradedSet::Replace);
+        for share in [&none, &complete, &degraded, &legacy] {
+            assert_eq!(on_bad(share, &new_disk, BadSectors::Fail, replace), OnBad::Fail);
+            assert_eq!(on_bad(share, &new_disk[..1], allow, replace), OnBad::Zeros);
+        }
+        assert_eq!(on_bad(&none, &new_disk, allow, refuse), OnBad::Zeros);
+        assert_eq!(on_bad(&degraded, &new_disk, allow, refuse), OnBad::Zeros);
+        assert_eq!(on_bad(&complete, &new_disk[..1], allow, refuse), OnBad::KeepComplete);
+        assert_eq!(on_bad(&complete, &new_disk, allow, refuse), OnBad::KeepComplete, "the set was complete");
+        assert_eq!(on_bad(&legacy, &new_disk[..1], allow, DegradedSet::Restore), OnBad::KeepComplete);
     }
 
     #[test]

@@ -6,7 +6,10 @@ mod backup;
 mod identify;
 mod restore;
 
+pub(crate) use restore::refuse_degraded;
+
 use crate::action::Action;
+use crate::cmdline::{BadSectors, DegradedSet};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
@@ -25,6 +28,10 @@ pub struct Request {
     pub map: Vec<MapEntry>,
     /// `testbox.used=`: whether a backup leaves out what no file system uses.
     pub used: Used,
+    /// `testbox.bad-sectors=`: what a backup does with sectors that cannot be read.
+    pub bad_sectors: BadSectors,
+    /// `testbox.degraded=`: what a degraded set may do.
+    pub degraded: DegradedSet,
 }
 
 /// What the machine's folder on the backup share holds.
@@ -99,6 +106,8 @@ pub enum Step {
         name: String,
         /// Whether what no file system uses is left out.
         used: Used,
+        /// What happens where a sector cannot be read.
+        on_bad: OnBad,
     },
     /// Make the images of this plan, and those carried over, the machine's set.
     Publish(Publish),
@@ -118,6 +127,17 @@ pub enum Step {
         /// The disk.
         disk: Disk,
     },
+}
+
+/// What a backup does at a sector that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBad {
+    /// It fails.
+    Fail,
+    /// It fails, because a complete set would be replaced by a degraded one, although degraded ones are allowed.
+    KeepComplete,
+    /// Zeros stand in for it, and the image is degraded.
+    Zeros,
 }
 
 /// What the new record will say beside the new images.
@@ -174,13 +194,17 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
-            Step::BackupDisk { disk, name, used } => {
+            Step::BackupDisk { disk, name, used, on_bad } => {
                 let what = match used {
                     Used::Auto => "what is used of",
                     Used::NoSwap => "what is used, without swap content, of",
                     Used::Off => "all of",
                 };
-                write!(f, "image {what} {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)
+                write!(f, "image {what} {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)?;
+                match on_bad {
+                    OnBad::Zeros => f.write_str("; bad sectors become zeros, and the set DEGRADED"),
+                    OnBad::Fail | OnBad::KeepComplete => Ok(()),
+                }
             }
             Step::Publish(publish) => {
                 write!(f, "publish set {}", publish.generation)?;
@@ -259,6 +283,7 @@ pub(crate) mod testkit {
             image_size: 1000,
             state: SetState::Complete,
             bad_ranges: Vec::new(),
+            unreadable_bytes: 0,
             partitions: Vec::new(),
         }
     }
@@ -295,7 +320,14 @@ pub(crate) mod testkit {
     }
 
     pub fn request(action: Action) -> Request {
-        Request { action, disks: Vec::new(), map: Vec::new(), used: Used::Auto }
+        Request {
+            action,
+            disks: Vec::new(),
+            map: Vec::new(),
+            used: Used::Auto,
+            bad_sectors: BadSectors::Fail,
+            degraded: DegradedSet::Refuse,
+        }
     }
 
     /// The steps in short: `image sda=sdb`, `restore sda.raw.gz>sdb`.

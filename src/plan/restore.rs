@@ -8,6 +8,7 @@
 use super::identify::{bearers, find, known, listing};
 use super::{Plan, Request, SeenImage, SeenKind, ShareState, Source, Step};
 use crate::action::Action;
+use crate::cmdline::DegradedSet;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Inventory};
 use crate::record::{ImageRecord, Record, SetState};
@@ -25,7 +26,15 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     let degraded: Vec<_> =
         set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
     if !degraded.is_empty() {
-        plan.notes.push(format!("degraded, with ranges that could not be read: {}", degraded.join(", ")));
+        let what = format!(
+            "DEGRADED: set {}: parts of the disk could not be read and are zeros in {}",
+            set.record.generation,
+            degraded.join(", ")
+        );
+        if request.action == Action::Restore && request.degraded != DegradedSet::Restore {
+            return Err(refuse_degraded(what));
+        }
+        plan.findings.push(what);
     }
     let source = |image: &ImageRecord| Source {
         path: format!("{}{}", set.folder, image.file()),
@@ -60,6 +69,16 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone() });
     }
     Ok(plan)
+}
+
+/// A restore of what is known to have holes is nothing to be done by accident.
+pub(crate) fn refuse_degraded(what: String) -> Failure {
+    Failure::new(
+        Kind::Degraded,
+        what,
+        "nothing was written. The .map file beside each image has the places. A complete set may be in history/: move the \
+         current one away to use it. To restore the degraded one all the same: testbox.degraded=restore.",
+    )
 }
 
 /// The images of one set that are wanted and whole.

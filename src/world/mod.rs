@@ -89,6 +89,11 @@ pub trait World: Send + Sync {
     /// Folder in which mount points may be made; it outlives neither the agent nor the boot.
     fn run_dir(&self) -> &Path;
 
+    /// How often a running step is looked at, and its status written.
+    fn tick(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
     /// Fetches a file by TFTP.
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError>;
 

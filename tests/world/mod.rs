@@ -51,6 +51,8 @@ pub struct Machine {
     pub disks: Mutex<Vec<TestDisk>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
+    /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
+    pub tick: Duration,
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
@@ -125,6 +127,7 @@ impl Machine {
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
+            tick: Duration::from_secs(3),
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
@@ -245,6 +248,10 @@ impl World for Machine {
 
     fn run_dir(&self) -> &Path {
         Path::new("/run/testbox")
+    }
+
+    fn tick(&self) -> Duration {
+        self.tick
     }
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
