@@ -206,9 +206,23 @@ fn loop_testboxctl_overwrites_a_block_device_only_when_told() {
         "{refused:?}"
     );
     assert!(target.bytes().iter().all(|b| *b == 0xa5));
-    let restored = testboxctl(&["image", "restore", "--yes", image.to_str().unwrap(), &target.path]);
-    assert!(restored.status.success(), "{restored:?}");
-    assert!(target.bytes() == source.bytes());
+    // What nobody uses: left, discarded by the loop device, which punches holes into its file, and zeroed.
+    for (free, told, is_same) in
+        [("leave", "left as it was", false), ("discard", "left as it was", true), ("zero", "restored", true)]
+    {
+        fs::write(dir.path().join("target"), vec![0xa5; 16 << 20]).unwrap();
+        run("blockdev", &["--flushbufs", &target.path]);
+        let words = ["image", "restore", "--yes", "--free", free, image.to_str().unwrap(), &target.path];
+        let restored = testboxctl(&words);
+        assert!(restored.status.success(), "{restored:?}");
+        let out = String::from_utf8_lossy(&restored.stdout).into_owned();
+        assert!(
+            out.contains(told) && out.contains("; 0 B (0 bytes) of it discarded") == (free == "leave"),
+            "{out}"
+        );
+        assert_eq!(target.bytes() == source.bytes(), is_same, "{free}");
+        run("fsck.ext4", &["-fn", &target.path]);
+    }
 }
 
 /// A disk whose reads or writes fail once a trigger file is there: nbdkit's error filter, seen through FUSE and a

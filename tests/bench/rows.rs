@@ -82,10 +82,10 @@ pub const TABLES: &[Table] = &[
             row(
                 "testboxctl, one thread",
                 "testbox1",
-                "$CTL image create --no-verify --threads 1 $DISK $IMAGE",
+                "$CTL image create --no-verify --used off --threads 1 $DISK $IMAGE",
             ),
-            row(OURS, "testbox", "$CTL image create --no-verify $DISK $IMAGE"),
-            row(OURS_VERIFIED, "testbox", "$CTL image create $DISK $IMAGE"),
+            row(OURS, "testbox", "$CTL image create --no-verify --used off $DISK $IMAGE"),
+            row(OURS_VERIFIED, "testbox", "$CTL image create --used off $DISK $IMAGE"),
         ],
         goals: &[goal(OURS, ORIGINAL, 25.0), goal(OURS, IGZIP, 1.8), goal(OURS, ZSTD, 1.6)],
     },
@@ -148,7 +148,7 @@ pub const TABLES: &[Table] = &[
             row(READ_AND_HASH, "", "$HASH $DISK"),
             changed(DELTA_1, 10),
             changed("restore onto a disk with 10 % changed", 100),
-            row(AGAIN, "again", "$CTL image create --no-verify --base $BASE $DISK $IMAGE"),
+            row(AGAIN, "again", "$CTL image create --no-verify --used off --base $BASE $DISK $IMAGE"),
             row("its verify", "again", "$CTL image verify --base $BASE $IMAGE"),
         ],
         // Within 15 % of reading and hashing.
