@@ -80,7 +80,7 @@ impl<'a> Trees<'a> {
             .checked_sub(1)
             .ok_or_else(|| doubt("its trees have more nodes than it has bytes in use"))?;
         let len = u64::from(self.superblock.node);
-        if expected.at % u64::from(self.superblock.sector) != 0 {
+        if !expected.at.is_multiple_of(u64::from(self.superblock.sector)) {
             return Err(doubt(format!(
                 "node {} of tree {} begins within a sector",
                 expected.at, expected.tree

@@ -39,7 +39,7 @@ pub fn free(image: &Path) -> Vec<Range<u64>> {
 
     let mut free = vec![true; blocks as usize];
     let mut mark = |range: Range<u64>, is_free: bool| {
-        assert!(range.start % BLOCK == 0 && range.end % BLOCK == 0, "{range:?}");
+        assert!(range.start.is_multiple_of(BLOCK) && range.end.is_multiple_of(BLOCK), "{range:?}");
         for block in range.start / BLOCK..(range.end / BLOCK).min(blocks) {
             free[block as usize] = is_free;
         }
