@@ -21,14 +21,31 @@ pub const BTRFS: Row = Row {
     ..Row::DEFAULT
 };
 
+const FEW: Row = Row { rounds: 2, ..BTRFS };
+
 rows! {
-    loop_btrfs_default: BTRFS;
-    loop_btrfs_mixed: Row { mib: 32, make: "mkfs.btrfs -q --mixed $IMG", keeps: 5, ..BTRFS };
+    loop_btrfs_default: Row { rounds: 4, ..BTRFS };
+    loop_btrfs_mixed: Row { mib: 32, make: "mkfs.btrfs -q --mixed $IMG", keeps: 5, ..FEW };
     loop_btrfs_compressed_dup: Row {
         mib: 256,
         make: "mkfs.btrfs -q -d dup -m dup --csum xxhash $IMG",
         mount: "-t btrfs -o compress-force=zstd",
-        ..BTRFS
+        ..FEW
+    };
+    loop_btrfs_as_it_was_made_in_2018: Row {
+        make: "mkfs.btrfs -q -m single -n 4096 -O ^no-holes,^extref -R ^free-space-tree $IMG",
+        mount: "-t btrfs -o space_cache=v1",
+        ..FEW
+    };
+    loop_btrfs_64k_nodes: Row { make: "mkfs.btrfs -q -n 65536 --csum sha256 $IMG", keeps: 18, ..FEW };
+    loop_btrfs_in_place: Row { mount: "-t btrfs -o nodatacow", ..FEW };
+    loop_btrfs_with_quota: Row { make: "mkfs.btrfs -q -R quota --csum blake2 $IMG", ..FEW };
+    loop_btrfs_converted: Row {
+        mib: 200,
+        make: "mke2fs -q -F -t ext4 -b 4096 $IMG && btrfs-convert $IMG",
+        // What was ext4 is one file.
+        keeps: 40,
+        ..FEW
     };
     loop_btrfs_small_nodes: Row {
         make: "mkfs.btrfs -q -n 4096 -m single --csum sha256 $IMG",

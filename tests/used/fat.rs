@@ -17,6 +17,7 @@ pub const FAT: Row = Row {
     used,
     fsck: "fsck.fat -n $IMG",
     steps: 60,
+    rounds: 3,
     work,
     read,
     ..Row::DEFAULT
@@ -24,8 +25,12 @@ pub const FAT: Row = Row {
 
 rows! {
     loop_fat16: FAT;
+    loop_fat16_one_fat_4k_sectors: Row { make: "mkfs.fat -F 16 -f 1 -S 4096 -s 1 -R 9 $IMG", ..FAT };
     loop_fat12: Row { kind: "fat12", mib: 6, make: "mkfs.fat -F 12 $IMG", ..FAT };
+    loop_fat12_32k_clusters: Row { kind: "fat12", make: "mkfs.fat -F 12 -s 64 -f 1 $IMG", ..FAT };
+    loop_fat16_4k_sectors: Row { mib: 40, make: "mkfs.fat -F 16 -S 4096 -s 1 $IMG", ..FAT };
     loop_fat32: Row { kind: "fat32", mib: 40, make: "mkfs.fat -F 32 -s 1 $IMG", ..FAT };
+    loop_fat32_one_fat: Row { kind: "fat32", mib: 80, make: "mkfs.fat -F 32 -s 2 -f 1 -n TESTBOX $IMG", ..FAT };
 }
 
 /// mtools do not think that a file system without the numbers of a floppy is wrong.

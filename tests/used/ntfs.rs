@@ -16,13 +16,21 @@ pub const NTFS: Row = Row {
     ops: &[PLAIN, &[Op::HardLink, Op::SymLink, Op::Attribute]],
     used,
     fsck: "ntfsfix -n $IMG",
+    steps: 80,
+    rounds: 4,
     ..Row::DEFAULT
 };
 
+const FEW: Row = Row { rounds: 2, ..NTFS };
+
 rows! {
     loop_ntfs_default: NTFS;
-    loop_ntfs_512_byte_clusters: Row { make: "mkntfs -F -Q -q -T -c 512 $IMG", ..NTFS };
-    loop_ntfs_64k_clusters: Row { make: "mkntfs -F -Q -q -T -c 65536 $IMG", ..NTFS };
+    loop_ntfs_512_byte_clusters: Row { make: "mkntfs -F -Q -q -T -c 512 $IMG", ..FEW };
+    loop_ntfs_2k_clusters: Row { make: "mkntfs -F -Q -q -T -c 2048 -z 4 $IMG", ..FEW };
+    loop_ntfs_64k_clusters: Row { make: "mkntfs -F -Q -q -T -c 65536 $IMG", ..FEW };
+    loop_ntfs_compressed: Row { make: "mkntfs -F -Q -q -T -C $IMG", mount: "-t ntfs-3g -o compression", ..FEW };
+    loop_ntfs_4k_sectors: Row { make: "mkntfs -F -Q -q -T -s 4096 $IMG", ..FEW };
+    loop_ntfs_shrunk: Row { make: "mkntfs -F -Q -q -T $IMG && ntfsresize -q -f -s 20M $IMG <<<y", ..FEW };
 }
 
 /// The clusters of every file, as ntfscluster finds them in the file's own record, as many as ntfsinfo calls used, and

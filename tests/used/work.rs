@@ -134,25 +134,33 @@ impl<'a> Workload<'a> {
         self.sync()
     }
 
-    /// Does so many steps.
+    /// Does so many steps, now and then durable ones, the last too.
     pub fn age(&mut self, steps: u32) -> io::Result<()> {
-        for step in 0..steps {
-            let all: Vec<Op> = self.ops.iter().flat_map(|ops| ops.iter().copied()).collect();
-            let op = self.random.pick(&all).copied().unwrap_or(Op::Create);
-            let done = self.step(op);
-            let is_room = allow(done).map_err(|e| io::Error::new(e.kind(), format!("{op:?}: {e}")))?;
-            if !is_room {
-                // Full: room for what comes.
-                for _ in 0..1 + self.files.len() / 4 {
-                    self.step(Op::Delete)?;
-                }
-                self.sync()?;
-            }
-            if step % 64 == 63 {
+        for step in 1..=steps {
+            self.rush(1)?;
+            if step % 64 == 0 {
                 self.sync()?;
             }
         }
         self.sync()
+    }
+
+    /// Does so many steps, and leaves it to the kernel when they reach the disk.
+    pub fn rush(&mut self, steps: u32) -> io::Result<()> {
+        let all: Vec<Op> = self.ops.iter().flat_map(|ops| ops.iter().copied()).collect();
+        for _ in 0..steps {
+            let op = self.random.pick(&all).copied().unwrap_or(Op::Create);
+            let done = self.step(op);
+            if allow(done).map_err(|e| io::Error::new(e.kind(), format!("{op:?}: {e}")))? {
+                continue;
+            }
+            // Full: room for what comes.
+            for _ in 0..1 + self.files.len() / 4 {
+                self.step(Op::Delete)?;
+            }
+            self.sync()?;
+        }
+        Ok(())
     }
 
     /// Makes everything durable.
