@@ -47,6 +47,42 @@ rows! {
         keeps: 40,
         ..FEW
     };
+    loop_btrfs_small_nodes: Row {
+        make: "mkfs.btrfs -q -n 4096 -m single --csum sha256 $IMG",
+        mount: "-t btrfs -o nodatacow",
+        ..BTRFS
+    };
+    loop_btrfs_large_nodes: Row {
+        make: "mkfs.btrfs -q -n 65536 --csum blake2 $IMG",
+        mount: "-t btrfs -o autodefrag,discard",
+        ..BTRFS
+    };
+    loop_btrfs_old: Row {
+        make: "mkfs.btrfs -q -O ^no-holes,^extref,^skinny-metadata -R ^free-space-tree $IMG",
+        mount: "-t btrfs -o space_cache=v1,nodatasum",
+        ..BTRFS
+    };
+    loop_btrfs_quota_balanced: Row {
+        mib: 256,
+        make: "mkfs.btrfs -q -R quota $IMG",
+        // What the kernel makes instead: two of 32 MiB.
+        keeps: 65,
+        after: "m=$(mktemp -d) && mount -o loop $IMG $m && trap 'umount $m && rmdir $m' EXIT \
+            && btrfs balance start --full-balance $m",
+        ..BTRFS
+    };
+    loop_btrfs_mixed_dup: Row {
+        mib: 192,
+        make: "mkfs.btrfs -q --mixed -m dup -d dup -n 4096 $IMG",
+        ..BTRFS
+    };
+    loop_btrfs_converted_from_ext4: Row {
+        mib: 256,
+        // Without the read-only copy of the ext4, on which nobody can work.
+        make: "mke2fs -q -F -t ext4 -b 4096 $IMG && btrfs-convert $IMG && m=$(mktemp -d) && mount -o loop $IMG $m \
+            && trap 'umount $m && rmdir $m' EXIT && btrfs subvolume delete $m/ext2_saved",
+        ..BTRFS
+    };
 }
 
 /// A chunk: logical bytes, and where their copies begin on the disk.

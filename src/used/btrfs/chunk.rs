@@ -60,11 +60,14 @@ impl Chunk {
             if b.u64(at)? != device.id || b.uuid(at + 16)? != device.uuid {
                 return bad("it is on another device");
             }
-            if *copy % sector != 0 || copy.checked_add(len).is_none_or(|end| end > device.total) {
+            if !copy.is_multiple_of(sector) || copy.checked_add(len).is_none_or(|end| end > device.total) {
                 return bad("it is not inside of the device");
             }
         }
-        if !start.is_multiple_of(sector) || len % sector != 0 || len == 0 || start.checked_add(len).is_none()
+        if !start.is_multiple_of(sector)
+            || !len.is_multiple_of(sector)
+            || len == 0
+            || start.checked_add(len).is_none()
         {
             return bad(&format!("its {len} bytes cannot be"));
         }

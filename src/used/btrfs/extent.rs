@@ -74,7 +74,7 @@ impl<'a, F: FnMut(&Chunk, Range<u64>)> Extents<'a, F> {
             _ => false,
         };
         let sector = u64::from(self.superblock.sector);
-        if !fits || len == 0 || len % sector != 0 || !start.is_multiple_of(sector) {
+        if !fits || len == 0 || !len.is_multiple_of(sector) || !start.is_multiple_of(sector) {
             return bad(&format!("flags {flags:#x} and length {len} cannot be"));
         }
         let Some(end) = start.checked_add(len) else { return bad("it has no end") };

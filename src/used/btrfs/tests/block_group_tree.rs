@@ -1,6 +1,7 @@
 //! The block group tree, put into a file system by hand: not every mkfs.btrfs can make it.
 
 use super::super::node::Key;
+use super::damaged::Row;
 use super::disk::{Disk, set_items};
 use super::oracle::free_is_of_no_use;
 use super::{map, mkfs, shell};
@@ -41,7 +42,7 @@ fn with_block_group_tree() -> Disk {
     set_items(&mut leaf, &groups);
     leaf[48..56].copy_from_slice(&at.to_le_bytes());
     leaf[88] = 11;
-    disk.node(at, |bytes| *bytes = leaf);
+    disk.node(at, |bytes| bytes.copy_from_slice(&leaf));
 
     let total = disk.number(0x78) + node;
     disk.superblock(0x78, &total.to_le_bytes());
@@ -63,7 +64,7 @@ fn a_block_group_tree_is_read() {
 
 #[test]
 fn a_block_group_tree_that_does_not_agree_is_a_doubt() {
-    let rows: &[(&str, fn(&mut Disk), &str)] = &[
+    let rows: &[Row<fn(&mut Disk)>] = &[
         ("twice", |d| twice(d), "unexpected item 13631488 192"),
         ("one lost", |d| d.take(11, BLOCK_GROUP, 1), "has no block group"),
         ("counts", |d| d.item(11, BLOCK_GROUP, 0, |_, item| item[2] = 1), "but has 0"),

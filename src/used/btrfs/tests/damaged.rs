@@ -101,14 +101,16 @@ fn a_volume_shorter_than_the_file_system_is_a_doubt() {
     is_doubtful("cut", &Disk::load(&image), "but only 335543808 are here");
 }
 
-/// Changes one thing of a disk.
-type Change = fn(&mut Disk);
+/// What is changed, how, and what the doubt says.
+pub type Row<F> = (&'static str, F, &'static str);
+type NodeRow = Row<fn(&mut [u8])>;
+type PointerRow = Row<fn(&mut [u8], u64)>;
 
 #[test]
 fn trees_that_do_not_agree_are_a_doubt() {
     // Trees: 2 extents, 3 chunks, 4 devices, 10 free space. Kinds: 168 and 169 extents, 192 block group, 198 and 199
     // free space, 204 device extent, 216 device, 228 chunk. Chunk 0 is of data, 1 of the system, 2 of metadata.
-    let rows: &[(&str, Change, &str)] = &[
+    let rows: &[Row<fn(&mut Disk)>] = &[
         ("chunk without extent", |d| d.take(4, 204, 99), "does not know"),
         ("extent without chunk", |d| d.take(3, 228, 0), "not what the chunks say"),
         (
@@ -226,7 +228,7 @@ fn other_tree(disk: &mut Disk) {
 }
 
 /// One item that is as long as the leaf.
-fn over_the_items(node: &mut Vec<u8>) {
+fn over_the_items(node: &mut [u8]) {
     node[96..100].copy_from_slice(&1u32.to_le_bytes());
     node[118..122].fill(0);
     node[122..126].copy_from_slice(&(16384u32 - 101).to_le_bytes());
@@ -234,7 +236,7 @@ fn over_the_items(node: &mut Vec<u8>) {
 
 #[test]
 fn nodes_that_are_not_what_they_should_be_are_a_doubt() {
-    let rows: &[(&str, fn(&mut Vec<u8>), &str)] = &[
+    let rows: &[NodeRow] = &[
         ("fsid", |n| n[32] ^= 1, "another file system"),
         ("address", |n| n[49] ^= 16, "stands elsewhere"),
         ("generation", |n| n[80] ^= 1, "another transaction"),
@@ -269,7 +271,7 @@ fn nodes_that_are_not_what_they_should_be_are_a_doubt() {
 #[test]
 fn pointers_in_circles_or_to_elsewhere_are_a_doubt() {
     // Pointers of 33 bytes from byte 101 on: key 17, address 8, generation 8.
-    let rows: &[(&str, fn(&mut Vec<u8>, u64), &str)] = &[
+    let rows: &[PointerRow] = &[
         ("itself", |n, at| n[118..126].copy_from_slice(&at.to_le_bytes()), "another level"),
         ("the next one", |n, _| n.copy_within(151..167, 118), "not in order"),
         ("twice the same", |n, _| n.copy_within(118..134, 151), "not in order"),

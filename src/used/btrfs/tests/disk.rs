@@ -23,7 +23,8 @@ const BLOCK: u64 = 4096;
 pub struct Disk {
     size: u64,
     blocks: HashMap<u64, Arc<Vec<u8>>>,
-    pub reads: AtomicU64,
+    /// Bytes that were asked for, and most at once.
+    pub read: AtomicU64,
     pub longest: AtomicU64,
 }
 
@@ -39,13 +40,15 @@ impl ReadAt for Disk {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.reads.fetch_add(1, Relaxed);
         self.longest.fetch_max(buf.len() as u64, Relaxed);
         let len = (buf.len() as u64).min(self.size.saturating_sub(offset)) as usize;
-        for (i, byte) in buf[..len].iter_mut().enumerate() {
-            let at = offset + i as u64;
-            *byte = self.blocks.get(&(at / BLOCK)).map_or(0, |block| block[(at % BLOCK) as usize]);
+        let within = (offset % BLOCK) as usize;
+        let len = len.min(BLOCK as usize - within);
+        match self.blocks.get(&(offset / BLOCK)) {
+            Some(block) => buf[..len].copy_from_slice(&block[within..within + len]),
+            None => buf[..len].fill(0),
         }
+        self.read.fetch_add(len as u64, Relaxed);
         Ok(len)
     }
 }
@@ -58,7 +61,7 @@ impl Disk {
         for number in 0..size / BLOCK {
             let mut block = vec![0; BLOCK as usize];
             ReadAt::read_exact_at(&file, &mut block, number * BLOCK).unwrap();
-            if block.iter().any(|byte| *byte != 0) {
+            if block != [0; BLOCK as usize] {
                 disk.blocks.insert(number, Arc::new(block));
             }
         }
@@ -73,6 +76,13 @@ impl Disk {
         }
     }
 
+    /// Where blocks of 4096 bytes are that are not zero, in order.
+    pub fn blocks(&self) -> Vec<u64> {
+        let mut blocks: Vec<u64> = self.blocks.keys().map(|number| number * BLOCK).collect();
+        blocks.sort_unstable();
+        blocks
+    }
+
     pub fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.read_exact_at(&mut bytes, at).unwrap();
@@ -80,10 +90,12 @@ impl Disk {
     }
 
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
-        for (i, byte) in bytes.iter().enumerate() {
-            let at = at + i as u64;
-            let block = self.blocks.entry(at / BLOCK).or_insert_with(|| Arc::new(vec![0; BLOCK as usize]));
-            Arc::make_mut(block)[(at % BLOCK) as usize] = *byte;
+        let (mut number, mut from, mut rest) = (at / BLOCK, (at % BLOCK) as usize, bytes);
+        while !rest.is_empty() {
+            let (part, others) = rest.split_at(rest.len().min(BLOCK as usize - from));
+            let block = self.blocks.entry(number).or_insert_with(|| Arc::new(vec![0; BLOCK as usize]));
+            Arc::make_mut(block)[from..from + part.len()].copy_from_slice(part);
+            (number, from, rest) = (number + 1, 0, others);
         }
     }
 
@@ -140,7 +152,7 @@ impl Disk {
     }
 
     /// Changes the bytes of a node in all copies, and seals it.
-    pub fn node(&mut self, logical: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn node(&mut self, logical: u64, change: impl FnOnce(&mut [u8])) {
         let copies = self.copies(logical);
         let mut bytes = self.bytes(copies[0], self.node_size());
         change(&mut bytes);
@@ -207,7 +219,7 @@ pub fn items(leaf: &[u8]) -> Vec<(Key, Vec<u8>)> {
 }
 
 /// Fills a leaf; the order of the items is the caller's.
-pub fn set_items(leaf: &mut Vec<u8>, items: &[(Key, Vec<u8>)]) {
+pub fn set_items(leaf: &mut [u8], items: &[(Key, Vec<u8>)]) {
     let size = leaf.len();
     leaf[96..100].copy_from_slice(&(items.len() as u32).to_le_bytes());
     leaf[101..].fill(0);

@@ -28,9 +28,8 @@ fn targets(disk: &Disk) -> Vec<(u64, usize)> {
             map(&damaged).is_err()
         }
     };
-    let places = (0..disk.size().unwrap() / 4096 - 1).map(|n| n * 4096);
-    let nodes = places.filter(|at| *at != PRIMARY).filter(is_read).map(|at| (at, disk.node_size()));
-    let mut targets: Vec<_> = nodes.collect();
+    let nodes = disk.blocks().into_iter().filter(|at| *at != PRIMARY).filter(is_read);
+    let mut targets: Vec<_> = nodes.map(|at| (at, disk.node_size())).collect();
     // One in four.
     targets.splice(0..0, vec![(PRIMARY, 4096); targets.len().div_ceil(3)]);
     targets
@@ -66,7 +65,7 @@ fn survives(options: &str, rounds: u64) {
     let disk = Disk::load(&mkfs(dir.path(), 320, options));
     let targets = targets(&disk);
     let good = map(&disk).unwrap();
-    let most = disk.size().unwrap() / disk.node_size() as u64;
+    let most = disk.size().unwrap() + 8192;
     let (mut doubts, mut same) = (0, 0);
     for seed in 0..rounds {
         let mut random = Random(seed);
@@ -74,7 +73,7 @@ fn survives(options: &str, rounds: u64) {
         for _ in 0..=random.below(3) {
             damage(&mut damaged, &targets, &mut random);
         }
-        damaged.reads.store(0, Relaxed);
+        damaged.read.store(0, Relaxed);
         damaged.longest.store(0, Relaxed);
         match map(&damaged) {
             Ok((None, free)) => assert!(free.is_empty(), "seed {seed}"),
@@ -84,7 +83,7 @@ fn survives(options: &str, rounds: u64) {
             }
             Err(_) => doubts += 1,
         }
-        assert!(damaged.reads.load(Relaxed) <= most + 2, "seed {seed}");
+        assert!(damaged.read.load(Relaxed) <= most, "seed {seed}");
         assert!(damaged.longest.load(Relaxed) <= 65536, "seed {seed}");
     }
     // Neither everything nor nothing is noticed.
