@@ -6,9 +6,10 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::status::State;
-use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk};
+use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;
@@ -190,13 +191,61 @@ fn delta_restore_survives_every_error_of_the_target_disk() {
     restore_survives(&target, "always");
 }
 
+/// A backup with an error at each read of the disk, while it is looked at and while it is imaged: a set that is
+/// published has everything that is used, whatever could be told about the rest.
+#[test]
+fn backup_of_what_is_used_survives_every_error_of_the_source_disk() {
+    use testbox::block::mem::Fault as DiskFault;
+    let bytes = ext4::disk_bytes();
+    let wanted = ext4::without_free(&bytes);
+    let mut nth = 0;
+    loop {
+        let source = disk("sda S1 @1", bytes.clone());
+        let mut machine = Machine::new();
+        machine.set_disks(vec![source.clone()]);
+        machine.arm("testbox.action=backup testbox.job=b");
+        // A passing error would be mended by reading again.
+        source.bytes.fail_nth(nth, DiskFault::Errno(libc::EIO), true);
+        let what = machine.boot().console;
+        assert_eq!(machine.is_armed(), machine.good_sets().is_empty(), "read {nth}: {what}");
+        let reads = source.bytes.log().len() as u64;
+        source.bytes.heal();
+        source.bytes.fail_nth(nth, DiskFault::Errno(libc::ENODATA), false);
+        let seen = machine.boot();
+        let sets = machine.good_sets();
+        let content = &sets.get(&1).unwrap_or_else(|| panic!("read {nth}: {}", seen.console))["sda"];
+        assert!(*content == wanted || *content == bytes, "read {nth}: {}", seen.console);
+        if nth >= reads {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(nth > 10, "only {nth} reads were tried");
+}
+
+/// Where a part of the disk is nobody's: that may be anything afterwards, and the rest may not.
+#[test]
+fn restore_beside_free_space_survives_every_error_of_the_target_disk() {
+    let bytes = ext4::disk_bytes();
+    let free = ext4::map(&bytes).free;
+    for how in ["leave", "discard"] {
+        restore_of_survives(&bytes, &free, &vec![0xa5; bytes.len()], &format!("testbox.free={how}"));
+    }
+}
+
 fn restore_survives(old: &[u8], delta: &str) {
+    restore_of_survives(&contents(3, 1), &[], old, &format!("testbox.delta={delta}"));
+}
+
+fn restore_of_survives(image: &[u8], free: &[Range<u64>], old: &[u8], words: &str) {
     use testbox::block::mem::Fault as DiskFault;
     let mut machine = Machine::new();
-    machine.set_disks(vec![disk("sda S1 @1", contents(3, 1))]);
+    machine.set_disks(vec![disk("sda S1 @1", image.to_vec())]);
     machine.arm("testbox.action=backup testbox.job=one");
     machine.boot();
     let share = machine.backup.tree();
+    let wanted = ext4::filled(image, free, 0);
+    let is_whole = |machine: &Machine| ext4::filled(&machine.disk_bytes("sda"), free, 0) == wanted;
     for fault in [DiskFault::Errno(libc::EIO), DiskFault::Short, DiskFault::Drop, DiskFault::FlipBit(4321)] {
         for dead in [false, true] {
             // Bits that flip in every transfer cancel out between writing and reading back: no disk does that.
@@ -209,14 +258,13 @@ fn restore_survives(old: &[u8], delta: &str) {
                 share.iter().for_each(|(path, bytes)| machine.backup.put(path, bytes.clone()));
                 let target = disk("sda S1 @1", old.to_vec());
                 machine.set_disks(vec![target.clone()]);
-                let words = "testbox.action=restore testbox.job=r testbox.attempts=9";
-                machine.arm(&format!("{words} testbox.delta={delta}"));
+                machine.arm(&format!("testbox.action=restore testbox.job=r testbox.attempts=9 {words}"));
                 target.bytes.fail_nth(nth, fault, dead);
                 let seen = machine.boot();
                 let operations = target.bytes.log().len() as u64;
                 let what =
                     format!("operation {nth} of {operations}, {fault:?}, dead {dead}: {}", seen.console);
-                let is_right = machine.disk_bytes("sda") == contents(3, 1);
+                let is_right = is_whole(&machine);
                 // A disk that drops the very first writes stays what it was, but for the backup GPT at its end.
                 let is_untouched = machine.disk_bytes("sda")[..2 << 20] == old[..2 << 20];
                 let is_unbootable = machine.disk_bytes("sda")[..512].iter().all(|b| *b == 0);
@@ -229,7 +277,7 @@ fn restore_survives(old: &[u8], delta: &str) {
                 if machine.is_armed() {
                     assert_eq!(machine.boot().ending, REBOOT, "{what}");
                 }
-                assert!(!machine.is_armed() && machine.disk_bytes("sda") == contents(3, 1), "{what}");
+                assert!(!machine.is_armed() && is_whole(&machine), "{what}");
                 if nth >= operations {
                     break;
                 }

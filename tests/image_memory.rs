@@ -1,14 +1,16 @@
-//! Memory stays bounded whatever the disk: its size, the chunk size, the number of threads.
+//! Memory stays bounded whatever the disk: its size, the chunk size, the number of threads, of free ranges.
 //!
 //! One test in a process of its own: the figure is the peak of the whole process.
 
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use testbox::block::{BlockDevice, Disk};
 use testbox::image::{self, BackupOptions, DiskAbout, MAX_CHUNK};
 use testbox::inventory::Identity;
 use testbox::io::SyncWrite;
 use testbox::progress::Progress;
+use testbox::used::Map;
 
 /// Counts what is written.
 struct Count(u64);
@@ -97,6 +99,15 @@ fn huge_disks_and_many_threads_stay_under_256_mib() {
         image::backup(&disk, &mut sink, &about, &BackupOptions::default(), &Progress::new()).unwrap();
     assert_eq!((written.disk_bytes, written.image_bytes), (size, sink.0));
     assert_eq!(size - written.zero_bytes, 3 << 20);
+
+    // As many free ranges as a map has at most; where there is less time, fewer of them.
+    let count = if std::env::var_os("TESTBOX_LONG").is_some() { 2u64 << 20 } else { 32 << 10 };
+    let free: Vec<_> = (0..count).map(|i| (i << 22) + 4096..(i << 22) + (1 << 20)).collect();
+    let used = Arc::new(Map { free, ..Map::default() });
+    let opts = BackupOptions { used, ..BackupOptions::default() };
+    let written = image::backup(&disk, &mut Count(0), &about, &opts, &Progress::new()).unwrap();
+    assert_eq!(written.unallocated_bytes, count * ((1 << 20) - 4096));
+    drop(opts);
 
     let mut noise = vec![0; MAX_CHUNK as usize];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);

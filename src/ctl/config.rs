@@ -216,7 +216,7 @@ pub(super) fn load(named: Option<&Path>) -> Result<Settings, Error> {
     })
 }
 
-fn parse_file(text: &str) -> Result<Settings, toml::de::Error> {
+pub(super) fn parse_file(text: &str) -> Result<Settings, toml::de::Error> {
     let settings: Settings = toml::from_str(text)?;
     let wrong = settings.problems();
     if wrong.is_empty() { Ok(settings) } else { Err(toml::de::Error::custom(wrong.join("; "))) }

@@ -67,6 +67,11 @@ enum Command {
     Init(init::Args),
 }
 
+/// Why the text of a settings file would be refused.
+pub fn check_settings(text: &str) -> Result<(), String> {
+    config::parse_file(text).map(drop).map_err(|e| e.to_string())
+}
+
 /// Why a command did not do its work. The texts say which file, and what to do.
 #[derive(Debug, thiserror::Error)]
 enum Error {

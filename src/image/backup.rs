@@ -27,7 +27,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Default chunk size in bytes: 1 MiB costs under 1 % of ratio against 4 MiB, and repeats better between images.
+/// Default chunk size in bytes. Measured on the disk of `scripts/bench` (4 GiB, 3 GiB of it not zero), 2 cores, by
+/// `cargo bench --bench chunks -- --disk target/bench/reference-*.img`; the last column is what the next image does not
+/// share with this one after 1000 blocks of 4 KiB, spread evenly, have changed:
+///
+/// | Chunk | Image | Backup, CPU | Verify, CPU | Index | New for 1000 changes |
+/// |---|---|---|---|---|---|
+/// | 256 KiB | 1310.0 MB | 7.4 s | 4.0 s | 1.02 MB | 108 MB |
+/// | 512 KiB | 1294.9 MB | 7.3 s | 3.9 s | 0.52 MB | 211 MB |
+/// | 1 MiB | 1287.8 MB | 7.0 s | 4.0 s | 0.27 MB | 416 MB |
+/// | 2 MiB | 1285.7 MB | 7.0 s | 4.2 s | 0.14 MB | 834 MB |
+/// | 4 MiB | 1284.7 MB | 7.2 s | 4.2 s | 0.08 MB | 1284 MB |
+///
+/// Above 1 MiB nothing is won, and small changes cost twice as much each time; below, every image is larger and slower.
+/// A delta restore does not depend on it: it writes blocks of 4 KiB.
 pub const DEFAULT_CHUNK: u32 = 1 << 20;
 
 /// How to back up.

@@ -28,7 +28,8 @@ const TAIL: u64 = 64 << 20;
 #[derive(Clone)]
 pub struct Part {
     file: Arc<dyn ReadAt>,
-    pub(super) tail: u64,
+    /// Bytes at its end whose data members are made again and compared; as the constant by default.
+    pub tail: u64,
 }
 
 impl Part {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::table::Slot;
-use super::{le, mbr};
+use super::{le, mbr, sums};
 use crate::io::ReadAt;
 
 /// Longest entry array that is read, in bytes; the usual one has 16 KiB.
@@ -86,7 +86,7 @@ pub(crate) fn read_at(disk: &dyn ReadAt, sector: u32, lba: u64) -> Result<Gpt, S
         return Err(format!("header length {len} is impossible"));
     };
     body.iter_mut().skip(16).take(4).for_each(|b| *b = 0);
-    if crc32(body) != want {
+    if !sums::agree(crc32(body), want) {
         return Err("header checksum is wrong".into());
     }
     let field = |at| le::u64(&header, at).ok_or_else(short);
@@ -101,7 +101,7 @@ pub(crate) fn read_at(disk: &dyn ReadAt, sector: u32, lba: u64) -> Result<Gpt, S
     }
     let first = field(72)?;
     let array = read(first, len)?;
-    if Some(crc32(&array)) != le::u32(&header, 88) {
+    if !sums::agree(Some(crc32(&array)), le::u32(&header, 88)) {
         return Err("checksum of the entries is wrong".into());
     }
     let entry_size = usize::try_from(entry_size).map_err(|e| e.to_string())?;

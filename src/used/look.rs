@@ -10,11 +10,9 @@ use std::ops::Range;
 pub(super) struct Rules<'a> {
     pub(super) parsers: &'a [Parser],
     pub(super) options: Options,
+    /// What is imaged of a volume of so many bytes whoever uses it: ranges in any order.
+    pub(super) always: fn(u64) -> Vec<Range<u64>>,
 }
-
-/// Bytes at either end of a volume that are imaged whoever uses them. Formats have their signatures there (ZFS and MD at
-/// the end as well): what a target disk holds of an earlier use there must not be found beside what is restored.
-const ENDS: u64 = 1 << 20;
 
 /// What a volume holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,16 +133,32 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen
             if free.last().is_some_and(|last| last.end > volume.size()) {
                 return Seen::whole(kind, "its free space goes beyond its end");
             }
-            Seen { kind: kind.to_owned(), label, free: between_ends(free, volume), ..Seen::default() }
+            let free = without(free, (rules.always)(volume.size()));
+            Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
         }
     }
 }
 
-/// Free ranges without what lies in the [`ENDS`] of the volume.
-fn between_ends(free: Vec<Range<u64>>, volume: &Volume<'_>) -> Vec<Range<u64>> {
-    let (first, last) = (ENDS, volume.size().saturating_sub(ENDS));
-    let inside = free.into_iter().map(|range| range.start.max(first)..range.end.min(last));
-    inside.filter(|range| range.start < range.end).collect()
+/// Free ranges, sorted, without what is always imaged.
+fn without(free: Vec<Range<u64>>, mut always: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    if always.is_empty() {
+        return free;
+    }
+    always.sort_unstable_by_key(|range| range.start);
+    let mut left = Vec::with_capacity(free.len());
+    for range in free {
+        let mut at = range.start;
+        for kept in always.iter().filter(|kept| kept.start < range.end && range.start < kept.end) {
+            if at < kept.start {
+                left.push(at..kept.start);
+            }
+            at = at.max(kept.end);
+        }
+        if at < range.end {
+            left.push(at..range.end);
+        }
+    }
+    left
 }
 
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
@@ -170,7 +184,7 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     Seen {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
-        free: between_ends(free.finish(), volume),
+        free: without(free.finish(), (rules.always)(volume.size())),
         inside,
         ..Seen::default()
     }

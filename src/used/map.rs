@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::look::{self, Rules, Seen};
-use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, swap, table, xfs};
+use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -73,7 +73,7 @@ pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
 
 /// As [`map`], and leaves out what `options` allow.
 pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: Options) -> Map {
-    map_with(disk, sector, Rules { parsers: PARSERS, options })
+    map_with(disk, sector, Rules { parsers: PARSERS, options, always: signatures::places })
 }
 
 /// As [`map`], by these rules.

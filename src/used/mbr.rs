@@ -111,7 +111,7 @@ fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, Str
         kind: format!("{} ({:02x})", type_name(entry.kind), entry.kind),
         name: None,
         // Dynamic disks: the volumes inside are spanned and striped by a database elsewhere on the disk.
-        why_all: matches!(entry.kind, 0x42 | 0xee).then_some("its type has a layout of its own"),
+        why_all: (entry.kind == 0x42).then_some("its type has a layout of its own"),
     })
 }
 

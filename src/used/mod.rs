@@ -25,6 +25,7 @@ mod map;
 pub(crate) mod mbr;
 pub mod ntfs;
 mod signatures;
+mod sums;
 mod survey;
 pub mod swap;
 mod table;

@@ -27,6 +27,17 @@ enum At {
 }
 use At::{End, End4K, Start};
 
+impl At {
+    /// The place in a volume of `size` bytes.
+    fn offset(self, size: u64) -> Option<u64> {
+        match self {
+            Start(at) => Some(at),
+            End(before) => size.checked_sub(before),
+            End4K(before) => (size & !4095).checked_sub(before),
+        }
+    }
+}
+
 /// Formats that are known by some bytes at one place.
 const SIGNATURES: &[(&str, At, &[u8])] = &[
     // Encryption and device mapper.
@@ -161,15 +172,15 @@ struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    fn new(volume: &'a Volume<'a>) -> Result<Self, Doubt> {
+    fn new(volume: &'a Volume<'a>) -> Self {
         let size = volume.size();
-        let piece = |want: u64| usize::try_from(want.min(size)).unwrap_or_default();
-        let (head, tail) = (piece(HEAD), piece(TAIL));
-        Ok(Bytes {
-            volume,
-            head: volume.read("unknown", 0, head)?,
-            tail: volume.read("unknown", size - tail as u64, tail)?,
-        })
+        let piece = |offset: u64, len: u64| {
+            let len = usize::try_from(len).unwrap_or_default();
+            // With a bad place in it: only what is asked for must be readable.
+            volume.peek(offset, len).unwrap_or_default()
+        };
+        let tail = TAIL.min(size);
+        Bytes { volume, head: piece(0, HEAD.min(size)), tail: piece(size - tail, tail) }
     }
 
     /// `len` bytes at `offset`; `None` where the volume has none.
@@ -189,15 +200,24 @@ impl<'a> Bytes<'a> {
         }
         self.volume.read("unknown", offset, len).map(Some)
     }
+}
 
-    fn offset(&self, at: At) -> Option<u64> {
-        let size = self.volume.size();
-        match at {
-            Start(at) => Some(at),
-            End(before) => size.checked_sub(before),
-            End4K(before) => (size & !4095).checked_sub(before),
+/// The places of a volume of `size` bytes where signatures are looked for: both ends, and blocks between them.
+///
+/// They are imaged whoever uses them: free space that is not imaged is not written either, so a RAID superblock or a
+/// ZFS label of an earlier use of the target disk would show up again beside the file system that was restored.
+pub(super) fn places(size: u64) -> Vec<Range<u64>> {
+    /// Bytes at each end.
+    const ENDS: u64 = 1 << 20;
+    let mut places = vec![0..ENDS, size.saturating_sub(ENDS)..size];
+    for (_, at, _) in SIGNATURES {
+        let Start(place) = at else { continue };
+        let block = place & !4095..(place & !4095).saturating_add(4096);
+        if block.end > ENDS && block.start < size.saturating_sub(ENDS) && !places.contains(&block) {
+            places.push(block);
         }
     }
+    places
 }
 
 /// Everything that a volume looks like, each once. `partitions` are the ranges, in bytes, in which only the partitions
@@ -206,7 +226,7 @@ impl<'a> Bytes<'a> {
 /// # Errors
 /// A place cannot be read: it could hold anything.
 pub(super) fn claims(volume: &Volume<'_>, partitions: &[Range<u64>]) -> Result<Vec<&'static str>, Doubt> {
-    let bytes = Bytes::new(volume)?;
+    let bytes = Bytes::new(volume);
     let mut found: Vec<&'static str> = Vec::new();
     let mut add = |kind| {
         if !found.contains(&kind) {
@@ -215,7 +235,7 @@ pub(super) fn claims(volume: &Volume<'_>, partitions: &[Range<u64>]) -> Result<V
     };
     let disk = !partitions.is_empty();
     for (kind, at, magic) in SIGNATURES {
-        let Some(offset) = bytes.offset(*at) else { continue };
+        let Some(offset) = at.offset(bytes.volume.size()) else { continue };
         // Of a disk with a table: not the table itself, and not what lies in a partition. What stands at the end of the
         // disk can be the disk's also there.
         if disk
@@ -258,7 +278,7 @@ fn linux_raid(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
             return Ok(true);
         }
     }
-    for at in [Some(0), Some(4096), bytes.offset(End4K(8192))].into_iter().flatten() {
+    for at in [Some(0), Some(4096), End4K(8192).offset(size)].into_iter().flatten() {
         let raw = bytes.get(at, 256)?.unwrap_or_default();
         // It says in which sector it is: at the end of a disk that tells the disk's from the last partition's.
         let here = !disk || le::u64(&raw, 144) == Some(at / 512);
@@ -350,7 +370,7 @@ fn nested_mbr(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
 
 /// RAID of old controllers whose signatures are short, with their checksums: JMicron, Silicon Image, VIA.
 fn firmware_raid(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
-    let Some(at) = bytes.offset(End(512)) else { return Ok(false) };
+    let Some(at) = End(512).offset(bytes.volume.size()) else { return Ok(false) };
     let raw = bytes.get(at, 512)?.unwrap_or_default();
     let sum = |end: usize| {
         (0..end).step_by(2).filter_map(|at| le::u16(&raw, at)).fold(0u16, |sum, word| sum.wrapping_add(word))

@@ -109,6 +109,8 @@ mod tests {
         assert_eq!(free, vec![2 * 4096..7 * 4096, 8 * 4096..255 * 4096]);
         image[BAD_PAGES + 1] = 1;
         assert!(whole(parse, &image).contains("bad page 511 of 256"));
+        image[BAD_PAGES..BAD_PAGES + 2].fill(0);
+        assert!(whole(parse, &image).contains("bad page 0 of 256"));
         image[HEADER + 10] = 1;
         assert!(whole(parse, &image).contains("bad pages are more"));
     }

@@ -132,11 +132,11 @@ pub(super) fn scribbled(image: &[u8], free: &[Range<u64>]) -> Vec<u8> {
     image
 }
 
+/// What a parser says of an image, with all free ranges.
+pub(super) type Said = Result<Option<(About, Vec<Range<u64>>)>, Doubt>;
+
 /// All free ranges of an image, however short. It lies in the middle of its disk.
-pub(super) fn try_parse(
-    parser: Parser,
-    image: &dyn ReadAt,
-) -> Result<Option<(About, Vec<Range<u64>>)>, Doubt> {
+pub(super) fn try_parse(parser: Parser, image: &dyn ReadAt) -> Said {
     let mut free = Free::new(1, 1 << 20);
     let about = parser(&Volume::new(&Middle(image), LEAD, image.size().unwrap(), 512), &mut free)?;
     Ok(about.map(|about| (about, free.finish())))

@@ -287,7 +287,7 @@ impl ReadAt for Bad {
 #[test]
 fn what_cannot_be_read_is_used() {
     // The table; the place of a signature of partition 1; its file system; an extended boot record.
-    for (at, disk) in [(100, true), (MIB + 300_000, false), (MIB + 1024, false), (5 * MIB, true)] {
+    for (at, disk) in [(100, true), (MIB + 400_000, false), (MIB + 1024, false), (5 * MIB, true)] {
         let map = map_with(&Bad(mbr_disk(), at as u64), 512, FAKE);
         if disk {
             assert!(why(&map).contains("cannot read"), "{map:?}");
@@ -296,6 +296,9 @@ fn what_cannot_be_read_is_used() {
             assert_eq!((map.found[0].skipped, map.free.len()), (0, 1));
         }
     }
+    // A bad place where nobody looks is none to doubt.
+    let map = map_with(&Bad(mbr_disk(), MIB as u64 + 300_000), 512, FAKE);
+    assert_eq!(map.free, look(&mbr_disk(), 512).free);
 }
 
 /// Whether each of `free` lies in one of `allowed`.
@@ -327,8 +330,11 @@ proptest! {
             }
             if *known {
                 let (start, size) = (first * 512, count * 512);
-                let own = ranges.iter().filter(|(at, _)| *at >= 4096 && *at < size);
-                let own: Vec<_> = own.map(|(at, len)| *at..(at + len).min(size)).collect();
+                let mut own = Free::new(1, 100);
+                for (at, len) in ranges.iter().filter(|(at, _)| *at >= 4096) {
+                    own.add(*at..(at + len).min(size));
+                }
+                let own = own.finish();
                 format_fake(&mut disk[start as usize..(start + size) as usize], &own);
                 for range in own {
                     used[(start + range.start) as usize..(start + range.end) as usize].fill(false);
@@ -372,14 +378,16 @@ proptest! {
 
 #[test]
 fn content_of_swap_is_left_out_only_where_that_is_asked_for() {
-    let mut disk = vec![0; 2 * MIB];
+    let mut disk = vec![0; 4 * MIB];
     disk[1024] = 1;
-    disk[1028..1030].copy_from_slice(&511u16.to_le_bytes());
+    disk[1028..1030].copy_from_slice(&1023u16.to_le_bytes());
     disk[4086..4096].copy_from_slice(b"SWAPSPACE2");
     let kept = map(&disk, 512);
     assert_eq!((why(&kept), &*kept.found[0].kind), ("swap content is kept", "swap"));
     let left = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
-    assert_eq!((left.free, left.found[0].skipped), (vec![4096..2 << 20], (2 << 20) - 4096));
+    // Both ends stay, and the places of two signatures between them.
+    let between = [(1 << 20) + 4096..2 << 20, (2 << 20) + 4096..3 << 20];
+    assert_eq!((left.free, left.found[0].skipped), (between.to_vec(), (2 << 20) - 8192));
     disk[4086..4096].copy_from_slice(b"S1SUSPEND\0");
     let hibernated = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
     assert!(why(&hibernated).contains("hibernated"));

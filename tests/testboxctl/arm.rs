@@ -31,7 +31,7 @@ fn every_flag_reaches_the_file() {
     lab.write("b/10.42.1.20/sda.raw.gz", b"");
     let flags = "--gateway 10.42.1.254 --netmask 255.255.255.0 --boot testbox --backup nas:/b,vers=4.2 --tftp nas:/t \
                  --dns 10.0.0.1,10.0.0.2 --name tb1 --kernel maintenance-boot/vmlinuz --console tty0 \
-                 --console ttyS0,115200 --extra quiet --extra -x --disks sda,serial=A%20B --map sda:serial=X --keep 2 --delta never \
+                 --console ttyS0,115200 --extra quiet --extra -x --disks sda,serial=A%20B --map sda:serial=X --keep 2 --delta never --used off --free discard \
                  --settle 1 --union aufs --reboot hold --on-error shell --error-wait 5 --attempts 3 --mount-wait 9 \
                  --net-wait 8";
     let words: Vec<&str> = flags.split_whitespace().chain(["10.42.1.20", "restore"]).collect();
@@ -54,6 +54,8 @@ fn every_flag_reaches_the_file() {
         "testbox.map=sda:serial=X",
         "testbox.keep=2",
         "testbox.delta=never",
+        "testbox.used=off",
+        "testbox.free=discard",
         "testbox.settle=1",
         "testbox.union=aufs",
         "testbox.reboot=hold",

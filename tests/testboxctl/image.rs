@@ -260,3 +260,57 @@ fn an_image_can_be_based_on_the_one_before() {
     lab.run(&["image", "create", "--base", "foreign.gz", "a", "third.gz"]).expect(1, &["not of testbox"]);
     assert!(!lab.path("third.gz").exists() && !lab.path("third.gz.part").exists());
 }
+
+/// An ext4 of 8 MiB with stale data where it is free.
+fn ext4(lab: &Lab, name: &str) -> Vec<u8> {
+    lab.write(name, &vec![0x77; 8 << 20]);
+    let args = ["-q", "-F", "-t", "ext4", "-b", "1024", "-L", "root", "-O", "^has_journal"];
+    let made =
+        Command::new("mke2fs").args(args).args(["-E", "nodiscard"]).arg(lab.path(name)).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    lab.read(name)
+}
+
+#[test]
+fn what_nobody_uses_is_left_out_and_told() {
+    let lab = Lab::empty();
+    let bytes = ext4(&lab, "disk");
+    lab.run(&["image", "create", "disk", "i.gz"]).expect(
+        0,
+        &["disk ext4 'root': ", "of 8.3 MB used, the rest is not imaged", "used by nobody and not imaged"],
+    );
+    let info = lab.run(&["image", "info", "--json", "i.gz"]).expect(0, &[]);
+    let info: Value = serde_json::from_str(&info.out).unwrap();
+    let skipped = info["unallocated_bytes"].as_u64().unwrap();
+    assert!(skipped > 4 << 20, "{skipped}");
+    let found = &info["partitions"][0];
+    assert_eq!((&found["kind"], &found["label"]), (&json!("ext4"), &json!("root")));
+    assert_eq!((&found["skipped_bytes"], &found["length"]), (&json!(skipped), &json!(8 << 20)));
+    assert_eq!(found["used_bytes"], json!((8 << 20) - skipped));
+    lab.run(&["image", "info", "i.gz"])
+        .expect(0, &["partition    whole disk: ext4 'root', 8.3 MB", " skipped"]);
+
+    // Zeros for zcat and cat; whatever is there for a restore.
+    let zcat = gzip(&lab, &["-dc", "i.gz"]);
+    let differing = zcat.iter().zip(&bytes).filter(|(a, b)| a != b).count() as u64;
+    assert_eq!(differing, skipped);
+    assert!(lab.command(&["image", "cat", "i.gz"]).output().unwrap().stdout == zcat);
+    lab.run(&["image", "verify", "i.gz", "--against", "disk"])
+        .expect(0, &["equal", "that nobody used was not compared"]);
+    for (free, byte, told) in [("leave", 0xa5, true), ("discard", 0, true), ("zero", 0, false)] {
+        lab.write("target", &vec![0xa5; 8 << 20]);
+        let run = lab.run(&["image", "restore", "--free", free, "i.gz", "target"]).expect(0, &["restored"]);
+        assert_eq!(run.out.contains("used by nobody, left as it was"), told, "{}", run.out);
+        let now = lab.read("target");
+        let is_right = |i: usize| now[i] == bytes[i] || (zcat[i] == 0 && now[i] == byte);
+        assert!((0..now.len()).all(is_right), "{free}");
+        assert_eq!(now == zcat, free != "leave");
+    }
+    lab.run(&["image", "create", "--used", "off", "disk", "all.gz"])
+        .expect(0, &["disk: all of it is imaged"]);
+    assert!(gzip(&lab, &["-dc", "all.gz"]) == bytes);
+    // What was left out is zeros in one image and stale data in the other.
+    lab.run(&["image", "diff", "i.gz", "all.gz"]).expect(1, &["differ"]);
+    lab.run(&["image", "create", "--used", "maybe", "disk", "x.gz"]).expect(2, &["auto, no-swap, off"]);
+    lab.run(&["image", "restore", "--free", "trim", "i.gz", "x"]).expect(2, &["leave, discard, zero"]);
+}

@@ -27,6 +27,7 @@ rows! {
     loop_exfat_512_byte_clusters: Row { make: "mkfs.exfat -c 512 $IMG", ..EXFAT };
     loop_exfat_32k_clusters: Row { make: "mkfs.exfat -c 32K -L TESTBOX $IMG", ..EXFAT };
     loop_exfat_packed: Row { make: "mkfs.exfat --pack-bitmap -b 64K $IMG", ..EXFAT };
+    loop_exfat_1m_clusters: Row { make: "mkfs.exfat -c 1M -b 2M $IMG", mib: 64, ..EXFAT };
 }
 
 /// What lies before the clusters, and those whose bit is set: as many as dump.exfat counts.

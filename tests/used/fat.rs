@@ -25,6 +25,7 @@ pub const FAT: Row = Row {
 
 rows! {
     loop_fat16: FAT;
+    loop_fat16_one_fat_4k_sectors: Row { make: "mkfs.fat -F 16 -f 1 -S 4096 -s 1 -R 9 $IMG", ..FAT };
     loop_fat12: Row { kind: "fat12", mib: 6, make: "mkfs.fat -F 12 $IMG", ..FAT };
     loop_fat12_32k_clusters: Row { kind: "fat12", make: "mkfs.fat -F 12 -s 64 -f 1 $IMG", ..FAT };
     loop_fat16_4k_sectors: Row { mib: 40, make: "mkfs.fat -F 16 -S 4096 -s 1 $IMG", ..FAT };

@@ -174,7 +174,9 @@ pub fn covers(free: &[Range<u64>], used: &[Range<u64>]) -> Result<(), String> {
 pub fn skips(keeps: u64, free: &[Range<u64>], used: &[Range<u64>], size: u64) -> Result<u64, String> {
     let body = intersection(&complement(used, size), &[ENDS..size - ENDS]);
     let (skipped, could) = (total(free), total(&worth_a_run(&body)));
-    if (skipped + (keeps << 20)) * 100 < could * 99 {
+    // Two places of signatures inside are always imaged, and so is what they cut off that is not worth a run.
+    let places = 2 * (4096 + 2 * (64 << 10));
+    if (skipped + places + (keeps << 20)) * 100 < could * 99 {
         return Err(format!("only {skipped} of {could} free bytes are skipped"));
     }
     Ok(skipped)

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod ext4;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::doubt;
-use crate::used::Doubt;
+use crate::used::{Doubt, le};
 
 /// A structure on the disk; all positions are bytes from its beginning.
 #[derive(Clone, Copy)]
@@ -17,9 +17,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Doubt> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.slice(at, N)?);
-        Ok(array)
+        le::array(self.0, at).ok_or_else(|| too_short(self.0))
     }
 
     pub fn uuid(self, at: usize) -> Result<[u8; 16], Doubt> {
@@ -41,4 +39,8 @@ impl<'a> Bytes<'a> {
     pub fn u64(self, at: usize) -> Result<u64, Doubt> {
         self.array(at).map(u64::from_le_bytes)
     }
+}
+
+fn too_short(bytes: &[u8]) -> Doubt {
+    doubt(format!("a structure of {} bytes is shorter than it should be", bytes.len()))
 }

@@ -3,6 +3,7 @@
 
 use super::doubt;
 use crate::used::Doubt;
+use crate::used::sums::agree;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash64;
 
@@ -43,6 +44,8 @@ impl Checksum {
 
     /// Whether a superblock or node begins with the checksum of the rest of it.
     pub fn holds(self, block: &[u8]) -> bool {
-        block.split_at_checked(FIELD).is_some_and(|(field, rest)| field.starts_with(&self.of(rest)))
+        block
+            .split_at_checked(FIELD)
+            .is_some_and(|(field, rest)| agree(field.starts_with(&self.of(rest)), true))
     }
 }

@@ -115,7 +115,7 @@ impl<'a, F: FnMut(&Chunk, Range<u64>)> Extents<'a, F> {
         let chunk = self.chunks.all().get(number).ok_or_else(bad)?;
         let tally = self.tally.get_mut(number).ok_or_else(bad)?;
         let same = key.kind == BLOCK_GROUP && key.offset == chunk.len && b.u64(16)? == chunk.flags;
-        if !same || item.len() != 24 || tally.group.is_some() {
+        if !same || item.len() != 24 {
             return Err(bad());
         }
         tally.group = Some(b.u64(0)?);

@@ -8,7 +8,7 @@ use super::bytes::Bytes;
 use super::checksum::Checksum;
 use super::tree::{MAX_LEVEL, Root};
 use super::{KIND, doubt};
-use crate::used::{Doubt, Volume};
+use crate::used::{Doubt, Volume, le};
 
 /// Byte of the volume where the superblock stands that a mount reads.
 pub const PRIMARY: u64 = 64 << 10;
@@ -227,6 +227,5 @@ fn check_features(b: Bytes<'_>) -> Result<(u64, u64), Doubt> {
 
 fn label(field: &[u8]) -> Option<String> {
     let bytes = field.split(|byte| *byte == 0).next().unwrap_or_default();
-    let label: String = String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
-    (!label.is_empty()).then_some(label)
+    le::label(&String::from_utf8_lossy(bytes))
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::KIND;
+use crate::used::sums::agree;
 use crate::used::{Doubt, Volume, le};
 
 /// Where the parts of the file system are; positions and lengths are bytes.
@@ -100,7 +101,7 @@ fn regions_agree(volume: &Volume<'_>, sector: usize) -> Result<(), Doubt> {
         }
         let (covered, sums) = bytes.split_at((REGION - 1) * sector);
         let sum = checksum(covered);
-        if sums.chunks_exact(4).any(|there| there != sum.to_le_bytes()) {
+        if !sums.chunks_exact(4).all(|there| agree(&sum.to_le_bytes()[..], there)) {
             return Err(doubt(&format!("the checksum of {name} is wrong")));
         }
         regions.push(bytes);

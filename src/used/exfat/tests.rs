@@ -92,6 +92,7 @@ fn what_is_not_clean_is_kept() {
         (88, &[25, 0], "do not fit"),
         (92, &[0xff; 4], "do not fit"),
         (92, &[0; 4], "do not fit"),
+        (90, &[1], "do not fit"),
         (96, &[1], "do not fit"),
         (entry(0), &[0], "begin as it must"),
         (entry(1), &[0], "begin as it must"),

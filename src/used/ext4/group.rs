@@ -6,6 +6,7 @@
 
 use super::superblock::{AT, Backups, Super};
 use super::{Doubt, Volume, le16, le32};
+use crate::used::sums::agree;
 use std::ops::Range;
 
 /// One group's descriptor, whose checksum is right and whose blocks lie where they may.
@@ -105,7 +106,7 @@ impl Super {
     fn desc(&self, group: u64, bytes: &[u8]) -> Result<Desc, Doubt> {
         let doubt = |what: &str| Err(self.doubt(format!("group {group}: {what}")));
         let sum = self.checksum.descriptor(group, bytes);
-        if sum.is_some_and(|sum| sum != le16(bytes, 0x1e)) {
+        if sum.is_some_and(|sum| !agree(sum, le16(bytes, 0x1e))) {
             return doubt("the checksum of its descriptor is wrong");
         }
         // The upper halves are there from 64 bytes on.

@@ -5,6 +5,7 @@
 use super::checksum::{Checksum, crc32c};
 use super::superblock::Super;
 use super::{Doubt, Volume, le16, le32};
+use crate::used::sums::agree;
 
 /// Most levels of an extent tree (`EXT4_MAX_EXTENT_DEPTH`).
 const MAX_DEPTH: u16 = 5;
@@ -29,7 +30,7 @@ pub(super) fn journal(fs: &Super, volume: &Volume<'_>, inode: u64) -> Result<u64
     // Version 2 has features; two of them are checksums.
     let (checked, sum) = (be32(4) == 4 && be32(0x28) & 0x18 != 0, be32(0xfc));
     bytes[0xfc..0x100].fill(0);
-    if checked && crc32c(!0, &bytes) != sum {
+    if checked && !agree(crc32c(!0, &bytes), sum) {
         return Err(fs.doubt("the checksum of the journal's superblock is wrong"));
     }
     Ok(at)
@@ -84,7 +85,7 @@ pub(super) fn not_in_use(fs: &Super, volume: &Volume<'_>, block: u64) -> Result<
         return Err(fs.doubt("there is no multiple-mount protection where it should be"));
     }
     if let Checksum::Crc32c(seed) = fs.checksum
-        && crc32c(seed, &bytes[..1020]) != le32(&bytes, 1020)
+        && !agree(crc32c(seed, &bytes[..1020]), le32(&bytes, 1020))
     {
         return Err(fs.doubt("the checksum of the multiple-mount protection is wrong"));
     }

@@ -17,7 +17,8 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::{About, Doubt, Free, Volume};
+use super::{About, Doubt, Free, Volume, le};
+use crate::used::sums::agree;
 use checksum::{Checksum, crc32c};
 use group::Desc;
 use std::ops::Range;
@@ -131,7 +132,7 @@ impl Bitmaps {
         if let Checksum::Crc32c(seed) = fs.checksum {
             let covered = (fs.per_group / fs.cluster / 8) as usize;
             let right = crc32c(seed, bits.get(..covered).unwrap_or_default());
-            if (right ^ sum) << (32 - width) != 0 {
+            if !agree((right ^ sum) << (32 - width), 0) {
                 return Err(fs.doubt(format!("group {group}: the checksum of its block bitmap is wrong")));
             }
         }

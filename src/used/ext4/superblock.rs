@@ -4,7 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::checksum::{Checksum, crc16, crc32c};
-use super::{Doubt, le16, le32, le64};
+use super::{Doubt, le, le16, le32, le64};
+use crate::used::sums::agree;
 
 /// Where the superblock begins, in bytes, and its length.
 pub(super) const AT: u64 = 1024;
@@ -188,7 +189,7 @@ impl Checked<'_> {
         if self.bytes[0x175] != 1 {
             return self.doubt(format!("unknown kind of checksum {}", self.bytes[0x175]));
         }
-        if crc32c(!0, &self.bytes[..0x3fc]) != le32(self.bytes, 0x3fc) {
+        if !agree(crc32c(!0, &self.bytes[..0x3fc]), le32(self.bytes, 0x3fc)) {
             return self.doubt("the checksum of the superblock is wrong");
         }
         let seed = match self.incompat(incompat::CSUM_SEED) {
@@ -287,10 +288,9 @@ impl Checked<'_> {
         }
 
         let label: Vec<u8> = b[0x78..0x88].iter().copied().take_while(|byte| *byte != 0).collect();
-        let label: String = String::from_utf8_lossy(&label).chars().filter(|c| !c.is_control()).collect();
         Ok(Super {
             kind: self.kind,
-            label: Some(label).filter(|label| !label.is_empty()),
+            label: le::label(&String::from_utf8_lossy(&label)),
             block,
             blocks,
             first,

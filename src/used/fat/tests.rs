@@ -179,6 +179,14 @@ fn chains_must_be_whole() {
 }
 
 #[test]
+fn a_root_directory_that_ends_within_a_sector_takes_all_of_it() {
+    let image = formatted(&["-F", "12", "-r", "112"], 1 << 20);
+    assert_eq!(le::u16(&image, 17), Some(112));
+    let odd = patched(&image, 17, &[97, 0]);
+    assert_eq!(parsed(parse, &odd), parsed(parse, &image));
+}
+
+#[test]
 fn fat32_with_too_few_clusters_is_kept() {
     // mkfs.fat makes it, and systems do not agree on what it is.
     let image = formatted(&["-F", "32", "-s", "8"], 40 << 20);

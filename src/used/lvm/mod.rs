@@ -13,6 +13,7 @@ mod tests;
 mod text;
 
 use super::{Doubt, Volume, le};
+use crate::used::sums::agree;
 use std::ops::Range;
 
 pub(super) use group::{Group, Logical};
@@ -78,7 +79,7 @@ fn check(volume: &Volume<'_>, label: &Label, group: &Group, taken: &[Range<u64>]
 }
 
 fn label(raw: &[u8], sector: u64) -> Option<Label> {
-    let whole = le::u64(raw, 8)? == sector && crc(raw.get(20..)?) == le::u32(raw, 16)?;
+    let whole = le::u64(raw, 8)? == sector && agree(crc(raw.get(20..)?), le::u32(raw, 16)?);
     if !whole || raw.get(24..32)? != b"LVM2 001" {
         return None;
     }
@@ -104,7 +105,7 @@ fn label(raw: &[u8], sector: u64) -> Option<Label> {
 fn metadata(volume: &Volume<'_>, start: u64, size: u64) -> Result<Vec<u8>, Doubt> {
     let header = volume.read(KIND, start, SECTOR)?;
     let field = |at| le::u64(&header, at).ok_or_else(|| doubt("a metadata area is cut short"));
-    let whole = le::u32(&header, 0) == header.get(4..).map(crc)
+    let whole = agree(le::u32(&header, 0), header.get(4..).map(crc))
         && header.get(4..20) == Some(b" LVM2 x[5A%r0N*>".as_slice())
         && le::u32(&header, 20) == Some(1)
         && field(24)? == start
@@ -133,7 +134,7 @@ fn metadata(volume: &Volume<'_>, start: u64, size: u64) -> Result<Vec<u8>, Doubt
     let piece = |at: u64, len: u64| volume.read(KIND, start + at, len as usize);
     let mut text = piece(at, until_end)?;
     text.extend(piece(first, len - until_end)?);
-    if le::u32(&header, 56) != Some(crc(&text)) {
+    if !agree(le::u32(&header, 56), Some(crc(&text))) {
         return Err(doubt("the checksum of its metadata is wrong"));
     }
     // It ends with a zero byte.

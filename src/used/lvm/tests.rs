@@ -332,6 +332,11 @@ fn doubtful_labels_and_areas_make_the_whole_volume_used() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    #[test]
+    fn any_text_is_read_without_panic(text in "[a-c0-9={}\\[\\]\",#\n -]{0,80}") {
+        let _ = super::text::parse(&text);
+    }
+
     /// Whatever the text says, free space is in the data area.
     #[test]
     fn any_change_of_the_text_is_survived(at in 0usize..1800, byte in 32u8..127, len in 0usize..4) {

@@ -45,7 +45,6 @@ pub(super) enum Content {
 
 /// Where an attribute, or one extent of it, stands.
 struct Place {
-    lowest: u64,
     reference: u64,
     instance: u16,
 }
@@ -237,7 +236,6 @@ impl<'v> Files<'v> {
                 continue;
             }
             places.push(Place {
-                lowest: le::u64(entry, 8).ok_or_else(cut)?,
                 reference: le::u64(entry, 16).ok_or_else(cut)?,
                 instance: le::u16(entry, 24).ok_or_else(cut)?,
             });
@@ -275,9 +273,6 @@ impl<'v> Files<'v> {
             return Err(wrong("its attribute list is wrong"));
         };
         let vcn = before.last().map_or(0, |run| run.vcn + run.len);
-        if place.lowest != vcn {
-            return Err(wrong("a part of it is missing"));
-        }
         let runs = decode(&extent, vcn, self.boot.clusters).map_err(wrong)?;
         if before.len() + runs.len() > MOST_RUNS {
             return Err(wrong("it is in too many pieces"));

@@ -19,7 +19,7 @@ pub(super) fn fix_up(record: &mut [u8], mark: &[u8; 4]) -> Result<(), Wrong> {
     let (at, count) = (usize::from(at), usize::from(count));
     let sectors = record.len() / STRIDE;
     // The array must not reach into the first word that it protects.
-    if record.len() % STRIDE != 0
+    if !record.len().is_multiple_of(STRIDE)
         || count != sectors + 1
         || at % 2 != 0
         || at < 8
@@ -84,7 +84,8 @@ impl Record {
             }
             let len = le::u32(bytes, at + 4).ok_or("an attribute is cut")? as usize;
             let attribute = at.checked_add(len).and_then(|end| bytes.get(at..end));
-            let attribute = attribute.filter(|_| len >= 24 && len % 8 == 0).ok_or("an attribute is cut")?;
+            let attribute =
+                attribute.filter(|_| len >= 24 && len.is_multiple_of(8)).ok_or("an attribute is cut")?;
             found.push(Attribute::new(kind, attribute).ok_or("an attribute is cut")?);
             at += len;
         }

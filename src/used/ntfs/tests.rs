@@ -69,6 +69,17 @@ fn every_cluster_and_sector_size_of_mkntfs() {
 }
 
 #[test]
+fn the_last_sector_stays_even_where_the_file_system_counts_it() {
+    let mut image = formatted(&["-c", "512"], 9 << 20);
+    let counted = image.len() as u64 - 512;
+    assert_eq!(parsed(parse, &image).1.last().unwrap().end, counted);
+    image.truncate(counted as usize);
+    assert_eq!(parsed(parse, &image).1.last().unwrap().end, counted - 512);
+    image.truncate(counted as usize - 1);
+    assert!(whole(parse, &image).contains("its partition"));
+}
+
+#[test]
 fn a_bitmap_of_many_pieces() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(100 << 30).unwrap();
@@ -118,7 +129,16 @@ fn place_of_record(image: &Vec<u8>, number: u64) -> usize {
     with(image, |files| files.boot.mft * files.boot.cluster) as usize + 1024 * number as usize
 }
 
-/// The same, and in $MFTMirr too.
+/// As [`place_of_record`], of a file table in pieces.
+fn place_of_far_record(image: &Vec<u8>, number: u64) -> usize {
+    with(image, |files| {
+        let vcn = number * 1024 / files.boot.cluster;
+        let run = files.mft.runs.iter().find(|run| (run.vcn..run.vcn + run.len).contains(&vcn)).unwrap();
+        ((run.lcn + vcn - run.vcn) * files.boot.cluster) as usize
+    })
+}
+
+/// As [`edit`], and in $MFTMirr too.
 fn edit_both(image: &mut Vec<u8>, number: u64, change: impl FnOnce(&mut [u8])) {
     let mirror = place(image, MFT_MIRROR, DATA, b"") + 1024 * number as usize;
     let at = edit(image, number, change);
@@ -230,6 +250,14 @@ fn a_hibernated_windows() {
     for (content, why) in [(&b"short"[..], "is short"), (&[0; 4095], "is short"), (&[1; 4096], "in use")] {
         assert!(whole(parse, &put(&image, "hiberfil.sys", content)).contains(why));
     }
+    // Never written to: it reads as zeros, whatever its clusters hold.
+    let mut fresh = put(&image, "hiberfil.sys", &[1; 9000]);
+    let number = with(&fresh, |files| split(index::in_root(files, &[HIBERNATION]).unwrap()[0].1).0);
+    edit(&mut fresh, number, |record| {
+        let at = attribute(record, DATA) + 56;
+        record[at..at + 8].fill(0);
+    });
+    assert_eq!(free(&fresh), tools(&fresh));
     let other = put(&image, "hiberfil.sy", b"hibr");
     assert_eq!(free(&other), tools(&other));
 }
@@ -411,6 +439,13 @@ fn loop_a_file_table_in_many_pieces() {
     });
     let (_, free) = parsed(parse, &image);
     assert_eq!(total(&free), tools(&image));
+    // A record that was used again for another file.
+    let count = with(&image, |files| files.mft.size / 1024);
+    let extension =
+        |number: &u64| with(&image, |files| files.record(*number).is_ok_and(|r| split(r.base) == (5, 5)));
+    let mut other = image.clone();
+    other[place_of_far_record(&image, (0..count).find(extension).unwrap()) + 16] ^= 1;
+    assert!(whole(parse, &other).contains("not the one that a file means"));
     let records = [0, 5].map(|number| place_of_record(&image, number)).map(|at| at + 56..at + 1022);
     hostile(parse, &image, &records, 300);
 }

@@ -10,6 +10,7 @@
 
 use super::superblock::Superblock;
 use super::{BASIC_BLOCK, KIND, be16, be32, be64, doubt, field};
+use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
 
 /// First word of a record's header.
@@ -161,6 +162,6 @@ fn checksum_matches(headers: &[u8], data: &[u8]) -> bool {
         for header in more.chunks_exact(BASIC_BLOCK as usize) {
             sum = crc32c::crc32c_append(sum, &header[..260]);
         }
-        crc32c::crc32c_append(sum, data) == stored
+        agree(crc32c::crc32c_append(sum, data), stored)
     })
 }

@@ -20,6 +20,7 @@ mod log;
 mod superblock;
 
 use super::{About, Doubt, Free, Volume};
+use crate::used::sums::agree;
 use superblock::Superblock;
 
 /// What it is called in [`About`] and [`Doubt`].
@@ -82,7 +83,7 @@ fn checksum_matches(bytes: &[u8], at: usize) -> bool {
         return false;
     };
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
-    stored == sum.to_le_bytes()
+    agree(&sum.to_le_bytes()[..], stored)
 }
 
 /// `N` bytes at `at`; zeros where `bytes` does not have them: lengths are checked by whoever reads them.

@@ -167,6 +167,7 @@ fn trees_that_do_not_agree_are_a_doubt() {
         ),
         ("extent before all", |d| d.put(2, Key::new(4096, 168, 4096), data()), "not inside"),
         ("endless extent", |d| d.put(2, Key::new(13631488, 168, 0u64.wrapping_sub(4096)), data()), "no end"),
+        ("long extent", |d| d.put(2, Key::new(13631488, 168, 8392704), data()), "not inside of a chunk"),
         ("empty extent", |d| d.put(2, Key::new(13631488, 168, 0), data()), "length 0"),
         ("odd extent", |d| d.put(2, Key::new(13631488, 168, 512), data()), "length 512"),
         (
@@ -224,6 +225,13 @@ fn other_tree(disk: &mut Disk) {
     disk.item(1, 132, 0, |_, item| item[176..184].copy_from_slice(&at));
 }
 
+/// One item that is as long as the leaf.
+fn over_the_items(node: &mut Vec<u8>) {
+    node[96..100].copy_from_slice(&1u32.to_le_bytes());
+    node[118..122].fill(0);
+    node[122..126].copy_from_slice(&(16384u32 - 101).to_le_bytes());
+}
+
 #[test]
 fn nodes_that_are_not_what_they_should_be_are_a_doubt() {
     let rows: &[(&str, fn(&mut Vec<u8>), &str)] = &[
@@ -238,6 +246,7 @@ fn nodes_that_are_not_what_they_should_be_are_a_doubt() {
         ("order", |n| n[101..109].fill(255), "not in order"),
         ("item outside", |n| n[118..122].fill(255), "not inside"),
         ("item longer", |n| n[122] += 1, "not inside"),
+        ("item over the items", over_the_items, "not inside"),
         ("item shorter", |n| n[122] -= 1, "not inside"),
     ];
     let disk = small();
@@ -258,7 +267,7 @@ fn nodes_that_are_not_what_they_should_be_are_a_doubt() {
 }
 
 #[test]
-fn a_tree_with_a_loop_or_an_overlap_is_a_doubt() {
+fn pointers_in_circles_or_to_elsewhere_are_a_doubt() {
     // Pointers of 33 bytes from byte 101 on: key 17, address 8, generation 8.
     let rows: &[(&str, fn(&mut Vec<u8>, u64), &str)] = &[
         ("itself", |n, at| n[118..126].copy_from_slice(&at.to_le_bytes()), "another level"),
@@ -285,4 +294,9 @@ fn a_tree_with_a_loop_or_an_overlap_is_a_doubt() {
         disk.node(root.at, |node| change(node, root.at));
         is_doubtful(what, &disk, why);
     }
+    // A key that belongs into the next leaf.
+    let mut disk = disk.clone();
+    let first = disk.bytes(disk.copies(disk.root(2).at)[0] + 118, 8).try_into().unwrap();
+    disk.leaf(u64::from_le_bytes(first), |items| items.last_mut().unwrap().0.object = 1 << 60);
+    is_doubtful("key of the next leaf", &disk, "not in order");
 }

@@ -31,6 +31,7 @@ fn shell(line: &str, image: &Path) -> String {
         .args(["-e", "-o", "pipefail", "-c", line])
         .env("IMG", image)
         .env("LC_ALL", "C")
+        .env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()))
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

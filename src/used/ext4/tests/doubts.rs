@@ -84,7 +84,7 @@ fn multiple_mount_protection() {
     ] {
         let mut disk = disk.clone();
         disk[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        let doubt = parse(&disk).unwrap_err();
+        let doubt = try_parse(parse, &disk).unwrap_err();
         assert!(doubt.why.contains(reason), "{doubt}");
     }
 }
@@ -93,18 +93,18 @@ fn multiple_mount_protection() {
 fn what_is_cut_or_unreadable() {
     let image = Image::make("-t ext4", "8M");
     let bytes = image.bytes();
-    assert_eq!(parse(&bytes[..1500].to_vec()), Ok(None));
+    assert_eq!(try_parse(parse, &bytes[..1500].to_vec()), Ok(None));
     for len in [2048, 5000, 1 << 20, bytes.len() - 1] {
-        assert!(parse(&bytes[..len].to_vec()).unwrap_err().why.contains("more than"), "{len}");
+        assert!(try_parse(parse, &bytes[..len].to_vec()).unwrap_err().why.contains("more than"), "{len}");
     }
     let count = {
         let disk = Failing { bytes: &bytes, reads: 0.into(), fails_at: usize::MAX };
-        assert!(parse(&disk).unwrap().is_some());
+        assert!(try_parse(parse, &disk).unwrap().is_some());
         disk.reads.into_inner()
     };
     assert!(count > 3);
     for fails_at in 0..count {
-        let result = parse(&Failing { bytes: &bytes, reads: 0.into(), fails_at });
+        let result = try_parse(parse, &Failing { bytes: &bytes, reads: 0.into(), fails_at });
         assert!(result == Ok(None) && fails_at == 0 || result.is_err(), "{fails_at}: {result:?}");
     }
 }

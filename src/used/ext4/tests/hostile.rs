@@ -130,7 +130,7 @@ impl Disk {
 
     /// Nothing is free that was not. Returns whether it is still believed.
     fn is_believed(&self, what: &str) -> bool {
-        let Ok(Some((_, free))) = parse(&self.bytes) else { return false };
+        let Ok(Some((_, free))) = try_parse(parse, &self.bytes) else { return false };
         for range in free {
             let inside = self.free.iter().any(|old| old.start <= range.start && range.end <= old.end);
             assert!(inside, "{}, {what}: {range:?} was not free", self.options);
@@ -181,22 +181,22 @@ fn every_bit_of_superblock_and_descriptors() {
 #[test]
 fn fields_with_extreme_and_with_random_numbers() {
     let rounds = if std::env::var_os("TESTBOX_LONG").is_some() { 200_000 } else { 10_000 };
-    let mut random = Seeded(7);
+    let mut random = Random(7);
     for disk in &mut disks() {
         let intact = disk.bytes.clone();
         let fields = disk.fields();
         for round in 0..rounds {
             let count = 1 + random.below(3);
             for _ in 0..count {
-                let at = *random.pick(&fields) & !1;
+                let at = *pick(&mut random, &fields) & !1;
                 let extremes = [0, 1, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
                 let value = match random.below(4) {
                     0 => random.below(1 << 16),
                     1 => random.below(u64::MAX),
                     2 => le(&disk.bytes, at).wrapping_add(random.below(9)).wrapping_sub(4),
-                    _ => *random.pick(&extremes),
+                    _ => *pick(&mut random, &extremes),
                 };
-                let len = *random.pick(&[2, 4, 8]);
+                let len = *pick(&mut random, &[2, 4, 8]);
                 disk.bytes[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
             }
             disk.seal();
@@ -242,7 +242,7 @@ fn bitmaps_that_call_a_structure_free() {
             let bit = ((block - disk.fs.group(group).start) / disk.fs.cluster) as usize;
             let what = format!("{}: block {block} of group {group}", disk.options);
             disk.set_bit_and_counts(group, bit, false);
-            let doubt = parse(&disk.bytes);
+            let doubt = try_parse(parse, &disk.bytes);
             disk.set_bit_and_counts(group, bit, true);
             assert!(doubt.unwrap_err().why.contains("structures of it are free"), "{what}");
             tried += 1;
@@ -322,7 +322,7 @@ impl ReadAt for Empty {
 #[test]
 fn sizes_beyond_everything() {
     let base = disks().remove(0).bytes[1024..2048].to_vec();
-    let mut random = Seeded(9);
+    let mut random = Random(9);
     for size in [2048, 1 << 20, 1 << 44, 1 << 60, u64::MAX] {
         for _ in 0..2000 {
             let mut superblock = base.clone();
@@ -330,12 +330,13 @@ fn sizes_beyond_everything() {
             superblock[0x60] |= 0x80;
             superblock[0xfe] = 64;
             for at in [0x0, 0x4, 0xc, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x28, 0x104, 0x150, 0x158] {
-                let value = *random.pick(&[0u32, 1, 2, 8, 1024, 8192, 1 << 20, 1 << 31, u32::MAX, 7, 6]);
+                let value =
+                    *pick(&mut random, &[0u32, 1, 2, 8, 1024, 8192, 1 << 20, 1 << 31, u32::MAX, 7, 6]);
                 if random.below(2) == 0 {
                     superblock[at..at + 4].copy_from_slice(&value.to_le_bytes());
                 }
             }
-            let result = parse(&Empty { size, superblock });
+            let result = try_parse(parse, &Empty { size, superblock });
             assert!(result.is_err(), "{result:?}");
         }
     }

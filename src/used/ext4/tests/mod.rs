@@ -4,7 +4,9 @@ mod doubts;
 mod honest;
 mod hostile;
 
-use super::super::{About, Doubt, Free, Volume};
+use super::super::testing::{Random, run, total, try_parse};
+use super::super::{Doubt, Free, Volume};
+use super::parse;
 use super::superblock::Super;
 use crate::io::ReadAt;
 use std::ops::Range;
@@ -18,14 +20,6 @@ fn tool(name: &str, args: &[&str]) -> Output {
     let mut command = Command::new(name);
     command.args(args).env("PATH", path).env("LC_ALL", "C").env("E2FSPROGS_FAKE_TIME", "1700000000");
     command.output().unwrap_or_else(|e| panic!("{name} (package e2fsprogs): {e}"))
-}
-
-/// What it says where it succeeds.
-fn ok(name: &str, args: &[&str]) -> String {
-    let output = tool(name, args);
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} {args:?}: {} {err}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A file system in a file.
@@ -59,7 +53,7 @@ impl Image {
     }
 
     fn parse(&self) -> Result<Vec<Range<u64>>, Doubt> {
-        parse(self.0.as_file()).map(|found| found.expect("it is one").1)
+        try_parse(parse, self.0.as_file()).map(|found| found.expect("it is one").1)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -72,7 +66,7 @@ impl Image {
 
     /// What dumpe2fs counts as free, in bytes.
     fn dumped(&self) -> Vec<Range<u64>> {
-        let text = ok("dumpe2fs", &[self.path()]);
+        let text = run("dumpe2fs", &[self.path()]);
         let number = |text: &str| text.trim().parse::<u64>().unwrap_or_else(|e| panic!("{text:?}: {e}"));
         let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(number);
         let block = field("Block size:").unwrap();
@@ -95,7 +89,7 @@ impl Image {
         assert!(fsck.status.success(), "{what}: {}", String::from_utf8_lossy(&fsck.stdout));
         let free = self.parse().unwrap_or_else(|doubt| panic!("{what}: {doubt}"));
         assert!(free == self.dumped(), "{what}: {free:?} instead of {:?}", self.dumped());
-        free.iter().map(|range| range.end - range.start).sum()
+        total(&free)
     }
 }
 
@@ -103,32 +97,14 @@ fn superblock_of(bytes: &[u8]) -> Super {
     Super::new(&bytes[1024..2048], bytes.len() as u64).unwrap().unwrap()
 }
 
-/// With every free range, however short.
-fn parse(disk: &dyn ReadAt) -> Result<Option<(About, Vec<Range<u64>>)>, Doubt> {
-    let mut free = Free::new(1, usize::MAX);
-    let about = super::parse(&Volume::new(disk, 0, disk.size().unwrap(), 512), &mut free)?;
-    Ok(about.map(|about| (about, free.finish())))
-}
-
-/// Numbers that look random and are the same in each run.
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % end
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len() as u64) as usize]
-    }
+/// One of a list.
+fn pick<'a, T>(random: &mut Random, list: &'a [T]) -> &'a T {
+    &list[random.below(list.len() as u64) as usize]
 }
 
 /// Fills a folder with `count` files of up to `most` bytes, for `mke2fs -d`.
 fn files(folder: &Path, count: u64, most: u64) {
-    let mut random = Seeded(count);
+    let mut random = Random(count);
     for i in 0..count {
         let parent = folder.join(format!("d{}", i % 7));
         std::fs::create_dir_all(&parent).unwrap();

@@ -1,0 +1,77 @@
+//! Partition tables and file systems: whatever a disk holds, what is called free lies inside it, in order.
+
+use crate::disk::Sparse;
+use testbox::used::{self, Free, Parser, Volume};
+
+fn parse(bytes: &[u8], parser: Parser) {
+    let disk = Sparse::new(bytes);
+    let size = disk.bytes();
+    for sector in [512, 4096] {
+        let volume = Volume::new(&disk, 0, size, sector);
+        let mut free = Free::default();
+        if let Ok(Some(about)) = parser(&volume, &mut free) {
+            let label = about.label.unwrap_or_default();
+            assert!(!label.chars().any(char::is_control), "{label:?}");
+            in_order(&free.finish(), size);
+        }
+    }
+}
+
+/// Sorted, disjoint, inside.
+fn in_order(free: &[std::ops::Range<u64>], size: u64) {
+    let mut at = 0;
+    for range in free {
+        assert!(at <= range.start && range.start < range.end && range.end <= size, "{range:?} of {size}");
+        at = range.end;
+    }
+}
+
+pub fn map(bytes: &[u8]) {
+    let disk = Sparse::new(bytes);
+    for sector in [512, 4096] {
+        let map = used::map(&disk, sector);
+        in_order(&map.free, disk.bytes());
+        assert!(map.free.iter().all(|range| range.start % 4096 == 0 && range.end % 4096 == 0));
+        let skipped: u64 = map.free.iter().map(|range| range.end - range.start).sum();
+        let told: u64 = map.found.iter().map(|found| found.skipped).sum();
+        assert_eq!(skipped, told);
+        for found in &map.found {
+            assert!(found.why_all.is_none() || found.skipped == 0, "{found:?}");
+        }
+    }
+}
+
+pub fn partitions(bytes: &[u8]) {
+    let disk = Sparse::new(bytes);
+    for sector in [512, 4096] {
+        let _ = testbox::info::partitions::read(&disk, sector);
+    }
+}
+
+pub fn btrfs(bytes: &[u8]) {
+    parse(bytes, used::btrfs::parse);
+}
+
+pub fn exfat(bytes: &[u8]) {
+    parse(bytes, used::exfat::parse);
+}
+
+pub fn ext4(bytes: &[u8]) {
+    parse(bytes, used::ext4::parse);
+}
+
+pub fn fat(bytes: &[u8]) {
+    parse(bytes, used::fat::parse);
+}
+
+pub fn ntfs(bytes: &[u8]) {
+    parse(bytes, used::ntfs::parse);
+}
+
+pub fn swap(bytes: &[u8]) {
+    parse(bytes, used::swap::parse);
+}
+
+pub fn xfs(bytes: &[u8]) {
+    parse(bytes, used::xfs::parse);
+}

@@ -1,0 +1,127 @@
+//! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS.
+
+use testbox::cmdline::Cmdline;
+use testbox::ctl::check_settings;
+use testbox::netconf::NetConf;
+use testbox::pxe::PxeFile;
+use testbox::record::{Record, is_disk_name};
+use testbox::share::NfsOptions;
+use testbox::status::Status;
+use testbox::tftp::{Limits, Packet, Reply, Transfer};
+use testbox::words::{
+    DiskName, DiskSelector, HostName, JobId, MacAddr, MapEntry, NfsSource, Uuid, percent_decode,
+    percent_encode,
+};
+use testbox::{diskslist, dns};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn cmdline(bytes: &[u8]) {
+    let text = text(bytes);
+    let line = Cmdline::parse(&text);
+    // Every word is used, or somebody hears of it; and the same words say the same again.
+    assert_eq!(line, Cmdline::parse(&text));
+    let _ = Cmdline::parse_file(&text);
+}
+
+pub fn netconf(bytes: &[u8]) {
+    let conf = NetConf::parse(&text(bytes));
+    assert!(
+        conf.filename.is_none_or(|name| name.len() <= 128 && name.chars().all(|c| (' '..='~').contains(&c)))
+    );
+}
+
+/// What a value prints is what it was made of.
+fn round<T: std::str::FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str) {
+    if let Ok(value) = text.parse::<T>() {
+        let printed = value.to_string();
+        assert!(printed.parse::<T>().is_ok_and(|again| again == value), "{printed:?}");
+        assert!(!printed.chars().any(char::is_control), "{printed:?}");
+    }
+}
+
+pub fn values(bytes: &[u8]) {
+    let text = text(bytes);
+    round::<DiskName>(&text);
+    round::<DiskSelector>(&text);
+    round::<HostName>(&text);
+    round::<JobId>(&text);
+    round::<MacAddr>(&text);
+    round::<MapEntry>(&text);
+    round::<NfsSource>(&text);
+    round::<Uuid>(&text);
+    assert_eq!(percent_decode(&percent_encode(&text)).ok().as_deref(), Some(&text[..]));
+    if let Ok(name) = text.parse::<DiskName>() {
+        assert!(!name.as_str().contains('/') && !name.as_str().starts_with('.'));
+    }
+}
+
+pub fn nfs_options(bytes: &[u8]) {
+    let _ = NfsOptions::parse(text(bytes).split(','));
+}
+
+pub fn pxe(bytes: &[u8]) {
+    let file = PxeFile::parse(&text(bytes));
+    let _ = file.cmdline();
+}
+
+pub fn disks_list(bytes: &[u8]) {
+    if let Ok(list) = diskslist::parse(&text(bytes)) {
+        let printed: String = list.iter().map(|selector| format!("{selector}\n")).collect();
+        assert!(diskslist::parse(&printed).is_ok_and(|again| again == list));
+    }
+}
+
+pub fn settings(bytes: &[u8]) {
+    let _ = check_settings(&text(bytes));
+}
+
+pub fn record(bytes: &[u8]) {
+    if let Ok(record) = Record::parse(bytes) {
+        assert!(record.images.iter().all(|image| is_disk_name(&image.name) && !image.file().contains('/')));
+        assert!(Record::parse(&record.to_bytes()).is_ok_and(|again| again == record));
+    }
+}
+
+pub fn status(bytes: &[u8]) {
+    if let Some(status) = Status::parse(bytes) {
+        assert!(Status::parse(&status.to_bytes()).is_some());
+    }
+}
+
+/// A server that sends whatever it likes: datagrams of the lengths that the bytes say.
+pub fn tftp(bytes: &[u8]) {
+    if let Ok(packet) = Packet::parse(bytes) {
+        // What is left out of an error's message cannot come back.
+        if !matches!(packet, Packet::Error { .. }) {
+            assert_eq!(Packet::parse(&packet.encode()), Ok(packet));
+        }
+    }
+    let most = 4096;
+    let limits = Limits { max_bytes: most, ..Limits::default() };
+    let Ok(mut transfer) = Transfer::new("testbox.cfg/C0A80001", limits, true) else { return };
+    let mut rest = bytes;
+    while let Some((len, after)) = rest.split_first() {
+        let (datagram, after) = after.split_at(usize::from(*len).min(after.len()));
+        rest = after;
+        match transfer.on_datagram(datagram) {
+            Ok(Reply::Done(_)) => {
+                assert!(transfer.into_data().len() <= most);
+                return;
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+pub fn dns(bytes: &[u8]) {
+    let (Ok(name), ip) = ("host.example".parse::<HostName>(), [10, 0, 0, 1].into()) else { return };
+    for query in [dns::Query::NameOf(ip), dns::Query::AddressOf(name)] {
+        if let dns::Answer::Name(name) = dns::parse_answer(bytes, 7, &query) {
+            assert!(name.as_str().len() <= 253);
+        }
+    }
+}
