@@ -196,7 +196,7 @@ pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -
 /// Backup and restore onto a disk full of something else, which stays where the map says that nobody uses it.
 pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let disk = Disk::open_source(&path(from)).map_err(|e| e.to_string())?;
+    let disk = Disk::open_source(path(from)).map_err(|e| e.to_string())?;
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let options = BackupOptions { used: Arc::new(map.clone()), ..BackupOptions::default() };
     let mut bytes = Vec::new();
@@ -216,7 +216,7 @@ pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
         let len = (size - at).min(1 << 20) as usize;
         target.write_all_at(&poison[..len], at).map_err(|e| e.to_string())?;
     }
-    let disk = Disk::open_write(&path(to)).map_err(|e| e.to_string())?;
+    let disk = Disk::open_write(path(to)).map_err(|e| e.to_string())?;
     let options = RestoreOptions { free: FreeSpace::Leave, ..RestoreOptions::default() };
     restore(&image, &disk, &options, &Progress::default()).map_err(|e| e.to_string())?;
     // But for what makes a disk bootable, which is zeroed first.
