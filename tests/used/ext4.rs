@@ -49,25 +49,17 @@ rows! {
     };
     loop_ext4_inline_data: Row { make: "mke2fs -q -F -t ext4 -I 512 -O inline_data,ea_inode $IMG", ..FEW };
     loop_ext4_with_everything: Row {
-        make: "mke2fs -q -F -t ext4 -O quota,project,casefold,large_dir,encrypt,verity,stable_inodes,orphan_file \
-               -E encoding=utf8 $IMG",
+        make: "mke2fs -q -F -t ext4 -O large_dir,ea_inode,encrypt,verity,stable_inodes,orphan_file,mmp $IMG",
         ..FEW
     };
-    loop_ext4_fast_commit_and_mmp: Row { make: "mke2fs -q -F -t ext4 -O fast_commit $IMG", ..FEW };
+    loop_ext4_fast_commit: Row { make: "mke2fs -q -F -t ext4 -O fast_commit $IMG", ..FEW };
     loop_ext4_of_a_raid: Row { make: "mke2fs -q -F -t ext4 -b 1024 -E stride=16,stripe_width=64 $IMG", ..FEW };
-    loop_ext4_grown: Row { make: "mke2fs -q -F -t ext4 -b 1024 $IMG 9M", after: "resize2fs $IMG 22M", ..FEW };
+    loop_ext4_grown: Row { make: "mke2fs -q -F -t ext4 -b 1024 $IMG 9M", after: "e2fsck -fp $IMG && resize2fs $IMG 22M", ..FEW };
     loop_ext4_shrunk: Row { after: "e2fsck -fp $IMG && resize2fs $IMG 20M", ..FEW };
-    loop_ext4_tuned: Row { after: "tune2fs -U random -O ^metadata_csum $IMG && tune2fs -O metadata_csum $IMG", ..FEW };
+    loop_ext4_tuned: Row { after: "e2fsck -fp $IMG && tune2fs -U random -L renamed $IMG", ..FEW };
     loop_ext4_tidied: Row { after: "e2fsck -fyD $IMG; [ $? -le 1 ]", ..FEW };
     loop_ext3: Row { kind: "ext3", make: "mke2fs -q -F -t ext3 -b 1024 $IMG", mount: "-t ext3", ..FEW };
     loop_ext2: Row { kind: "ext2", make: "mke2fs -q -F -t ext2 $IMG", mount: "-t ext2", ..FEW };
-    loop_ext2_1k_revision_0: Row {
-        kind: "ext2",
-        make: "mke2fs -q -F -t ext2 -b 1024 -r 0 -O none $IMG",
-        mount: "-t ext2",
-        ops: &[PLAIN, UNIX],
-        ..FEW
-    };
 }
 
 /// All that dumpe2fs does not call free.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod btrfs;
+mod dirty;
 mod exfat;
 mod ext4;
 mod fat;
@@ -14,6 +15,7 @@ mod proof;
 mod random;
 mod ranges;
 mod swap;
+mod table;
 mod tree;
 mod work;
 mod xfs;

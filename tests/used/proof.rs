@@ -56,9 +56,9 @@ pub type Work = fn(&Row, &Path, &Path, &mut Random) -> Result<(), String>;
 /// Epochs of work on one file system, with a proof after each.
 const EPOCHS: u32 = 2;
 /// What no file system writes, in all the free space of what comes back.
-const POISON: u8 = 0xa5;
+pub const POISON: u8 = 0xa5;
 /// Bytes at either end of a volume that are imaged in any case.
-const ENDS: u64 = 1 << 20;
+pub const ENDS: u64 = 1 << 20;
 
 /// Proves a row: rounds of file systems, epochs of work on each.
 pub fn prove(name: &str, row: &Row) {
@@ -123,6 +123,7 @@ fn prove_epoch(
     if !row.after.is_empty() {
         try_shell(row.after, image)?;
     }
+    try_shell(row.fsck, image).map_err(|said| format!("it was not clean before: {said}"))?;
     // Not before it was unmounted: what could not be written any more is in memory only.
     let tree = (row.read)(row, image, &mnt)?;
     let used = (row.used)(image);
@@ -153,9 +154,9 @@ fn map_of(row: &Row, image: &Path) -> Result<Map, String> {
 }
 
 /// The map of a disk in a file.
-pub fn map_of_disk(image: &Path, _leave_out: Used) -> Result<Map, String> {
-    let disk = Disk::open_read(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
-    Ok(survey(&disk, Used::NoSwap, &Progress::default()).0)
+pub fn map_of_disk(image: &Path, leave_out: Used) -> Result<Map, String> {
+    let disk = Disk::open_source(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
+    Ok(survey(&disk, leave_out, &Progress::default()).0)
 }
 
 /// First property: what the tool counts as used is used.
@@ -195,7 +196,7 @@ pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -
 /// Backup and restore onto a disk full of something else, which stays where the map says that nobody uses it.
 pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let disk = Disk::open_read(path(from)).map_err(|e| e.to_string())?;
+    let disk = Disk::open_source(path(from)).map_err(|e| e.to_string())?;
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let options = BackupOptions { used: Arc::new(map.clone()), ..BackupOptions::default() };
     let mut bytes = Vec::new();

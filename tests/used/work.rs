@@ -91,7 +91,9 @@ impl<'a> Workload<'a> {
         while let Some(dir) = self.dirs.get(at).cloned() {
             let mut entries: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
             entries.sort_by_key(|entry| entry.file_name());
-            for entry in entries.iter().filter(|entry| entry.file_name() != "lost+found") {
+            for entry in
+                entries.iter().filter(|e| e.file_name() != "lost+found" && e.file_name() != "ext2_saved")
+            {
                 match entry.metadata() {
                     Ok(about) if about.is_dir() && !(is_btrfs && is_placeholder(&about)) => {
                         self.dirs.push(entry.path())
