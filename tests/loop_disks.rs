@@ -198,7 +198,7 @@ fn loop_testboxctl_overwrites_a_block_device_only_when_told() {
     let image = dir.path().join("sda.raw.gz");
     let testboxctl =
         |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_testboxctl")).args(args).output().unwrap();
-    let made = testboxctl(&["image", "create", "--used", "off", &source.path, image.to_str().unwrap()]);
+    let made = testboxctl(&["image", "create", &source.path, image.to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
     let refused = testboxctl(&["image", "restore", image.to_str().unwrap(), &target.path]);
     assert!(
