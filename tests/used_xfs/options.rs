@@ -76,7 +76,7 @@ fn any_options_give_the_free_space_of_xfs_db() {
         skipped += total(&free);
         done += 1;
     }
-    assert!(done > tried / 4 && skipped > 0, "mkfs.xfs refused all but {done} of {tried}");
+    assert!(done > tried / 8 && skipped > 0, "mkfs.xfs refused all but {done} of {tried}");
 }
 
 /// Gaps between files, as many as there are files: trees of several levels. Without a mount: the inodes of every other
