@@ -61,6 +61,10 @@ const OURS_BACK: &str = "testboxctl image restore --no-verify";
 const READ_AND_HASH: &str = "(reading and hashing the disk)";
 const DELTA_1: &str = "restore onto a disk with 1 % changed";
 const AGAIN: &str = "backup again, 1 % changed";
+const PARTCLONE: &str = "partclone | zstd -1 -T2";
+const PARTCLONE_BACK: &str = "zstd -dc | partclone";
+const USED: &str = "testboxctl image create --no-verify";
+const USED_BACK: &str = "testboxctl image restore --no-verify";
 
 pub const TABLES: &[Table] = &[
     Table {
@@ -74,11 +78,6 @@ pub const TABLES: &[Table] = &[
             row(IGZIP, "igzip", "igzip -1 -c <$DISK >$IMAGE && sync $IMAGE"),
             row(ZSTD, "zstd", "zstd -q -1 -T2 -c <$DISK >$IMAGE && sync $IMAGE"),
             row("zstd -3 -T2", "zstd3", "zstd -q -3 -T2 -c <$DISK >$IMAGE && sync $IMAGE"),
-            row(
-                "partclone | zstd -1 -T2 (ext4 only)",
-                "partclone",
-                "partclone.ext4 -c -L $IMAGE.log -s $PART -o - | zstd -q -1 -T2 -c >$IMAGE && sync $IMAGE",
-            ),
             row(
                 "testboxctl, one thread",
                 "testbox1",
@@ -113,17 +112,6 @@ pub const TABLES: &[Table] = &[
             same(ORIGINAL_BACK, "original", "gunzip -c <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
             same(PIGZ_BACK, "pigz", "pigz -dc <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
             same(ZSTD_BACK, "zstd", "zstd -q -dc <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
-            Row {
-                check: Check::SoundExt4,
-                ..onto(
-                    Target::Other,
-                    row(
-                        "zstd -dc | partclone (ext4 only)",
-                        "partclone",
-                        "zstd -q -dc <$IMAGE | partclone.ext4 -r -L $IMAGE.log -s - -o $PART_TARGET && sync $PART_TARGET && sync $TARGET",
-                    ),
-                )
-            },
             same(
                 "testboxctl, one thread",
                 "testbox",
@@ -141,6 +129,36 @@ pub const TABLES: &[Table] = &[
             goal(OURS_BACK, PIGZ_BACK, 1.0),
             goal(OURS_BACK, ZSTD_BACK, 1.0),
         ],
+    },
+    Table {
+        title: "Only what is used",
+        rows: &[
+            row("(partclone alone)", "", "partclone.ext4 -c -L $IMAGE.log -s $PART -o - >/dev/null"),
+            row(
+                PARTCLONE,
+                "used-zstd",
+                "partclone.ext4 -c -L $IMAGE.log -s $PART -o - | zstd -q -1 -T2 -c >$IMAGE && sync $IMAGE",
+            ),
+            row(
+                "partclone | pigz -1",
+                "used-pigz",
+                "partclone.ext4 -c -L $IMAGE.log -s $PART -o - | pigz -1 -c >$IMAGE && sync $IMAGE",
+            ),
+            row(USED, "used", "$CTL image create --no-verify $DISK $IMAGE"),
+        ],
+        goals: &[goal(USED, PARTCLONE, 3.0)],
+    },
+    Table {
+        title: "Only what is used, back onto a disk full of other data",
+        rows: &[
+            sound(
+                PARTCLONE_BACK,
+                "used-zstd",
+                "zstd -q -dc <$IMAGE | partclone.ext4 -r -L $IMAGE.log -s - -o $PART_TARGET && sync $PART_TARGET && sync $TARGET",
+            ),
+            sound(USED_BACK, "used", "$CTL image restore --no-verify $IMAGE $TARGET"),
+        ],
+        goals: &[goal(USED_BACK, PARTCLONE_BACK, 1.0)],
     },
     Table {
         title: "What did not change",
@@ -167,6 +185,11 @@ const fn onto(target: Target, row: Row) -> Row {
 /// A restore of the whole disk.
 const fn same(name: &'static str, image: &'static str, command: &'static str) -> Row {
     Row { check: Check::SameDisk, ..onto(Target::Other, row(name, image, command)) }
+}
+
+/// A restore of what is used of the disk.
+const fn sound(name: &'static str, image: &'static str, command: &'static str) -> Row {
+    Row { check: Check::SoundExt4, ..onto(Target::Other, row(name, image, command)) }
 }
 
 /// A restore onto a disk that is right but for some thousandths.
