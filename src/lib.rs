@@ -55,6 +55,7 @@ pub mod progress;
 pub mod pxe;
 pub mod record;
 pub mod share;
+pub mod signature;
 pub mod status;
 pub mod sys;
 pub mod tftp;

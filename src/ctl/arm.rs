@@ -114,6 +114,7 @@ fn orders(
             program: concat!("testboxctl ", env!("CARGO_PKG_VERSION")).into(),
             action,
             job: job.clone(),
+            signature: None,
             kernel: kernel(settings).into(),
             initrd: initrd(settings).into(),
             boot: boot.clone(),
