@@ -66,8 +66,12 @@ impl Order {
     pub fn signed(&self, machine: Ipv4Addr, trust: &Trust) -> Verdict {
         let signature = self.words.signature.as_ref();
         match (self.words.action, &self.words.job) {
-            (Some(action), Some(id)) => trust.of_job(&job_text(machine, action, id, &self.options), signature),
-            _ if signature.is_some() => Verdict::Not("only a job with one action and an id can be signed".into()),
+            (Some(action), Some(id)) => {
+                trust.of_job(&job_text(machine, action, id, &self.options), signature)
+            }
+            _ if signature.is_some() => {
+                Verdict::Not("only a job with one action and an id can be signed".into())
+            }
             _ => Verdict::Unsigned,
         }
     }
@@ -78,7 +82,9 @@ impl Order {
         let why = match signed.why_not() {
             Some(why) => why,
             // Without it an older set, signed once, would do.
-            None if action == Action::Restore && self.options.set.is_none() => "names no set (testbox.set)".into(),
+            None if action == Action::Restore && self.options.set.is_none() => {
+                "names no set (testbox.set)".into()
+            }
             None => return None,
         };
         Some(Failure::new(

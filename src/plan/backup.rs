@@ -238,8 +238,8 @@ fn refuse_missing(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testkit::*;
     use super::super::Seal;
+    use super::super::testkit::*;
     use super::*;
     use crate::words::MapEntry;
 

@@ -82,7 +82,11 @@ fn refuse_without_record(request: &Request) -> Result<(), Failure> {
         _ => return Ok(()),
     };
     let advice = "nothing was written. Restore it where no signature is demanded, make a set with backup, and sign that.";
-    Err(Failure::new(kind, "there is no backup.json: no set that could be signed, or that testbox.set names", advice))
+    Err(Failure::new(
+        kind,
+        "there is no backup.json: no set that could be signed, or that testbox.set names",
+        advice,
+    ))
 }
 
 /// Why a set must not be written onto the disks of the machine `ip`, whose initramfs demands signatures.
@@ -91,7 +95,9 @@ fn refuse_without_record(request: &Request) -> Result<(), Failure> {
 fn not_vouched(record: &Record, seal: &Seal, ip: Ipv4Addr) -> Option<String> {
     let of = &record.machine.ip;
     let is_own = of.parse() == Ok(ip);
-    seal.signed.why_not().or_else(|| (!is_own).then(|| format!("is signed as a set of {}", of.escape_default())))
+    seal.signed
+        .why_not()
+        .or_else(|| (!is_own).then(|| format!("is signed as a set of {}", of.escape_default())))
 }
 
 /// What the result says of the signature of the set that is used.

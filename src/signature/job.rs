@@ -10,6 +10,11 @@ use std::net::Ipv4Addr;
 ///
 /// All words are bound, and not only those that choose a disk: that is easy to say and leaves nothing to find.
 pub fn job_text(machine: Ipv4Addr, action: Action, job: &JobId, options: &Options) -> String {
-    let head = ["testbox-job-v1".into(), format!("machine {machine}"), format!("action {action}"), format!("job {job}")];
+    let head = [
+        "testbox-job-v1".into(),
+        format!("machine {machine}"),
+        format!("action {action}"),
+        format!("job {job}"),
+    ];
     head.into_iter().chain(options.words()).map(|line| line + "\n").collect()
 }

@@ -85,7 +85,10 @@ impl Trust {
             Err(e) => return Verdict::Not(e.to_string()),
         };
         if signature.namespace != SET_NAMESPACE {
-            return Verdict::Not(format!("it is one for '{}', not for '{SET_NAMESPACE}'", signature.namespace));
+            return Verdict::Not(format!(
+                "it is one for '{}', not for '{SET_NAMESPACE}'",
+                signature.namespace
+            ));
         }
         match self.keys.iter().find(|key| key.bytes() == signature.key.bytes()) {
             None => Verdict::Not(format!("key {} is not trusted here{}", signature.key.id(), self.no_keys())),

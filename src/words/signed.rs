@@ -23,7 +23,9 @@ impl FromStr for JobSignature {
         let mut bytes = [0; 64];
         match Base64UrlUnpadded::decode(text, &mut bytes) {
             Ok(decoded) if decoded.len() == 64 => Ok(JobSignature(bytes)),
-            _ => Err(WordError::new(format!("{} is no signature of 86 characters of base64url", quoted(text)))),
+            _ => {
+                Err(WordError::new(format!("{} is no signature of 86 characters of base64url", quoted(text))))
+            }
         }
     }
 }
@@ -49,7 +51,8 @@ impl FromStr for SetHash {
     type Err = WordError;
 
     fn from_str(text: &str) -> Result<Self, WordError> {
-        let wrong = || WordError::new(format!("{} is no SHA-256 of 64 hex digits in lower case", quoted(text)));
+        let wrong =
+            || WordError::new(format!("{} is no SHA-256 of 64 hex digits in lower case", quoted(text)));
         let is_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
         if text.len() != 64 || !text.bytes().all(is_hex) {
             return Err(wrong());
