@@ -120,7 +120,7 @@ fn a_set_that_no_trusted_key_vouches_for_is_refused_before_the_first_write() {
     let rows: [(&str, Spoil, &str); 6] = [
         ("unsigned", |m| remove(m, SIGNATURE), "is not signed"),
         ("another key", |m| sign_set(m, &stranger()), "is not trusted here"),
-        ("no signature at all", |m| put(m, SIGNATURE, "hello"), "no SSH signature file"),
+        ("no signature at all", |m| put(m, SIGNATURE, "hello"), "first and last lines"),
         ("too long", |m| put(m, SIGNATURE, vec![b'-'; 10_000]), "cannot be read"),
         (
             "a record that was changed",

@@ -31,6 +31,8 @@ Examples:
         put both machines back to their images
   testboxctl status --watch
         what every machine is doing
+  testboxctl sign --sign-key ~/testbox-lab 10.42.1.20
+        vouch for its images, where machines restore only what is signed
   testboxctl image verify /export/testbox-backup/10.42.1.20/sda.raw.gz
         prove an image whole
 

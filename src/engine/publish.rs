@@ -14,8 +14,8 @@ use super::folder::{Folder, HISTORY, PART};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
 use crate::record::{RECORD, RECORD_PENDING, Record, SetState, image_file, map_file};
-use crate::share::{Files, exists, write_atomic};
-use crate::signature::SIGNATURE;
+use crate::share::{Files, exists, read_limited, write_atomic};
+use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
 use std::io;
 
 /// What [`recover`] found.
@@ -217,17 +217,27 @@ fn archive(folder: &Folder, old: Option<&Record>, new: &Record) -> io::Result<()
 /// Gives the signature of the current set a second name beside the record in `dir`. On its own, because it may have been
 /// made, or be gone from here, since an attempt before this one.
 fn keep_signature(folder: &Folder, dir: &str) -> io::Result<()> {
+    use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
     let files = &*folder.files;
-    let kept = folder.path(&format!("{dir}/{SIGNATURE}"));
-    match exists(files, &folder.path(SIGNATURE)) {
-        Ok(true) => {}
-        // A link, a folder: no signature, and no reason to have no backup.
-        Err(e) if e.kind() != io::ErrorKind::InvalidInput => return Err(e),
-        _ => return Ok(()),
+    let (own, kept) = (folder.path(SIGNATURE), folder.path(&format!("{dir}/{SIGNATURE}")));
+    let read = |path: &str| read_limited(files, path, SIGNATURE_LIMIT);
+    let signature = match read(&own) {
+        Ok(signature) => signature,
+        // A link, a folder, a long file: no signature, and no reason to have no backup.
+        Err(e) if matches!(e.kind(), NotFound | InvalidInput | FileTooLarge) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if read(&kept).is_ok_and(|there| there == signature) {
+        return Ok(());
     }
     remove_if_there(files, &kept)?;
-    files.hard_link(&folder.path(SIGNATURE), &kept)?;
-    files.sync_dir(&folder.path(dir))
+    files.hard_link(&own, &kept)?;
+    files.sync_dir(&folder.path(dir))?;
+    // It loses its own name next.
+    if read(&kept)? != signature {
+        return Err(io::Error::other(format!("{kept} is not what was just made there")));
+    }
+    Ok(())
 }
 
 fn remove_if_there(files: &dyn Files, path: &str) -> io::Result<()> {
@@ -274,7 +284,7 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
         }
         let kept = folder.path(&format!("{HISTORY}/{}/{SIGNATURE}", old.generation));
         let own = folder.path(SIGNATURE);
-        if !exists(files, &own)? && exists(files, &kept)? {
+        if !exists(files, &own).unwrap_or(true) && exists(files, &kept)? {
             files.hard_link(&kept, &own)?;
         }
         write_maps(folder, &old)?;

@@ -1,7 +1,6 @@
 //! Secret keys, for `testboxctl`: OpenSSH's file `openssh-key-v1` (PROTOCOL.key in its sources), without a passphrase.
 
-use super::ssh::{FormatError, KEY_TYPE, PublicKey, Reader, SshSignature, armor, put, signed_data};
-use base64ct::{Base64, Encoding};
+use super::ssh::{FormatError, KEY_TYPE, PublicKey, Reader, SshSignature, armor, dearmor, put, signed_data};
 use ed25519_dalek::{Signer, SigningKey};
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
@@ -28,12 +27,12 @@ impl SecretKey {
 
     /// Reads a key file of `ssh-keygen -t ed25519` or of `testboxctl keygen`.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
-        let text = std::str::from_utf8(file).map_err(|_| FormatError("it is no text"))?;
-        let body = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
-        let body = body.ok_or(FormatError("it is no OpenSSH private key file"))?;
-        let base64: String = body.split_ascii_whitespace().collect();
-        let blob = Base64::decode_vec(&base64).map_err(|_| FormatError("what it holds is not base64"))?;
-        let mut reader = Reader(&blob);
+        Self::from_blob(&dearmor(BEGIN, file, END)?)
+    }
+
+    /// Reads what a key file holds in base64.
+    pub fn from_blob(blob: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader(blob);
         if reader.take(MAGIC.len())? != MAGIC {
             return Err(FormatError("it is no OpenSSH private key of version 1"));
         }

@@ -131,12 +131,12 @@ pub struct SshSignature {
 impl SshSignature {
     /// Reads a signature file.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
-        let text = std::str::from_utf8(file).map_err(|_| FormatError("it is no text"))?;
-        let body = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
-        let body = body.ok_or(FormatError("it is no SSH signature file"))?;
-        let base64: String = body.split_ascii_whitespace().collect();
-        let blob = Base64::decode_vec(&base64).map_err(|_| FormatError("what it holds is not base64"))?;
-        let mut reader = Reader(&blob);
+        Self::from_blob(&dearmor(BEGIN, file, END)?)
+    }
+
+    /// Reads what a signature file holds in base64.
+    pub fn from_blob(blob: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader(blob);
         if reader.take(MAGIC.len())? != MAGIC || reader.u32()? != VERSION {
             return Err(FormatError("it is no SSH signature of version 1"));
         }
@@ -202,6 +202,15 @@ pub(super) fn armor(begin: &str, blob: &[u8], end: &str) -> String {
     text.push_str(end);
     text.push('\n');
     text
+}
+
+/// What stands between two marks, in base64.
+pub(super) fn dearmor(begin: &str, file: &[u8], end: &str) -> Result<Vec<u8>, FormatError> {
+    let text = std::str::from_utf8(file).map_err(|_| FormatError("it is no text"))?;
+    let body = text.trim().strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+    let body = body.ok_or(FormatError("its first and last lines are not those of such a file"))?;
+    let base64: String = body.split_ascii_whitespace().collect();
+    Base64::decode_vec(&base64).map_err(|_| FormatError("what it holds is not base64"))
 }
 
 /// Appends a string of SSH's wire format (RFC 4251 section 5): its length in 4 bytes, and its bytes.

@@ -23,7 +23,7 @@ fn what_a_trusted_key_signed_is_known_by_its_id_and_nothing_else_passes() {
         (Some(sign(&other, SET_NAMESPACE, "record")), Some("is not trusted here")),
         (Some(sign(&admin, SET_NAMESPACE, "Record")), Some("of other bytes")),
         (Some(sign(&admin, JOB_NAMESPACE, "record")), Some("one for 'testbox-job'")),
-        (Some(String::new()), Some("no SSH signature file")),
+        (Some(String::new()), Some("first and last lines")),
     ];
     for (signature, expected) in rows {
         let verdict = trust(&[&admin]).of_set(b"record", signature.as_ref().map(|s| s.as_bytes()));
