@@ -241,7 +241,7 @@ impl fmt::Display for Plan {
 pub(crate) mod testkit {
     //! Short ways to write disks, records and shares down.
     use super::*;
-    use crate::inventory::{Exclusion, Identity};
+    use crate::inventory::{Exclusion, Health, Identity};
     use crate::record::{Machine, SetState};
     use jiff::Timestamp;
 
@@ -259,6 +259,7 @@ pub(crate) mod testkit {
             location: parts[3].into(),
             read_only: false,
             excluded: usb.then_some(Exclusion::Usb),
+            health: Health::default(),
         }
     }
 

@@ -19,7 +19,7 @@ use testbox::engine::{Ending, Journal, Mode, run};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::info::Who;
-use testbox::inventory::{Disk, Identity, Inventory, ScanError};
+use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
@@ -106,6 +106,7 @@ pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
         location: parts[2].into(),
         read_only: false,
         excluded: None,
+        health: Health::default(),
     };
     let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
     TestDisk { disk, bytes }
@@ -283,6 +284,10 @@ impl World for Machine {
 
     fn scan(&self) -> Result<Inventory, ScanError> {
         Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    }
+
+    fn health(&self, disk: &Disk) -> Health {
+        disk.health.clone()
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
