@@ -3,13 +3,14 @@
 //! A plan is data. Its `Display` is the dry run that the console and the log show before the first step.
 
 mod backup;
+mod health;
 mod identify;
 mod restore;
 
 pub(crate) use restore::refuse_degraded;
 
 use crate::action::Action;
-use crate::cmdline::{BadSectors, DegradedSet};
+use crate::cmdline::{BadSectors, DegradedSet, FailingDisk};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
@@ -32,6 +33,8 @@ pub struct Request {
     pub bad_sectors: BadSectors,
     /// `testbox.degraded=`: what a degraded set may do.
     pub degraded: DegradedSet,
+    /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
+    pub failing_disk: FailingDisk,
 }
 
 /// What the machine's folder on the backup share holds.
@@ -87,7 +90,8 @@ pub struct Plan {
     pub action: Action,
     /// What the admin should know beforehand: what is skipped, and why.
     pub notes: Vec<String>,
-    /// Of the notes, those that belong to the result: that an older set is used.
+    /// What belongs to the result too, and is a warning of its own in the log: that an older set is used, that a disk
+    /// fails.
     pub findings: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
@@ -173,21 +177,23 @@ impl Source {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
-    match request.action {
-        Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share),
+    let mut plan = match request.action {
+        Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share)?,
         Action::Restore | Action::Verify => {
             let mut plan = restore::plan(request, inventory, share)?;
             if !share.has_info {
                 plan.steps.insert(0, Step::CollectInfo);
             }
-            Ok(plan)
+            plan
         }
         Action::RefreshInfo | Action::Rescue => {
             let steps =
                 if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
-            Ok(Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps })
+            Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps }
         }
-    }
+    };
+    health::judge(request, &mut plan)?;
+    Ok(plan)
 }
 
 impl fmt::Display for Step {
@@ -227,7 +233,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for {}:", self.action)?;
-        for note in self.findings.iter().chain(&self.notes) {
+        for note in &self.notes {
             writeln!(f, "  note: {note}")?;
         }
         for (n, step) in self.steps.iter().enumerate() {
@@ -285,6 +291,7 @@ pub(crate) mod testkit {
             state: SetState::Complete,
             bad_ranges: Vec::new(),
             unreadable_bytes: 0,
+            hidden_bytes: 0,
             partitions: Vec::new(),
         }
     }
@@ -328,6 +335,7 @@ pub(crate) mod testkit {
             used: Used::Auto,
             bad_sectors: BadSectors::Fail,
             degraded: DegradedSet::Refuse,
+            failing_disk: FailingDisk::Refuse,
         }
     }
 
