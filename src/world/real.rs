@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one disk is asked for its state.
-const HEALTH_LIMIT: Duration = Duration::from_secs(60);
+const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 
 /// The real machine.
 pub struct RealWorld {
