@@ -59,6 +59,10 @@ pub enum Kind {
     DiskChanged,
     /// A disk does not answer.
     DiskHung,
+    /// The target disk says of itself that it fails, and nobody asked for writing onto it all the same.
+    DiskFailing,
+    /// A disk is locked by its ATA password.
+    DiskLocked,
     /// The action is done, but the machine cannot be disarmed.
     Disarm,
     /// The job was tried too often.
@@ -102,6 +106,8 @@ impl Kind {
             Kind::DiskGone => 54,
             Kind::DiskChanged => 55,
             Kind::DiskHung => 56,
+            Kind::DiskFailing => 57,
+            Kind::DiskLocked => 58,
             Kind::Disarm => 60,
             Kind::TooManyAttempts => 61,
             Kind::Signature => 62,
@@ -140,6 +146,8 @@ impl Kind {
             Kind::DiskGone => "disk-gone",
             Kind::DiskChanged => "disk-changed",
             Kind::DiskHung => "disk-hung",
+            Kind::DiskFailing => "disk-failing",
+            Kind::DiskLocked => "disk-locked",
             Kind::Disarm => "disarm",
             Kind::TooManyAttempts => "too-many-attempts",
             Kind::Signature => "signature",

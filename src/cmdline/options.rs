@@ -107,6 +107,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether a restore writes onto a disk that says of itself that it fails: `testbox.failing-disk=`.
+    #[derive(Default)]
+    FailingDisk {
+        /// It is refused.
+        #[default]
+        Refuse = "refuse",
+        /// It is written, with a warning.
+        Write = "write",
+    }
+}
+
 /// The testbox words beside action and job, each `None` or empty where it is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -136,6 +148,8 @@ pub struct Options {
     pub bad_sectors: Option<BadSectors>,
     /// `testbox.degraded=`: what a degraded set may do.
     pub degraded: Option<DegradedSet>,
+    /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
+    pub failing_disk: Option<FailingDisk>,
     /// `testbox.union=`, or `aufs=tmpfs`.
     pub union: Option<UnionKind>,
     /// `testbox.reboot=`.
@@ -169,6 +183,8 @@ pub struct Settings {
     pub bad_sectors: BadSectors,
     /// refuse.
     pub degraded: DegradedSet,
+    /// refuse.
+    pub failing_disk: FailingDisk,
     /// overlay.
     pub union: UnionKind,
     /// reboot.
@@ -194,6 +210,7 @@ impl Default for Settings {
             free: FreeSpace::Leave,
             bad_sectors: BadSectors::Fail,
             degraded: DegradedSet::Refuse,
+            failing_disk: FailingDisk::Refuse,
             union: UnionKind::Overlay,
             reboot: RebootMode::Reboot,
             on_error: OnError::Reboot,
@@ -225,6 +242,7 @@ impl Options {
             free: self.free.or(other.free),
             bad_sectors: self.bad_sectors.or(other.bad_sectors),
             degraded: self.degraded.or(other.degraded),
+            failing_disk: self.failing_disk.or(other.failing_disk),
             union: self.union.or(other.union),
             reboot: self.reboot.or(other.reboot),
             on_error: self.on_error.or(other.on_error),
@@ -246,6 +264,7 @@ impl Options {
             free: self.free.unwrap_or(default.free),
             bad_sectors: self.bad_sectors.unwrap_or(default.bad_sectors),
             degraded: self.degraded.unwrap_or(default.degraded),
+            failing_disk: self.failing_disk.unwrap_or(default.failing_disk),
             union: self.union.unwrap_or(default.union),
             reboot: self.reboot.unwrap_or(default.reboot),
             on_error: self.on_error.unwrap_or(default.on_error),
@@ -280,6 +299,7 @@ impl Options {
             ("free", text(&self.free)),
             ("bad-sectors", text(&self.bad_sectors)),
             ("degraded", text(&self.degraded)),
+            ("failing-disk", text(&self.failing_disk)),
             ("union", text(&self.union)),
             ("reboot", text(&self.reboot)),
             ("on-error", text(&self.on_error)),

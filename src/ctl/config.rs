@@ -1,7 +1,9 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
 use super::{Error, shares};
-use crate::cmdline::{BadSectors, Cmdline, DegradedSet, OnError, Options, RebootMode, UnionKind};
+use crate::cmdline::{
+    BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind,
+};
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
@@ -164,6 +166,10 @@ settings! {
     #[arg(long, value_name = "WHAT", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     degraded ("degraded"): Option<DegradedSet>,
+    /// Whether a restore writes onto a disk that says of itself that it fails: refuse or write [default: refuse]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    failing_disk ("failing-disk"): Option<FailingDisk>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
@@ -256,6 +262,7 @@ impl Settings {
             free: self.free,
             bad_sectors: self.bad_sectors,
             degraded: self.degraded,
+            failing_disk: self.failing_disk,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -352,6 +359,7 @@ mod tests {
             bad-sectors = "degraded"
             degraded = "restore"
             sign-key = "/root/lab"
+            failing-disk = "write"
             settle = 5
             reboot = "hold"
             on-error = "shell"
@@ -362,7 +370,7 @@ mod tests {
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 20);
+        assert_eq!(file.options().words().len(), 21);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

@@ -401,8 +401,10 @@ impl Engine<'_> {
             degraded: self.settings.degraded,
             set: job.options.set,
             signed_for: self.trust.required.then_some(who.ip),
+            failing_disk: self.settings.failing_disk,
         };
         let plan = plan::plan(&request, &inventory, &state)?;
+        plan.findings.iter().for_each(|finding| self.journal.warn(finding));
         self.journal.lines(&plan.to_string());
         if job.action.is_backup() {
             publish::sweep(&folder, &steps::imaged(&plan))?;
@@ -456,14 +458,15 @@ impl Engine<'_> {
         self.journal.info(&format!("waiting for the disks to settle ({} s)", self.settings.settle.as_secs()));
         let settle = Settle { quiet: self.settings.settle, ..Settle::default() };
         let found = settled(settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
-        let inventory = found.map_err(|e| {
+        let mut inventory = found.map_err(|e| {
             Failure::new(
                 Kind::Inventory,
                 e.to_string(),
                 "look for a disk, cable or controller that comes and goes.",
             )
         })?;
-        for disk in &inventory.disks {
+        for disk in &mut inventory.disks {
+            disk.health = self.world.health(disk);
             self.journal.info(&format!("disk {disk}"));
         }
         Ok(inventory)

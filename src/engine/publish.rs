@@ -322,6 +322,9 @@ pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
             folder.files.remove(&dir)
         };
         let at = format!("{HISTORY}/{generation}");
+        if !folder.is_folder(&at)? {
+            continue;
+        }
         if whole >= keep {
             remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
             continue;

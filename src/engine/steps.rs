@@ -220,6 +220,7 @@ impl Run<'_> {
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges: bad.iter().take(BAD_RANGES).map(bad_range).collect(),
             unreadable_bytes: summary.unreadable,
+            hidden_bytes: disk.health.hidden,
             partitions,
         })
     }

@@ -82,12 +82,12 @@ fn split_parent(path: &str) -> io::Result<(&str, &str)> {
     }
 }
 
-/// True where a regular file of that name can be opened. `NotFound` is `false`; any other error is an error: a
-/// share that does not answer must not look like a share without the file.
+/// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`; any
+/// other error is an error: a share that does not answer must not look like a share without the file.
 pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
     match files.open(path) {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(e) => Err(e),
     }
 }

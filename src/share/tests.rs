@@ -162,6 +162,7 @@ fn read_limited_takes_up_to_the_limit_and_exists_tells_absence_from_trouble() {
         assert_eq!(read_limited(files, "empty", 0).unwrap(), b"", "{what}");
         assert!(exists(files, "f").unwrap() && !exists(files, "none").unwrap(), "{what}");
         assert!(exists(files, "fifo").is_err(), "{what}");
+        assert!(!exists(files, "f/below").unwrap() && !exists(files, "fifo/below").unwrap(), "{what}");
     });
 }
 

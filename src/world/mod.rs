@@ -7,7 +7,7 @@ pub use real::RealWorld;
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::info::Who;
-use crate::inventory::{Disk, Inventory, ScanError};
+use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
 use crate::signature::Trust;
@@ -111,6 +111,9 @@ pub trait World: Send + Sync {
 
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;
+
+    /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
+    fn health(&self, disk: &Disk) -> Health;
 
     /// Opens a disk for reading, exclusively where nobody uses it; `Failure` says what holds it or why it cannot be opened.
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;

@@ -96,7 +96,10 @@ impl<'a> Setup<'a> {
             let Disk { path, serial, .. } = disk;
             let device = match disk.bus {
                 Bus::Virtio => format!("virtio-blk-pci,addr={:#x}", 0x10 + n),
-                Bus::Nvme => format!("nvme,addr={:#x}", 0x10 + n),
+                Bus::Nvme => {
+                    let warning = if disk.is_failing { 1 << 2 } else { 0 };
+                    format!("nvme,smart_critical_warning={warning},addr={:#x}", 0x10 + n)
+                }
                 Bus::Sata => format!("ide-hd,bus=ide.{n}"),
                 Bus::Scsi => format!("scsi-hd,bus=scsi.0,scsi-id={n}"),
             };

@@ -8,23 +8,24 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
+use testbox::block::watched::Watched;
 use testbox::cmdline::RebootMode;
 use testbox::console::Console;
 use testbox::engine::{Ending, Journal, Mode, run};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::info::Who;
-use testbox::inventory::{Disk, Identity, Inventory, ScanError};
+use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
-use testbox::share::{MemFiles, Version};
+use testbox::share::{DirFiles, Files, MemFiles, Version};
 use testbox::signature::Trust;
 use testbox::status::Status;
 use testbox::sys::{Recording, System};
@@ -63,6 +64,10 @@ pub struct Machine {
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
+    /// Called before the first operation on a target disk.
+    pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The backup share as a real folder, in place of `backup`.
+    pub folder: Option<tempfile::TempDir>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -109,6 +114,7 @@ pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
         location: parts[2].into(),
         read_only: false,
         excluded: None,
+        health: Health::default(),
     };
     let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
     TestDisk { disk, bytes }
@@ -136,6 +142,8 @@ impl Machine {
             host_name: Some("box1"),
             served: Mutex::default(),
             on_mount: Mutex::new(None),
+            on_first_touch: Mutex::new(None),
+            folder: None,
         }
     }
 
@@ -146,6 +154,19 @@ impl Machine {
         );
         self.put_pxe(words);
         self
+    }
+
+    /// Moves the backup share into a real folder; the path of the machine's own in it.
+    pub fn move_to_folder(&mut self) -> PathBuf {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, bytes) in self.backup.tree() {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let own = folder.path().join(IP);
+        self.folder = Some(folder);
+        own
     }
 
     /// Writes the machine's PXE config and nothing else.
@@ -282,12 +303,20 @@ impl World for Machine {
             let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
             return Err(MountFailed { share, attempts: vec![(Version::V3, refused)] });
         }
-        let files = if order.purpose == Purpose::Tftp { &self.tftp } else { &self.backup };
-        Ok(Share { name: share, files: Arc::new(files.clone()), close: Box::new(|_: Duration| Ok(())) })
+        let files: Arc<dyn Files> = match (&self.folder, order.purpose) {
+            (_, Purpose::Tftp) => Arc::new(self.tftp.clone()),
+            (None, _) => Arc::new(self.backup.clone()),
+            (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
+        };
+        Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
         Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    }
+
+    fn health(&self, disk: &Disk) -> Health {
+        disk.health.clone()
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
@@ -299,7 +328,17 @@ impl World for Machine {
     }
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        self.open_source(disk)
+        let device = self.open_source(disk)?;
+        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(device) };
+        // A watched disk looks at its clock before each operation.
+        let hook = Mutex::new(Some(hook));
+        let clock = move || {
+            if let Some(hook) = hook.lock().unwrap().take() {
+                hook();
+            }
+            Duration::ZERO
+        };
+        Ok(Arc::new(Watched::new(device, Arc::new(clock))))
     }
 
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {
