@@ -582,9 +582,10 @@ impl Files for MemFiles {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn free_bytes(&self, path: &str) -> io::Result<u64> {
         let mut state = self.state();
         state.begin(Op::FreeBytes)?;
+        state.folder_id(path)?;
         Ok(state.capacity.saturating_sub(state.used()))
     }
 }

@@ -48,8 +48,9 @@ pub trait Files: Send + Sync {
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Bytes that an unprivileged writer may still use.
-    fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes that an unprivileged writer may still use in a folder. A server whose file system limits a folder by a
+    /// project quota (XFS, ext4) answers with what that leaves; quotas of users it does not tell.
+    fn free_bytes(&self, path: &str) -> io::Result<u64>;
 }
 
 /// Splits a path into its names. `""` is the root itself.
