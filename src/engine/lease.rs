@@ -123,6 +123,11 @@ impl Lease {
         self.held.check()
     }
 
+    /// Looks, and says only whether it is certainly lost: then not even the status may be written.
+    pub fn is_lost(&self) -> bool {
+        self.check().is_err_and(|failure| failure.kind == Kind::Lease)
+    }
+
     /// Why the lease is lost, as far as the heartbeat has noticed.
     pub fn lost(&self) -> Option<Failure> {
         self.held.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()

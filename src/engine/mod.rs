@@ -17,6 +17,7 @@ mod policy;
 mod publish;
 mod report;
 mod share_failure;
+mod share_guard;
 mod steps;
 mod watchdog;
 
@@ -43,6 +44,7 @@ use network::Network;
 use publish::Recovered;
 use report::Reporter;
 use share_failure::cannot_write;
+use share_guard::ShareGuard;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +83,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         journal,
         settings: Settings::default(),
         who: None,
+        guard: None,
         backup: None,
         tftp: None,
         folder: None,
@@ -98,6 +101,8 @@ struct Engine<'a> {
     journal: &'a Journal,
     settings: Settings,
     who: Option<Who>,
+    /// Watches the shares, from the first mount on.
+    guard: Option<ShareGuard>,
     backup: Option<Share>,
     tftp: Option<Share>,
     /// Set once the share is proven ours: from then on failures are written there.
@@ -291,7 +296,7 @@ impl Engine<'_> {
     }
 
     fn mount(
-        &self,
+        &mut self,
         network: &Network,
         order: &Order,
         purpose: Purpose,
@@ -300,11 +305,15 @@ impl Engine<'_> {
         let source = network.source(order, purpose)?;
         let server = network.resolve(self.world, &source.host)?;
         let request = MountOrder { source: &source, server, client: network.address, purpose, limit };
-        self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
+        let share = self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
             let advice =
                 "check the server and its exports. The machine stays armed, and tries again after a reboot.";
             Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
-        })
+        })?;
+        let (world, journal, settings) = (self.world, self.journal, &self.settings);
+        let start = || ShareGuard::start(world.system(), journal, settings, world.tick());
+        let guard = self.guard.get_or_insert_with(start);
+        Ok(Share { files: guard.watch(&share.name, share.files), ..share })
     }
 
     /// Counts this attempt. The count is on the share before anything else happens: no failure, and no crash, can
@@ -519,16 +528,21 @@ impl Engine<'_> {
         if let Some(ending) = self.given_up {
             return ending;
         }
+        // So has the guard of the shares; it waits here where it is not done yet.
+        if let Some(ending) = self.guard.as_ref().and_then(ShareGuard::given_up) {
+            return ending;
+        }
         let (journal, system) = (self.journal, self.world.system());
-        if failure.kind == Kind::Lease {
-            // The folder is another's, and so is the status in it. All machines' log tells who was refused.
-            self.status = None;
-            if self.folder.take().is_none()
-                && let Some(share) = &self.backup
-                && let Err(e) = journal.only_global(&*share.files, &failure.to_string())
-            {
+        if failure.kind == Kind::Lease && self.folder.is_none() {
+            // The folder is another's. All machines' log tells who was refused.
+            let write = |share: &Share| journal.only_global(&*share.files, &failure.to_string());
+            if let Some(Err(e)) = self.backup.as_ref().map(write) {
                 journal.warn(&format!("cannot write to the log of all machines: {e}"));
             }
+        }
+        if self.lease.as_ref().is_some_and(|lease| lease.is_lost()) {
+            // So is the status in it.
+            self.status = None;
         }
         policy::fail(journal, &*system, &self.settings, failure, self.status.as_mut(), self.folder.as_ref())
     }

@@ -100,7 +100,8 @@ impl<'a> Reporter<'a> {
         // Held throughout: work that comes back now waits for the end of the machine.
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let (journal, system) = (self.journal, &*self.system);
-        let ending = policy::fail(journal, system, &settings, &failure, Some(&mut status), Some(self.folder));
+        let folder = (!self.lease.is_lost()).then_some(self.folder);
+        let ending = policy::fail(journal, system, &settings, &failure, Some(&mut status), folder);
         *given_up = Some((failure, ending));
         // To hold needs nothing: the work waits for the disk for ever.
         if ending == Ending::Machine(RebootMode::Reboot) {
@@ -175,7 +176,8 @@ impl<'a> Reporter<'a> {
         status.rate = meter.rate();
         status.eta = meter.eta(total).map(|eta| eta.as_secs());
         status.updated = self.system.now();
-        if self.lease.lost().is_some() {
+        // Whoever has the folder by now writes there what he does himself.
+        if self.lease.is_lost() {
             return;
         }
         let path = self.folder.path(STATUS);

@@ -159,6 +159,8 @@ impl Run<'_> {
         let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
         let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
         let (written, (summary, bad, partitions)) = loop {
+            // Looking at the disk can have taken long.
+            self.reporter.check_lease()?;
             let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
             let taken_unread = match &written {
                 Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,

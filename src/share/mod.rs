@@ -9,11 +9,13 @@ mod mem;
 pub mod mount;
 mod name;
 mod nfs_options;
+mod watched;
 
 pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_name};
 pub use nfs_options::{BadOption, NfsOptions, Version};
+pub use watched::{Flights, InFlight, WatchedFiles};
 
 use crate::io::{ReadAt, SyncWrite};
 use std::io;

@@ -8,7 +8,7 @@ use crate::info::{self, Sources, Who};
 use crate::inventory::{Disk, Inventory, ScanError, why_in_use};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
-use crate::sys::{RealSystem, System};
+use crate::sys::{RealSystem, System, with_deadline};
 use crate::tftp::{self, Limits, TftpError};
 use crate::words::{HostName, MacAddr};
 use std::fs;
@@ -17,6 +17,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long the root of a share that was just mounted may take to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The real machine.
 pub struct RealWorld {
@@ -120,7 +123,8 @@ impl World for RealWorld {
             read_only: order.purpose == Purpose::Images,
         };
         let guard = mount_nfs(&self.system, &request, order.limit, say)?;
-        let files = DirFiles::open(&target).map_err(refused)?;
+        // A server that dies just now must not keep the agent, which does not watch this share yet.
+        let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let close = move |limit: Duration| guard.close(limit);
         Ok(Share { name, files: Arc::new(files), close: Box::new(close) })
     }

@@ -14,3 +14,4 @@ mod main_job;
 mod network;
 mod policy;
 mod rescue;
+mod share;
