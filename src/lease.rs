@@ -235,6 +235,7 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::share::MemFiles;
+    use proptest::prelude::*;
 
     fn holder(session: &str, mac: &str, uuid: Option<&str>) -> Holder {
         Holder {
@@ -354,5 +355,28 @@ mod tests {
         evil.hostname = "\u{9b}1m\n".repeat(1000);
         let text = evil.to_string();
         assert!(text.len() < 400 && text.chars().all(|c| !c.is_control()), "{text:?}");
+    }
+
+    proptest! {
+        /// Whatever stands in the folder: it is read, shown, and watched.
+        #[test]
+        fn never_panics(bytes in any::<Vec<u8>>(), near in "\\{\"session\":\"[a-z]{0,3}\",\"macs\":\\[\"a\"\\],.{0,40}") {
+            for bytes in [bytes, near.into_bytes()] {
+                let seen = Seen { number: 1, bytes };
+                prop_assert!(seen.who().chars().all(|c| !c.is_control()));
+                let mut watcher = Watcher::new(holder("me", "a", None));
+                let is_free = seen.is_released();
+                let next = watcher.look(Some(seen), Duration::ZERO);
+                prop_assert_eq!(next == Next::Claim(2, After::Nobody), is_free);
+            }
+        }
+
+        #[test]
+        fn what_a_holder_writes_is_read_back(session in ".{0,20}", macs in proptest::collection::vec(".{0,20}", 0..3), beats in 0usize..9) {
+            let holder = Holder { session, macs, ..holder("", "", None) };
+            let seen = seen(1, &holder, &BEAT.repeat(beats));
+            prop_assert_eq!(seen.holder(), Some(holder));
+            prop_assert!(!seen.is_released());
+        }
     }
 }
