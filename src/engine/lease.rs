@@ -50,7 +50,7 @@ impl Lease {
         let (files, dir) = (folder.files.clone(), folder.path(LEASE));
         let failed = |e: io::Error| cannot_write(&format!("take the lease {dir}"), &e);
         let mut watcher = Watcher::new(me.clone());
-        let mut said = None;
+        let mut is_said = false;
         for _ in 0..LOST_RACES {
             let (number, after) = loop {
                 let seen = lease::current(&*files, &dir).map_err(failed)?;
@@ -58,15 +58,12 @@ impl Lease {
                     Next::Claim(number, after) => break (number, after),
                     Next::GiveWay => return Err(in_use(folder, seen.as_ref())),
                     Next::Watch(limit) => {
-                        let number = seen.as_ref().map(|seen| seen.number);
-                        if said != number {
-                            let who = seen.map_or_else(String::new, |seen| seen.who());
+                        if !std::mem::replace(&mut is_said, true) {
+                            let who = seen.as_ref().map_or_else(String::new, lease::Seen::who);
                             journal.info(&format!(
-                                "{} was not released by {who}: watching for up to {} s whether that agent lives",
-                                folder.path(LEASE),
+                                "{dir} was not released by {who}: watching for up to {} s whether that agent lives",
                                 limit.as_secs()
                             ));
-                            said = number;
                         }
                         system.sleep(POLL);
                     }
