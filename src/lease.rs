@@ -11,8 +11,8 @@
 //!   own success. So whatever the answer, the name is read, and the random session in it decides.) A number is free
 //!   again only when a higher one is there, and who takes one looks for that: a late request takes nothing.
 //! - A lease that was [released](RELEASED) is free at once. Any other is **watched** ([`Watcher`]): it changes, so its
-//!   holder lives (or another one), and the watcher gives way; or it has not changed for a while by the watcher's monotonic clock,
-//!   and the holder is taken for dead. No time that another machine has written is ever looked at.
+//!   holder lives (or another one), and the watcher gives way; or it has not changed for a while by the watcher's
+//!   monotonic clock, and the holder is taken for dead. No time that another machine has written is ever looked at.
 //!
 //! How long it is watched: [`OWN`] where the holder was this same machine (a MAC in common, and no other system UUID).
 //! A machine runs one boot at a time, so its lease is left from before a power cut; the few seconds are for virtual

@@ -149,13 +149,8 @@ impl<'a> Reporter<'a> {
                     if ticks.is_multiple_of(CONSOLE_TICKS) {
                         self.show();
                     }
-                    if writes_images
-                        && self
-                            .folder
-                            .files
-                            .free_bytes(&self.folder.path(""))
-                            .is_ok_and(|free| free < RESERVE)
-                    {
+                    let free = || self.folder.files.free_bytes(&self.folder.path(""));
+                    if writes_images && free().is_ok_and(|free| free < RESERVE) {
                         self.journal.warn("the backup share is nearly full: stopping");
                         progress.cancel();
                     }

@@ -15,3 +15,4 @@ mod network;
 mod policy;
 mod rescue;
 mod share;
+mod signed;

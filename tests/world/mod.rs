@@ -26,6 +26,7 @@ use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
 use testbox::share::{MemFiles, Version};
+use testbox::signature::Trust;
 use testbox::status::Status;
 use testbox::sys::{Recording, System};
 use testbox::tftp::TftpError;
@@ -53,6 +54,8 @@ pub struct Machine {
     pub cmdline: String,
     pub net_conf: Vec<String>,
     pub mac: &'static str,
+    /// What the initramfs says of signatures.
+    pub trust: Trust,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
     /// The console of the boot that is under way, or was last.
@@ -132,6 +135,7 @@ impl Machine {
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
             mac: "52:54:00:12:34:56",
+            trust: Trust::default(),
             tick: Duration::from_secs(3),
             screen: Mutex::default(),
             unreachable: Vec::new(),
@@ -264,6 +268,7 @@ impl World for Machine {
             net_conf: self.net_conf.clone(),
             uuid: None,
             macs: vec![("enp0s2".into(), self.mac.parse().unwrap())],
+            trust: self.trust.clone(),
         }
     }
 
