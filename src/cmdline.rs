@@ -44,7 +44,7 @@ pub struct Cmdline {
 /// Every option word, as the message about an unknown one lists them.
 const KNOWN: &str = "action, job, signature, set, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
                      degraded, failing-disk, union, reboot, \
-                     on-error, error-wait, attempts, settle, mount-wait, net-wait";
+                     on-error, error-wait, attempts, settle, mount-wait, share-wait, net-wait";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -195,6 +195,9 @@ impl Parser {
             "attempts" => set(&mut o.attempts, number(value, 1..=1000)),
             "settle" => set(&mut o.settle, seconds(value)),
             "mount-wait" => set(&mut o.mount_wait, seconds(value)),
+            "share-wait" => {
+                set(&mut o.share_wait, number(value, 10..=86_400).map(|n| Duration::from_secs(n.into())))
+            }
             "net-wait" => set(&mut o.net_wait, seconds(value)),
             _ => Err(WordError::new(format!(
                 "unknown; testbox words are testbox.NAME= with NAME one of {KNOWN}"
@@ -292,7 +295,7 @@ mod tests {
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
              testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.failing-disk=write testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
-             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
+             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.share-wait=120 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
         assert_eq!(c.action, Some(Action::Restore));
@@ -323,10 +326,11 @@ mod tests {
             attempts: 3,
             settle: Duration::ZERO,
             mount_wait: Duration::from_secs(60),
+            share_wait: Duration::from_secs(120),
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 21, "words() knows every option");
+        assert_eq!(o.words().len(), 22, "words() knows every option");
     }
 
     #[test]
@@ -335,6 +339,7 @@ mod tests {
         assert_eq!((s.keep, s.attempts), (1, 5));
         assert_eq!((s.delta, s.used, s.free), (Delta::Auto, Used::Auto, FreeSpace::Leave));
         assert_eq!((s.error_wait.as_secs(), s.settle.as_secs(), s.mount_wait.as_secs()), (300, 10, 300));
+        assert_eq!(s.share_wait.as_secs(), 900);
         assert_eq!((s.bad_sectors, s.degraded), (BadSectors::Fail, DegradedSet::Refuse));
         assert_eq!(s.failing_disk, FailingDisk::Refuse);
         let words = (s.union, s.reboot, s.on_error);
@@ -382,6 +387,7 @@ mod tests {
             ("testbox.keep=+1", "from 0 to 100"),
             ("testbox.attempts=0", "from 1 to 1000"),
             ("testbox.error-wait=5m", "from 0 to 86400"),
+            ("testbox.share-wait=0", "from 10 to 86400"),
             ("testbox.reboot=now", "none of reboot, halt, poweroff, hold"),
             ("testbox.union=unionfs", "none of overlay, aufs"),
             ("testbox.used=on", "none of auto, no-swap, off"),

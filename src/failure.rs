@@ -25,6 +25,10 @@ pub enum Kind {
     ShareWrite,
     /// The share is full, or would be.
     NoSpace,
+    /// Another agent has the machine's folder.
+    Lease,
+    /// A share does not answer.
+    ShareHung,
     /// There is no disk to work on.
     NoDisk,
     /// The disk list did not settle, or sysfs could not be read.
@@ -89,6 +93,8 @@ impl Kind {
             Kind::ShareRead => 33,
             Kind::ShareWrite => 34,
             Kind::NoSpace => 35,
+            Kind::Lease => 36,
+            Kind::ShareHung => 37,
             Kind::NoDisk => 40,
             Kind::Inventory => 41,
             Kind::DiskList => 42,
@@ -129,6 +135,8 @@ impl Kind {
             Kind::ShareRead => "share-read",
             Kind::ShareWrite => "share-write",
             Kind::NoSpace => "no-space",
+            Kind::Lease => "lease",
+            Kind::ShareHung => "share-hung",
             Kind::NoDisk => "no-disk",
             Kind::Inventory => "inventory",
             Kind::DiskList => "disk-list",

@@ -49,6 +49,7 @@ pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;
+pub mod lease;
 pub mod logging;
 pub mod netconf;
 pub mod overlay;

@@ -228,6 +228,12 @@ impl AgentLog {
         self.shared.work.notify_all();
     }
 
+    /// Puts one line into the log that all machines share, on the calling thread, attached or not.
+    pub fn append_global(&self, files: &dyn Files, level: Level, text: &str) -> io::Result<()> {
+        let (address, system) = (self.shared.state().address, &*self.shared.system);
+        append_global(files, system, address, &format_line(system.now(), address, level, text))
+    }
+
     /// Writes what is left, as [`AgentLog::flush`], and lets go of the share: later lines go to the consoles only.
     pub fn detach(&self, limit: Duration) -> bool {
         let is_written = self.flush(limit);

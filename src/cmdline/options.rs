@@ -164,6 +164,8 @@ pub struct Options {
     pub settle: Option<Duration>,
     /// `testbox.mount-wait=` seconds for which an unreachable share is retried.
     pub mount_wait: Option<Duration>,
+    /// `testbox.share-wait=` seconds for which an operation on a mounted share is waited for.
+    pub share_wait: Option<Duration>,
     /// `testbox.net-wait=` seconds for which the boot scripts wait for an address (300), before the agent runs.
     pub net_wait: Option<Duration>,
 }
@@ -199,6 +201,9 @@ pub struct Settings {
     pub settle: Duration,
     /// 300 s.
     pub mount_wait: Duration,
+    /// 900 s: a server that restarts within 5 minutes, its grace period of 90 s, and the pauses of up to 5 minutes
+    /// between a Linux client's attempts to connect.
+    pub share_wait: Duration,
 }
 
 impl Default for Settings {
@@ -218,6 +223,7 @@ impl Default for Settings {
             attempts: 5,
             settle: Duration::from_secs(10),
             mount_wait: Duration::from_secs(300),
+            share_wait: Duration::from_secs(900),
         }
     }
 }
@@ -250,6 +256,7 @@ impl Options {
             attempts: self.attempts.or(other.attempts),
             settle: self.settle.or(other.settle),
             mount_wait: self.mount_wait.or(other.mount_wait),
+            share_wait: self.share_wait.or(other.share_wait),
             net_wait: self.net_wait.or(other.net_wait),
         }
     }
@@ -272,6 +279,7 @@ impl Options {
             attempts: self.attempts.unwrap_or(default.attempts),
             settle: self.settle.unwrap_or(default.settle),
             mount_wait: self.mount_wait.unwrap_or(default.mount_wait),
+            share_wait: self.share_wait.unwrap_or(default.share_wait),
         }
     }
 
@@ -307,6 +315,7 @@ impl Options {
             ("attempts", text(&self.attempts)),
             ("settle", seconds(self.settle)),
             ("mount-wait", seconds(self.mount_wait)),
+            ("share-wait", seconds(self.share_wait)),
             ("net-wait", seconds(self.net_wait)),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()

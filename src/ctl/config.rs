@@ -195,6 +195,9 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
+    /// Seconds for which a mounted share that does not answer is waited for [default: 900]
+    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
+    share_wait ("share-wait"): Option<u64>,
     /// Seconds for which the boot waits for an address, before the agent runs [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     net_wait ("net-wait"): Option<u64>,
@@ -270,6 +273,7 @@ impl Settings {
             attempts: self.attempts,
             settle: seconds(self.settle),
             mount_wait: seconds(self.mount_wait),
+            share_wait: seconds(self.share_wait),
             net_wait: seconds(self.net_wait),
         }
     }
@@ -366,6 +370,7 @@ mod tests {
             error-wait = 10
             attempts = 3
             mount-wait = 60
+            share-wait = 120
             net-wait = 90
         "#;
         let file = parse_file(text).unwrap();

@@ -1,5 +1,6 @@
 //! A machine's folder on the backup share, and what stands in it.
 
+use super::share_failure::cannot_read;
 use crate::diskslist;
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ImageError};
@@ -90,11 +91,7 @@ impl Folder {
     }
 
     fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
-        Failure::new(
-            Kind::ShareRead,
-            format!("cannot read {} on the backup share: {error}", self.path(path)),
-            "check the share and the permissions of the file.",
-        )
+        cannot_read(&format!("read {}", self.path(path)), error)
     }
 
     /// Everything that a plan needs to know of the folder.

@@ -146,7 +146,7 @@ fn a_share_that_does_not_answer_stops_neither_the_log_nor_its_flush() {
         fn sync_dir(&self, _: &str) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn free_bytes(&self) -> io::Result<u64> {
+        fn free_bytes(&self, _: &str) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

@@ -46,6 +46,9 @@ pub trait System: Send + Sync {
     /// umount2(2). Without `DETACH` it may block for ever on a dead NFS server.
     fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()>;
 
+    /// `/proc/self/mountinfo`, see proc(5).
+    fn mountinfo(&self) -> io::Result<String>;
+
     /// Makes a folder and those above it, mode 0755; one that is there already is fine.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How long one disk is asked for its state.
 const HEALTH_LIMIT: Duration = Duration::from_secs(30);
+/// How long the root of a share that was just mounted may take to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The real machine.
 pub struct RealWorld {
@@ -152,7 +154,8 @@ impl World for RealWorld {
             read_only: order.purpose == Purpose::Images,
         };
         let guard = mount_nfs(&self.system, &request, order.limit, say)?;
-        let files = DirFiles::open(&target).map_err(refused)?;
+        // A server that dies just now must not keep the agent, which does not watch this share yet.
+        let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let close = move |limit: Duration| guard.close(limit);
         Ok(Share { name, files: Arc::new(files), close: Box::new(close) })
     }

@@ -143,6 +143,30 @@ impl Lab {
         run(self.inside("sh").args(["-c", "kill $0 $(cat /run/ganesha/pid)", signal]));
     }
 
+    /// Kills the NFS server: its port is closed.
+    pub fn stop_nfs(&self) {
+        let stop = "kill -KILL $(cat /run/ganesha/pid); while rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1; do sleep 0.1; done";
+        run(self.inside("sh").args(["-c", stop]));
+    }
+
+    /// Starts it again, until it answers.
+    pub fn start_nfs(&self) {
+        run(self.inside("sh").arg("/run/ganesha/start"));
+    }
+
+    /// Puts a file system of this size behind the export of the backup share. Its root, as seen from here.
+    pub fn with_small_backup_share(&self, mib: u32) -> PathBuf {
+        let image = self.file("backup.ext4");
+        self.stop_nfs();
+        let make = format!(
+            "truncate -s {mib}M $0 && mkfs.ext4 -q -m 0 $0 && mount -o loop $0 /export/testbox-backup"
+        );
+        run(self.inside("sh").arg("-c").arg(make).arg(image));
+        self.start_nfs();
+        self.testboxctl("init");
+        Path::new("/proc").join(&self.init).join("root/export/testbox-backup")
+    }
+
     /// The TFTP share.
     pub fn tftp(&self) -> PathBuf {
         self.dir.path().join("tftp")

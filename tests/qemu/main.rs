@@ -14,4 +14,5 @@ mod main_job;
 mod network;
 mod policy;
 mod rescue;
+mod share;
 mod signed;

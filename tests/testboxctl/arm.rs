@@ -33,7 +33,7 @@ fn every_flag_reaches_the_file() {
                  --dns 10.0.0.1,10.0.0.2 --name tb1 --kernel maintenance-boot/vmlinuz --console tty0 \
                  --console ttyS0,115200 --extra quiet --extra -x --disks sda,serial=A%20B --map sda:serial=X --keep 2 --delta never --used off --free discard \
                  --settle 1 --union aufs --reboot hold --on-error shell --error-wait 5 --attempts 3 --mount-wait 9 \
-                 --net-wait 8";
+                 --share-wait 10 --net-wait 8";
     let words: Vec<&str> = flags.split_whitespace().chain(["10.42.1.20", "restore"]).collect();
     lab.arm(&words).expect(0, &[]);
     let file = String::from_utf8(lab.read(FILE)).unwrap();
@@ -63,6 +63,7 @@ fn every_flag_reaches_the_file() {
         "testbox.error-wait=5",
         "testbox.attempts=3",
         "testbox.mount-wait=9",
+        "testbox.share-wait=10",
         "testbox.net-wait=8",
         "panic=300",
     ] {

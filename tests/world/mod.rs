@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,10 +54,13 @@ pub struct Machine {
     pub disks: Mutex<Vec<TestDisk>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
+    pub mac: &'static str,
     /// What the initramfs says of signatures.
     pub trust: Trust,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
+    /// The console of the boot that is under way, or was last.
+    screen: Mutex<Option<File>>,
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
@@ -136,8 +140,10 @@ impl Machine {
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
+            mac: "52:54:00:12:34:56",
             trust: Trust::default(),
             tick: Duration::from_secs(3),
+            screen: Mutex::default(),
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
@@ -187,12 +193,27 @@ impl Machine {
     pub fn boot_as(&self, mode: &Mode) -> Seen {
         let mut file = tempfile::tempfile().unwrap();
         let console = Arc::new(Console::new(vec![("tty0".into(), file.try_clone().unwrap())]));
+        *self.screen.lock().unwrap() = Some(file.try_clone().unwrap());
         let log = AgentLog::new(console.clone(), self.system.clone());
         let ending = run(self, &Journal::new(log, console), mode);
         file.rewind().unwrap();
         let mut text = Vec::new();
         File::read_to_end(&mut file, &mut text).unwrap();
         Seen { ending, console: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// Waits until the console of the boot that is under way says this.
+    pub fn wait_for_screen(&self, text: &str) {
+        loop {
+            let mut seen = vec![0; 1 << 20];
+            let screen = self.screen.lock().unwrap();
+            let len = screen.as_ref().map_or(0, |file| file.read_at(&mut seen, 0).unwrap());
+            drop(screen);
+            if String::from_utf8_lossy(&seen[..len]).contains(text) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     pub fn file(&self, name: &str) -> Option<Vec<u8>> {
@@ -267,7 +288,7 @@ impl World for Machine {
             cmdline: self.cmdline.clone(),
             net_conf: self.net_conf.clone(),
             uuid: None,
-            macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
+            macs: vec![("enp0s2".into(), self.mac.parse().unwrap())],
             trust: self.trust.clone(),
         }
     }
