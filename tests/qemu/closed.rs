@@ -42,7 +42,7 @@ fn backup_and_restore_listen_nowhere_and_mount_the_shares_without_programs_or_de
         let seen: Vec<&str> =
             said.lines().filter_map(|line| Some(line.split_once("watch: ")?.1.trim())).collect();
         println!("{action}: {seen:#?}");
-        assert!(seen.iter().any(|line| *line == "KEYS 0 0"), "SysRq and Ctrl-Alt-Del are off: {seen:?}");
+        assert!(seen.contains(&"KEYS 0 0"), "SysRq and Ctrl-Alt-Del are off: {seen:?}");
         assert!(!seen.iter().any(|line| line.starts_with("LISTENS")), "{action} listens: {seen:?}");
         let mounts: Vec<&&str> = seen.iter().filter(|line| line.starts_with("MOUNT")).collect();
         for name in ["backup", "tftp"].into_iter().chain((action == "restore").then_some("images")) {
