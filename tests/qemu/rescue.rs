@@ -1,6 +1,7 @@
 //! `rescue` hands the machine to a human and stays armed until the human is done.
 
-use crate::lab::{Boot, Lab, Station::Nat, manifest};
+use crate::lab::{Boot, Lab, Station::Nat, manifest, poll};
+use std::time::Duration;
 
 /// The full Debian boots on the overlay and is writable; the export does not change by a byte.
 #[test]
@@ -25,7 +26,9 @@ fn rescue_on_the_nfs_root_is_a_writable_debian() {
 
 /// Keys only, and the admin can tell the machine from one that pretends: the host key is the one in its log.
 fn ssh_is_for_keys_and_shows_the_logged_host_key(lab: &Lab, user: &str) {
-    let login = lab.ssh(user, "", "cat /proc/cmdline");
+    // The console may be there before sshd is.
+    let come_in = || Some(lab.ssh(user, "", "cat /proc/cmdline")).filter(|login| login.status.success());
+    let login = poll(Duration::from_secs(120), come_in).expect("a login by ssh");
     let said = String::from_utf8_lossy(&login.stdout);
     assert!(said.contains("testbox.action=rescue"), "{login:?}");
     let shown = lab.shown_fingerprint();
