@@ -18,7 +18,7 @@ const TWICE: [(&str, &str); 4] = [
 
 /// Licence expressions that somebody has looked at: all allow what MIT or Apache-2.0 allow. A new one is a question for
 /// a human, not for a parser of expressions.
-const LICENCES: [&str; 14] = [
+const LICENCES: [&str; 15] = [
     "(MIT OR Apache-2.0) AND Unicode-3.0",
     "Apache-2.0",
     "Apache-2.0 OR MIT",
@@ -29,6 +29,7 @@ const LICENCES: [&str; 14] = [
     "CC0-1.0 OR MIT-0 OR Apache-2.0",
     "MIT",
     "MIT OR Apache-2.0",
+    "MIT OR Apache-2.0 OR BSD-1-Clause",
     "MIT/Apache-2.0",
     "Unlicense OR MIT",
     "Unlicense/MIT",

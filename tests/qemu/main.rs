@@ -15,3 +15,4 @@ mod main_job;
 mod network;
 mod policy;
 mod rescue;
+mod signed;
