@@ -44,6 +44,7 @@ pub mod diskslist;
 pub mod dns;
 pub mod engine;
 pub mod failure;
+pub mod hostkey;
 pub mod image;
 pub mod info;
 pub mod inventory;

@@ -67,12 +67,10 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     loop {
         let news = all_news(&share, &named)?;
         let now = Timestamp::now();
-        let text = match (args.json, args.watch) {
-            (true, true) => format!("{}\n", printable(&to_json(&news, now).to_string())),
-            (true, false) => format!("{}\n", printable(&format!("{:#}", to_json(&news, now)))),
-            (false, _) => table(&news, now),
-        };
-        if redraw {
+        let text = table(&news, now);
+        if args.json {
+            out.json(&to_json(&news, now), args.watch)?;
+        } else if redraw {
             // Home, then each line to its end, then what is left of the screen: no flicker.
             out.text(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
         } else {
@@ -311,22 +309,9 @@ fn to_json(all: &[News], now: Timestamp) -> Value {
     Value::Array(all.iter().map(one).collect())
 }
 
-/// JSON with all control characters escaped: serde_json leaves DEL and U+0080 to U+009F as they are, and terminals
-/// act on them. Outside strings JSON has none but the newlines of its layout.
-fn printable(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\n' => out.push(c),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::output::printable;
     use super::*;
     use crate::share::{MemFiles, write_atomic};
 

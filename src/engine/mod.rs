@@ -27,6 +27,7 @@ pub use journal::Journal;
 use crate::action::Action;
 use crate::cmdline::{Cmdline, OnError, Options, RebootMode, Settings};
 use crate::failure::{Failure, Kind};
+use crate::hostkey::HostKey;
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Job, Order, Origin};
@@ -166,6 +167,7 @@ impl Engine<'_> {
         if order.words.action == Some(Action::Rescue) && unsigned.is_none() {
             return Ok(self.rescue(mode, &network, &order, &who));
         }
+        self.silence_keyboard();
         let (armed, folder) = self.connect(&network, &order, &who, self.settings.mount_wait)?;
         self.take_lease(&folder, &order, &who, &facts)?;
         self.attach(folder, &order, &who);
@@ -179,6 +181,17 @@ impl Engine<'_> {
         }
         let notes = self.carry_out(&job, &network, &who)?;
         self.succeed(&job, &network, &armed, notes)
+    }
+
+    /// Nobody leans on a keyboard, or sends a break on the serial line, and reboots a machine that writes its disk: the
+    /// kernel's default for Ctrl-Alt-Del is an immediate reboot, and SysRq can reboot, kill and remount (kernel document
+    /// admin-guide/sysctl/kernel.rst). The boot scripts' own `/proc/sysrq-trigger` works all the same.
+    fn silence_keyboard(&self) {
+        for name in ["kernel/sysrq", "kernel/ctrl-alt-del"] {
+            if let Err(e) = self.world.system().set_sysctl(name, "0") {
+                self.journal.warn(&format!("cannot set {name} to 0, so the console's keys work: {e}"));
+            }
+        }
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
@@ -244,8 +257,19 @@ impl Engine<'_> {
                 self.journal.warn(&format!("rescue goes on without a log on the share: {failure}"))
             }
         }
+        let root = match mode {
+            Mode::NfsRoot(root) => Some(root.as_path()),
+            Mode::AgentOnly => None,
+        };
+        // Whoever logs in compares it with what the machine's log says.
+        let ssh = match self.world.host_key(root) {
+            Ok(HostKey::Made(fingerprint)) => format!("ssh host key of this boot: {fingerprint}"),
+            Ok(HostKey::None(why)) => format!("ssh: {why}"),
+            Err(e) => format!("ssh: no host key could be made: {e}"),
+        };
+        self.journal.global(&ssh);
         let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
-        self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}.")]);
+        self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}."), ssh]);
         match mode {
             Mode::NfsRoot(_) => Ending::Continue,
             Mode::AgentOnly => Ending::RescueShell,

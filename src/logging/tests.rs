@@ -56,6 +56,8 @@ fn lines_have_the_fixed_form() {
     let line = |text: &str| format_line(time, ADDRESS, Level::Info, text);
     assert_eq!(line("text"), "2017-10-17T14:26:02+00:00: 10.1.2.3: info: text");
     assert_eq!(line("a\nb\x1b[2J\u{e4}"), format!("{PREFIX} info: a\\nb\\u{{1b}}[2J\u{e4}"));
+    // Line separators and marks that turn the order of the text around are no letters.
+    assert_eq!(line("a\u{2028}b\u{202e}"), format!("{PREFIX} info: a\\u{{2028}}b\\u{{202e}}"));
     let long = line(&"\u{e4}".repeat(100_000));
     assert!(long.len() < MAX_TEXT + 100 && long.ends_with(" [...]"));
     assert!(format_line(time, ADDRESS, Level::Warn, "").ends_with(": warning: "));

@@ -70,6 +70,9 @@ pub trait System: Send + Sync {
 
     /// sethostname(2).
     fn set_host_name(&self, name: &str) -> io::Result<()>;
+
+    /// Sets a kernel parameter: `name` is its path below `/proc/sys`, as in sysctl(8), such as `kernel/sysrq`.
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()>;
 }
 
 /// Runs `work` on a thread of its own and waits for it no longer than `limit`.

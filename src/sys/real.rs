@@ -94,6 +94,10 @@ impl System for RealSystem {
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         Ok(rustix::system::sethostname(name.as_bytes())?)
     }
+
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        std::fs::write(Path::new("/proc/sys").join(name), value)
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub enum Call {
     Reboot { how: Reboot },
     Sleep { time: Duration },
     SetHostName { name: String },
+    SetSysctl { name: String, value: String },
 }
 
 impl fmt::Display for Call {
@@ -42,6 +43,7 @@ impl fmt::Display for Call {
             Call::Reboot { how } => write!(f, "reboot {how:?}"),
             Call::Sleep { time } => write!(f, "sleep {} s", time.as_secs_f64()),
             Call::SetHostName { name } => write!(f, "hostname {name}"),
+            Call::SetSysctl { name, value } => write!(f, "sysctl {name}={value}"),
         }
     }
 }
@@ -210,6 +212,10 @@ impl System for Recording {
 
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         self.note(Call::SetHostName { name: name.into() })
+    }
+
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        self.note(Call::SetSysctl { name: name.into(), value: value.into() })
     }
 }
 

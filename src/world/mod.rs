@@ -6,6 +6,7 @@ pub use real::RealWorld;
 
 use crate::block::BlockDevice;
 use crate::failure::Failure;
+use crate::hostkey::HostKey;
 use crate::info::Who;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::share::Files;
@@ -120,6 +121,9 @@ pub trait World: Send + Sync {
 
     /// Opens a disk for overwriting, exclusively: nothing else may have it in use.
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
+
+    /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>);

@@ -5,6 +5,7 @@ use crate::block::passthrough::Passthrough;
 use crate::block::{BlockDevice, Disk as BlockDisk, OpenError};
 use crate::dns::Resolver;
 use crate::failure::{Failure, Kind};
+use crate::hostkey::{self, HostKey};
 use crate::info::{self, Sources, Who};
 use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
@@ -186,6 +187,10 @@ impl World for RealWorld {
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
         Ok(Arc::new(BlockDisk::open_write(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    }
+
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey> {
+        hostkey::make(Path::new("/"), &self.run_dir, root)
     }
 
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {

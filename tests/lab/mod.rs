@@ -20,7 +20,7 @@ pub use share::manifest;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says on the screen what the lab does next; the demo is made of these lines.
@@ -135,6 +135,27 @@ impl Lab {
     /// Runs `testboxctl` beside the servers, where the shares have their usual paths; a refusal ends the scenario.
     pub fn testboxctl(&self, words: &str) {
         run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()));
+    }
+
+    /// `ssh` to the machine behind NAT, with the key that may log in unless the options say otherwise. What the machine
+    /// shows as its host key is kept in the file `known_hosts` of this lab.
+    pub fn ssh(&self, user: &str, options: &str, command: &str) -> Output {
+        let known = self.file("known_hosts");
+        let mut ssh = self.inside("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o"])
+            .arg(format!("UserKnownHostsFile={}", known.display()))
+            .arg("-i")
+            .arg(assets::rescue_key())
+            .args(options.split_whitespace())
+            .args(["-p", &machine::SSH_PORT.to_string(), "-l", user, "127.0.0.1", command]);
+        ssh.stdin(Stdio::null()).output().expect("ssh of openssh-client")
+    }
+
+    /// The fingerprint of the host key that [`Lab::ssh`] was shown.
+    pub fn shown_fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen").arg("-lf").arg(self.file("known_hosts")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace().find(|word| word.starts_with("SHA256:")).expect("a fingerprint").to_owned()
     }
 
     /// Stops or continues the NFS server where it stands; its clients see a server that does not answer.

@@ -8,6 +8,7 @@ mod lab;
 
 mod actions;
 mod again;
+mod closed;
 mod disks;
 mod initrd;
 mod main_job;

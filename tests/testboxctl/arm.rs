@@ -9,7 +9,8 @@ fn arm_writes_the_file_that_pxelinux_loads_for_this_machine() {
     let lab = Lab::new();
     lab.arm(&["--job", "j1", "10.42.1.20", "backup"]).expect(0, &["10.42.1.20: armed with backup, job j1"]);
     let expected = format!(
-        "# testboxctl {}: backup, job j1\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\n\
+        "# testboxctl {}: backup, job j1\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\
+        NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n\n\
          LABEL maintenance\n  MENU LABEL Maintenance\n  KERNEL maintenance-boot/vmlinuz\n  \
          APPEND initrd=maintenance-boot/initrd.img testbox.action=backup testbox.job=j1 ro boot=nfs root=/dev/nfs \
          nfsroot=10.42.1.1:/export/testbox-nfsroot,ro,tcp,vers=3 ip=dhcp \
