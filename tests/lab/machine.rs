@@ -181,6 +181,11 @@ impl Machine {
         }
     }
 
+    /// All that its console has said.
+    pub fn said(&self) -> String {
+        self.console.text()
+    }
+
     /// Ends the scenario with the tail of the console log.
     pub fn fail(&self, why: &str) -> ! {
         self.console.fail(why)

@@ -9,6 +9,7 @@ mod lab;
 mod actions;
 mod again;
 mod disks;
+mod file_systems;
 mod initrd;
 mod main_job;
 mod network;
