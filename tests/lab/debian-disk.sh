@@ -24,10 +24,11 @@ esac
 mount -t "$kind" "$loop" "$work/root"
 tar --numeric-owner --xattrs -C "$work/root" -xf "$tar"
 mkfs.vfat -F 32 -s 1 -n OWN-ESP --offset 2048 "$disk" $((64 * 1024)) >/dev/null
-# The second label is for a machine that is cut off while it writes: syslinux --once=writes.
+# The second label is for a machine that is cut off while it writes.
 options='initrd=/initrd.img root=LABEL=own-root quiet console=tty0 console=ttyS0,115200 systemd.volatile=state'
+echo 'DEFAULT own' >"$work/default.cfg"
 cat >"$work/syslinux.cfg" <<EOT
-DEFAULT own
+INCLUDE default.cfg
 LABEL own
   KERNEL /vmlinuz
   APPEND $options ro
@@ -35,6 +36,6 @@ LABEL writes
   KERNEL /vmlinuz
   APPEND $options rw own-os=writes
 EOT
-for file in "$work/root/vmlinuz" "$work/root/initrd.img" "$work/syslinux.cfg"; do mcopy -i "$disk@@1M" "$file" ::/; done
+for file in "$work"/root/{vmlinuz,initrd.img} "$work"/{default,syslinux}.cfg; do mcopy -i "$disk@@1M" "$file" ::/; done
 syslinux --install --offset $((1 << 20)) "$disk"
 umount "$work/root"

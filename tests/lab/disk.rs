@@ -134,9 +134,10 @@ impl Disk {
         run(Command::new("bash").args(["-c", &script]).arg(&self.path));
     }
 
-    /// Boots the label `writes` at the next boot from this disk, and only then.
-    pub fn write_at_next_boot(&self) {
-        run(Command::new("syslinux").args(["--once=writes", "--offset", "1048576"]).arg(&self.path));
+    /// Which label its boot loader takes: `own`, or `writes`.
+    pub fn boots(&self, label: &str) {
+        let script = "echo \"DEFAULT $1\" | mcopy -o -i \"$0@@1M\" - ::/default.cfg";
+        run(Command::new("bash").args(["-c", script]).arg(&self.path).arg(label));
     }
 
     /// Fills it with zeros.

@@ -48,10 +48,11 @@ fn debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
 fn a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
     let lab = Lab::new("crashed");
     let disk = lab.debian_disk(Bus::Virtio, "CRASHED");
-    disk.write_at_next_boot();
+    disk.boots("writes");
     let mut machine = lab.machine(Nat).disk(&disk).power_on();
     machine.wait_for("OWN-OS-WROTE 5", 600);
     machine.cut_power();
+    disk.boots("own");
     let crashed = disk.hash_of_root();
 
     lab.arm(Nat, AgentOnly, "backup");
