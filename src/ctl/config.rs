@@ -149,7 +149,8 @@ settings! {
     #[arg(long, value_name = "WHEN", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     delta ("delta"): Option<Delta>,
-    /// Whether a backup leaves out what no file system uses: auto, no-swap (content of swap areas too) or off
+    /// Whether a backup leaves out what no file system uses: auto, no-swap (also what is in swap areas
+    /// and in page and hibernation files of Windows) or off
     /// [default: auto]
     #[arg(long, value_name = "HOW", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]

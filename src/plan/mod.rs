@@ -222,7 +222,7 @@ impl fmt::Display for Step {
             Step::BackupDisk { disk, name, used, on_bad } => {
                 let what = match used {
                     Used::Auto => "what is used of",
-                    Used::NoSwap => "what is used, without swap content, of",
+                    Used::NoSwap => "what is used, without swap and page files, of",
                     Used::Off => "all of",
                 };
                 write!(f, "image {what} {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)?;

@@ -129,11 +129,25 @@ pub fn rescue_key() -> PathBuf {
 const PASSWORD_HASH: &str =
     "$6$testboxlab$XJ4ctvqrxrXmyTI1Ig7xN54pGanBtVDhwIfJDWqWR5UuwebWZ6J4TrbzJwBG5Zu7pRfC9EpoFwFzwBMCynCpW.";
 
-/// Makes or finds a disk image that `tests/lab/<script>` makes.
-pub fn disk(script: &str) -> PathBuf {
-    let script = repository().join("tests/lab").join(script);
-    let name = script.file_stem().unwrap().to_string_lossy().into_owned();
-    cached(&name, std::slice::from_ref(&script), |part| {
+fn script(name: &str) -> PathBuf {
+    repository().join("tests/lab").join(name)
+}
+
+/// The disk of a real Debian on a file system: `ext4`, `xfs` or `btrfs`.
+pub fn debian_disk(file_system: &str) -> PathBuf {
+    let [root_script, disk_script] = ["debian-root.sh", "debian-disk.sh"].map(script);
+    let root = cached("debian-root", std::slice::from_ref(&root_script), |part| {
+        run(Command::new("bash").arg(&root_script).arg(part));
+    });
+    cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone()], |part| {
+        run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]));
+    })
+}
+
+/// The disk with file systems of other systems.
+pub fn foreign_disk() -> PathBuf {
+    let script = script("foreign-disk.sh");
+    cached("foreign-disk", std::slice::from_ref(&script), |part| {
         run(Command::new("bash").arg(&script).arg(part));
     })
 }

@@ -29,12 +29,13 @@ macro_rules! narrate {
 }
 pub(crate) use narrate;
 
-/// Runs a command to its end; a failure is the end of the scenario, with all that it said.
-pub fn run(command: &mut Command) {
+/// Runs a command to its end, and gives its output; a failure is the end of the scenario, with all that it said.
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} ended with {}:\n{text}{errors}", output.status);
+    text.into_owned()
 }
 
 /// Polls until `probe` has an answer; [`None`] after `timeout`.
@@ -132,9 +133,10 @@ impl Lab {
         command
     }
 
-    /// Runs `testboxctl` beside the servers, where the shares have their usual paths; a refusal ends the scenario.
-    pub fn testboxctl(&self, words: &str) {
-        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()));
+    /// Runs `testboxctl` beside the servers, where the shares have their usual paths, and gives what it says; a refusal
+    /// ends the scenario.
+    pub fn testboxctl(&self, words: &str) -> String {
+        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()))
     }
 
     /// `ssh` to the machine behind NAT, with the key that may log in unless the options say otherwise. What the machine

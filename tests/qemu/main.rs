@@ -10,6 +10,7 @@ mod actions;
 mod again;
 mod closed;
 mod disks;
+mod file_systems;
 mod initrd;
 mod main_job;
 mod network;
