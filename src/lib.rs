@@ -28,6 +28,8 @@
 //! - **P** New data goes only to `*.part`; nothing published is ever overwritten in place.
 //! - **U** A target disk is unbootable, or completely verified.
 //! - **K** The PXE config stays until the action is committed; attempts are counted and bounded.
+//! - **S** Where the initramfs demands signatures, a disk gets only what a signed job and the signed set that it names
+//!   say.
 //!
 //! # Where `unsafe` lives
 //!
@@ -42,11 +44,13 @@ pub mod diskslist;
 pub mod dns;
 pub mod engine;
 pub mod failure;
+pub mod hostkey;
 pub mod image;
 pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;
+pub mod lease;
 pub mod logging;
 pub mod netconf;
 pub mod overlay;
@@ -55,6 +59,7 @@ pub mod progress;
 pub mod pxe;
 pub mod record;
 pub mod share;
+pub mod signature;
 pub mod status;
 pub mod sys;
 pub mod tftp;

@@ -5,6 +5,7 @@
 mod aligned;
 mod direct;
 pub mod mem;
+pub mod passthrough;
 pub mod real;
 pub mod sink;
 mod view;
@@ -42,6 +43,12 @@ pub trait BlockDevice: Send + Sync {
 
     /// True where the disk is a regular file, which takes an image of any logical block size.
     fn is_regular_file(&self) -> bool {
+        false
+    }
+
+    /// True where the kernel takes the disk for one with a head to move (BLKROTATIONAL): working at two places at a
+    /// time costs more than it saves. Disks of virtual machines mostly say so too.
+    fn is_rotational(&self) -> bool {
         false
     }
 

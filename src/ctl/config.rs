@@ -1,7 +1,9 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
 use super::{Error, shares};
-use crate::cmdline::{BadSectors, Cmdline, DegradedSet, OnError, Options, RebootMode, UnionKind};
+use crate::cmdline::{
+    BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind,
+};
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
@@ -165,9 +167,17 @@ settings! {
     #[arg(long, value_name = "WHAT", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     degraded ("degraded"): Option<DegradedSet>,
+    /// Whether a restore writes onto a disk that says of itself that it fails: refuse or write [default: refuse]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    failing_disk ("failing-disk"): Option<FailingDisk>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
+
+    /// Secret key that signs the job, for machines whose initramfs demands that: see 'testboxctl sign --help'
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    sign_key ("sign-key"): Option<PathBuf>,
 
     /// What ends a good run: reboot, halt, poweroff or hold [default: reboot]
     #[arg(long, value_name = "HOW", help_heading = "End and errors")]
@@ -186,6 +196,9 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
+    /// Seconds for which a mounted share that does not answer is waited for [default: 900]
+    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
+    share_wait ("share-wait"): Option<u64>,
     /// Seconds for which the boot waits for an address, before the agent runs [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     net_wait ("net-wait"): Option<u64>,
@@ -240,6 +253,7 @@ impl Settings {
             Some(NfsSource { host, path: path.to_owned(), options: Vec::new() })
         };
         Options {
+            set: None,
             backup: self.backup.clone().or_else(|| on_server(shares::BACKUP)),
             tftp: self.tftp.clone().or_else(|| on_server(shares::TFTP)),
             disks: self.disks.clone(),
@@ -252,6 +266,7 @@ impl Settings {
             free: self.free,
             bad_sectors: self.bad_sectors,
             degraded: self.degraded,
+            failing_disk: self.failing_disk,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -259,6 +274,7 @@ impl Settings {
             attempts: self.attempts,
             settle: seconds(self.settle),
             mount_wait: seconds(self.mount_wait),
+            share_wait: seconds(self.share_wait),
             net_wait: seconds(self.net_wait),
         }
     }
@@ -347,17 +363,20 @@ mod tests {
             free = "discard"
             bad-sectors = "degraded"
             degraded = "restore"
+            sign-key = "/root/lab"
+            failing-disk = "write"
             settle = 5
             reboot = "hold"
             on-error = "shell"
             error-wait = 10
             attempts = 3
             mount-wait = 60
+            share-wait = 120
             net-wait = 90
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 20);
+        assert_eq!(file.options().words().len(), 21);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

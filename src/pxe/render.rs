@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::cmdline::Options;
 use crate::netconf::IpWord;
-use crate::words::{JobId, NfsSource, quoted};
+use crate::words::{JobId, JobSignature, NfsSource, quoted};
 use std::fmt::Write;
 
 /// Longest command line of an x86 kernel in bytes: COMMAND_LINE_SIZE is 2048 with the final NUL (kernel document
@@ -13,6 +13,10 @@ pub const KERNEL_LINE_MAX: usize = 2047;
 /// Longest line of a configuration file in bytes without its newline: PXELINUX reads with fgets into 4096 bytes, and
 /// would take the rest of a longer line for another directive.
 const CONFIG_LINE_MAX: usize = 4094;
+
+/// Whoever holds a key down at the console gets no prompt to add kernel words at, such as `break=` of initramfs-tools,
+/// which is a root shell (PXELINUX's directives: the chapter "Configuration" of the syslinux documentation).
+const NO_PROMPT: &str = "NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n";
 
 /// Seconds after which the initramfs reboots instead of keeping the shell of its `panic()`.
 const PANIC_SECONDS: u32 = 300;
@@ -36,6 +40,8 @@ pub struct PxeJob {
     pub action: Action,
     /// Fresh for every arming.
     pub job: JobId,
+    /// The signature over it, where it is signed.
+    pub signature: Option<JobSignature>,
     /// Kernel, relative to the TFTP root, such as `maintenance-boot/vmlinuz`.
     pub kernel: String,
     /// Initramfs, relative to the TFTP root.
@@ -158,6 +164,7 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
         format!("testbox.job={}", job.job),
         "ro".to_owned(),
     ];
+    words.extend(job.signature.as_ref().map(|signature| format!("testbox.signature={signature}")));
     match &job.boot {
         BootMode::NfsRoot(root) => {
             words.extend(["boot=nfs".to_owned(), "root=/dev/nfs".to_owned(), nfsroot_word(root)?]);
@@ -211,6 +218,7 @@ pub fn render(job: &PxeJob) -> Result<String, PxeError> {
          DEFAULT maintenance\n\
          PROMPT 0\n\
          TIMEOUT 0\n\
+         {NO_PROMPT}\
          \n\
          LABEL maintenance\n  \
            MENU LABEL Maintenance\n  \
@@ -243,6 +251,7 @@ mod tests {
             program: "testboxctl 0.1.0".into(),
             action: Action::Restore,
             job: "ab-12".parse().unwrap(),
+            signature: None,
             kernel: "maintenance-boot/vmlinuz".into(),
             initrd: "maintenance-boot/initrd.img".into(),
             boot: BootMode::NfsRoot("10.0.0.1:/export/testbox-nfsroot,ro,tcp,vers=3".parse().unwrap()),
@@ -255,7 +264,8 @@ mod tests {
 
     #[test]
     fn the_file_of_an_nfs_root_machine() {
-        let expected = "# testboxctl 0.1.0: restore, job ab-12\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\n\
+        let expected = "# testboxctl 0.1.0: restore, job ab-12\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\
+            NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n\n\
             LABEL maintenance\n  MENU LABEL Maintenance\n  KERNEL maintenance-boot/vmlinuz\n  \
             APPEND initrd=maintenance-boot/initrd.img testbox.action=restore testbox.job=ab-12 ro boot=nfs \
             root=/dev/nfs nfsroot=10.0.0.1:/export/testbox-nfsroot,ro,tcp,vers=3 ip=dhcp console=tty0 \

@@ -6,10 +6,12 @@ pub use real::RealWorld;
 
 use crate::block::BlockDevice;
 use crate::failure::Failure;
+use crate::hostkey::HostKey;
 use crate::info::Who;
-use crate::inventory::{Disk, Inventory, ScanError};
+use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
+use crate::signature::Trust;
 use crate::sys::System;
 use crate::tftp::TftpError;
 use crate::words::{HostName, MacAddr, NfsSource, Uuid};
@@ -30,6 +32,8 @@ pub struct Facts {
     pub uuid: Option<Uuid>,
     /// MAC of each NIC, by its name.
     pub macs: Vec<(String, MacAddr)>,
+    /// The keys that this initramfs trusts, and whether it demands signatures.
+    pub trust: Trust,
 }
 
 /// What a share is mounted for.
@@ -109,11 +113,17 @@ pub trait World: Send + Sync {
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;
 
+    /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
+    fn health(&self, disk: &Disk) -> Health;
+
     /// Opens a disk for reading, exclusively where nobody uses it; `Failure` says what holds it or why it cannot be opened.
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
 
     /// Opens a disk for overwriting, exclusively: nothing else may have it in use.
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
+
+    /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>);

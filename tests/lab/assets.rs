@@ -84,6 +84,7 @@ pub fn boot_files() -> BootFiles {
     ONCE.get_or_init(|| {
         let scripts = repository().join("scripts");
         let agent = program("testbox-agent");
+        let key = rescue_key();
         let make_nfsroot = |root: &Path, tftp: &Path| {
             run(Command::new(scripts.join("make-nfsroot"))
                 .arg("--output")
@@ -92,7 +93,9 @@ pub fn boot_files() -> BootFiles {
                 .arg(tftp)
                 .arg("--agent")
                 .arg(&agent)
-                .args(["--password-hash", PASSWORD_HASH]));
+                .args(["--password-hash", PASSWORD_HASH])
+                .arg("--authorized-keys")
+                .arg(key.with_extension("pub")));
         };
         let bootstrap = [scripts.join("nfsroot/bootstrap")];
         let nfsroot = cached("nfsroot", &bootstrap, |part| {
@@ -105,11 +108,21 @@ pub fn boot_files() -> BootFiles {
             scripts.join("make-nfsroot"),
             repository().join("initramfs"),
             agent.clone(),
+            key.with_extension("pub"),
         ];
         let tftp = cached("tftp", &inputs, |part| make_nfsroot(&nfsroot, part));
         BootFiles { nfsroot, tftp }
     })
     .clone()
+}
+
+/// The private ssh key of those who may log in to a rescue; the public one beside it, `.pub`.
+pub fn rescue_key() -> PathBuf {
+    let dir = cached("rescue-key", &[], |part| {
+        fs::create_dir(part).unwrap();
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(part.join("key")));
+    });
+    dir.join("key")
 }
 
 /// The rescue user's password is `testbox`.

@@ -25,6 +25,8 @@ pub struct Disk {
     pub bus: Bus,
     /// Serial number that it reports.
     pub serial: String,
+    /// It says that it fails; NVMe only.
+    pub is_failing: bool,
 }
 
 impl Lab {
@@ -46,7 +48,7 @@ impl Lab {
     fn copy_of(&self, disk: &Path, bus: Bus, serial: &str) -> Disk {
         let path = self.file(&format!("{serial}.raw"));
         run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(disk).arg(&path));
-        Disk { path, bus, serial: serial.to_owned() }
+        Disk { path, bus, serial: serial.to_owned(), is_failing: false }
     }
 
     /// A small disk, its first half filled with what no other serial has.
@@ -66,11 +68,17 @@ impl Lab {
     pub fn blank_disk(&self, bus: Bus, serial: &str, mib: u64) -> Disk {
         let path = self.file(&format!("{serial}.raw"));
         File::create(&path).unwrap().set_len(mib << 20).unwrap();
-        Disk { path, bus, serial: serial.to_owned() }
+        Disk { path, bus, serial: serial.to_owned(), is_failing: false }
     }
 }
 
 impl Disk {
+    /// The same disk, whose SMART log has the critical warning that its reliability is degraded.
+    pub fn failing(self) -> Disk {
+        assert_eq!(self.bus, Bus::Nvme, "only QEMU's NVMe disk can be told to fail");
+        Disk { is_failing: true, ..self }
+    }
+
     /// Hash of all its bytes.
     pub fn hash(&self) -> blake3::Hash {
         hash(File::open(&self.path).unwrap())

@@ -3,7 +3,9 @@
 
 use super::{Disk, Lab};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Where a machine is plugged in, which decides its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +138,12 @@ impl Lab {
 
     /// One run that must succeed: armed with these words, agent only, until the machine is disarmed and reboots.
     pub fn run_once(&self, at: Station, disks: &[&Disk], words: &str) {
-        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), None);
+        self.run_once_with(at, disks, words, None);
+    }
+
+    /// The same with a second initrd laid over the first; what the console said.
+    pub fn run_once_with(&self, at: Station, disks: &[&Disk], words: &str, overlay: Option<&str>) -> String {
+        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), overlay);
         let mut machine = disks.iter().fold(self.machine(at), |machine, disk| machine.disk(disk)).power_on();
         machine.wait_for_reset(60);
         machine.wait_for_reset(600);
@@ -144,6 +151,27 @@ impl Lab {
         if self.is_armed(at) {
             machine.fail(&format!("'{words}' did not succeed: the machine is still armed"));
         }
+        machine.said()
+    }
+
+    /// A second initrd of these files (path, mode, contents), which the kernel unpacks over the first; its path for PXELINUX.
+    pub fn overlay(&self, files: &[(&str, u32, &str)]) -> String {
+        let work = self.file("overlay");
+        for (path, mode, contents) in files {
+            let path = work.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, contents).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        let cpio = Command::new("sh")
+            .args(["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"])
+            .current_dir(&work)
+            .output()
+            .unwrap();
+        assert!(cpio.status.success(), "{}", String::from_utf8_lossy(&cpio.stderr));
+        let name = "maintenance-boot/overlay.img";
+        fs::write(self.tftp().join(name), cpio.stdout).unwrap();
+        name.to_owned()
     }
 
     /// A PXELINUX file of any name, as the original's script wrote it.

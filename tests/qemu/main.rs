@@ -8,6 +8,7 @@ mod lab;
 
 mod actions;
 mod again;
+mod closed;
 mod disks;
 mod file_systems;
 mod initrd;
@@ -15,3 +16,5 @@ mod main_job;
 mod network;
 mod policy;
 mod rescue;
+mod share;
+mod signed;

@@ -8,23 +8,27 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
+use testbox::block::watched::Watched;
 use testbox::cmdline::RebootMode;
 use testbox::console::Console;
 use testbox::engine::{Ending, Journal, Mode, run};
 use testbox::failure::{Failure, Kind};
+use testbox::hostkey::HostKey;
 use testbox::image::{Image, verify};
 use testbox::info::Who;
-use testbox::inventory::{Disk, Identity, Inventory, ScanError};
+use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
-use testbox::share::{MemFiles, Version};
+use testbox::share::{DirFiles, Files, MemFiles, Version};
+use testbox::signature::Trust;
 use testbox::status::Status;
 use testbox::sys::{Recording, System};
 use testbox::tftp::TftpError;
@@ -51,8 +55,13 @@ pub struct Machine {
     pub disks: Mutex<Vec<TestDisk>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
+    pub mac: &'static str,
+    /// What the initramfs says of signatures.
+    pub trust: Trust,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
+    /// The console of the boot that is under way, or was last.
+    screen: Mutex<Option<File>>,
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
@@ -60,6 +69,10 @@ pub struct Machine {
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
+    /// Called before the first operation on a target disk.
+    pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The backup share as a real folder, in place of `backup`.
+    pub folder: Option<tempfile::TempDir>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -106,6 +119,7 @@ pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
         location: parts[2].into(),
         read_only: false,
         excluded: None,
+        health: Health::default(),
     };
     let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
     TestDisk { disk, bytes }
@@ -127,11 +141,16 @@ impl Machine {
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
+            mac: "52:54:00:12:34:56",
+            trust: Trust::default(),
             tick: Duration::from_secs(3),
+            screen: Mutex::default(),
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
             on_mount: Mutex::new(None),
+            on_first_touch: Mutex::new(None),
+            folder: None,
         }
     }
 
@@ -142,6 +161,19 @@ impl Machine {
         );
         self.put_pxe(words);
         self
+    }
+
+    /// Moves the backup share into a real folder; the path of the machine's own in it.
+    pub fn move_to_folder(&mut self) -> PathBuf {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, bytes) in self.backup.tree() {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let own = folder.path().join(IP);
+        self.folder = Some(folder);
+        own
     }
 
     /// Writes the machine's PXE config and nothing else.
@@ -162,12 +194,27 @@ impl Machine {
     pub fn boot_as(&self, mode: &Mode) -> Seen {
         let mut file = tempfile::tempfile().unwrap();
         let console = Arc::new(Console::new(vec![("tty0".into(), file.try_clone().unwrap())]));
+        *self.screen.lock().unwrap() = Some(file.try_clone().unwrap());
         let log = AgentLog::new(console.clone(), self.system.clone());
         let ending = run(self, &Journal::new(log, console), mode);
         file.rewind().unwrap();
         let mut text = Vec::new();
         File::read_to_end(&mut file, &mut text).unwrap();
         Seen { ending, console: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// Waits until the console of the boot that is under way says this.
+    pub fn wait_for_screen(&self, text: &str) {
+        loop {
+            let mut seen = vec![0; 1 << 20];
+            let screen = self.screen.lock().unwrap();
+            let len = screen.as_ref().map_or(0, |file| file.read_at(&mut seen, 0).unwrap());
+            drop(screen);
+            if String::from_utf8_lossy(&seen[..len]).contains(text) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     pub fn file(&self, name: &str) -> Option<Vec<u8>> {
@@ -242,7 +289,8 @@ impl World for Machine {
             cmdline: self.cmdline.clone(),
             net_conf: self.net_conf.clone(),
             uuid: None,
-            macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
+            macs: vec![("enp0s2".into(), self.mac.parse().unwrap())],
+            trust: self.trust.clone(),
         }
     }
 
@@ -277,12 +325,20 @@ impl World for Machine {
             let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
             return Err(MountFailed { share, attempts: vec![(Version::V3, refused)] });
         }
-        let files = if order.purpose == Purpose::Tftp { &self.tftp } else { &self.backup };
-        Ok(Share { name: share, files: Arc::new(files.clone()), close: Box::new(|_: Duration| Ok(())) })
+        let files: Arc<dyn Files> = match (&self.folder, order.purpose) {
+            (_, Purpose::Tftp) => Arc::new(self.tftp.clone()),
+            (None, _) => Arc::new(self.backup.clone()),
+            (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
+        };
+        Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
         Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    }
+
+    fn health(&self, disk: &Disk) -> Health {
+        disk.health.clone()
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
@@ -294,7 +350,21 @@ impl World for Machine {
     }
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        self.open_source(disk)
+        let device = self.open_source(disk)?;
+        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(device) };
+        // A watched disk looks at its clock before each operation.
+        let hook = Mutex::new(Some(hook));
+        let clock = move || {
+            if let Some(hook) = hook.lock().unwrap().take() {
+                hook();
+            }
+            Duration::ZERO
+        };
+        Ok(Arc::new(Watched::new(device, Arc::new(clock))))
+    }
+
+    fn host_key(&self, _: Option<&Path>) -> io::Result<HostKey> {
+        Ok(HostKey::Made("SHA256:of-this-boot".into()))
     }
 
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {

@@ -5,6 +5,7 @@
 #![no_main]
 
 mod disk;
+mod health;
 mod images;
 mod used;
 mod words;
@@ -25,11 +26,13 @@ const TARGETS: &[(&str, Target)] = &[
     ("settings", words::settings),
     ("record", words::record),
     ("status", words::status),
+    ("signature", words::signature),
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("image", images::image),
     ("part", images::part),
     ("foreign-gzip", images::foreign),
+    ("health", health::health),
     ("partitions", used::partitions),
     ("map", used::map),
     ("btrfs", used::btrfs),

@@ -2,15 +2,16 @@
 
 use testbox::cmdline::Cmdline;
 use testbox::ctl::check_settings;
-use testbox::netconf::NetConf;
-use testbox::pxe::PxeFile;
+use testbox::netconf::{IpWord, NetConf};
+use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
 use testbox::record::{Record, is_disk_name};
 use testbox::share::NfsOptions;
+use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::status::Status;
 use testbox::tftp::{Limits, Packet, Reply, Transfer};
 use testbox::words::{
-    DiskName, DiskSelector, HostName, JobId, MacAddr, MapEntry, NfsSource, Uuid, percent_decode,
-    percent_encode,
+    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, Uuid,
+    is_plain, percent_decode, percent_encode,
 };
 use testbox::{diskslist, dns};
 
@@ -24,6 +25,11 @@ pub fn cmdline(bytes: &[u8]) {
     // Every word is used, or somebody hears of it; and the same words say the same again.
     assert_eq!(line, Cmdline::parse(&text));
     let _ = Cmdline::parse_file(&text);
+    // What is printed parses to the same options, without a complaint.
+    let printed = line.options.words().join(" ");
+    let again = Cmdline::parse(&printed);
+    assert!(again.options == line.options && again.problems.is_empty(), "{printed:?}: {:?}", again.problems);
+    assert!(line.problems.iter().flat_map(|p| p.chars()).all(is_plain), "{:?}", line.problems);
 }
 
 pub fn netconf(bytes: &[u8]) {
@@ -47,11 +53,14 @@ pub fn values(bytes: &[u8]) {
     round::<DiskName>(&text);
     round::<DiskSelector>(&text);
     round::<HostName>(&text);
+    round::<IpWord>(&text);
     round::<JobId>(&text);
     round::<MacAddr>(&text);
     round::<MapEntry>(&text);
     round::<NfsSource>(&text);
     round::<Uuid>(&text);
+    round::<JobSignature>(&text);
+    round::<SetHash>(&text);
     assert_eq!(percent_decode(&percent_encode(&text)).ok().as_deref(), Some(&text[..]));
     if let Ok(name) = text.parse::<DiskName>() {
         assert!(!name.as_str().contains('/') && !name.as_str().starts_with('.'));
@@ -59,12 +68,44 @@ pub fn values(bytes: &[u8]) {
 }
 
 pub fn nfs_options(bytes: &[u8]) {
-    let _ = NfsOptions::parse(text(bytes).split(','));
+    let (server, client) = ([10, 0, 0, 1].into(), Some([10, 0, 0, 2].into()));
+    let Ok(options) = NfsOptions::parse(text(bytes).split(',')) else { return };
+    for version in &options.versions {
+        // Whatever was asked for: a mount that waits for its server, and nothing that ends the string.
+        let data = options.data(*version, server, client);
+        assert!(
+            data.split(',').any(|word| word == "hard") && !data.split(',').any(|word| word == "soft"),
+            "{data:?}"
+        );
+        assert!(data.chars().all(|c| matches!(c, '!'..='~')), "{data:?}");
+    }
 }
 
 pub fn pxe(bytes: &[u8]) {
     let file = PxeFile::parse(&text(bytes));
-    let _ = file.cmdline();
+    let asked = file.cmdline();
+    // A file that arms a machine with the same options says the same when it is read.
+    let (Some(action), Some(job)) = (asked.action, asked.job) else { return };
+    let armed = PxeJob {
+        program: "fuzz".into(),
+        action,
+        job,
+        kernel: "k".into(),
+        initrd: "i".into(),
+        boot: BootMode::AgentOnly,
+        ip: IpWord::Dhcp,
+        options: asked.options,
+        consoles: Vec::new(),
+        extra: Vec::new(),
+    };
+    if let Ok(rendered) = render(&armed) {
+        let read = PxeFile::parse(&rendered).cmdline();
+        assert_eq!(
+            (read.action, read.job, read.options),
+            (Some(action), Some(armed.job), armed.options),
+            "{rendered}"
+        );
+    }
 }
 
 pub fn disks_list(bytes: &[u8]) {
@@ -87,7 +128,24 @@ pub fn record(bytes: &[u8]) {
 
 pub fn status(bytes: &[u8]) {
     if let Some(status) = Status::parse(bytes) {
-        assert!(Status::parse(&status.to_bytes()).is_some());
+        assert_eq!(Status::parse(&status.to_bytes()).as_ref(), Some(&status));
+    }
+}
+
+/// Key files and signature files: what is read is what would be written.
+pub fn signature(bytes: &[u8]) {
+    // Base64 is what no fuzzer writes by chance: what it holds is tried by itself too.
+    for signature in [SshSignature::parse(bytes), SshSignature::from_blob(bytes)].into_iter().flatten() {
+        let again = SshSignature::parse(signature.to_file().as_bytes());
+        assert!(again.is_ok_and(|again| again == signature));
+    }
+    for key in parse_keys(&text(bytes)).into_iter().flatten() {
+        assert!(PublicKey::parse(&key.line()).is_ok_and(|again| again == key), "{}", key.line());
+        assert!(!key.to_string().chars().any(char::is_control));
+    }
+    for key in [SecretKey::parse(bytes), SecretKey::from_blob(bytes)].into_iter().flatten() {
+        let again = SecretKey::parse(key.to_file(*b"chck").as_bytes());
+        assert!(again.is_ok_and(|again| again.public() == key.public()));
     }
 }
 
