@@ -24,8 +24,8 @@ esac
 mount -t "$kind" "$loop" "$work/root"
 tar --numeric-owner --xattrs -C "$work/root" -xf "$tar"
 mkfs.vfat -F 32 -s 1 -n OWN-ESP --offset 2048 "$disk" $((64 * 1024)) >/dev/null
-# The second label is for a machine that is cut off while it writes.
-options='initrd=/initrd.img root=LABEL=own-root quiet console=tty0 console=ttyS0,115200 systemd.volatile=state'
+# no_timer_check: on a busy host a guest may miss timer interrupts, and its kernel panic. The second label is for a machine that is cut off while it writes.
+options='initrd=/initrd.img root=LABEL=own-root quiet console=tty0 console=ttyS0,115200 no_timer_check systemd.volatile=state'
 echo 'DEFAULT own' >"$work/default.cfg"
 cat >"$work/syslinux.cfg" <<EOT
 INCLUDE default.cfg

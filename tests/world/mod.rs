@@ -61,7 +61,7 @@ pub struct Machine {
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
     /// The console of the boot that is under way, or was last.
-    screen: Mutex<Option<File>>,
+    pub screen: Mutex<Option<File>>,
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
