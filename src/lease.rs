@@ -259,7 +259,8 @@ mod tests {
         let me = holder("me", "a", Some("u"));
         let (own, other) = (holder("cut", "a", Some("u")), holder("x", "b", Some("u")));
         let third = holder("y", "c", None);
-        let rows: Vec<(&str, Vec<(u64, Option<Seen>, Next)>)> = vec![
+        type Look = (u64, Option<Seen>, Next);
+        let rows: Vec<(&str, Vec<Look>)> = vec![
             ("there is none", vec![(0, None, Claim(1, After::Nobody))]),
             ("it was released", vec![(0, Some(seen(7, &other, RELEASED)), Claim(8, After::Nobody))]),
             (
