@@ -59,7 +59,7 @@ fn a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
     let mut machine = lab.machine(Nat).disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for("is imaged: ext4: the journal needs recovery", 300);
-    machine.wait_for_reset(300);
+    machine.wait_for_reset(600);
     machine.cut_power();
     assert!(!lab.is_armed(Nat));
     let (share, why) = (lab.share_of(Nat), "ext4: the journal needs recovery");
