@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod disk;
 pub mod ext4;
 
 use std::collections::BTreeMap;
@@ -24,9 +25,9 @@ use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
-use testbox::share::{MemFiles, Version};
+use testbox::share::{Files, MemFiles, Survivors, Version};
 use testbox::status::Status;
-use testbox::sys::{Recording, System};
+use testbox::sys::{Chance, Power, Recording, System};
 use testbox::tftp::TftpError;
 use testbox::words::HostName;
 use testbox::world::{Facts, MountOrder, Purpose, Share, World};
@@ -60,6 +61,12 @@ pub struct Machine {
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
+    /// Called before each file that is asked of the boot server.
+    pub on_fetch: Mutex<Option<Box<dyn FnMut() + Send>>>,
+    /// What the machine, its disks and its shares hang on.
+    pub power: Power,
+    /// A folder of the running system in place of the backup share in memory.
+    pub folder: Option<Arc<dyn Files>>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -118,11 +125,11 @@ impl Machine {
         backup.put("testbox-backup", "");
         tftp.put("pxelinux.0", "");
         tftp.put("pxelinux.cfg/default", "DEFAULT local-boot\nLABEL local-boot\nLOCALBOOT 0\n");
-        Machine {
+        let machine = Machine {
             system: Arc::new(Recording::new()),
             backup,
             tftp,
-            disks: Mutex::new(vec![disk("sda S1 @1", contents(2, 1))]),
+            disks: Mutex::default(),
             cmdline: String::new(),
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
@@ -132,7 +139,36 @@ impl Machine {
             host_name: Some("box1"),
             served: Mutex::default(),
             on_mount: Mutex::new(None),
-        }
+            on_fetch: Mutex::new(None),
+            power: Power::default(),
+            folder: None,
+        };
+        machine.backup.plug(&machine.power);
+        machine.tftp.plug(&machine.power);
+        machine.set_disks(vec![disk("sda S1 @1", contents(2, 1))]);
+        machine
+    }
+
+    /// The same machine once more, with all that is on its disks and shares, and power again.
+    pub fn copy(&self) -> Machine {
+        let mut machine = Machine::new();
+        (machine.backup, machine.tftp) = (self.backup.copy(), self.tftp.copy());
+        machine.backup.plug(&machine.power);
+        machine.tftp.plug(&machine.power);
+        let disks = self.disks.lock().unwrap();
+        let copy = |from: &TestDisk| TestDisk { disk: from.disk.clone(), bytes: Arc::new(from.bytes.copy()) };
+        machine.set_disks(disks.iter().map(copy).collect());
+        machine.cmdline = self.cmdline.clone();
+        machine
+    }
+
+    /// What a power cut leaves, which is `survivors` on the shares; then a copy, because the old machine is dead.
+    pub fn after_cut(&self, survivors: Survivors, chance: Chance) -> Machine {
+        let machine = self.copy();
+        machine.backup.crash(survivors);
+        machine.tftp.crash(survivors);
+        machine.disks.lock().unwrap().iter().for_each(|disk| disk.bytes.cut(chance));
+        machine
     }
 
     /// Arms the machine as `testboxctl arm` does, and boots it with what PXELINUX would give the kernel.
@@ -191,6 +227,7 @@ impl Machine {
     }
 
     pub fn set_disks(&self, disks: Vec<TestDisk>) {
+        disks.iter().for_each(|disk| disk.bytes.plug(&self.power));
         *self.disks.lock().unwrap() = disks;
     }
 
@@ -201,27 +238,31 @@ impl Machine {
 
     /// The contents of the sets that a reader would trust, by the number of their generation.
     pub fn good_sets(&self) -> BTreeMap<u64, BTreeMap<String, Vec<u8>>> {
-        let tree = self.backup.tree();
-        let mut sets = BTreeMap::new();
-        for (path, bytes) in &tree {
-            let Some(folder) = path.strip_suffix("backup.json") else { continue };
-            let Ok(record) = Record::parse(bytes) else { continue };
-            let images: Option<BTreeMap<String, Vec<u8>>> = record
-                .images
-                .iter()
-                .map(|image| {
-                    let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
-                    let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
-                    (hash == image.root_hash).then_some(())?;
-                    Some((image.name.clone(), image_contents(file)?))
-                })
-                .collect();
-            if let Some(images) = images {
-                sets.insert(record.generation, images);
-            }
-        }
-        sets
+        sets_of(&self.backup.tree())
     }
+}
+
+/// The contents of the sets on a share that a reader would trust, by the number of their generation.
+pub fn sets_of(tree: &BTreeMap<String, Vec<u8>>) -> BTreeMap<u64, BTreeMap<String, Vec<u8>>> {
+    let mut sets = BTreeMap::new();
+    for (path, bytes) in tree {
+        let Some(folder) = path.strip_suffix("backup.json") else { continue };
+        let Ok(record) = Record::parse(bytes) else { continue };
+        let images: Option<BTreeMap<String, Vec<u8>>> = record
+            .images
+            .iter()
+            .map(|image| {
+                let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
+                let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
+                (hash == image.root_hash).then_some(())?;
+                Some((image.name.clone(), image_contents(file)?))
+            })
+            .collect();
+        if let Some(images) = images {
+            sets.insert(record.generation, images);
+        }
+    }
+    sets
 }
 
 fn image_contents(file: Vec<u8>) -> Option<Vec<u8>> {
@@ -256,6 +297,9 @@ impl World for Machine {
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
         assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
+        if let Some(hook) = self.on_fetch.lock().unwrap().as_mut() {
+            hook();
+        }
         let served = self.served.lock().unwrap().get(path).cloned();
         served.or_else(|| self.tftp.get(path)).ok_or(TftpError::NotFound)
     }
@@ -277,8 +321,12 @@ impl World for Machine {
             let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
             return Err(MountFailed { share, attempts: vec![(Version::V3, refused)] });
         }
-        let files = if order.purpose == Purpose::Tftp { &self.tftp } else { &self.backup };
-        Ok(Share { name: share, files: Arc::new(files.clone()), close: Box::new(|_: Duration| Ok(())) })
+        let files: Arc<dyn Files> = match (order.purpose, &self.folder) {
+            (Purpose::Tftp, _) => Arc::new(self.tftp.clone()),
+            (_, Some(folder)) => folder.clone(),
+            (_, None) => Arc::new(self.backup.clone()),
+        };
+        Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
