@@ -1,15 +1,30 @@
 //! A disk that firmware would boot from, and what a cut restore may leave of it.
 
-use super::contents_of;
-use testbox::block::ALIGN;
+#![allow(dead_code)] // each test binary uses its own part of it
 
-/// 3 MiB, the smallest with a body between the two parts that are sealed: a boot sector, a GPT at both ends, and
-/// everything else told apart by `seed`.
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use testbox::block::ALIGN;
+use testbox::sys::Chance;
+
+/// 3 MiB, the smallest with a body between the two parts that are sealed.
 pub fn bootable(seed: u64) -> Vec<u8> {
-    let mut bytes = contents_of(3 << 20, seed);
-    // contents_of() leaves zeros between; a block that was not written must show.
-    let zeros = bytes.chunks_mut(512).filter(|block| block.iter().all(|byte| *byte == 0));
-    zeros.for_each(|block| block.fill(seed as u8));
+    bootable_of(3 << 20, seed)
+}
+
+/// A boot sector, a GPT at both ends, and everything else told apart by `seed`: a block that was not written shows.
+pub fn bootable_of(len: usize, seed: u64) -> Vec<u8> {
+    // Tests ask for the same ones again and again.
+    static MADE: Mutex<BTreeMap<(usize, u64), Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((len, seed)).or_insert_with(|| make(len, seed)).clone()
+}
+
+fn make(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len);
+    for block in 0..len as u64 / 512 {
+        bytes.extend_from_slice(&Chance(seed).of(block).to_le_bytes().repeat(64));
+    }
     let last = bytes.len() - 512;
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
     bytes[512..520].copy_from_slice(b"EFI PART");

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
@@ -84,6 +84,13 @@ pub fn contents(mib: usize, seed: u64) -> Vec<u8> {
 
 /// The same, of any length in bytes.
 pub fn contents_of(len: usize, seed: u64) -> Vec<u8> {
+    // Tests ask for the same ones again and again.
+    static MADE: Mutex<BTreeMap<(usize, u64), Arc<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((len, seed)).or_insert_with(|| Arc::new(make_contents(len, seed))).to_vec()
+}
+
+fn make_contents(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for (n, block) in bytes.chunks_mut(4096).enumerate() {
@@ -204,6 +211,16 @@ impl Machine {
         let mut text = Vec::new();
         File::read_to_end(&mut file, &mut text).unwrap();
         Seen { ending, console: String::from_utf8_lossy(&text).into_owned() }
+    }
+
+    /// Tells what is on disks and shares from anything else; what the logs say is left out.
+    pub fn fingerprint(&self) -> u64 {
+        let files = |share: &MemFiles| -> Vec<(String, Vec<u8>)> {
+            share.tree().into_iter().filter(|(path, _)| !path.ends_with(".log")).collect()
+        };
+        let disks: Vec<Vec<u8>> =
+            self.disks.lock().unwrap().iter().map(|disk| disk.bytes.content()).collect();
+        Chance(0).of((files(&self.backup), files(&self.tftp), disks))
     }
 
     pub fn file(&self, name: &str) -> Option<Vec<u8>> {
