@@ -49,6 +49,13 @@ impl Action {
         matches!(self, Action::Backup | Action::BackupAgain | Action::Restore)
     }
 
+    /// True where the action writes disks, or hands them to whoever asked for it. Where the initramfs demands
+    /// signatures such a job must be signed. A backup need not: it writes to the share alone, which whoever can arm it
+    /// can write himself, and the set that it makes is unsigned until its admin has seen it.
+    pub fn needs_signature(self) -> bool {
+        matches!(self, Action::Restore | Action::Rescue)
+    }
+
     /// True for the two actions that make a new set of images.
     pub fn is_backup(self) -> bool {
         matches!(self, Action::Backup | Action::BackupAgain)

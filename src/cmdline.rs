@@ -11,7 +11,7 @@ pub(crate) use options::choice;
 pub use options::{BadSectors, DegradedSet, OnError, Options, RebootMode, Settings, UnionKind};
 
 use crate::action::Action;
-use crate::words::{JobId, MacAddr, MapEntry, Word, WordError, quoted, split};
+use crate::words::{JobId, JobSignature, MacAddr, MapEntry, Word, WordError, quoted, split};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Cmdline {
     pub action: Option<Action>,
     /// `testbox.job=`.
     pub job: Option<JobId>,
+    /// `testbox.signature=`: the signature over the job; it counts for the words beside it.
+    pub signature: Option<JobSignature>,
     /// The other testbox words.
     pub options: Options,
     /// `boot=`: the boot mode of initramfs-tools, `nfs` or `testbox`.
@@ -40,7 +42,7 @@ pub struct Cmdline {
 }
 
 /// Every option word, as the message about an unknown one lists them.
-const KNOWN: &str = "action, job, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
+const KNOWN: &str = "action, job, signature, set, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
                      degraded, union, reboot, \
                      on-error, error-wait, attempts, settle, mount-wait, net-wait";
 
@@ -171,6 +173,8 @@ impl Parser {
                 Ok(())
             }
             "job" => set(&mut self.out.job, value.parse()),
+            "signature" => set(&mut self.out.signature, value.parse()),
+            "set" => set(&mut o.set, value.parse()),
             "backup" => set(&mut o.backup, value.parse()),
             "tftp" => set(&mut o.tftp, value.parse()),
             "disks" => set_list(&mut o.disks, value, str::parse),
@@ -283,7 +287,7 @@ mod tests {
         let c = Cmdline::parse(
             "BOOT_IMAGE=maintenance-boot/vmlinuz ro boot=nfs root=/dev/nfs nfsroot=10.0.2.2:/nfsroot,ro,tcp \
              ip=10.1.2.3:10.0.2.2:10.0.2.1:255.255.0.0:maintenance: BOOTIF=01-52-54-00-12-34-56 panic=300 \
-             testbox.action=restore testbox.job=ab-12 testbox.backup=nas:/export/testbox-backup,vers=3 \
+             testbox.action=restore testbox.job=ab-12 testbox.set=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 testbox.backup=nas:/export/testbox-backup,vers=3 \
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
              testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
@@ -320,7 +324,7 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 20, "words() knows every option");
+        assert_eq!(o.words().len(), 21, "words() knows every option");
     }
 
     #[test]

@@ -63,6 +63,10 @@ pub enum Kind {
     Disarm,
     /// The job was tried too often.
     TooManyAttempts,
+    /// The initramfs demands a signed set, and this one is not signed by a key that it trusts.
+    Signature,
+    /// The initramfs demands a signed job for this action, and this one is not signed by a key that it trusts.
+    JobSignature,
     /// A mistake in testbox itself.
     Internal,
 }
@@ -100,6 +104,8 @@ impl Kind {
             Kind::DiskHung => 56,
             Kind::Disarm => 60,
             Kind::TooManyAttempts => 61,
+            Kind::Signature => 62,
+            Kind::JobSignature => 63,
             Kind::Internal => 70,
         }
     }
@@ -136,6 +142,8 @@ impl Kind {
             Kind::DiskHung => "disk-hung",
             Kind::Disarm => "disarm",
             Kind::TooManyAttempts => "too-many-attempts",
+            Kind::Signature => "signature",
+            Kind::JobSignature => "job-signature",
             Kind::Internal => "internal",
         }
     }

@@ -3,8 +3,10 @@
 use crate::action::Action;
 use crate::cmdline::{Cmdline, Options, Settings};
 use crate::failure::{Failure, Kind};
+use crate::signature::{Trust, Verdict, job_text};
 use crate::tftp::Found;
 use crate::words::JobId;
+use std::net::Ipv4Addr;
 
 /// Where the words came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,39 @@ impl Order {
         let words = found.cmdline();
         let options = words.options.clone().or(&kernel.options);
         Order { origin: Origin::Tftp(found), words, options }
+    }
+
+    /// Who signed the order for this machine: all words that are in force, wherever they came from.
+    pub fn signed(&self, machine: Ipv4Addr, trust: &Trust) -> Verdict {
+        let signature = self.words.signature.as_ref();
+        match (self.words.action, &self.words.job) {
+            (Some(action), Some(id)) => {
+                trust.of_job(&job_text(machine, action, id, &self.options), signature)
+            }
+            _ if signature.is_some() => {
+                Verdict::Not("only a job with one action and an id can be signed".into())
+            }
+            _ => Verdict::Unsigned,
+        }
+    }
+
+    /// Why the order must not be carried out by a machine whose initramfs demands signatures.
+    pub fn unsigned(&self, signed: &Verdict) -> Option<Failure> {
+        let action = self.words.action.filter(|action| action.needs_signature())?;
+        let why = match signed.why_not() {
+            Some(why) => why,
+            // Without it an older set, signed once, would do.
+            None if action == Action::Restore && self.options.set.is_none() => {
+                "names no set (testbox.set)".into()
+            }
+            None => return None,
+        };
+        Some(Failure::new(
+            Kind::JobSignature,
+            format!("this initramfs takes '{action}' only as a signed job, and this one {why}"),
+            "no disk was touched. If the job is yours, arm the machine again with testboxctl arm --sign-key; else look \
+             who writes to the TFTP share.",
+        ))
     }
 
     /// Checks the order: one known action, no unknown word, and from a file that may order it.

@@ -28,6 +28,8 @@
 //! - **P** New data goes only to `*.part`; nothing published is ever overwritten in place.
 //! - **U** A target disk is unbootable, or completely verified.
 //! - **K** The PXE config stays until the action is committed; attempts are counted and bounded.
+//! - **S** Where the initramfs demands signatures, a disk gets only what a signed job and the signed set that it names
+//!   say.
 //!
 //! # Where `unsafe` lives
 //!
@@ -55,6 +57,7 @@ pub mod progress;
 pub mod pxe;
 pub mod record;
 pub mod share;
+pub mod signature;
 pub mod status;
 pub mod sys;
 pub mod tftp;

@@ -8,6 +8,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
+use testbox::signature::{SET_NAMESPACE, SIGNATURE, SecretKey, Trust, Verdict};
 use testbox::status::State;
 use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 
@@ -26,13 +27,30 @@ fn disks(seed: u64) -> Vec<TestDisk> {
     vec![disk("sda S1 @1", small(seed)), disk("sdb S2 @2", small(7))]
 }
 
-/// The backup share with set 1 published.
+fn admin() -> SecretKey {
+    SecretKey::new(&[1; 32], "admin").unwrap()
+}
+
+/// The backup share with set 1 published, and signed.
 fn published() -> BTreeMap<String, Vec<u8>> {
     let mut machine = Machine::new();
     machine.set_disks(disks(OLD));
     machine.arm("testbox.action=backup testbox.job=one");
     assert_eq!(machine.boot().ending, REBOOT);
+    let signature = admin().sign(SET_NAMESPACE, &machine.file("backup.json").unwrap());
+    machine.backup.put(&format!("{IP}/{SIGNATURE}"), signature.to_file());
     machine.backup.tree()
+}
+
+/// A signature stands beside no other record than its own.
+fn check_signatures(machine: &Machine, what: &str) {
+    let trust = Trust::new([("", admin().public().line().as_bytes())], true);
+    let tree = machine.backup.tree();
+    for (path, signature) in tree.iter().filter(|(path, _)| path.ends_with(SIGNATURE)) {
+        let Some(record) = tree.get(path.strip_suffix(".sig").unwrap()) else { continue };
+        let verdict = trust.of_set(record, Some(signature));
+        assert!(matches!(verdict, Verdict::By(_)), "{what}: {path}: {verdict:?}");
+    }
 }
 
 /// Set 1 published, the disks have moved on, `backup-again` is armed.
@@ -46,6 +64,7 @@ fn before_backup_again(share: &BTreeMap<String, Vec<u8>>) -> Machine {
 
 /// G: some trusted set is the old one or the new one, whole; and the old one is nowhere changed.
 fn check_sets(machine: &Machine, what: &str) {
+    check_signatures(machine, what);
     let sets = machine.good_sets();
     assert!(
         sets.values().any(|s| *s == set(OLD)),
@@ -71,6 +90,7 @@ fn check_recovery(machine: &mut Machine, what: &str) {
     check_sets(machine, what);
     assert_eq!(machine.good_sets().keys().copied().collect::<Vec<_>>(), [1, 2], "{what}");
     assert!(boots == 0 || machine.status().state == State::Done, "{what}");
+    assert!(machine.file(&format!("history/1/{SIGNATURE}")).is_some(), "{what}: the signature is lost");
     assert!(!machine.backup.tree().keys().any(|k| k.ends_with(".part")), "{what}: leftovers");
 }
 

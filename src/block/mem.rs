@@ -61,6 +61,7 @@ struct State {
     /// Operations from this one on fail, if `dead`; only this one, if not.
     fail_at: Option<(u64, Fault, bool)>,
     size_now: Option<u64>,
+    rotational: bool,
     hanging: usize,
     released: bool,
 }
@@ -146,6 +147,11 @@ impl MemDisk {
         let mut state = self.state();
         let at = state.log.len() as u64 + nth;
         state.fail_at = Some((at, fault, dead));
+    }
+
+    /// Whether the disk has a head to move.
+    pub fn set_rotational(&self, rotational: bool) {
+        self.state().rotational = rotational;
     }
 
     /// What the kernel says of the disk's size from now on; 0 for a disk that was taken away.
@@ -313,6 +319,10 @@ impl BlockDevice for MemDisk {
 
     fn physical_block_size(&self) -> u32 {
         self.logical.max(4096)
+    }
+
+    fn is_rotational(&self) -> bool {
+        self.state().rotational
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

@@ -45,6 +45,12 @@ pub trait BlockDevice: Send + Sync {
         false
     }
 
+    /// True where the kernel takes the disk for one with a head to move (BLKROTATIONAL): working at two places at a
+    /// time costs more than it saves. Disks of virtual machines mostly say so too.
+    fn is_rotational(&self) -> bool {
+        false
+    }
+
     /// True where nobody else has anything of the disk in use, and nobody can mount it while it is open. Who else
     /// writes to a regular file cannot be told.
     fn is_exclusive(&self) -> bool {

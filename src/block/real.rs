@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 mod ioctl {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), nix::libc::c_int);
+    nix::ioctl_read_bad!(blkrotational, nix::request_code_none!(0x12, 126), nix::libc::c_ushort);
     nix::ioctl_none!(blkrrpart, 0x12, 95);
     nix::ioctl_none!(blkflsbuf, 0x12, 97);
     nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
@@ -191,6 +192,13 @@ fn says_read_only(device: &File) -> bool {
     unsafe { ioctl::blkroget(device.as_raw_fd(), &mut read_only) }.is_ok() && read_only != 0
 }
 
+/// True where the device says that it has a head to move.
+fn says_rotational(device: &File) -> bool {
+    let mut rotational = 0;
+    // SAFETY: BLKROTATIONAL writes one unsigned short to the address that it is given.
+    unsafe { ioctl::blkrotational(device.as_raw_fd(), &mut rotational) }.is_ok() && rotational != 0
+}
+
 fn is_read_only(path: &Path) -> bool {
     File::open(path).is_ok_and(|device| says_read_only(&device))
 }
@@ -223,6 +231,10 @@ impl BlockDevice for Disk {
 
     fn is_regular_file(&self) -> bool {
         self.is_file
+    }
+
+    fn is_rotational(&self) -> bool {
+        !self.is_file && says_rotational(&self.buffered)
     }
 
     fn is_exclusive(&self) -> bool {

@@ -101,6 +101,10 @@ impl BlockDevice for Watched {
         self.disk.is_regular_file()
     }
 
+    fn is_rotational(&self) -> bool {
+        self.disk.is_rotational()
+    }
+
     fn is_exclusive(&self) -> bool {
         self.disk.is_exclusive()
     }

@@ -2,7 +2,7 @@
 
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
-use crate::words::{DiskSelector, HostName, MapEntry, NfsSource};
+use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, SetHash};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -110,6 +110,8 @@ choice! {
 /// The testbox words beside action and job, each `None` or empty where it is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// `testbox.set=`: the one set that counts, by the SHA-256 of its `backup.json`.
+    pub set: Option<SetHash>,
     /// `testbox.backup=`: the backup share.
     pub backup: Option<NfsSource>,
     /// `testbox.tftp=`: the TFTP share, for disarming.
@@ -210,6 +212,7 @@ impl Options {
             if ours.is_empty() { theirs.to_vec() } else { ours }
         }
         Options {
+            set: self.set.or(other.set),
             backup: self.backup.or_else(|| other.backup.clone()),
             tftp: self.tftp.or_else(|| other.tftp.clone()),
             disks: list(self.disks, &other.disks),
@@ -264,6 +267,7 @@ impl Options {
         }
         let seconds = |d: Option<Duration>| d.map(|d| d.as_secs().to_string());
         let pairs = [
+            ("set", text(&self.set)),
             ("backup", text(&self.backup)),
             ("tftp", text(&self.tftp)),
             ("disks", list(&self.disks)),

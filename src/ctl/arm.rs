@@ -4,12 +4,15 @@ use super::config::{Boot, Settings};
 use super::machine::{self, Machine};
 use super::output::{Out, say, warn};
 use super::shares::{self, Armed, Folder};
-use super::{Answer, Error};
+use super::{Answer, Error, keys};
 use crate::action::Action;
+use crate::cmdline::Options;
 use crate::netconf::IpWord;
-use crate::pxe::{BootMode, HexIp, PxeJob, render};
+use crate::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
+use crate::record::{RECORD, RECORD_LIMIT};
 use crate::share::Files;
-use crate::words::{HostName, JobId, MacAddr, Uuid};
+use crate::signature::{JOB_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, Trust, job_text};
+use crate::words::{HostName, JobId, JobSignature, MacAddr, SetHash, Uuid};
 use rustix::fs::Mode;
 use std::io;
 use std::net::Ipv4Addr;
@@ -31,6 +34,7 @@ Examples:
   testboxctl arm --server 10.42.1.1 --console tty0 --console ttyS0,115200 tb1.lab tb2.lab restore
   testboxctl arm --boot testbox --backup 10.42.1.5:/srv/backup --dry-run 10.42.1.20 verify
   testboxctl arm --server 10.42.1.1 --map sda:serial=S3Z9NB0K 10.42.1.20 restore
+  testboxctl arm --server 10.42.1.1 --sign-key ~/testbox-lab 10.42.1.20 restore
 
 Reboot the machine to begin. It disarms itself when the action is done.";
 
@@ -44,6 +48,10 @@ pub(super) struct Args {
     /// Show what would be written, and write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Restore or verify exactly this set, current or in history/: SHA-256 of its backup.json. With --sign-key a restore
+    /// always names one, by itself the current one
+    #[arg(long, value_name = "SHA256")]
+    set: Option<SetHash>,
     /// Arm although there is no image to restore, or over a PXE configuration that somebody made by hand
     #[arg(long)]
     force: bool,
@@ -69,15 +77,28 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     settings.check()?;
     settings.check_fixed_address()?;
     let machines = machine::resolve_all(machines)?;
-    if machines.len() > 1 && (settings.name.is_some() || args.job.is_some()) {
-        return Err(Error::usage("--name is for one machine: arm the machines one by one"));
+    if machines.len() > 1 && (settings.name.is_some() || args.job.is_some() || args.set.is_some()) {
+        return Err(Error::usage("--name and --set are for one machine: arm the machines one by one"));
     }
+    if args.set.is_some() && !matches!(action, Action::Restore | Action::Verify) {
+        return Err(Error::usage("--set is for restore and verify"));
+    }
+    let key = settings.sign_key.as_deref().map(keys::load_secret).transpose()?;
     let cfg = shares::open_cfg_dir(&settings)?;
-    let orders = orders(&cfg, &settings, action, machines, args.job)?;
     let backup = shares::open_backup_dir(&settings)?;
+    let what = What { action, job: args.job, set: args.set, key };
+    let orders = orders(&cfg, &settings, &what, machines, backup.as_ref())?;
     refusals(&orders, action, backup.as_ref(), args.force)?;
     warnings(&cfg, &settings, &orders, action, backup.as_ref())?;
     if args.dry_run { show(&cfg, &orders, out) } else { write_all(&cfg, &orders, action, out) }
+}
+
+/// What the machines are to do, beside the settings.
+struct What {
+    action: Action,
+    job: Option<JobId>,
+    set: Option<SetHash>,
+    key: Option<SecretKey>,
 }
 
 /// The last word is the action, the others are machines.
@@ -99,9 +120,9 @@ fn words(words: &[String]) -> Result<(Action, &[String]), Error> {
 fn orders(
     cfg: &Folder,
     settings: &Settings,
-    action: Action,
+    what: &What,
     machines: Vec<Machine>,
-    job: Option<JobId>,
+    backup: Option<&Folder>,
 ) -> Result<Vec<Order>, Error> {
     let server = settings.server.as_ref().map(|host| machine::resolve(host.as_str())).transpose()?;
     let boot = match settings.boot.unwrap_or(Boot::Nfs) {
@@ -109,25 +130,58 @@ fn orders(
         Boot::Testbox => BootMode::AgentOnly,
     };
     let order = |machine: Machine| {
-        let job = job.clone().map_or_else(fresh_job, Ok)?;
-        let text = render(&PxeJob {
+        let job = what.job.clone().map_or_else(fresh_job, Ok)?;
+        let set = match (what.set, &what.key) {
+            (None, Some(key)) if what.action == Action::Restore => Some(current_set(&machine, backup, key)?),
+            (set, _) => set,
+        };
+        let mut pxe = PxeJob {
             program: concat!("testboxctl ", env!("CARGO_PKG_VERSION")).into(),
-            action,
+            action: what.action,
             job: job.clone(),
+            signature: None,
             kernel: kernel(settings).into(),
             initrd: initrd(settings).into(),
             boot: boot.clone(),
             ip: ip_word(machine.ip, server, settings)?,
-            options: settings.options(),
+            options: Options { set, ..settings.options() },
             consoles: settings.console.clone(),
             extra: settings.extra.clone(),
-        })
-        .map_err(|e| Error::usage(e.to_string()))?;
+        };
+        let mut text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
+        if let Some(key) = &what.key {
+            // Over what the machine will read, and not over what was meant.
+            let options = PxeFile::parse(&text).cmdline().options;
+            let signed = job_text(machine.ip, what.action, &job, &options);
+            pxe.signature = Some(JobSignature(key.sign(JOB_NAMESPACE, signed.as_bytes()).signature));
+            text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
+        }
         let file = HexIp(machine.ip).to_string();
         let before = cfg.armed(&file)?;
         Ok(Order { machine, file, job, text, before })
     };
     machines.into_iter().map(order).collect()
+}
+
+/// The set that a signed restore names where the admin names none: the current one.
+fn current_set(machine: &Machine, backup: Option<&Folder>, key: &SecretKey) -> Result<SetHash, Error> {
+    let (label, ip) = (machine.label(), machine.ip);
+    let unknown = |what: &str| {
+        Error::failed(format!(
+            "{label}: {what}: a signed restore names its set; give --backup-dir, or --set SHA256"
+        ))
+    };
+    let share = backup.ok_or_else(|| unknown("the backup share is not here"))?;
+    let read = |file: &str, limit| share.read(&format!("{ip}/{file}"), limit);
+    let record = read(RECORD, RECORD_LIMIT)?.ok_or_else(|| unknown("there is no current set"))?;
+    let own = Trust::new([("", key.public().line().as_bytes())], false);
+    let signature = read(SIGNATURE, SIGNATURE_LIMIT)?;
+    if let Some(why) = own.of_set(&record, signature.as_deref()).why_not() {
+        warn(&format!(
+            "{label}: the current set {why}; its machine restores it only if a key that it trusts has signed it"
+        ));
+    }
+    Ok(SetHash::of(&record))
 }
 
 fn kernel(settings: &Settings) -> &str {

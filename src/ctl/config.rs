@@ -168,6 +168,10 @@ settings! {
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
 
+    /// Secret key that signs the job, for machines whose initramfs demands that: see 'testboxctl sign --help'
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    sign_key ("sign-key"): Option<PathBuf>,
+
     /// What ends a good run: reboot, halt, poweroff or hold [default: reboot]
     #[arg(long, value_name = "HOW", help_heading = "End and errors")]
     #[serde(deserialize_with = "one")]
@@ -239,6 +243,7 @@ impl Settings {
             Some(NfsSource { host, path: path.to_owned(), options: Vec::new() })
         };
         Options {
+            set: None,
             backup: self.backup.clone().or_else(|| on_server(shares::BACKUP)),
             tftp: self.tftp.clone().or_else(|| on_server(shares::TFTP)),
             disks: self.disks.clone(),
@@ -346,6 +351,7 @@ mod tests {
             free = "discard"
             bad-sectors = "degraded"
             degraded = "restore"
+            sign-key = "/root/lab"
             settle = 5
             reboot = "hold"
             on-error = "shell"

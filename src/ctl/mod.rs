@@ -8,9 +8,11 @@ mod config;
 mod disarm;
 mod image;
 mod init;
+mod keys;
 mod machine;
 mod output;
 mod shares;
+mod sign;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +31,8 @@ Examples:
         put both machines back to their images
   testboxctl status --watch
         what every machine is doing
+  testboxctl sign --sign-key ~/testbox-lab 10.42.1.20
+        vouch for its images, where machines restore only what is signed
   testboxctl image verify /export/testbox-backup/10.42.1.20/sda.raw.gz
         prove an image whole
 
@@ -65,6 +69,10 @@ enum Command {
     Image(image::Command),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
+    /// Make a key that signs sets and jobs
+    Keygen(keys::KeygenArgs),
+    /// Sign sets of images, for machines that restore only what is signed
+    Sign(sign::Args),
 }
 
 /// Why the text of a settings file would be refused.
@@ -129,6 +137,8 @@ fn dispatch(cli: Cli) -> Answer {
         Command::Status(args) => status::run(args, file, out),
         Command::Image(command) => image::run(command, out),
         Command::Init(args) => init::run(args, file, out),
+        Command::Keygen(args) => keys::keygen(&args, out),
+        Command::Sign(args) => sign::run(args, file, out),
     }
 }
 

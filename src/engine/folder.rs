@@ -3,10 +3,11 @@
 use crate::diskslist;
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ImageError};
-use crate::plan::{HistorySet, SeenImage, SeenKind, ShareState};
+use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
 use crate::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
 use crate::share::{Files, exists, read_limited};
-use crate::words::DiskSelector;
+use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
+use crate::words::{DiskSelector, SetHash};
 use std::io;
 use std::sync::Arc;
 
@@ -51,18 +52,41 @@ impl Folder {
 
     /// The record at `path`; `None` where there is none.
     pub fn record(&self, path: &str) -> Result<Option<Record>, Failure> {
+        Ok(self.record_and_bytes(path)?.map(|(record, _)| record))
+    }
+
+    fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
         let bytes = match read_limited(&*self.files, &self.path(path), RECORD_LIMIT) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreadable(path, &e)),
         };
-        Record::parse(&bytes).map(Some).map_err(|e| {
+        let record = Record::parse(&bytes).map_err(|e| {
             Failure::new(
                 Kind::BadRecord,
                 format!("{} cannot be used: {e}", self.path(path)),
                 "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
             )
-        })
+        })?;
+        Ok(Some((record, bytes)))
+    }
+
+    /// The record of the set in a folder, and what its bytes, read once, and the signature beside them say.
+    fn set(&self, folder: &str, trust: &Trust) -> Result<(Option<Record>, Seal), Failure> {
+        let path = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let Some((record, bytes)) = self.record_and_bytes(&path(RECORD))? else {
+            return Ok((None, Seal::default()));
+        };
+        let signed = if trust.is_idle() {
+            Verdict::Unsigned
+        } else {
+            match read_limited(&*self.files, &self.path(&path(SIGNATURE)), SIGNATURE_LIMIT) {
+                Ok(signature) => trust.of_set(&bytes, Some(&signature)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => trust.of_set(&bytes, None),
+                Err(e) => Verdict::Not(format!("it cannot be read: {e}")),
+            }
+        };
+        Ok((Some(record), Seal { set: SetHash::of(&bytes), signed }))
     }
 
     fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
@@ -74,20 +98,20 @@ impl Folder {
     }
 
     /// Everything that a plan needs to know of the folder.
-    pub fn state(&self) -> Result<ShareState, Failure> {
-        let record = self.record(RECORD)?;
+    pub fn state(&self, trust: &Trust) -> Result<ShareState, Failure> {
+        let (record, seal) = self.set("", trust)?;
         let images = self.images("", record.as_ref())?;
         let mut history = Vec::new();
         for generation in self.generations()?.into_iter().rev() {
             let folder = format!("{HISTORY}/{generation}");
             // A set of the history whose record is bad is only a set that is not trusted.
-            let record = self.record(&format!("{folder}/{RECORD}")).unwrap_or(None);
+            let (record, seal) = self.set(&folder, trust).unwrap_or_default();
             let images = self.images(&folder, record.as_ref())?;
-            history.push(HistorySet { folder, record, images });
+            history.push(HistorySet { folder, record, seal, images });
         }
         let has_info =
             exists(&*self.files, &self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
-        Ok(ShareState { record, images, history, disk_list: self.disk_list()?, has_info })
+        Ok(ShareState { record, seal, images, history, disk_list: self.disk_list()?, has_info })
     }
 
     /// The numbers of the sets in the history, ascending.

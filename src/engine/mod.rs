@@ -22,7 +22,7 @@ pub use folder::Folder;
 pub use journal::Journal;
 
 use crate::action::Action;
-use crate::cmdline::{Cmdline, RebootMode, Settings};
+use crate::cmdline::{Cmdline, OnError, Options, RebootMode, Settings};
 use crate::failure::{Failure, Kind};
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
@@ -32,6 +32,7 @@ use crate::plan::{self, Request};
 use crate::record::{Machine, RECORD};
 use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
 use crate::share::{exists, read_limited, write_atomic};
+use crate::signature::{Trust, Verdict};
 use crate::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::tftp::Found;
 use crate::world::{MountOrder, Purpose, Share, World};
@@ -73,6 +74,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
     let mut engine = Engine {
         world,
         journal,
+        trust: Trust::default(),
         settings: Settings::default(),
         who: None,
         backup: None,
@@ -89,6 +91,8 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
 struct Engine<'a> {
     world: &'a dyn World,
     journal: &'a Journal,
+    /// What the initramfs says of signatures.
+    trust: Trust,
     settings: Settings,
     who: Option<Who>,
     backup: Option<Share>,
@@ -104,7 +108,8 @@ impl Engine<'_> {
     fn perform(&mut self, mode: &Mode) -> Result<Ending, Failure> {
         let facts = self.world.facts();
         let kernel = Cmdline::parse(&facts.cmdline);
-        self.settings = kernel.options.settings();
+        self.trust = facts.trust.clone();
+        self.obey(&kernel.options, &Verdict::Unsigned);
         if let Mode::NfsRoot(root) = mode {
             self.overlay_root(root)?;
         }
@@ -113,6 +118,12 @@ impl Engine<'_> {
 
         let Some(order) = self.order(&network, &kernel)? else {
             return match mode {
+                // It would hand the machine to whatever the network has for a root.
+                Mode::NfsRoot(_) if self.trust.required => Err(Failure::new(
+                    Kind::JobSignature,
+                    "no action is given, and this initramfs goes on into the full system only for a signed rescue",
+                    "arm the machine with testboxctl arm --sign-key, or let it boot from its disk.",
+                )),
                 Mode::NfsRoot(_) => {
                     self.journal.info("no action is given: going on into the full system");
                     Ok(Ending::Continue)
@@ -124,7 +135,8 @@ impl Engine<'_> {
                 )),
             };
         };
-        self.settings = order.options.settings();
+        let signed = order.signed(network.address, &self.trust);
+        self.obey(&order.options, &signed);
         network.obey(&order);
         if matches!(order.origin, Origin::Tftp(_))
             && (order.words.options.union.is_some() || order.words.options.net_wait.is_some())
@@ -135,13 +147,17 @@ impl Engine<'_> {
         }
         let who = network.who(self.world, &order.options);
         self.who = Some(who.clone());
-        self.introduce(&order, &who);
-        if order.words.action == Some(Action::Rescue) {
+        self.introduce(&order, &who, &signed);
+        let unsigned = self.trust.required.then(|| order.unsigned(&signed)).flatten();
+        if order.words.action == Some(Action::Rescue) && unsigned.is_none() {
             return Ok(self.rescue(mode, &network, &order, &who));
         }
         let armed = self.connect(&network, &order, &who, self.settings.mount_wait)?;
         self.count_attempt(&order)?;
         let job = order.job()?;
+        if let Some(unsigned) = unsigned {
+            return Err(unsigned);
+        }
         if let Some(ending) = self.finish_earlier_attempt(&job, &network, &armed)? {
             return Ok(ending);
         }
@@ -150,13 +166,28 @@ impl Engine<'_> {
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
-    fn introduce(&self, order: &Order, who: &Who) {
+    fn introduce(&self, order: &Order, who: &Who, signed: &Verdict) {
         let action = order.words.action.map_or("unknown action", Action::word);
         let job = order.words.job.as_ref().map_or_else(|| "no job id".into(), |id| format!("job {id}"));
         self.journal.banner(&[
             format!("testbox {}  {}  ({})", who.ip, who.hostname, who.hexip),
             format!("about to do: {action}  ({job})"),
         ]);
+        self.trust.problems.iter().for_each(|problem| self.journal.warn(problem));
+        match signed {
+            Verdict::By(who) => self.journal.info(&format!("the job is signed by {who}")),
+            Verdict::Not(why) => self.journal.warn(&format!("the job's signature proves nothing: {why}")),
+            Verdict::Unsigned => {}
+        }
+    }
+
+    /// Takes over the options of an order. A shell has the disks: where an order must be signed to touch them, an
+    /// unsigned one gets no shell by failing either.
+    fn obey(&mut self, options: &Options, signed: &Verdict) {
+        self.settings = options.settings();
+        if self.trust.required && signed.why_not().is_some() && self.settings.on_error == OnError::Shell {
+            self.settings.on_error = OnError::Hold;
+        }
     }
 
     fn overlay_root(&self, root: &std::path::Path) -> Result<(), Failure> {
@@ -360,7 +391,7 @@ impl Engine<'_> {
         let folder = self.folder()?.clone();
         let inventory =
             if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
-        let state = folder.state()?;
+        let state = folder.state(&self.trust)?;
         let request = Request {
             action: job.action,
             disks: job.options.disks.clone(),
@@ -368,6 +399,8 @@ impl Engine<'_> {
             used: self.settings.used,
             bad_sectors: self.settings.bad_sectors,
             degraded: self.settings.degraded,
+            set: job.options.set,
+            signed_for: self.trust.required.then_some(who.ip),
         };
         let plan = plan::plan(&request, &inventory, &state)?;
         self.journal.lines(&plan.to_string());

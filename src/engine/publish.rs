@@ -14,7 +14,8 @@ use super::folder::{Folder, HISTORY, PART};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
 use crate::record::{RECORD, RECORD_LIMIT, RECORD_PENDING, Record, SetState, image_file, map_file};
-use crate::share::{exists, read_limited, write_atomic};
+use crate::share::{Files, exists, read_limited, write_atomic};
+use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
 use std::io;
 
 /// What [`recover`] found.
@@ -116,6 +117,10 @@ fn complete(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
     let old = folder.record(RECORD)?;
     if old.as_ref().is_none_or(|o| o.generation != new.generation) {
         archive(folder, old.as_ref(), new).map_err(|e| step("keep the old set in history/", e))?;
+        if let Some(old) = &old {
+            let kept = format!("{HISTORY}/{}", old.generation);
+            keep_signature(folder, &kept).map_err(|e| step("keep the old set's signature", e))?;
+        }
     }
     for image in &new.images {
         let (file, part) = (image.file(), format!("{}{PART}", image.file()));
@@ -126,6 +131,8 @@ fn complete(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
         }
     }
     write_maps(folder, new).map_err(|e| step("write the map of what could not be read", e))?;
+    // The old set's: beside the new record it would prove nothing. By now that set is in the history.
+    remove_if_there(files, &folder.path(SIGNATURE)).map_err(|e| step("remove the old set's signature", e))?;
     files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
     files
         .rename(&folder.path(RECORD_PENDING), &folder.path(RECORD))
@@ -222,6 +229,39 @@ fn archive(folder: &Folder, old: Option<&Record>, new: &Record) -> io::Result<()
     check_kept(folder, &target, &names, old)
 }
 
+/// Gives the signature of the current set a second name beside the record in `dir`. On its own, because it may have been
+/// made, or be gone from here, since an attempt before this one.
+fn keep_signature(folder: &Folder, dir: &str) -> io::Result<()> {
+    use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
+    let files = &*folder.files;
+    let (own, kept) = (folder.path(SIGNATURE), folder.path(&format!("{dir}/{SIGNATURE}")));
+    let read = |path: &str| read_limited(files, path, SIGNATURE_LIMIT);
+    let signature = match read(&own) {
+        Ok(signature) => signature,
+        // A link, a folder, a long file: no signature, and no reason to have no backup.
+        Err(e) if matches!(e.kind(), NotFound | InvalidInput | FileTooLarge) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if read(&kept).is_ok_and(|there| there == signature) {
+        return Ok(());
+    }
+    remove_if_there(files, &kept)?;
+    files.hard_link(&own, &kept)?;
+    files.sync_dir(&folder.path(dir))?;
+    // It loses its own name next.
+    if read(&kept)? != signature {
+        return Err(io::Error::other(format!("{kept} is not what was just made there")));
+    }
+    Ok(())
+}
+
+fn remove_if_there(files: &dyn Files, path: &str) -> io::Result<()> {
+    match files.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Fails unless all of `names` stand in `dir`, and images of `old` are what its record says.
 fn check_kept(folder: &Folder, dir: &str, names: &[String], old: Option<&Record>) -> io::Result<()> {
     for name in names {
@@ -256,6 +296,11 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
                 _ => files.hard_link(&folder.path(&kept), &aside)?,
             }
             files.rename(&aside, &folder.path(&image.file()))?;
+        }
+        let kept = folder.path(&format!("{HISTORY}/{}/{SIGNATURE}", old.generation));
+        let own = folder.path(SIGNATURE);
+        if !exists(files, &own).unwrap_or(true) && exists(files, &kept)? {
+            files.hard_link(&kept, &own)?;
         }
         write_maps(folder, &old)?;
         files.sync_dir(&folder.path(""))

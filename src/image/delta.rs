@@ -7,13 +7,13 @@
 
 use super::bad_sectors::disk_error;
 use super::error::ImageError;
+use super::leg::{Leg, Wanted};
 use super::member::Kind;
 use super::parallel::is_zero;
 use super::reader::{Image, Workspace};
 use super::restore::{FreeSpace, RestoreOptions};
-use super::run::{NO_HASH, Run};
+use super::run::Run;
 use super::seal::Seal;
-use super::touched::Touched;
 use super::verify::{data_parts, read};
 use crate::block::{ALIGN, BlockDevice};
 use crate::cmdline::choice;
@@ -125,15 +125,13 @@ impl Chooser {
     }
 }
 
-/// The body of a restore: brings one run after the other onto the disk, and remembers what of it was written.
+/// The body of a restore: brings one run after the other onto the disk, and notes in a [`Leg`] what of it was written.
 pub(super) struct Bring<'a> {
     image: &'a Image,
     disk: &'a dyn BlockDevice,
     seal: &'a Seal<'a>,
     free: FreeSpace,
     chooser: Chooser,
-    /// What was written, for the read-back.
-    pub touched: Touched,
     progress: &'a Progress,
 }
 
@@ -145,19 +143,18 @@ impl<'a> Bring<'a> {
         opts: &RestoreOptions,
         progress: &'a Progress,
     ) -> Self {
-        let touched = Touched::new(image.summary().disk, image.header().chunk_size);
         let chooser = Chooser { mode: opts.delta, costs: Default::default() };
-        Bring { image, disk, seal, free: opts.free, chooser, touched, progress }
+        Bring { image, disk, seal, free: opts.free, chooser, progress }
     }
 
-    /// True where the run is brought onto the disk at all, and so read back.
-    pub fn is_wanted(&self, run: &Run) -> bool {
+    /// True where the run is brought onto the disk at all.
+    fn is_wanted(&self, run: &Run) -> bool {
         run.kind != Kind::Unallocated || self.free == FreeSpace::Zero
     }
 
     /// Makes the disk hold this run, its sealed parts kept in memory. Progress counts what needs no reading back
     /// twice: it is finished.
-    pub fn run(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
+    pub fn run(&self, space: &mut Workspace, run: &Run, leg: &Leg) -> Result<(), ImageError> {
         if !self.is_wanted(run) {
             // What of it is sealed is zeros by now, and stays that.
             self.progress.skipped.fetch_add(run.length, Relaxed);
@@ -165,18 +162,24 @@ impl<'a> Bring<'a> {
         }
         let body = self.seal.body(&run.range());
         let written = if run.kind == Kind::Data {
-            self.data(space, run, body)?
+            self.data(space, run, body, leg)?
         } else {
             // What is sealed begins as zeros.
             self.progress.zero.fetch_add(run.length, Relaxed);
-            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body))?
+            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, leg))?
         };
         self.progress.add_done(2 * run.length - written);
         Ok(())
     }
 
     /// Bytes that were written.
-    fn data(&self, space: &mut Workspace, run: &Run, body: Option<Range<u64>>) -> Result<u64, ImageError> {
+    fn data(
+        &self,
+        space: &mut Workspace,
+        run: &Run,
+        body: Option<Range<u64>>,
+        leg: &Leg,
+    ) -> Result<u64, ImageError> {
         let Some(body) = body else {
             self.fetch(space, run)?;
             return Ok(0);
@@ -215,11 +218,8 @@ impl<'a> Bring<'a> {
                 .write_at(bytes, part.start)
                 .map_err(|e| disk_error(self.disk, "write", part.start, len, e))?;
             written += len;
-            if *part == body {
-                self.touched.whole(body.clone());
-            } else {
-                self.touched.part(Kind::Data, part.clone(), blake3::hash(bytes));
-            }
+            let hash = if *part == run.range() { run.hash } else { blake3::hash(bytes) };
+            leg.wrote(part.clone(), Wanted::Data(hash));
         }
         let mut costs = self.chooser.costs(run.kind);
         costs.wrote(len, start.elapsed());
@@ -238,7 +238,13 @@ impl<'a> Bring<'a> {
     }
 
     /// Bytes that were zeroed.
-    fn zeros(&self, space: &mut Workspace, kind: Kind, body: Range<u64>) -> Result<u64, ImageError> {
+    fn zeros(
+        &self,
+        space: &mut Workspace,
+        kind: Kind,
+        body: Range<u64>,
+        leg: &Leg,
+    ) -> Result<u64, ImageError> {
         let len = body.end - body.start;
         let mut dirty = vec![body.clone()];
         let mut read_time = None;
@@ -270,7 +276,7 @@ impl<'a> Bring<'a> {
             self.disk
                 .write_zeroes(part.start, len)
                 .map_err(|e| disk_error(self.disk, "zero", part.start, len, e))?;
-            self.touched.part(kind, part.clone(), NO_HASH);
+            leg.wrote(part.clone(), Wanted::Zeros);
             written += len;
         }
         let mut costs = self.chooser.costs(kind);

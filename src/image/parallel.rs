@@ -1,11 +1,11 @@
-//! One loop for everything that handles runs in any order: restore, read-back, verify.
+//! The loops of everything that handles runs in any order: restore, read-back, verify.
 #![forbid(unsafe_code)]
 
 use super::error::ImageError;
 use super::reader::{Image, Workspace};
 use super::run::Run;
 use crate::progress::Progress;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 /// Zeros to write or to compare with.
@@ -27,63 +27,58 @@ pub(super) fn io_threads(threads: usize) -> usize {
     (thread_count(threads) + 3).min(16)
 }
 
-/// Calls `work` for every run, on several threads, in about the order of the disk. The first error stops it all;
-/// of several, the one at the lowest offset is returned.
-pub(super) fn for_each_run<W>(
+/// Calls `work` for every run, see [`for_each`].
+pub(super) fn for_each_run(
     image: &Image,
     runs: impl Iterator<Item = Result<Run, ImageError>> + Send,
     threads: usize,
     progress: &Progress,
-    work: W,
-) -> Result<(), ImageError>
-where
-    W: Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
-{
-    let runs = runs.map(|run| run.map(|run| (run, ())));
-    for_each_run_with(image, runs, threads, progress, |space, run, ()| work(space, run))
+    work: impl Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
+) -> Result<(), ImageError> {
+    for_each(runs, threads, progress, || Workspace::new(image), |space, run| work(space, &run))
 }
 
-/// [`for_each_run`] where something goes along with each run.
-pub(super) fn for_each_run_with<T, W>(
-    image: &Image,
-    runs: impl Iterator<Item = Result<(Run, T), ImageError>> + Send,
+/// Calls `work` for every item, on several threads, each with a `space` of its own, in about the order of the items. The
+/// first error stops it all; of several, that of the first item is returned.
+pub(super) fn for_each<T, S>(
+    items: impl Iterator<Item = Result<T, ImageError>> + Send,
     threads: usize,
     progress: &Progress,
-    work: W,
-) -> Result<(), ImageError>
-where
-    W: Fn(&mut Workspace, &Run, T) -> Result<(), ImageError> + Sync,
-{
+    space: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T) -> Result<(), ImageError> + Sync,
+) -> Result<(), ImageError> {
     struct Shared<I> {
-        runs: I,
+        items: I,
+        next: u64,
         failed: Option<(u64, ImageError)>,
     }
-    let shared = Mutex::new(Shared { runs, failed: None });
+    let shared = Mutex::new(Shared { items, next: 0, failed: None });
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
-    let fail = |offset, error| {
+    let fail = |number, error| {
         let mut shared = lock();
-        if shared.failed.as_ref().is_none_or(|(before, _)| offset < *before) {
-            shared.failed = Some((offset, error));
+        if shared.failed.as_ref().is_none_or(|(before, _)| number < *before) {
+            shared.failed = Some((number, error));
         }
     };
     let worker = || {
-        let mut space = Workspace::new(image);
+        let mut space = space();
         loop {
-            let next = {
+            let (number, next) = {
                 let mut shared = lock();
                 if shared.failed.is_some() {
                     return;
                 }
-                shared.runs.next()
+                shared.next += 1;
+                (shared.next, shared.items.next())
             };
-            let (run, with) = match next {
+            let item = match next {
                 None => return,
-                Some(Ok(_)) if progress.is_cancelled() => return fail(u64::MAX, ImageError::Cancelled),
-                Some(Err(error)) => return fail(u64::MAX, error),
-                Some(Ok(both)) => both,
+                Some(Ok(_)) if progress.is_cancelled() => return fail(number, ImageError::Cancelled),
+                Some(Err(error)) => return fail(number, error),
+                Some(Ok(item)) => item,
             };
-            if let Err(error) = work(&mut space, &run, with) {
-                return fail(run.offset, error);
+            if let Err(error) = work(&mut space, item) {
+                return fail(number, error);
             }
         }
     };
@@ -98,4 +93,45 @@ where
         Some((_, error)) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Makes one thing after the other, and finishes each: with `overlap`, while the next one is made.
+///
+/// The first error ends it; of two, that of finishing is returned, which is about what was made before.
+pub(super) fn make_and_finish<T: Send>(
+    overlap: bool,
+    mut make: impl FnMut() -> Result<Option<T>, ImageError>,
+    finish: impl Fn(T) -> Result<(), ImageError> + Sync,
+) -> Result<(), ImageError> {
+    let finish = &finish;
+    thread::scope(|scope| {
+        let (hand_over, things) = mpsc::sync_channel(0);
+        let work = move || things.into_iter().try_for_each(finish);
+        let finisher = match overlap {
+            true => thread::Builder::new().name("finish".into()).spawn_scoped(scope, work).ok(),
+            false => None,
+        };
+        // Without that thread this one does its work.
+        let Some(finisher) = finisher else {
+            while let Some(thing) = make()? {
+                finish(thing)?;
+            }
+            return Ok(());
+        };
+        let made = loop {
+            match make() {
+                Ok(Some(thing)) => {
+                    // The other thread has failed, and will say why.
+                    if hand_over.send(thing).is_err() {
+                        break Ok(());
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(hand_over);
+        let finished = finisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        finished.and(made)
+    })
 }

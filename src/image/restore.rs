@@ -2,22 +2,22 @@
 //!
 //! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> discard what nobody uses, where
 //! that is wanted -> write the body where the disk differs ([`super::delta`]), each run's hash checked before it is
-//! written -> flush -> read back what was written and compare -> write what boots. What was not written was read and
-//! found right. A restore that was interrupted is repeated: that is a delta restore, which finds what is there already.
+//! written -> flush -> read back what was written and compare ([`super::leg`]: both go on at the same time, one behind
+//! the other) -> write what boots. What was not written was read and found right. A restore that was interrupted is
+//! repeated: that is a delta restore, which finds what is there already.
 #![forbid(unsafe_code)]
 
 use super::bad_sectors::disk_error;
 use super::delta::{Bring, Delta};
 use super::error::ImageError;
-use super::member::Kind;
-use super::parallel::{for_each_run, io_threads};
-use super::reader::{Image, Workspace};
-use super::run::Run;
-use super::seal::{JUST_WRITTEN, Seal};
-use super::verify::{differs, expect_zeros, read};
+use super::leg::{Leg, drop_cache};
+use super::parallel::{for_each_run, io_threads, make_and_finish};
+use super::reader::Image;
+use super::seal::Seal;
 use crate::block::BlockDevice;
 use crate::cmdline::choice;
 use crate::progress::Progress;
+use std::iter;
 use std::sync::atomic::Ordering::Relaxed;
 
 choice! {
@@ -43,6 +43,8 @@ pub struct RestoreOptions {
     pub delta: Delta,
     /// What becomes of the space that nobody used when the disk was imaged.
     pub free: FreeSpace,
+    /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
+    pub leg: Option<u64>,
 }
 
 /// A disk that was written, read back and found right. All sizes are bytes.
@@ -92,14 +94,6 @@ pub fn restore(
     }
     let left = if opts.free == FreeSpace::Zero { 0 } else { summary.unallocated };
     progress.start(summary.disk.saturating_sub(left).saturating_mul(2));
-    let threads = io_threads(opts.threads);
-    let drop_cache = || {
-        disk.drop_cache().map_err(|source| ImageError::DiskCall {
-            disk: disk.name().to_owned(),
-            op: "drop the cache of",
-            source,
-        })
-    };
     let mut restored = Restored {
         disk_bytes: summary.disk,
         zero_bytes: summary.zero.saturating_add(summary.unallocated - left),
@@ -107,35 +101,46 @@ pub fn restore(
         ..Restored::default()
     };
     sealed(disk, summary.disk, progress, |seal| {
-        let bring = Bring::new(image, disk, seal, opts, progress);
         if opts.free != FreeSpace::Zero {
             leave(image, disk, seal, opts.free, progress, &mut restored)?;
         }
         // What is kept must be on the disk, and not only in memory.
-        drop_cache()?;
-        for_each_run(image, image.runs(), threads, progress, |space, run| bring.run(space, run))?;
-        seal.flush()?;
-        drop_cache()?;
-        let back = |space: &mut Workspace, run: &Run| {
-            progress.add_done(read_back(disk, seal, space, run)?);
-            Ok(())
-        };
-        let touched = &bring.touched;
-        for_each_run(image, touched.take_parts(), threads, progress, back)?;
-        if touched.has_whole_runs() {
-            // A run that was left alone may share a cell of the map with one that was written.
-            let is_meant = |run: &Run| bring.is_wanted(run) && touched.is_marked(run);
-            let runs = image.runs().filter(|run| run.as_ref().map_or(true, is_meant));
-            for_each_run(image, runs, threads, progress, back)?;
-        }
-        restored.written_bytes = touched.bytes() + seal.bytes();
+        drop_cache(disk)?;
+        let written = write_and_prove(image, disk, seal, opts, progress)?;
+        restored.written_bytes = written + seal.bytes();
         Ok(())
     })?;
-    // Runs that share a cell of the map with a written one were read back too.
-    progress.done.store(progress.total.load(Relaxed), Relaxed);
     restored.kept_bytes = summary.disk.saturating_sub(restored.written_bytes + restored.left_bytes);
     restored.reread_error = reread(disk);
     Ok(restored)
+}
+
+/// Brings the body onto the disk, leg by leg; returns the bytes that were written.
+fn write_and_prove(
+    image: &Image,
+    disk: &dyn BlockDevice,
+    seal: &Seal,
+    opts: &RestoreOptions,
+    progress: &Progress,
+) -> Result<u64, ImageError> {
+    let bring = Bring::new(image, disk, seal, opts, progress);
+    let threads = io_threads(opts.threads);
+    let mut runs = image.runs().peekable();
+    let mut written = 0;
+    let write = || {
+        if runs.peek().is_none() {
+            return Ok(None);
+        }
+        let leg = Leg::new(disk, opts.leg);
+        let until_full = iter::from_fn(|| if leg.is_full() { None } else { runs.next() });
+        for_each_run(image, until_full, threads, progress, |space, run| bring.run(space, run, &leg))?;
+        written += leg.bytes();
+        Ok(Some(leg))
+    };
+    let chunk = image.header().chunk_size;
+    let prove = |leg: Leg| leg.prove(disk, seal, chunk, threads, progress);
+    make_and_finish(!disk.is_rotational(), write, prove)?;
+    Ok(written)
 }
 
 /// Counts what is left alone, and discards it, if that is wanted. Nothing else of the body was read or written yet: a
@@ -225,28 +230,4 @@ pub(super) fn sealed(
 /// Has the kernel look at the new partition table; the error, if it does not.
 pub(super) fn reread(disk: &dyn BlockDevice) -> Option<String> {
     disk.reread_partition_table().err().map(|e| format!("{}: {e}", disk.name()))
-}
-
-/// Compares what is on the disk now with a run of the image or a part of one; returns the bytes compared. The sealed
-/// parts are not there yet; they are compared when they are written.
-fn read_back(
-    disk: &dyn BlockDevice,
-    seal: &Seal,
-    space: &mut Workspace,
-    run: &Run,
-) -> Result<u64, ImageError> {
-    let Some(body) = seal.body(&run.range()) else { return Ok(0) };
-    let len = body.end - body.start;
-    if run.kind != Kind::Data {
-        expect_zeros(disk, &mut space.raw, body, JUST_WRITTEN)?;
-        return Ok(len);
-    }
-    let raw = &mut space.raw[..run.length as usize];
-    let at = (body.start - run.offset) as usize..(body.end - run.offset) as usize;
-    read(disk, &mut raw[at], body.start)?;
-    seal.overlay(raw, run.offset);
-    if blake3::hash(raw) != run.hash {
-        return Err(differs(disk, body, JUST_WRITTEN));
-    }
-    Ok(len)
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod again;
 mod delta;
 mod diff;
+mod replaced;
 mod used;
 
 const MIB: usize = 1 << 20;

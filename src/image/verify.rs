@@ -9,7 +9,7 @@ use super::bad_sectors::disk_error;
 use super::error::ImageError;
 use super::incremental::Aligned;
 use super::member::Kind;
-use super::parallel::{for_each_run, for_each_run_with, io_threads, is_zero};
+use super::parallel::{for_each, for_each_run, io_threads, is_zero};
 use super::reader::{Image, Summary, Workspace};
 use super::run::{Run, data_stream};
 use crate::block::BlockDevice;
@@ -93,10 +93,11 @@ fn check_all(
         let is_proven = old.is_some_and(|old| (old.hash, old.member_hash) == (run.hash, run.member_hash));
         Ok((run, is_proven))
     });
-    for_each_run_with(image, with_proof, io_threads(threads), progress, |space, run, is_proven| {
-        check(space, run, is_proven)?;
+    let space = || Workspace::new(image);
+    for_each(with_proof, io_threads(threads), progress, space, |space, (run, is_proven)| {
+        check(space, &run, is_proven)?;
         progress.image.fetch_add(run.member_length.into(), Relaxed);
-        count(progress, run);
+        count(progress, &run);
         Ok(())
     })?;
     let footer = image.footer();

@@ -238,6 +238,7 @@ fn refuse_missing(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Seal;
     use super::super::testkit::*;
     use super::*;
     use crate::words::MapEntry;
@@ -361,6 +362,7 @@ mod tests {
         share.history.push(super::super::HistorySet {
             folder: "history/7".into(),
             record: None,
+            seal: Seal::default(),
             images: Vec::new(),
         });
         assert_eq!(

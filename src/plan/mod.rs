@@ -13,9 +13,11 @@ use crate::cmdline::{BadSectors, DegradedSet};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::signature::Verdict;
 use crate::used::Used;
-use crate::words::{DiskSelector, MapEntry};
+use crate::words::{DiskSelector, MapEntry, SetHash};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 /// What was asked for, as far as the plan is concerned.
 #[derive(Clone, Debug)]
@@ -32,6 +34,10 @@ pub struct Request {
     pub bad_sectors: BadSectors,
     /// `testbox.degraded=`: what a degraded set may do.
     pub degraded: DegradedSet,
+    /// `testbox.set=`: the one set that counts.
+    pub set: Option<SetHash>,
+    /// Only a signed set of the machine with this address is restored: what the initramfs demands.
+    pub signed_for: Option<Ipv4Addr>,
 }
 
 /// What the machine's folder on the backup share holds.
@@ -39,6 +45,8 @@ pub struct Request {
 pub struct ShareState {
     /// `backup.json`.
     pub record: Option<Record>,
+    /// Which set that is, and who vouches for it.
+    pub seal: Seal,
     /// The image files in the folder itself.
     pub images: Vec<SeenImage>,
     /// The sets in `history/`, the newest first.
@@ -49,6 +57,15 @@ pub struct ShareState {
     pub has_info: bool,
 }
 
+/// What is known of a set beside its content.
+#[derive(Clone, Debug, Default)]
+pub struct Seal {
+    /// The name of the set, by the bytes of its `backup.json`.
+    pub set: SetHash,
+    /// Its signature over the same bytes.
+    pub signed: Verdict,
+}
+
 /// A set below `history/`.
 #[derive(Clone, Debug)]
 pub struct HistorySet {
@@ -56,6 +73,8 @@ pub struct HistorySet {
     pub folder: String,
     /// Its record; a set without a readable one is never trusted.
     pub record: Option<Record>,
+    /// Which set it is, and who vouches for it.
+    pub seal: Seal,
     /// Its image files.
     pub images: Vec<SeenImage>,
 }
@@ -327,6 +346,8 @@ pub(crate) mod testkit {
             used: Used::Auto,
             bad_sectors: BadSectors::Fail,
             degraded: DegradedSet::Refuse,
+            set: None,
+            signed_for: None,
         }
     }
 

@@ -6,19 +6,22 @@
 //! that was added since, with data on it: that wants the admin's word (`testbox.map`).
 
 use super::identify::{bearers, find, known, listing};
-use super::{Plan, Request, SeenImage, SeenKind, ShareState, Source, Step};
+use super::{Plan, Request, Seal, SeenImage, SeenKind, ShareState, Source, Step};
 use crate::action::Action;
 use crate::cmdline::DegradedSet;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Inventory};
 use crate::record::{ImageRecord, Record, SetState};
+use crate::signature::Verdict;
 use crate::words::DiskSelector;
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     let mut plan =
         Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps: Vec::new() };
     if share.record.is_none() && share.history.iter().all(|h| h.record.is_none()) {
+        refuse_without_record(request)?;
         foreign(request, inventory, share, &mut plan)?;
         return Ok(plan);
     }
@@ -71,6 +74,50 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     Ok(plan)
 }
 
+/// A plain gzip has no record: nothing of it is signed, and it is none of the sets that a job can name.
+fn refuse_without_record(request: &Request) -> Result<(), Failure> {
+    let kind = match (request.action, request.signed_for, request.set) {
+        (Action::Restore, Some(_), _) => Kind::Signature,
+        (_, _, Some(_)) => Kind::NoImage,
+        _ => return Ok(()),
+    };
+    let advice = "nothing was written. Restore it where no signature is demanded, make a set with backup, and sign that.";
+    Err(Failure::new(
+        kind,
+        "there is no backup.json: no set that could be signed, or that testbox.set names",
+        advice,
+    ))
+}
+
+/// Why a set must not be written onto the disks of the machine `ip`, whose initramfs demands signatures.
+///
+/// A signature is for one machine: else whoever writes to the share could give it the set of another one.
+fn not_vouched(record: &Record, seal: &Seal, ip: Ipv4Addr) -> Option<String> {
+    let of = &record.machine.ip;
+    let is_own = of.parse() == Ok(ip);
+    seal.signed
+        .why_not()
+        .or_else(|| (!is_own).then(|| format!("is signed as a set of {}", of.escape_default())))
+}
+
+/// What the result says of the signature of the set that is used.
+fn about_signature(request: &Request, record: &Record, seal: &Seal) -> Result<Option<String>, Failure> {
+    let set = format!("set {}", record.generation);
+    let refused = request.signed_for.and_then(|ip| not_vouched(record, seal, ip));
+    match (&seal.signed, refused) {
+        (Verdict::Unsigned, None) => Ok(None),
+        // Each new set is unsigned until its admin has seen it: verify it, then sign it.
+        (Verdict::Unsigned, Some(_)) => Ok(Some(format!("NOT SIGNED: {set}; a restore will refuse it"))),
+        (_, Some(why)) => Err(Failure::new(
+            Kind::Signature,
+            format!("{set} {why}"),
+            "do not rely on this set. If it is what it should be after all: testboxctl sign.",
+        )),
+        (Verdict::By(who), None) => Ok(Some(format!("{set} is signed by {who}"))),
+        (Verdict::Not(why), None) => Ok(Some(format!("BAD SIGNATURE: {set}: {why}"))),
+    }
+}
+
 /// A restore of what is known to have holes is nothing to be done by accident.
 pub(crate) fn refuse_degraded(what: String) -> Failure {
     Failure::new(
@@ -95,11 +142,26 @@ fn trusted_set<'a>(
     share: &'a ShareState,
     findings: &mut Vec<String>,
 ) -> Result<TrustedSet<'a>, Failure> {
-    let current = share.record.as_ref().map(|r| (String::new(), r, &share.images));
-    let older =
-        share.history.iter().filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.images)));
+    let current = share.record.as_ref().map(|r| (String::new(), r, &share.seal, &share.images));
+    let older = share
+        .history
+        .iter()
+        .filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.seal, &h.images)));
     let mut reasons = Vec::new();
-    for (folder, record, seen) in current.into_iter().chain(older) {
+    let (mut is_unsigned, mut is_named) = (false, request.set.is_none());
+    for (folder, record, seal, seen) in current.into_iter().chain(older) {
+        if request.set.is_some_and(|set| set != seal.set) {
+            reasons.push(format!("set {} is not the one that testbox.set names", record.generation));
+            continue;
+        }
+        is_named = true;
+        if request.action == Action::Restore
+            && let Some(why) = request.signed_for.and_then(|ip| not_vouched(record, seal, ip))
+        {
+            is_unsigned = true;
+            reasons.push(format!("set {} {why}", record.generation));
+            continue;
+        }
         let images = wanted(request, inventory, share, record)?;
         let damage: Vec<String> = images.iter().filter_map(|i| damage_of(i, seen)).collect();
         if damage.is_empty() && !images.is_empty() {
@@ -111,13 +173,15 @@ fn trusted_set<'a>(
                     reasons.join("; ")
                 ));
             }
+            findings.extend(about_signature(request, record, seal)?);
             return Ok(TrustedSet { folder, record, images });
         }
-        // A verify is about the current set: an older one that is whole is no answer to what was asked.
-        if request.action == Action::Verify && folder.is_empty() && !images.is_empty() {
+        // A verify is about one set: an older one that is whole is no answer to what was asked.
+        let is_asked = folder.is_empty() || request.set.is_some();
+        if request.action == Action::Verify && is_asked && !images.is_empty() {
             return Err(Failure::new(
                 Kind::BadImage,
-                format!("set {}, the current one: {}", record.generation, damage.join(", ")),
+                format!("set {}, the one that was asked for: {}", record.generation, damage.join(", ")),
                 "do not rely on this set. A restore takes the newest whole set of history/, if there is one; make a new \
                  one with backup-again.",
             ));
@@ -130,11 +194,13 @@ fn trusted_set<'a>(
     }
     let advice = "nothing was written. Look at the folder on the share; a set with a backup.json whose images are whole can be \
                   put back from history/ or from a copy.";
-    Err(Failure::new(
-        Kind::NoImage,
-        format!("no set of images can be trusted: {}", reasons.join("; ")),
-        advice,
-    ))
+    let what = format!("no set of images can be trusted: {}", reasons.join("; "));
+    if is_unsigned || (!is_named && request.signed_for.is_some()) {
+        let advice = "nothing was written. This initramfs demands signed sets. Look who writes to the share; if the set is what \
+                      it should be, sign it (testboxctl sign), and arm the machine again: a job names one set.";
+        return Err(Failure::new(Kind::Signature, what, advice));
+    }
+    Err(Failure::new(Kind::NoImage, what, advice))
 }
 
 fn damage_of(image: &ImageRecord, seen: &[SeenImage]) -> Option<String> {
@@ -562,7 +628,12 @@ mod tests {
         let old = |generation| {
             let record = record(generation, &["sda S1 4G@1"], &[]);
             let images = files_of(&record);
-            HistorySet { folder: format!("history/{generation}"), record: Some(record), images }
+            HistorySet {
+                folder: format!("history/{generation}"),
+                record: Some(record),
+                seal: Seal::default(),
+                images,
+            }
         };
         let disks = ["sda S1 4G@1"];
         type Spoil = fn(&mut ShareState);

@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::cmdline::Options;
 use crate::netconf::IpWord;
-use crate::words::{JobId, NfsSource, quoted};
+use crate::words::{JobId, JobSignature, NfsSource, quoted};
 use std::fmt::Write;
 
 /// Longest command line of an x86 kernel in bytes: COMMAND_LINE_SIZE is 2048 with the final NUL (kernel document
@@ -36,6 +36,8 @@ pub struct PxeJob {
     pub action: Action,
     /// Fresh for every arming.
     pub job: JobId,
+    /// The signature over it, where it is signed.
+    pub signature: Option<JobSignature>,
     /// Kernel, relative to the TFTP root, such as `maintenance-boot/vmlinuz`.
     pub kernel: String,
     /// Initramfs, relative to the TFTP root.
@@ -158,6 +160,7 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
         format!("testbox.job={}", job.job),
         "ro".to_owned(),
     ];
+    words.extend(job.signature.as_ref().map(|signature| format!("testbox.signature={signature}")));
     match &job.boot {
         BootMode::NfsRoot(root) => {
             words.extend(["boot=nfs".to_owned(), "root=/dev/nfs".to_owned(), nfsroot_word(root)?]);
@@ -243,6 +246,7 @@ mod tests {
             program: "testboxctl 0.1.0".into(),
             action: Action::Restore,
             job: "ab-12".parse().unwrap(),
+            signature: None,
             kernel: "maintenance-boot/vmlinuz".into(),
             initrd: "maintenance-boot/initrd.img".into(),
             boot: BootMode::NfsRoot("10.0.0.1:/export/testbox-nfsroot,ro,tcp,vers=3".parse().unwrap()),

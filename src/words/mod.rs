@@ -7,12 +7,14 @@
 mod host;
 mod machine;
 mod percent;
+mod signed;
 mod split;
 mod value;
 
 pub use host::HostName;
 pub use machine::{MacAddr, Uuid};
 pub use percent::{decode as percent_decode, encode as percent_encode};
+pub use signed::{JobSignature, SetHash};
 pub use split::{Word, split};
 pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};
 

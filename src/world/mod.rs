@@ -10,6 +10,7 @@ use crate::info::Who;
 use crate::inventory::{Disk, Inventory, ScanError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
+use crate::signature::Trust;
 use crate::sys::System;
 use crate::tftp::TftpError;
 use crate::words::{HostName, MacAddr, NfsSource, Uuid};
@@ -30,6 +31,8 @@ pub struct Facts {
     pub uuid: Option<Uuid>,
     /// MAC of each NIC, by its name.
     pub macs: Vec<(String, MacAddr)>,
+    /// The keys that this initramfs trusts, and whether it demands signatures.
+    pub trust: Trust,
 }
 
 /// What a share is mounted for.

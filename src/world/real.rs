@@ -8,11 +8,12 @@ use crate::info::{self, Sources, Who};
 use crate::inventory::{Disk, Inventory, ScanError, why_in_use};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
+use crate::signature::Trust;
 use crate::sys::{RealSystem, System};
 use crate::tftp::{self, Limits, TftpError};
 use crate::words::{HostName, MacAddr};
 use std::fs;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,31 @@ fn texts(folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     paths.into_iter().filter_map(text).collect()
 }
 
+/// Where the hook puts the keys that are trusted (`*.pub`) and the file `require-signature`. Only the initramfs has
+/// this folder, and nothing is mounted over it.
+const TRUST: &str = "/etc/testbox";
+/// Largest key file that is read, in bytes.
+const KEYS_LIMIT: u64 = 64 << 10;
+
+/// What the initramfs trusts. In doubt whether it demands signatures, it does.
+fn trust(folder: &Path) -> Trust {
+    let required = folder.join("require-signature").try_exists().unwrap_or(true);
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "pub"));
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(KEYS_LIMIT).read_to_end(&mut bytes));
+        read.map(|_| (path.display().to_string(), bytes)).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let (files, problems): (Vec<_>, Vec<_>) = paths.iter().map(read).partition(Result::is_ok);
+    let files: Vec<(String, Vec<u8>)> = files.into_iter().flatten().collect();
+    let mut trust = Trust::new(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())), required);
+    trust.problems.extend(problems.into_iter().filter_map(Result::err));
+    trust
+}
+
 fn macs() -> Vec<(String, MacAddr)> {
     let nics = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mac = |name: &str| text(format!("/sys/class/net/{name}/address"))?.trim().parse().ok();
@@ -78,6 +104,7 @@ impl World for RealWorld {
             net_conf: texts("/run", |name| name.starts_with("net-") && name.ends_with(".conf")),
             uuid: text("/sys/class/dmi/id/product_uuid").and_then(|uuid| uuid.trim().parse().ok()),
             macs: macs(),
+            trust: trust(Path::new(TRUST)),
         }
     }
 

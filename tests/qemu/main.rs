@@ -19,3 +19,4 @@ mod network;
 mod policy;
 mod power;
 mod rescue;
+mod signed;

@@ -96,7 +96,7 @@ fn wrong_usage_is_2_and_a_wrong_folder_is_1() {
         (&["backup"], 2, "before the action"),
         (&["10.42.1.20", "backup", "restore"], 2, "two actions"),
         (&["10.42.1.20", "10.42.1.20", "backup"], 2, "same machine"),
-        (&["10.42.1.20", "10.42.1.21", "--name", "tb1", "backup"], 2, "--name is for one machine"),
+        (&["10.42.1.20", "10.42.1.21", "--name", "tb1", "backup"], 2, "--name and --set are for one machine"),
         (&["--keep", "1000", "10.42.1.20", "backup"], 2, "testbox.keep=1000"),
         (&["--extra", "panic=0", "10.42.1.20", "backup"], 2, "panic=0"),
         (&["--kernel", "../x", "10.42.1.20", "backup"], 2, "../x"),

@@ -4,6 +4,7 @@
 mod arm;
 mod image;
 mod shares;
+mod sign;
 
 use std::fs;
 use std::path::{Path, PathBuf};

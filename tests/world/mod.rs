@@ -26,6 +26,7 @@ use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
 use testbox::share::{Files, MemFiles, Survivors, Version};
+use testbox::signature::Trust;
 use testbox::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::tftp::TftpError;
@@ -52,6 +53,8 @@ pub struct Machine {
     pub disks: Mutex<Vec<TestDisk>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
+    /// What the initramfs says of signatures.
+    pub trust: Trust,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
     /// Shares that cannot be mounted.
@@ -141,6 +144,7 @@ impl Machine {
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
+            trust: Trust::default(),
             tick: Duration::from_secs(3),
             unreachable: Vec::new(),
             host_name: Some("box1"),
@@ -166,6 +170,7 @@ impl Machine {
         let copy = |from: &TestDisk| TestDisk { disk: from.disk.clone(), bytes: Arc::new(from.bytes.copy()) };
         machine.set_disks(disks.iter().map(copy).collect());
         machine.cmdline = self.cmdline.clone();
+        machine.trust = self.trust.clone();
         machine
     }
 
@@ -301,6 +306,7 @@ impl World for Machine {
             net_conf: self.net_conf.clone(),
             uuid: None,
             macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
+            trust: self.trust.clone(),
         }
     }
 

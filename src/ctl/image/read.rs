@@ -1,7 +1,7 @@
 //! `image verify`, `info` and `cat`: what only reads.
 
 use super::super::output::Out;
-use super::super::{Answer, Error};
+use super::super::{Answer, Error, sign};
 use super::{ImageFile, image_error, open_disk, open_image, open_own, show, stream_error};
 use crate::block::{AlignedBuf, BlockDevice, Disk};
 use crate::console::{ascii, human_bytes};
@@ -40,6 +40,9 @@ pub(in super::super) struct VerifyArgs {
 pub(in super::super) struct InfoArgs {
     /// Image to look at
     image: PathBuf,
+    /// Public key whose signature of the set is trusted; may be repeated
+    #[arg(long, value_name = "FILE")]
+    trusted_key: Vec<PathBuf>,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -161,7 +164,7 @@ fn compare_foreign(content: &foreign::Content, disk: &Disk) -> Result<(), ImageE
 pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {
     let path = &args.image;
     match open_image(path)? {
-        ImageFile::Own(image) => own_info(path, &image, args.json, out),
+        ImageFile::Own(image) => own_info(args, &image, out),
         ImageFile::Foreign(file) => {
             let size = file.size().map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
             if args.json {
@@ -178,7 +181,8 @@ pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {
     }
 }
 
-fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer {
+fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
+    let path = &args.image;
     let (header, summary) = (image.header(), image.summary());
     let disk = &header.disk;
     let mut bad = Vec::new();
@@ -187,7 +191,8 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
         bad.push((run.offset, run.length));
     }
     let id: String = header.image_id.iter().map(|b| format!("{b:02x}")).collect();
-    if as_json {
+    let signed = sign::about(path, &summary.root_hash.to_string(), &args.trusted_key)?;
+    if args.json {
         let ranges: Vec<_> =
             bad.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect();
         let all = json!({
@@ -202,6 +207,7 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
             "codec": header.codec,
             "writer": header.writer,
             "root_hash": summary.root_hash.to_string(),
+            "signature": signed,
             "degraded": summary.degraded,
             "image_bytes": summary.image,
             "runs": summary.runs,
@@ -255,6 +261,9 @@ fn own_info(path: &Path, image: &Image, as_json: bool, out: &mut Out) -> Answer 
     ];
     for (what, text) in lines {
         out.line(format!("{what:<12} {text}"))?;
+    }
+    if let Some(signed) = signed {
+        out.line(format!("{:<12} {}", "set", ascii(&signed)))?;
     }
     for found in &header.found.list {
         out.line(format!("{:<12} {}", "partition", partition(found)))?;

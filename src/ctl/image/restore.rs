@@ -64,7 +64,12 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
                 show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
             }
             let size = image.summary().disk;
-            let options = RestoreOptions { threads: args.threads, delta: args.delta, free: args.free };
+            let options = RestoreOptions {
+                threads: args.threads,
+                delta: args.delta,
+                free: args.free,
+                ..RestoreOptions::default()
+            };
             onto(&path, is_missing, size, |disk| {
                 show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
             })

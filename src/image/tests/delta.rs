@@ -25,12 +25,15 @@ fn body_writes(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
     ranges.filter(|r| r.start < body.end && r.end > body.start).collect()
 }
 
-/// Reads of the read-back: those between the second flush (the first ends the sealing) and the third.
+/// Reads of the read-back: those of what was written before.
 fn read_back(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
     let log = disk.log();
-    let flushes: Vec<usize> = (0..log.len()).filter(|i| log[*i].0 == Op::Flush).collect();
-    let reads = log[flushes[1]..flushes[2]].iter().filter(|l| l.0 == Op::Read);
-    let ranges = reads.map(|l| l.1 as usize..(l.1 + l.2) as usize);
+    let overlaps = |a: &(Op, u64, u64), b: &(Op, u64, u64)| a.1 < b.1 + b.2 && b.1 < a.1 + a.2;
+    let is_back = |i: &usize| {
+        let wrote = |l: &&(Op, u64, u64)| matches!(l.0, Op::Write | Op::Zero) && overlaps(l, &log[*i]);
+        log[*i].0 == Op::Read && log[..*i].iter().any(|l| wrote(&l))
+    };
+    let ranges = (0..log.len()).filter(is_back).map(|i| log[i].1 as usize..(log[i].1 + log[i].2) as usize);
     ranges.filter(|r| r.start < body.end && r.end > body.start).collect()
 }
 
@@ -150,6 +153,8 @@ proptest! {
         larger in prop::sample::select(vec![0, 2 * MIB]),
         chunk in prop::sample::select(vec![4096u32, 64 << 10, 1 << 20]),
         threads in 1usize..4,
+        leg in prop::sample::select(vec![None, Some(1), Some(300 << 10)]),
+        rotational in any::<bool>(),
     ) {
         let mut bytes = content(&pieces);
         bytes.truncate(bytes.len() - odd.min(1) * 512);
@@ -167,15 +172,19 @@ proptest! {
         let image = image_of(&bytes, &BackupOptions { chunk_size: chunk, ..small() });
         for delta in [Delta::Auto, Delta::Always, Delta::Never] {
             let disk = MemDisk::new("sdb", found.clone(), 512);
+            disk.set_rotational(rotational);
             let progress = Progress::new();
-            let restored = restore(&image, &disk, &RestoreOptions { threads, ..options(delta) }, &progress).unwrap();
+            let restored = restore(&image, &disk, &RestoreOptions { threads, leg, ..options(delta) }, &progress).unwrap();
+            let done = progress.done.load(std::sync::atomic::Ordering::Relaxed);
+            prop_assert_eq!(done, 2 * bytes.len() as u64);
             prop_assert!(disk.durable()[..bytes.len()] == bytes);
+            let body = body(&bytes);
+            let back: usize = read_back(&disk, &body).iter().map(Range::len).sum();
             prop_assert!(verify_against(&image, &disk, 1, &progress).is_ok());
             prop_assert_eq!(restored.kept_bytes + restored.written_bytes, bytes.len() as u64);
             if delta != Delta::Always {
                 continue;
             }
-            let body = body(&bytes);
             let writes = body_writes(&disk, &body);
             let mut written = 0;
             for range in &writes {
@@ -187,7 +196,6 @@ proptest! {
                 }
             }
             prop_assert_eq!(restored.kept_bytes as usize, body.len() - written);
-            let back: usize = read_back(&disk, &body).iter().map(Range::len).sum();
             prop_assert_eq!(back, written);
         }
     }
@@ -202,12 +210,20 @@ fn whatever_operation_of_a_delta_restore_fails_no_half_disk_boots() {
     for (at, len) in [(0, 512), (1100 << 10, 5000), (1300 << 10, 600), (1500 << 10, 100 << 10)] {
         found[at..at + len].fill(0xaa);
     }
+    // All in one leg, and one leg proven while the next is written.
+    for leg in [None, Some(64 << 10)] {
+        every_operation_fails_once(&image, &bytes, &found, leg);
+    }
+}
+
+fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], leg: Option<u64>) {
+    let opts = RestoreOptions { leg, ..options(Delta::Always) };
     let run = |fault: Option<(u64, Fault, bool)>| {
-        let disk = MemDisk::new("sdb", found.clone(), 512);
+        let disk = MemDisk::new("sdb", found.to_vec(), 512);
         if let Some((nth, fault, dead)) = fault {
             disk.fail_nth(nth, fault, dead);
         }
-        (restore(&image, &disk, &options(Delta::Always), &Progress::new()), disk)
+        (restore(image, &disk, &opts, &Progress::new()), disk)
     };
     let (clean, disk) = run(None);
     assert!(clean.unwrap().kept_bytes > MIB as u64 && disk.durable() == bytes);
@@ -228,8 +244,7 @@ fn whatever_operation_of_a_delta_restore_fails_no_half_disk_boots() {
                         assert!(unbootable || body_untouched || told, "{fault:?} at {nth}: {error}");
                         assert!(dead || !told, "{fault:?} at {nth}: {error}");
                         // The next restore mends it, and writes no more than the one that failed should have.
-                        let again =
-                            restore(&image, &disk, &options(Delta::Always), &Progress::new()).unwrap();
+                        let again = restore(image, &disk, &opts, &Progress::new()).unwrap();
                         assert!(
                             disk.durable() == bytes && again.kept_bytes > MIB as u64,
                             "{fault:?} at {nth}"
@@ -239,4 +254,30 @@ fn whatever_operation_of_a_delta_restore_fails_no_half_disk_boots() {
             }
         }
     }
+}
+
+/// On a disk with a head nothing is written while a leg is proven; on any other one the next leg goes on.
+#[test]
+fn a_disk_with_a_head_proves_one_leg_before_it_writes_the_next() {
+    let bytes = content(&[(2, 5000)]);
+    let image = image_of(&bytes, &small());
+    let disk = MemDisk::new("sdb", noise(9, bytes.len()), 512);
+    disk.set_rotational(true);
+    let opts = RestoreOptions { leg: Some(1 << 20), ..options(Delta::Never) };
+    restore(&image, &disk, &opts, &Progress::new()).unwrap();
+    let body = body(&bytes);
+    let in_body = |l: &&(Op, u64, u64)| (body.start as u64..body.end as u64).contains(&l.1);
+    let log = disk.log();
+    let mut unproven = 0;
+    let mut legs = 0;
+    for (op, _, len) in log.iter().filter(in_body) {
+        match op {
+            Op::Read => unproven -= *len as i64,
+            Op::Write if unproven == 0 => (legs, unproven) = (legs + 1, *len as i64),
+            Op::Write => unproven += *len as i64,
+            _ => {}
+        }
+        assert!(unproven >= 0);
+    }
+    assert_eq!((unproven, legs), (0, 3), "{} bytes of body", body.len());
 }

@@ -56,7 +56,7 @@ fn disk_of(bytes: &[u8]) -> MemDisk {
 }
 
 fn options(free: FreeSpace, delta: Delta) -> RestoreOptions {
-    RestoreOptions { threads: 2, free, delta }
+    RestoreOptions { threads: 2, free, delta, leg: None }
 }
 
 /// Restores onto a disk full of 0xa5 and checks every byte of it, and the figures.

@@ -25,6 +25,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("settings", words::settings),
     ("record", words::record),
     ("status", words::status),
+    ("signature", words::signature),
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("image", images::image),

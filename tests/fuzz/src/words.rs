@@ -6,11 +6,12 @@ use testbox::netconf::NetConf;
 use testbox::pxe::PxeFile;
 use testbox::record::{Record, is_disk_name};
 use testbox::share::NfsOptions;
+use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::status::Status;
 use testbox::tftp::{Limits, Packet, Reply, Transfer};
 use testbox::words::{
-    DiskName, DiskSelector, HostName, JobId, MacAddr, MapEntry, NfsSource, Uuid, percent_decode,
-    percent_encode,
+    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, Uuid,
+    percent_decode, percent_encode,
 };
 use testbox::{diskslist, dns};
 
@@ -52,6 +53,8 @@ pub fn values(bytes: &[u8]) {
     round::<MapEntry>(&text);
     round::<NfsSource>(&text);
     round::<Uuid>(&text);
+    round::<JobSignature>(&text);
+    round::<SetHash>(&text);
     assert_eq!(percent_decode(&percent_encode(&text)).ok().as_deref(), Some(&text[..]));
     if let Ok(name) = text.parse::<DiskName>() {
         assert!(!name.as_str().contains('/') && !name.as_str().starts_with('.'));
@@ -88,6 +91,23 @@ pub fn record(bytes: &[u8]) {
 pub fn status(bytes: &[u8]) {
     if let Some(status) = Status::parse(bytes) {
         assert!(Status::parse(&status.to_bytes()).is_some());
+    }
+}
+
+/// Key files and signature files: what is read is what would be written.
+pub fn signature(bytes: &[u8]) {
+    // Base64 is what no fuzzer writes by chance: what it holds is tried by itself too.
+    for signature in [SshSignature::parse(bytes), SshSignature::from_blob(bytes)].into_iter().flatten() {
+        let again = SshSignature::parse(signature.to_file().as_bytes());
+        assert!(again.is_ok_and(|again| again == signature));
+    }
+    for key in parse_keys(&text(bytes)).into_iter().flatten() {
+        assert!(PublicKey::parse(&key.line()).is_ok_and(|again| again == key), "{}", key.line());
+        assert!(!key.to_string().chars().any(char::is_control));
+    }
+    for key in [SecretKey::parse(bytes), SecretKey::from_blob(bytes)].into_iter().flatten() {
+        let again = SecretKey::parse(key.to_file(*b"chck").as_bytes());
+        assert!(again.is_ok_and(|again| again.public() == key.public()));
     }
 }
 

@@ -1,0 +1,148 @@
+//! `sign`: signs sets of images, for machines whose initramfs demands that.
+
+use super::config::Settings;
+use super::keys::{load_secret, load_trusted};
+use super::output::{Out, say};
+use super::shares::{self, Folder};
+use super::{Answer, Error, machine};
+use crate::console::ascii;
+use crate::image::Image;
+use crate::record::{RECORD, RECORD_LIMIT, Record, SetState};
+use crate::share::{Files, write_atomic};
+use crate::signature::{SET_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
+use crate::words::SetHash;
+use std::path::{Path, PathBuf};
+
+const AFTER_HELP: &str = "\
+Writes backup.json.sig beside the backup.json of the current set. backup.json has the root hash of every image, so the \
+signature binds every byte of them; that the images are there and have these root hashes is looked at first. What you \
+sign is what the share holds at that moment: sign a set soon after its backup, compare the root hashes with the log on \
+the machine's console, or 'arm ... verify' it before.
+
+The signature is OpenSSH's, with the namespace testbox-set. A key with a passphrase, or in an agent, signs by
+  ssh-keygen -Y sign -n testbox-set -f KEY backup.json
+and anybody who has the public key checks by
+  ssh-keygen -Y verify -n testbox-set -f SIGNERS -I NAME -s backup.json.sig < backup.json
+
+Examples:
+  testboxctl sign --sign-key ~/testbox-lab 10.42.1.20
+  testboxctl sign --sign-key ~/testbox-lab /export/testbox-backup/10.42.1.20/history/3";
+
+/// Arguments of `sign`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// Machines, or folders that hold a backup.json (anything with a '/')
+    #[arg(required = true, value_name = "IP|HOST|FOLDER")]
+    sets: Vec<String>,
+    /// Secret key of 'testboxctl keygen' or 'ssh-keygen -t ed25519'
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+    /// Root of the backup share [default: /export/testbox-backup]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+    let flags = Settings { sign_key: args.sign_key, backup_dir: args.backup_dir, ..Settings::default() };
+    let settings = flags.or(file);
+    let Some(key) = &settings.sign_key else {
+        return Err(Error::usage("with which key: give --sign-key FILE; 'testboxctl keygen' makes one"));
+    };
+    let key = load_secret(key)?;
+    // All of them are found before the first is signed.
+    let folders = args.sets.iter().map(|word| folder_of(word, &settings)).collect::<Result<Vec<_>, _>>()?;
+    let mut is_done = true;
+    for path in folders {
+        match sign(&path, &key) {
+            Ok(lines) => lines.iter().try_for_each(|line| out.line(line))?,
+            Err(e) => {
+                is_done = false;
+                say(&format!("NOT signed: {e}"));
+            }
+        }
+    }
+    Ok(is_done)
+}
+
+fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
+    if word.contains('/') {
+        return Ok(word.into());
+    }
+    let ip = machine::resolve(word)?;
+    let share = shares::open_backup_dir(settings)?.ok_or_else(|| {
+        Error::usage(format!(
+            "{} is no backup share: give --backup-dir, or the folder of the set",
+            shares::BACKUP
+        ))
+    })?;
+    Ok(share.path.join(ip.to_string()))
+}
+
+/// Signs the set in a folder; gives what to tell about it.
+fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
+    let folder = Folder::open(path)?;
+    let read = || folder.read(RECORD, RECORD_LIMIT);
+    let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
+    let bytes = read()?.ok_or_else(|| failed(format!("there is no {RECORD}, so no set to sign")))?;
+    let record = Record::parse(&bytes).map_err(|e| failed(format!("{RECORD} cannot be used: {e}")))?;
+    let mut lines = vec![format!(
+        "{}: set {} of {}, made {} by job {}, SHA-256 {}",
+        path.display(),
+        record.generation,
+        ascii(&record.machine.ip),
+        record.finished,
+        record.job.as_deref().map_or_else(|| "?".into(), ascii),
+        SetHash::of(&bytes)
+    )];
+    for image in &record.images {
+        let file =
+            folder.files.open(&image.file()).map_err(|e| folder.error(&image.file(), "open it", &e))?;
+        let found =
+            Image::open(file).map_err(|e| failed(format!("{}: {e}", image.file())))?.summary().root_hash;
+        if !found.to_string().eq_ignore_ascii_case(&image.root_hash) {
+            return Err(failed(format!("{} is not the image that {RECORD} names", image.file())));
+        }
+        let state = if image.state == SetState::Degraded { ", DEGRADED" } else { "" };
+        lines.push(format!("    {} root hash {}{state}", image.file(), image.root_hash));
+    }
+    let signature = key.sign(SET_NAMESPACE, &bytes);
+    write_atomic(&folder.files, SIGNATURE, signature.to_file().as_bytes())
+        .map_err(|e| folder.error(SIGNATURE, "write it", &e))?;
+    // A machine may have published its next set meanwhile.
+    if read()?.as_deref() != Some(&bytes[..]) {
+        folder.files.remove(SIGNATURE).map_err(|e| folder.error(SIGNATURE, "remove it", &e))?;
+        return Err(failed("a new set was published meanwhile; look at that one, and sign again".into()));
+    }
+    lines.push(format!("    signed by {}", key.public()));
+    Ok(lines)
+}
+
+/// What is said of the signature of the set that an image belongs to; `None` where there is neither.
+pub(super) fn about(image: &Path, root_hash: &str, trusted: &[PathBuf]) -> Result<Option<String>, Error> {
+    let dir = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = Folder::open(dir)?;
+    let Some(record) = folder.read(RECORD, RECORD_LIMIT)? else { return Ok(None) };
+    let names_it = Record::parse(&record)
+        .is_ok_and(|r| r.images.iter().any(|i| i.root_hash.eq_ignore_ascii_case(root_hash)));
+    if !names_it {
+        return Ok(None);
+    }
+    let Some(signature) = folder.read(SIGNATURE, SIGNATURE_LIMIT)? else {
+        return Ok(Some("not signed".into()));
+    };
+    if !trusted.is_empty() {
+        return Ok(Some(match load_trusted(trusted)?.of_set(&record, Some(&signature)) {
+            Verdict::By(who) => format!("signed by {who}"),
+            Verdict::Unsigned => "not signed".into(),
+            Verdict::Not(why) => format!("BAD SIGNATURE: {why}"),
+        }));
+    }
+    Ok(Some(match SshSignature::parse(&signature) {
+        Ok(s) if s.namespace == SET_NAMESPACE && s.key.verifies(SET_NAMESPACE, &record, &s.signature) => {
+            format!("signed by key {}; whether you trust it, --trusted-key tells", s.key.id())
+        }
+        Ok(s) => format!("BAD SIGNATURE: that of key {} is of other bytes", s.key.id()),
+        Err(e) => format!("BAD SIGNATURE: {e}"),
+    }))
+}

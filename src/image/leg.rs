@@ -1,0 +1,138 @@
+//! A restore goes in legs: what one leg has written is flushed and read back while the next one is written.
+//!
+//! Reading back waits for the disk, fetching and inflating keep the cores busy: together they take hardly longer than
+//! the slower of the two. On a disk with a head, which would travel between both places all the time, one leg is
+//! proven before the next one begins.
+#![forbid(unsafe_code)]
+
+use super::error::ImageError;
+use super::parallel::for_each;
+use super::seal::{JUST_WRITTEN, Seal};
+use super::verify::{differs, expect_zeros, read};
+use crate::block::{AlignedBuf, BlockDevice};
+use crate::progress::Progress;
+use blake3::Hash;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Bytes that a leg writes: enough that the ends of a leg, where threads wait for each other and the disk for its
+/// cache, do not count.
+const LEG: u64 = 256 << 20;
+/// Pieces after which a leg ends: 4 MiB of memory. One run of the image may come on top.
+const PIECES: usize = 64 << 10;
+
+/// What a piece of the disk must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Bytes with this BLAKE3; at most a chunk of them.
+    Data(Hash),
+    /// Zeros, any number of them.
+    Zeros,
+}
+
+/// What was written lately and must be read back. Memory is bounded: see [`Leg::is_full`].
+pub struct Leg {
+    limit: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    pieces: Vec<(Range<u64>, Wanted)>,
+    bytes: u64,
+}
+
+impl Leg {
+    /// For this disk; `limit` bytes in place of the usual number.
+    pub fn new(disk: &dyn BlockDevice, limit: Option<u64>) -> Self {
+        let usual = if disk.is_rotational() { u64::MAX } else { LEG };
+        Leg { limit: limit.unwrap_or(usual), inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what was written.
+    pub fn wrote(&self, range: Range<u64>, wanted: Wanted) {
+        let mut inner = self.inner();
+        inner.bytes += range.end - range.start;
+        inner.pieces.push((range, wanted));
+    }
+
+    /// Bytes that were written.
+    pub fn bytes(&self) -> u64 {
+        self.inner().bytes
+    }
+
+    /// True where it is time to prove it.
+    pub fn is_full(&self) -> bool {
+        let inner = self.inner();
+        inner.bytes >= self.limit || inner.pieces.len() >= PIECES
+    }
+
+    /// Makes what was written durable, reads it back past the cache, and compares it.
+    pub fn prove(
+        self,
+        disk: &dyn BlockDevice,
+        seal: &Seal,
+        chunk: u32,
+        threads: usize,
+        progress: &Progress,
+    ) -> Result<(), ImageError> {
+        let Inner { pieces, .. } = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        seal.flush()?;
+        drop_cache(disk)?;
+        let buffer = || AlignedBuf::new(chunk as usize);
+        for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
+            let len = range.end - range.start;
+            match wanted {
+                Wanted::Zeros => expect_zeros(disk, buf, range, JUST_WRITTEN)?,
+                Wanted::Data(hash) => {
+                    let bytes = &mut buf[..len as usize];
+                    read(disk, bytes, range.start)?;
+                    if blake3::hash(bytes) != hash {
+                        return Err(differs(disk, range, JUST_WRITTEN));
+                    }
+                }
+            }
+            progress.add_done(len);
+            Ok(())
+        })
+    }
+}
+
+/// Has the next reads come from the disk.
+pub fn drop_cache(disk: &dyn BlockDevice) -> Result<(), ImageError> {
+    disk.drop_cache().map_err(|source| ImageError::DiskCall {
+        disk: disk.name().to_owned(),
+        op: "drop the cache of",
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::NO_HASH;
+    use super::*;
+    use crate::block::mem::MemDisk;
+
+    #[test]
+    fn a_leg_ends_after_its_bytes_or_its_pieces() {
+        let disk = MemDisk::new("sda", vec![0; 512], 512);
+        let leg = Leg::new(&disk, None);
+        leg.wrote(0..LEG - 1, Wanted::Zeros);
+        assert!(!leg.is_full());
+        leg.wrote(LEG - 1..LEG, Wanted::Zeros);
+        assert!(leg.is_full());
+        assert_eq!(leg.bytes(), LEG);
+        let leg = Leg::new(&disk, None);
+        (1..PIECES as u64).for_each(|at| leg.wrote(at * 8192..at * 8192 + 512, Wanted::Data(NO_HASH)));
+        assert!(!leg.is_full());
+        leg.wrote(0..512, Wanted::Data(NO_HASH));
+        assert!(leg.is_full());
+    }
+}
