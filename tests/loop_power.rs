@@ -99,7 +99,7 @@ fn loop_a_server_that_is_cut_at_any_moment_has_what_was_said_to_be_done() {
     let mounted = Mounted::new(&recorder.path, &dir.path().join("share"), "rw");
     fs::write(mounted.0.join("testbox-backup"), "").unwrap();
     run("sync", &["-f", mounted.0.to_str().unwrap()]);
-    let begin = recorder.len();
+    let begin = recorder.log_len();
 
     let mut machine = Machine::new();
     machine.folder = Some(Arc::new(DirFiles::open(&mounted.0).unwrap()));
@@ -151,7 +151,7 @@ fn restore_is_replayed(old: &[u8], delta: Delta) {
     let disk = Disk::open_write(&recorder.path).unwrap();
     restore(&image, &disk, &RestoreOptions { delta, ..RestoreOptions::default() }, &Progress::new()).unwrap();
     drop(disk);
-    let done = recorder.len();
+    let done = recorder.log_len();
     let log = recorder.end();
     let done = log.entries_in(done);
     let cuts = log.cuts(0, long(100), 512);

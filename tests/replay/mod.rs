@@ -56,7 +56,7 @@ pub struct Cut {
 
 fn number(bytes: &[u8], at: usize, len: usize) -> Result<u64, String> {
     let bytes = bytes.get(at..at + len).ok_or_else(|| format!("the log ends at byte {at}"))?;
-    Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Ok(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
 impl Cut {

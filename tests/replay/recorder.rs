@@ -65,7 +65,7 @@ impl Recorder {
     }
 
     /// Bytes of log so far.
-    pub fn len(&self) -> u64 {
+    pub fn log_len(&self) -> u64 {
         fs::metadata(&self.log).unwrap().len()
     }
 

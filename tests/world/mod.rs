@@ -88,9 +88,9 @@ pub fn contents(mib: usize, seed: u64) -> Vec<u8> {
 /// The same, of any length in bytes.
 pub fn contents_of(len: usize, seed: u64) -> Vec<u8> {
     // Tests ask for the same ones again and again.
-    static MADE: Mutex<BTreeMap<(usize, u64), Arc<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+    static MADE: Mutex<BTreeMap<(usize, u64), Vec<u8>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry((len, seed)).or_insert_with(|| Arc::new(make_contents(len, seed))).to_vec()
+    made.entry((len, seed)).or_insert_with(|| make_contents(len, seed)).clone()
 }
 
 fn make_contents(len: usize, seed: u64) -> Vec<u8> {
