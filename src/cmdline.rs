@@ -8,7 +8,7 @@
 mod options;
 
 pub(crate) use options::choice;
-pub use options::{BadSectors, DegradedSet, OnError, Options, RebootMode, Settings, UnionKind};
+pub use options::{BadSectors, DegradedSet, FailingDisk, OnError, Options, RebootMode, Settings, UnionKind};
 
 use crate::action::Action;
 use crate::words::{JobId, JobSignature, MacAddr, MapEntry, Word, WordError, quoted, split};
@@ -43,8 +43,8 @@ pub struct Cmdline {
 
 /// Every option word, as the message about an unknown one lists them.
 const KNOWN: &str = "action, job, signature, set, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
-                     degraded, union, reboot, \
-                     on-error, error-wait, attempts, settle, mount-wait, net-wait";
+                     degraded, failing-disk, union, reboot, \
+                     on-error, error-wait, attempts, settle, mount-wait, share-wait, net-wait";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -187,6 +187,7 @@ impl Parser {
             "free" => set(&mut o.free, value.parse()),
             "bad-sectors" => set(&mut o.bad_sectors, value.parse()),
             "degraded" => set(&mut o.degraded, value.parse()),
+            "failing-disk" => set(&mut o.failing_disk, value.parse()),
             "union" => set(&mut o.union, value.parse()),
             "reboot" => set(&mut o.reboot, value.parse()),
             "on-error" => set(&mut o.on_error, value.parse()),
@@ -194,6 +195,9 @@ impl Parser {
             "attempts" => set(&mut o.attempts, number(value, 1..=1000)),
             "settle" => set(&mut o.settle, seconds(value)),
             "mount-wait" => set(&mut o.mount_wait, seconds(value)),
+            "share-wait" => {
+                set(&mut o.share_wait, number(value, 10..=86_400).map(|n| Duration::from_secs(n.into())))
+            }
             "net-wait" => set(&mut o.net_wait, seconds(value)),
             _ => Err(WordError::new(format!(
                 "unknown; testbox words are testbox.NAME= with NAME one of {KNOWN}"
@@ -290,8 +294,8 @@ mod tests {
              testbox.action=restore testbox.job=ab-12 testbox.set=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 testbox.backup=nas:/export/testbox-backup,vers=3 \
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
-             testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
-             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.net-wait=90",
+             testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.failing-disk=write testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
+             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.share-wait=120 testbox.net-wait=90",
         );
         assert_eq!(c.problems, [""; 0]);
         assert_eq!(c.action, Some(Action::Restore));
@@ -314,6 +318,7 @@ mod tests {
             free: FreeSpace::Zero,
             bad_sectors: BadSectors::Degraded,
             degraded: DegradedSet::Replace,
+            failing_disk: FailingDisk::Write,
             union: UnionKind::Aufs,
             reboot: RebootMode::PowerOff,
             on_error: OnError::Hold,
@@ -321,10 +326,11 @@ mod tests {
             attempts: 3,
             settle: Duration::ZERO,
             mount_wait: Duration::from_secs(60),
+            share_wait: Duration::from_secs(120),
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 21, "words() knows every option");
+        assert_eq!(o.words().len(), 22, "words() knows every option");
     }
 
     #[test]
@@ -333,7 +339,9 @@ mod tests {
         assert_eq!((s.keep, s.attempts), (1, 5));
         assert_eq!((s.delta, s.used, s.free), (Delta::Auto, Used::Auto, FreeSpace::Leave));
         assert_eq!((s.error_wait.as_secs(), s.settle.as_secs(), s.mount_wait.as_secs()), (300, 10, 300));
+        assert_eq!(s.share_wait.as_secs(), 900);
         assert_eq!((s.bad_sectors, s.degraded), (BadSectors::Fail, DegradedSet::Refuse));
+        assert_eq!(s.failing_disk, FailingDisk::Refuse);
         let words = (s.union, s.reboot, s.on_error);
         assert_eq!(words, (UnionKind::Overlay, RebootMode::Reboot, OnError::Reboot));
     }
@@ -379,6 +387,7 @@ mod tests {
             ("testbox.keep=+1", "from 0 to 100"),
             ("testbox.attempts=0", "from 1 to 1000"),
             ("testbox.error-wait=5m", "from 0 to 86400"),
+            ("testbox.share-wait=0", "from 10 to 86400"),
             ("testbox.reboot=now", "none of reboot, halt, poweroff, hold"),
             ("testbox.union=unionfs", "none of overlay, aufs"),
             ("testbox.used=on", "none of auto, no-swap, off"),

@@ -25,6 +25,10 @@ pub enum Kind {
     ShareWrite,
     /// The share is full, or would be.
     NoSpace,
+    /// Another agent has the machine's folder.
+    Lease,
+    /// A share does not answer.
+    ShareHung,
     /// There is no disk to work on.
     NoDisk,
     /// The disk list did not settle, or sysfs could not be read.
@@ -59,6 +63,10 @@ pub enum Kind {
     DiskChanged,
     /// A disk does not answer.
     DiskHung,
+    /// The target disk says of itself that it fails, and nobody asked for writing onto it all the same.
+    DiskFailing,
+    /// A disk is locked by its ATA password.
+    DiskLocked,
     /// The action is done, but the machine cannot be disarmed.
     Disarm,
     /// The job was tried too often.
@@ -85,6 +93,8 @@ impl Kind {
             Kind::ShareRead => 33,
             Kind::ShareWrite => 34,
             Kind::NoSpace => 35,
+            Kind::Lease => 36,
+            Kind::ShareHung => 37,
             Kind::NoDisk => 40,
             Kind::Inventory => 41,
             Kind::DiskList => 42,
@@ -102,6 +112,8 @@ impl Kind {
             Kind::DiskGone => 54,
             Kind::DiskChanged => 55,
             Kind::DiskHung => 56,
+            Kind::DiskFailing => 57,
+            Kind::DiskLocked => 58,
             Kind::Disarm => 60,
             Kind::TooManyAttempts => 61,
             Kind::Signature => 62,
@@ -123,6 +135,8 @@ impl Kind {
             Kind::ShareRead => "share-read",
             Kind::ShareWrite => "share-write",
             Kind::NoSpace => "no-space",
+            Kind::Lease => "lease",
+            Kind::ShareHung => "share-hung",
             Kind::NoDisk => "no-disk",
             Kind::Inventory => "inventory",
             Kind::DiskList => "disk-list",
@@ -140,6 +154,8 @@ impl Kind {
             Kind::DiskGone => "disk-gone",
             Kind::DiskChanged => "disk-changed",
             Kind::DiskHung => "disk-hung",
+            Kind::DiskFailing => "disk-failing",
+            Kind::DiskLocked => "disk-locked",
             Kind::Disarm => "disarm",
             Kind::TooManyAttempts => "too-many-attempts",
             Kind::Signature => "signature",

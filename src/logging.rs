@@ -11,6 +11,7 @@
 use crate::console::Console;
 use crate::share::Files;
 use crate::sys::{System, errno_words};
+use crate::words::is_plain;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -57,8 +58,8 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// One line, without its newline: time in UTC to the second, address, level, text. Control characters of the text
-/// are escaped, so that it stays one line and cannot act on a terminal; it is cut at 4096 bytes.
+/// One line, without its newline: time in UTC to the second, address, level, text. What is not [plain](is_plain) in the
+/// text is escaped, so that it stays one line and cannot act on a terminal; it is cut at 4096 bytes.
 pub fn format_line(time: jiff::Timestamp, address: Ipv4Addr, level: Level, text: &str) -> String {
     let mut line = format!("{}: {address}: {}: ", time.strftime("%Y-%m-%dT%H:%M:%S+00:00"), word(level));
     let end = line.len() + MAX_TEXT;
@@ -67,7 +68,7 @@ pub fn format_line(time: jiff::Timestamp, address: Ipv4Addr, level: Level, text:
             line.push_str(" [...]");
             break;
         }
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if is_plain(c) { line.push(c) } else { line.extend(c.escape_default()) }
     }
     line
 }
@@ -240,6 +241,12 @@ impl AgentLog {
         state.address = address;
         state.share = Some(files);
         self.shared.work.notify_all();
+    }
+
+    /// Puts one line into the log that all machines share, on the calling thread, attached or not.
+    pub fn append_global(&self, files: &dyn Files, level: Level, text: &str) -> io::Result<()> {
+        let (address, system) = (self.shared.state().address, &*self.shared.system);
+        append_global(files, system, address, &format_line(system.now(), address, level, text))
     }
 
     /// Writes what is left, as [`AgentLog::flush`], and lets go of the share: later lines go to the consoles only.

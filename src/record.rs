@@ -78,6 +78,10 @@ pub struct ImageRecord {
     /// Bytes that could not be read, in all ranges.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable_bytes: u64,
+    /// Bytes behind the end of the disk that it did not show (host protected area, lowered maximum address), and that
+    /// are in no image.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hidden_bytes: u64,
     /// What was found on the disk, and what of it was left out because nobody used it; as much of it as the image's
     /// header lists. For people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -270,6 +274,7 @@ mod tests {
             state: SetState::Complete,
             bad_ranges: Vec::new(),
             unreadable_bytes: 0,
+            hidden_bytes: 0,
             partitions: vec![Found { number: 1, kind: "ext4".into(), skipped: 4096, ..Found::default() }],
         });
         record

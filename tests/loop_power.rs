@@ -102,7 +102,7 @@ fn loop_a_server_that_is_cut_at_any_moment_has_what_was_said_to_be_done() {
     let begin = recorder.log_len();
 
     let mut machine = Machine::new();
-    machine.folder = Some(Arc::new(DirFiles::open(&mounted.0).unwrap()));
+    machine.files = Some(Arc::new(DirFiles::open(&mounted.0).unwrap()));
     // The machine looks at what its boot server gives before it disarms, when all is said to be done.
     let (said, log) = (Arc::new(Mutex::new(Vec::new())), recorder.log().to_owned());
     let note = said.clone();
@@ -116,7 +116,7 @@ fn loop_a_server_that_is_cut_at_any_moment_has_what_was_said_to_be_done() {
         assert!(seen.ending == REBOOT && !machine.is_armed(), "{}", seen.console);
         done.push(said.lock().unwrap().drain(..).next().unwrap());
     }
-    machine.folder = None;
+    machine.files = None;
     drop(mounted);
     let log = recorder.end();
     // In memory: every mount of a state writes its journal back, and waits for that.

@@ -317,6 +317,9 @@ fn rescue_gives_the_shell_stays_armed_and_needs_no_share() {
     assert_eq!(machine.boot().ending, Ending::RescueShell);
     assert!(machine.is_armed());
     assert!(machine.text("maintenance.log").contains("rescue"));
+    assert!(machine.text("maintenance.log").contains("ssh host key of this boot: SHA256:of-this-boot"));
+    // A human may need them.
+    assert!(!machine.system.lines().iter().any(|call| call.starts_with("sysctl")));
     assert_eq!(machine.boot_as(&Mode::NfsRoot("/root".into())).ending, Ending::Continue);
     machine.unreachable = vec![Purpose::Backup, Purpose::Tftp];
     assert_eq!(machine.boot().ending, Ending::RescueShell);
@@ -553,4 +556,22 @@ fn swapped_names_and_a_data_disk_in_the_dead_disks_place_write_nothing_wrong() {
         assert!(machine.is_armed() && seen.console.contains("ambiguous"), "{place}: {}", seen.console);
         assert!(seen.console.contains("testbox.map=sda:"), "{place}: {}", seen.console);
     }
+}
+
+/// A cat on the keyboard, or a break on the serial line, must not reboot a machine that writes its disk; and a kernel
+/// without these settings is no reason not to do it.
+#[test]
+fn the_keys_of_the_console_do_nothing_while_an_action_runs() {
+    let mut machine = Machine::new();
+    machine.arm("testbox.action=backup testbox.job=b");
+    assert_eq!(machine.boot().ending, REBOOT);
+    let lines = machine.system.lines();
+    let keys: Vec<&String> = lines.iter().filter(|call| call.starts_with("sysctl")).collect();
+    assert_eq!(keys, ["sysctl kernel/sysrq=0", "sysctl kernel/ctrl-alt-del=0"]);
+
+    machine.system.fail_when(|call| call.to_string().starts_with("sysctl").then_some(libc::ENOENT));
+    machine.arm("testbox.action=verify testbox.job=v");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(!machine.is_armed());
+    assert!(machine.text("maintenance.log").contains("cannot set kernel/sysrq to 0"));
 }

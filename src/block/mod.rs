@@ -5,6 +5,7 @@
 mod aligned;
 mod direct;
 pub mod mem;
+pub mod passthrough;
 pub mod real;
 pub mod sink;
 mod view;

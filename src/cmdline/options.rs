@@ -107,6 +107,18 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether a restore writes onto a disk that says of itself that it fails: `testbox.failing-disk=`.
+    #[derive(Default)]
+    FailingDisk {
+        /// It is refused.
+        #[default]
+        Refuse = "refuse",
+        /// It is written, with a warning.
+        Write = "write",
+    }
+}
+
 /// The testbox words beside action and job, each `None` or empty where it is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -136,6 +148,8 @@ pub struct Options {
     pub bad_sectors: Option<BadSectors>,
     /// `testbox.degraded=`: what a degraded set may do.
     pub degraded: Option<DegradedSet>,
+    /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
+    pub failing_disk: Option<FailingDisk>,
     /// `testbox.union=`, or `aufs=tmpfs`.
     pub union: Option<UnionKind>,
     /// `testbox.reboot=`.
@@ -150,6 +164,8 @@ pub struct Options {
     pub settle: Option<Duration>,
     /// `testbox.mount-wait=` seconds for which an unreachable share is retried.
     pub mount_wait: Option<Duration>,
+    /// `testbox.share-wait=` seconds for which an operation on a mounted share is waited for.
+    pub share_wait: Option<Duration>,
     /// `testbox.net-wait=` seconds for which the boot scripts wait for an address (300), before the agent runs.
     pub net_wait: Option<Duration>,
 }
@@ -169,6 +185,8 @@ pub struct Settings {
     pub bad_sectors: BadSectors,
     /// refuse.
     pub degraded: DegradedSet,
+    /// refuse.
+    pub failing_disk: FailingDisk,
     /// overlay.
     pub union: UnionKind,
     /// reboot.
@@ -183,6 +201,9 @@ pub struct Settings {
     pub settle: Duration,
     /// 300 s.
     pub mount_wait: Duration,
+    /// 900 s: a server that restarts within 5 minutes, its grace period of 90 s, and the pauses of up to 5 minutes
+    /// between a Linux client's attempts to connect.
+    pub share_wait: Duration,
 }
 
 impl Default for Settings {
@@ -194,6 +215,7 @@ impl Default for Settings {
             free: FreeSpace::Leave,
             bad_sectors: BadSectors::Fail,
             degraded: DegradedSet::Refuse,
+            failing_disk: FailingDisk::Refuse,
             union: UnionKind::Overlay,
             reboot: RebootMode::Reboot,
             on_error: OnError::Reboot,
@@ -201,6 +223,7 @@ impl Default for Settings {
             attempts: 5,
             settle: Duration::from_secs(10),
             mount_wait: Duration::from_secs(300),
+            share_wait: Duration::from_secs(900),
         }
     }
 }
@@ -225,6 +248,7 @@ impl Options {
             free: self.free.or(other.free),
             bad_sectors: self.bad_sectors.or(other.bad_sectors),
             degraded: self.degraded.or(other.degraded),
+            failing_disk: self.failing_disk.or(other.failing_disk),
             union: self.union.or(other.union),
             reboot: self.reboot.or(other.reboot),
             on_error: self.on_error.or(other.on_error),
@@ -232,6 +256,7 @@ impl Options {
             attempts: self.attempts.or(other.attempts),
             settle: self.settle.or(other.settle),
             mount_wait: self.mount_wait.or(other.mount_wait),
+            share_wait: self.share_wait.or(other.share_wait),
             net_wait: self.net_wait.or(other.net_wait),
         }
     }
@@ -246,6 +271,7 @@ impl Options {
             free: self.free.unwrap_or(default.free),
             bad_sectors: self.bad_sectors.unwrap_or(default.bad_sectors),
             degraded: self.degraded.unwrap_or(default.degraded),
+            failing_disk: self.failing_disk.unwrap_or(default.failing_disk),
             union: self.union.unwrap_or(default.union),
             reboot: self.reboot.unwrap_or(default.reboot),
             on_error: self.on_error.unwrap_or(default.on_error),
@@ -253,6 +279,7 @@ impl Options {
             attempts: self.attempts.unwrap_or(default.attempts),
             settle: self.settle.unwrap_or(default.settle),
             mount_wait: self.mount_wait.unwrap_or(default.mount_wait),
+            share_wait: self.share_wait.unwrap_or(default.share_wait),
         }
     }
 
@@ -280,6 +307,7 @@ impl Options {
             ("free", text(&self.free)),
             ("bad-sectors", text(&self.bad_sectors)),
             ("degraded", text(&self.degraded)),
+            ("failing-disk", text(&self.failing_disk)),
             ("union", text(&self.union)),
             ("reboot", text(&self.reboot)),
             ("on-error", text(&self.on_error)),
@@ -287,6 +315,7 @@ impl Options {
             ("attempts", text(&self.attempts)),
             ("settle", seconds(self.settle)),
             ("mount-wait", seconds(self.mount_wait)),
+            ("share-wait", seconds(self.share_wait)),
             ("net-wait", seconds(self.net_wait)),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()

@@ -1,7 +1,9 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
 use super::{Error, shares};
-use crate::cmdline::{BadSectors, Cmdline, DegradedSet, OnError, Options, RebootMode, UnionKind};
+use crate::cmdline::{
+    BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind,
+};
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
 use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
@@ -147,7 +149,8 @@ settings! {
     #[arg(long, value_name = "WHEN", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     delta ("delta"): Option<Delta>,
-    /// Whether a backup leaves out what no file system uses: auto, no-swap (content of swap areas too) or off
+    /// Whether a backup leaves out what no file system uses: auto, no-swap (also what is in swap areas
+    /// and in page and hibernation files of Windows) or off
     /// [default: auto]
     #[arg(long, value_name = "HOW", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
@@ -164,6 +167,10 @@ settings! {
     #[arg(long, value_name = "WHAT", help_heading = "Disks")]
     #[serde(deserialize_with = "one")]
     degraded ("degraded"): Option<DegradedSet>,
+    /// Whether a restore writes onto a disk that says of itself that it fails: refuse or write [default: refuse]
+    #[arg(long, value_name = "HOW", help_heading = "Disks")]
+    #[serde(deserialize_with = "one")]
+    failing_disk ("failing-disk"): Option<FailingDisk>,
     /// Seconds that the list of disks must not change before it is believed [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
     settle ("settle"): Option<u64>,
@@ -189,6 +196,9 @@ settings! {
     /// Seconds for which an unreachable share is retried [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     mount_wait ("mount-wait"): Option<u64>,
+    /// Seconds for which a mounted share that does not answer is waited for [default: 900]
+    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
+    share_wait ("share-wait"): Option<u64>,
     /// Seconds for which the boot waits for an address, before the agent runs [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
     net_wait ("net-wait"): Option<u64>,
@@ -256,6 +266,7 @@ impl Settings {
             free: self.free,
             bad_sectors: self.bad_sectors,
             degraded: self.degraded,
+            failing_disk: self.failing_disk,
             union: self.union,
             reboot: self.reboot,
             on_error: self.on_error,
@@ -263,6 +274,7 @@ impl Settings {
             attempts: self.attempts,
             settle: seconds(self.settle),
             mount_wait: seconds(self.mount_wait),
+            share_wait: seconds(self.share_wait),
             net_wait: seconds(self.net_wait),
         }
     }
@@ -352,17 +364,19 @@ mod tests {
             bad-sectors = "degraded"
             degraded = "restore"
             sign-key = "/root/lab"
+            failing-disk = "write"
             settle = 5
             reboot = "hold"
             on-error = "shell"
             error-wait = 10
             attempts = 3
             mount-wait = 60
+            share-wait = 120
             net-wait = 90
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 20);
+        assert_eq!(file.options().words().len(), 21);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));

@@ -1,6 +1,8 @@
 //! Standard output and standard error of a program that must not panic when nobody reads them.
 
 use super::Error;
+use crate::words::{is_plain, plain};
+use serde_json::Value;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
@@ -19,14 +21,20 @@ impl Out {
         }
     }
 
-    /// Writes text as it is.
+    /// Writes text as it is: only what this program wrote itself.
     pub fn text(&mut self, text: &str) -> Result<(), Error> {
         self.to.write_all(text.as_bytes()).map_err(|e| closed_or(&e))
     }
 
-    /// Writes one line.
+    /// Writes one line, and nothing that a terminal acts on, wherever the text came from.
     pub fn line(&mut self, text: impl AsRef<str>) -> Result<(), Error> {
-        self.text(&format!("{}\n", text.as_ref()))
+        self.text(&format!("{}\n", plain(text.as_ref())))
+    }
+
+    /// Writes JSON: in one line, or laid out for people.
+    pub fn json(&mut self, value: &Value, in_one_line: bool) -> Result<(), Error> {
+        let text = if in_one_line { value.to_string() } else { format!("{value:#}") };
+        self.text(&format!("{}\n", printable(&text)))
     }
 
     /// For what writes bytes itself; its errors go through [`closed_or`].
@@ -43,9 +51,24 @@ pub(super) fn closed_or(error: &io::Error) -> Error {
     }
 }
 
-/// One line on standard error. That it cannot be written stops nothing.
+/// JSON with all that is not plain escaped: serde_json leaves DEL and U+0080 to U+009F as they are, and terminals act
+/// on them. Outside strings JSON has none but the newlines of its layout.
+pub(super) fn printable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_plain(c) {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
+/// Lines on standard error, of plain text as in [`Out::line`]. That they cannot be written stops nothing.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
 }
 
 /// A warning on standard error.

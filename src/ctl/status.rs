@@ -8,6 +8,7 @@ use super::output::Out;
 use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::console::{ascii, human_bytes, human_time};
+use crate::lease::{self, LEASE, Seen};
 use crate::record::{RECORD, RECORD_LIMIT, Record, SetState};
 use crate::share::{Files, read_limited};
 use crate::status::{STATUS, STATUS_LIMIT, State, Status};
@@ -66,12 +67,10 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     loop {
         let news = all_news(&share, &named)?;
         let now = Timestamp::now();
-        let text = match (args.json, args.watch) {
-            (true, true) => format!("{}\n", printable(&to_json(&news, now).to_string())),
-            (true, false) => format!("{}\n", printable(&format!("{:#}", to_json(&news, now)))),
-            (false, _) => table(&news, now),
-        };
-        if redraw {
+        let text = table(&news, now);
+        if args.json {
+            out.json(&to_json(&news, now), args.watch)?;
+        } else if redraw {
             // Home, then each line to its end, then what is left of the screen: no flicker.
             out.text(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
         } else {
@@ -94,6 +93,8 @@ struct News {
     is_known: bool,
     status: Option<Status>,
     record: Option<Record>,
+    /// The lease of the folder that counts.
+    lease: Option<Seen>,
     /// What cannot be read.
     problems: Vec<String>,
 }
@@ -131,7 +132,11 @@ fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
             None
         }
     });
-    News { ip, is_known, status, record, problems }
+    let lease = lease::current(files, &format!("{ip}/{LEASE}")).unwrap_or_else(|e| {
+        problems.push(format!("cannot read {LEASE}/: {e}"));
+        None
+    });
+    News { ip, is_known, status, record, lease, problems }
 }
 
 /// Age of the news; none where a clock is ahead.
@@ -246,6 +251,10 @@ fn details(news: &News) -> Vec<String> {
         }
         lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
     }
+    // Whether that agent lives only a second look would tell, and AGE tells it too.
+    if let Some(lease) = news.lease.as_ref().filter(|lease| !lease.is_released()) {
+        lines.push(format!("folder held by {}", lease.who()));
+    }
     if let Some(record) = &news.record {
         let degraded = if record.is_complete() { "complete" } else { "DEGRADED" };
         let bytes = record.images.iter().fold(0u64, |sum, image| sum.saturating_add(image.image_size));
@@ -289,28 +298,20 @@ fn to_json(all: &[News], now: Timestamp) -> Value {
             "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
             "stale": news.status.as_ref().is_some_and(|s| is_stale(s, now)),
             "backup": backup,
+            "lease": news.lease.as_ref().map(|lease| json!({
+                "number": lease.number,
+                "holder": lease.holder(),
+                "released": lease.is_released(),
+            })),
             "problems": news.problems,
         })
     };
     Value::Array(all.iter().map(one).collect())
 }
 
-/// JSON with all control characters escaped: serde_json leaves DEL and U+0080 to U+009F as they are, and terminals
-/// act on them. Outside strings JSON has none but the newlines of its layout.
-fn printable(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\n' => out.push(c),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::output::printable;
     use super::*;
     use crate::share::{MemFiles, write_atomic};
 
@@ -344,6 +345,7 @@ mod tests {
             is_known: true,
             status: Some(status),
             record: None,
+            lease: None,
             problems: Vec::new(),
         }
     }
@@ -395,6 +397,20 @@ mod tests {
             serde_json::from_str::<Value>(&json).unwrap()[0]["status"]["hostname"],
             "\u{1b}[2J\u{9b}1mx\u{7f}\n"
         );
+    }
+
+    #[test]
+    fn who_holds_the_folder_is_shown_until_it_is_released() {
+        let (files, ip) = (MemFiles::new(), Ipv4Addr::new(10, 0, 0, 1));
+        let holder = br#"{"session":"s","macs":["52:54:00:12:34:56"],"hostname":"box1","action":"backup"}"#;
+        files.put("10.0.0.1/lease/6", [holder.as_slice(), b"\n..\nreleased\n"].concat());
+        let of = |files: &MemFiles| table(&[news(files, ip, true)], Timestamp::UNIX_EPOCH);
+        assert!(!of(&files).contains("held"), "{}", of(&files));
+        files.put("10.0.0.1/lease/7", [holder.as_slice(), b"\n.."].concat());
+        assert!(of(&files).contains("folder held by box1 (52:54:00:12:34:56), backup\n"), "{}", of(&files));
+        let json = to_json(&[news(&files, ip, true)], Timestamp::UNIX_EPOCH);
+        assert_eq!(json[0]["lease"]["number"], 7);
+        assert_eq!(json[0]["lease"]["holder"]["hostname"], "box1");
     }
 
     #[test]

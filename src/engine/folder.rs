@@ -1,5 +1,6 @@
 //! A machine's folder on the backup share, and what stands in it.
 
+use super::share_failure::cannot_read;
 use crate::diskslist;
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ImageError};
@@ -90,11 +91,7 @@ impl Folder {
     }
 
     fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
-        Failure::new(
-            Kind::ShareRead,
-            format!("cannot read {} on the backup share: {error}", self.path(path)),
-            "check the share and the permissions of the file.",
-        )
+        cannot_read(&format!("read {}", self.path(path)), error)
     }
 
     /// Everything that a plan needs to know of the folder.
@@ -106,7 +103,8 @@ impl Folder {
             let folder = format!("{HISTORY}/{generation}");
             // A set of the history whose record is bad is only a set that is not trusted.
             let (record, seal) = self.set(&folder, trust).unwrap_or_default();
-            let images = self.images(&folder, record.as_ref())?;
+            let images =
+                if self.is_folder(&folder)? { self.images(&folder, record.as_ref())? } else { Vec::new() };
             history.push(HistorySet { folder, record, seal, images });
         }
         let has_info =
@@ -114,14 +112,27 @@ impl Folder {
         Ok(ShareState { record, seal, images, history, disk_list: self.disk_list()?, has_info })
     }
 
-    /// The numbers of the sets in the history, ascending.
+    /// False for what stands in a folder's place and is none: a file, a link, a FIFO.
+    pub fn is_folder(&self, path: &str) -> Result<bool, Failure> {
+        match self.files.list(&self.path(path)) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput) => {
+                Ok(false)
+            }
+            Err(e) => Err(self.unreadable(path, &e)),
+        }
+    }
+
+    /// The numbers of the sets in the history, ascending; what else has a number for its name, too.
     pub fn generations(&self) -> Result<Vec<u64>, Failure> {
         let names = match self.files.list(&self.path(HISTORY)) {
             Ok(names) => names,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(self.unreadable(HISTORY, &e)),
         };
-        let mut generations: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
+        // Only the spelling that testbox writes: "+3" and "03" are numbers too, and other folders.
+        let number = |n: &String| n.parse::<u64>().ok().filter(|number| number.to_string() == *n);
+        let mut generations: Vec<u64> = names.iter().filter_map(number).collect();
         generations.sort_unstable();
         Ok(generations)
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the lines of one run go. An object and no global, so that tests can run machines side by side.
+#[derive(Clone)]
 pub struct Journal {
     log: AgentLog,
     console: Arc<Console>,
@@ -77,6 +78,11 @@ impl Journal {
     /// The share is proven ours: the lines so far, and all later ones, go there.
     pub fn attach(&self, files: Arc<dyn Files>, address: Ipv4Addr, session: &str) {
         self.log.attach(files, address, session);
+    }
+
+    /// One line in the log that all machines share, and nowhere else: the folder of this one is somebody else's.
+    pub fn only_global(&self, files: &dyn Files, text: &str) -> std::io::Result<()> {
+        self.log.append_global(files, Level::Error, text)
     }
 
     /// Writes what is left. False where lines are left.

@@ -1,8 +1,8 @@
 //! Performs one action from beginning to end, and ends every failure as the policy says.
 //!
 //! ```text
-//! overlay root -> who am I -> order -> shares, armed? -> done already? -> disks settle -> plan
-//!     -> steps -> status done -> disarm -> flush -> reboot
+//! overlay root -> who am I -> order -> shares, armed? -> lease of the folder -> done already? -> disks settle
+//!     -> plan -> steps -> status done -> disarm -> lease released -> flush -> reboot
 //! ```
 //!
 //! A failure anywhere leaves the PXE config in place, is written to both logs as far as the share is proven ours,
@@ -11,10 +11,13 @@
 mod arming;
 mod folder;
 mod journal;
+mod lease;
 mod network;
 mod policy;
 mod publish;
 mod report;
+mod share_failure;
+mod share_guard;
 mod steps;
 mod watchdog;
 
@@ -24,9 +27,11 @@ pub use journal::Journal;
 use crate::action::Action;
 use crate::cmdline::{Cmdline, OnError, Options, RebootMode, Settings};
 use crate::failure::{Failure, Kind};
+use crate::hostkey::HostKey;
 use crate::info::Who;
 use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Job, Order, Origin};
+use crate::lease::Holder;
 use crate::overlay;
 use crate::plan::{self, Request};
 use crate::record::{Machine, RECORD};
@@ -35,11 +40,15 @@ use crate::share::{exists, read_limited, write_atomic};
 use crate::signature::{Trust, Verdict};
 use crate::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::tftp::Found;
-use crate::world::{MountOrder, Purpose, Share, World};
+use crate::world::{Facts, MountOrder, Purpose, Share, World};
+use lease::Lease;
 use network::Network;
 use publish::Recovered;
 use report::Reporter;
+use share_failure::cannot_write;
+use share_guard::ShareGuard;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long closing one share may take at the end. A dead server must not keep the machine from rebooting.
@@ -77,9 +86,11 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         trust: Trust::default(),
         settings: Settings::default(),
         who: None,
+        guard: None,
         backup: None,
         tftp: None,
         folder: None,
+        lease: None,
         status: None,
         given_up: None,
     };
@@ -95,10 +106,14 @@ struct Engine<'a> {
     trust: Trust,
     settings: Settings,
     who: Option<Who>,
+    /// Watches the shares, from the first mount on.
+    guard: Option<ShareGuard>,
     backup: Option<Share>,
     tftp: Option<Share>,
     /// Set once the share is proven ours: from then on failures are written there.
     folder: Option<Folder>,
+    /// Held from then on, but in a rescue.
+    lease: Option<Arc<Lease>>,
     status: Option<Status>,
     /// How the watchdog ended a run whose disk hung.
     given_up: Option<Ending>,
@@ -152,7 +167,10 @@ impl Engine<'_> {
         if order.words.action == Some(Action::Rescue) && unsigned.is_none() {
             return Ok(self.rescue(mode, &network, &order, &who));
         }
-        let armed = self.connect(&network, &order, &who, self.settings.mount_wait)?;
+        self.silence_keyboard();
+        let (armed, folder) = self.connect(&network, &order, &who, self.settings.mount_wait)?;
+        self.take_lease(&folder, &order, &who, &facts)?;
+        self.attach(folder, &order, &who);
         self.count_attempt(&order)?;
         let job = order.job()?;
         if let Some(unsigned) = unsigned {
@@ -163,6 +181,17 @@ impl Engine<'_> {
         }
         let notes = self.carry_out(&job, &network, &who)?;
         self.succeed(&job, &network, &armed, notes)
+    }
+
+    /// Nobody leans on a keyboard, or sends a break on the serial line, and reboots a machine that writes its disk: the
+    /// kernel's default for Ctrl-Alt-Del is an immediate reboot, and SysRq can reboot, kill and remount (kernel document
+    /// admin-guide/sysctl/kernel.rst). The boot scripts' own `/proc/sysrq-trigger` works all the same.
+    fn silence_keyboard(&self) {
+        for name in ["kernel/sysrq", "kernel/ctrl-alt-del"] {
+            if let Err(e) = self.world.system().set_sysctl(name, "0") {
+                self.journal.warn(&format!("cannot set {name} to 0, so the console's keys work: {e}"));
+            }
+        }
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
@@ -213,18 +242,34 @@ impl Engine<'_> {
     }
 
     /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
+    /// So it takes no lease: it must not wait for one, it writes nothing but lines of logs, and the agent that would
+    /// have to keep it is gone when the shell comes.
     fn rescue(&mut self, mode: &Mode, network: &Network, order: &Order, who: &Who) -> Ending {
         for problem in &order.words.problems {
             self.journal.warn(problem);
         }
         match self.connect(network, order, who, RESCUE_MOUNT_WAIT) {
-            Ok(_) => self.journal.global("rescue: the machine is left to its admin"),
+            Ok((_, folder)) => {
+                self.attach(folder, order, who);
+                self.journal.global("rescue: the machine is left to its admin");
+            }
             Err(failure) => {
                 self.journal.warn(&format!("rescue goes on without a log on the share: {failure}"))
             }
         }
+        let root = match mode {
+            Mode::NfsRoot(root) => Some(root.as_path()),
+            Mode::AgentOnly => None,
+        };
+        // Whoever logs in compares it with what the machine's log says.
+        let ssh = match self.world.host_key(root) {
+            Ok(HostKey::Made(fingerprint)) => format!("ssh host key of this boot: {fingerprint}"),
+            Ok(HostKey::None(why)) => format!("ssh: {why}"),
+            Err(e) => format!("ssh: no host key could be made: {e}"),
+        };
+        self.journal.global(&ssh);
         let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
-        self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}.")]);
+        self.journal.banner(&[format!("RESCUE: this machine stays armed; {end}."), ssh]);
         match mode {
             Mode::NfsRoot(_) => Ending::Continue,
             Mode::AgentOnly => Ending::RescueShell,
@@ -232,14 +277,15 @@ impl Engine<'_> {
     }
 
     /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
-    /// armed this machine is there under one of its own names. Only then is anything written.
+    /// armed this machine is there under one of its own names. Only then is anything written: the machine's folder,
+    /// and what names the machine there.
     fn connect(
         &mut self,
         network: &Network,
         order: &Order,
         who: &Who,
         wait: Duration,
-    ) -> Result<Found, Failure> {
+    ) -> Result<(Found, Folder), Failure> {
         let tftp = self.mount(network, order, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
         let armed = arming::find(&tftp, network, order)?;
@@ -258,15 +304,40 @@ impl Engine<'_> {
             backup.files.sync_dir(&folder.path(""))?;
             backup.files.sync_dir("")
         };
-        made().map_err(|e| {
-            Failure::new(
-                Kind::ShareWrite,
-                format!("cannot make the folder {} on {}: {e}", who.ip, backup.name),
-                "check that the share is exported read-write, and who owns its root (root squashing is fine, then \
-                 the anonymous user must be able to write).",
-            )
-        })?;
+        made().map_err(|e| cannot_write(&format!("make the folder {}", who.ip), &e))?;
         self.backup = Some(backup);
+        Ok((armed, folder))
+    }
+
+    /// Every action that writes into the folder takes its lease, `refresh-info` and `verify` too: they write
+    /// `status.json`, and an agent counts on it that nobody else does.
+    fn take_lease(
+        &mut self,
+        folder: &Folder,
+        order: &Order,
+        who: &Who,
+        facts: &Facts,
+    ) -> Result<(), Failure> {
+        let session = getrandom::u64().map_err(|e| internal(&format!("no random numbers: {e}")))?;
+        let mut macs: Vec<String> =
+            facts.macs.iter().filter(|(_, mac)| mac.0 != [0; 6]).map(|(_, mac)| mac.to_string()).collect();
+        macs.sort();
+        let me = Holder {
+            session: format!("{session:016x}"),
+            uuid: facts.uuid.filter(|uuid| uuid.is_set()).map(|uuid| uuid.to_string()),
+            macs,
+            hostname: who.hostname.clone(),
+            action: order.words.action.map_or("unknown", Action::word).into(),
+            job: order.words.job.as_ref().map(|id| id.as_str().to_owned()),
+        };
+        let system = self.world.system();
+        let lease = Lease::take(&*system, self.journal, folder, &me, self.world.tick())?;
+        self.lease = Some(Arc::new(lease));
+        Ok(())
+    }
+
+    /// From now on logs and status go to the folder.
+    fn attach(&mut self, folder: Folder, order: &Order, who: &Who) {
         let action = order.words.action.map_or("an unknown action", Action::word);
         let session = format!(
             "testbox {}, {} ({}), action {action}",
@@ -277,11 +348,10 @@ impl Engine<'_> {
         self.journal.attach(folder.files.clone(), who.ip, &session);
         self.journal.global(&format!("says hi: {} ({}), action {action}", who.hostname, who.hexip));
         self.folder = Some(folder);
-        Ok(armed)
     }
 
     fn mount(
-        &self,
+        &mut self,
         network: &Network,
         order: &Order,
         purpose: Purpose,
@@ -290,11 +360,15 @@ impl Engine<'_> {
         let source = network.source(order, purpose)?;
         let server = network.resolve(self.world, &source.host)?;
         let request = MountOrder { source: &source, server, client: network.address, purpose, limit };
-        self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
+        let share = self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
             let advice =
                 "check the server and its exports. The machine stays armed, and tries again after a reboot.";
             Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
-        })
+        })?;
+        let (world, journal, settings) = (self.world, self.journal, &self.settings);
+        let start = || ShareGuard::start(world.system(), journal, settings, world.tick());
+        let guard = self.guard.get_or_insert_with(start);
+        Ok(Share { files: guard.watch(&share.name, share.files), ..share })
     }
 
     /// Counts this attempt. The count is on the share before anything else happens: no failure, and no crash, can
@@ -340,10 +414,8 @@ impl Engine<'_> {
             updated: now,
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes()).map_err(|e| {
-            let what = format!("cannot write {}: {e}", folder.path(STATUS));
-            Failure::new(Kind::ShareWrite, what, "check free space and permissions of the backup share.")
-        })?;
+        write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes())
+            .map_err(|e| cannot_write(&format!("write {}", folder.path(STATUS)), &e))?;
         self.status = Some(status);
         if attempt > 1 {
             self.journal.info(&format!("attempt {attempt} of {}", self.settings.attempts));
@@ -401,11 +473,16 @@ impl Engine<'_> {
             degraded: self.settings.degraded,
             set: job.options.set,
             signed_for: self.trust.required.then_some(who.ip),
+            failing_disk: self.settings.failing_disk,
         };
         let plan = plan::plan(&request, &inventory, &state)?;
+        plan.findings.iter().for_each(|finding| self.journal.warn(finding));
         self.journal.lines(&plan.to_string());
+        let lease = self.lease.clone().ok_or_else(|| internal("no lease"))?;
         if job.action.is_backup() {
-            publish::sweep(&folder, &steps::imaged(&plan))?;
+            // The agent that was taken over may have its images open, and come back: they are made under new files.
+            let gone_on_with = if lease.is_from_another { Vec::new() } else { steps::imaged(&plan) };
+            publish::sweep(&folder, &gone_on_with)?;
         }
         let images = match job.action {
             // Images are read through a mount that cannot write them.
@@ -437,7 +514,7 @@ impl Engine<'_> {
             free: self.settings.free,
             degraded: self.settings.degraded,
             may_go_on: status.attempt < self.settings.attempts,
-            reporter: Reporter::new(self.world, self.journal, &folder, status, &self.settings),
+            reporter: Reporter::new(self.world, self.journal, &folder, status, &self.settings, lease),
         };
         let result = run.all(&plan);
         let (status, given_up) = run.reporter.end();
@@ -456,14 +533,15 @@ impl Engine<'_> {
         self.journal.info(&format!("waiting for the disks to settle ({} s)", self.settings.settle.as_secs()));
         let settle = Settle { quiet: self.settings.settle, ..Settle::default() };
         let found = settled(settle, || self.world.scan(), || system.monotonic(), |time| system.sleep(time));
-        let inventory = found.map_err(|e| {
+        let mut inventory = found.map_err(|e| {
             Failure::new(
                 Kind::Inventory,
                 e.to_string(),
                 "look for a disk, cable or controller that comes and goes.",
             )
         })?;
-        for disk in &inventory.disks {
+        for disk in &mut inventory.disks {
+            disk.health = self.world.health(disk);
             self.journal.info(&format!("disk {disk}"));
         }
         Ok(inventory)
@@ -480,6 +558,7 @@ impl Engine<'_> {
         for note in &notes {
             self.journal.info(note);
         }
+        self.lease.as_ref().ok_or_else(|| internal("no lease"))?.check()?;
         self.write_status(|status| {
             status.state = State::Done;
             status.step = "done".into();
@@ -509,7 +588,22 @@ impl Engine<'_> {
         if let Some(ending) = self.given_up {
             return ending;
         }
+        // So has the guard of the shares; it waits here where it is not done yet.
+        if let Some(ending) = self.guard.as_ref().and_then(ShareGuard::given_up) {
+            return ending;
+        }
         let (journal, system) = (self.journal, self.world.system());
+        if failure.kind == Kind::Lease && self.folder.is_none() {
+            // The folder is another's. All machines' log tells who was refused.
+            let write = |share: &Share| journal.only_global(&*share.files, &failure.to_string());
+            if let Some(Err(e)) = self.backup.as_ref().map(write) {
+                journal.warn(&format!("cannot write to the log of all machines: {e}"));
+            }
+        }
+        if self.lease.as_ref().is_some_and(|lease| lease.is_lost()) {
+            // So is the status in it.
+            self.status = None;
+        }
         policy::fail(journal, &*system, &self.settings, failure, self.status.as_mut(), self.folder.as_ref())
     }
 
@@ -524,6 +618,12 @@ impl Engine<'_> {
 
     /// Flushes logs and shares; each within its deadline, because a dead hard mount blocks for ever.
     fn close(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && let Err(e) = lease.release(CLOSE_LIMIT)
+        {
+            self.journal
+                .warn(&format!("the lease of the folder is not released, the next agent has to wait: {e}"));
+        }
         if !self.journal.detach(CLOSE_LIMIT) && self.folder.is_some() {
             self.journal.warn("the last lines of the log did not reach the share");
         }

@@ -11,11 +11,13 @@
 //! Cut anywhere, [`recover`] goes on from what it finds: every step can be done again.
 
 use super::folder::{Folder, HISTORY, PART};
+use super::share_failure::{advice, is_full};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
 use crate::record::{RECORD, RECORD_LIMIT, RECORD_PENDING, Record, SetState, image_file, map_file};
 use crate::share::{Files, exists, read_limited, write_atomic};
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
+use crate::sys::errno_words;
 use std::io;
 
 /// What [`recover`] found.
@@ -337,6 +339,9 @@ pub fn prune(folder: &Folder, keep: u32) -> Result<(), Failure> {
             folder.files.remove(&dir)
         };
         let at = format!("{HISTORY}/{generation}");
+        if !folder.is_folder(&at)? {
+            continue;
+        }
         if whole >= keep {
             remove(folder.path(&at)).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
             continue;
@@ -367,13 +372,13 @@ fn is_whole(folder: &Folder, at: &str) -> io::Result<bool> {
 }
 
 fn failed(folder: &Folder, what: &str, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-        _ => Kind::Publish,
-    };
+    let kind = if is_full(error) { Kind::NoSpace } else { Kind::Publish };
+    let mend = advice(error).map_or_else(String::new, |advice| format!("{advice} "));
     Failure::new(
         kind,
-        format!("cannot {what} in {} on the backup share: {error}", folder.path("")),
-        "the set before is untouched, in place or in history/. The next attempt goes on from here.",
+        format!("cannot {what} in {} on the backup share: {}", folder.path(""), errno_words(error)),
+        format!(
+            "{mend}The set before is untouched, in place or in history/. The next attempt goes on from here."
+        ),
     )
 }

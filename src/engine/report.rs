@@ -2,6 +2,7 @@
 
 use super::Folder;
 use super::journal::Journal;
+use super::lease::Lease;
 use super::watchdog::{Finding, Watchdog};
 use super::{Ending, policy};
 use crate::block::BlockDevice;
@@ -36,6 +37,7 @@ pub struct Reporter<'a> {
     status: Mutex<Status>,
     watchdog: Watchdog,
     given_up: Mutex<Option<(Failure, Ending)>>,
+    lease: Arc<Lease>,
 }
 
 impl<'a> Reporter<'a> {
@@ -46,6 +48,7 @@ impl<'a> Reporter<'a> {
         folder: &'a Folder,
         status: Status,
         settings: &'a Settings,
+        lease: Arc<Lease>,
     ) -> Self {
         Reporter {
             system: world.system(),
@@ -56,6 +59,7 @@ impl<'a> Reporter<'a> {
             status: Mutex::new(status),
             watchdog: Watchdog::default(),
             given_up: Mutex::default(),
+            lease,
         }
     }
 
@@ -71,10 +75,17 @@ impl<'a> Reporter<'a> {
         self.watchdog.watch(disk, self.system.clone())
     }
 
-    /// Fails where a disk hung and came back after all: by then everybody was told that this run is over.
+    /// Fails where a disk hung and came back after all: by then everybody was told that this run is over. And where
+    /// the folder was seen to be another agent's.
     pub fn check(&self) -> Result<(), Failure> {
         let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
-        given_up.as_ref().map_or(Ok(()), |(failure, _)| Err(failure.clone()))
+        let failure = given_up.as_ref().map(|(failure, _)| failure.clone()).or_else(|| self.lease.lost());
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Looks whether the folder is still this agent's.
+    pub fn check_lease(&self) -> Result<(), Failure> {
+        self.lease.check()
     }
 
     /// Ends the machine as after any other failure, from this thread: the one that does the work is stuck in the kernel,
@@ -89,7 +100,8 @@ impl<'a> Reporter<'a> {
         // Held throughout: work that comes back now waits for the end of the machine.
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let (journal, system) = (self.journal, &*self.system);
-        let ending = policy::fail(journal, system, &settings, &failure, Some(&mut status), Some(self.folder));
+        let folder = (!self.lease.is_lost()).then_some(self.folder);
+        let ending = policy::fail(journal, system, &settings, &failure, Some(&mut status), folder);
         *given_up = Some((failure, ending));
         // To hold needs nothing: the work waits for the disk for ever.
         if ending == Ending::Machine(RebootMode::Reboot) {
@@ -100,13 +112,14 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Runs one step and reports it meanwhile. `watches_space` ends it when the share is nearly full.
+    /// Runs one step and reports it meanwhile. One that `writes_images` is ended when the share is nearly
+    /// full, and when the folder is another agent's.
     pub fn during<T>(
         &self,
         step: &str,
         disk: Option<&str>,
         progress: &Progress,
-        watches_space: bool,
+        writes_images: bool,
         work: impl FnOnce() -> T,
     ) -> T {
         {
@@ -128,11 +141,16 @@ impl<'a> Reporter<'a> {
                         Some(Finding::Hung(failure)) => return self.give_up(failure, progress),
                         None => {}
                     }
+                    if let Some(failure) = self.lease.lost().filter(|_| writes_images) {
+                        self.journal.warn(&format!("stopping: {}", failure.what));
+                        return progress.cancel();
+                    }
                     self.tick(progress, &mut meter);
                     if ticks.is_multiple_of(CONSOLE_TICKS) {
                         self.show();
                     }
-                    if watches_space && self.folder.files.free_bytes().is_ok_and(|free| free < RESERVE) {
+                    let free = || self.folder.files.free_bytes(&self.folder.path(""));
+                    if writes_images && free().is_ok_and(|free| free < RESERVE) {
                         self.journal.warn("the backup share is nearly full: stopping");
                         progress.cancel();
                     }
@@ -153,6 +171,10 @@ impl<'a> Reporter<'a> {
         status.rate = meter.rate();
         status.eta = meter.eta(total).map(|eta| eta.as_secs());
         status.updated = self.system.now();
+        // Whoever has the folder by now writes there what he does himself.
+        if self.lease.is_lost() {
+            return;
+        }
         let path = self.folder.path(STATUS);
         if let Err(e) = write_atomic(&*self.folder.files, &path, &status.to_bytes()) {
             self.journal.detail(&format!("cannot write {path}: {e}"));

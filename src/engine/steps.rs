@@ -4,6 +4,7 @@ use super::folder::{Folder, INFO_TEXT, PART};
 use super::journal::Journal;
 use super::publish;
 use super::report::{RESERVE, Reporter};
+use super::share_failure::{self, cannot_read, cannot_write};
 use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::cmdline::DegradedSet;
@@ -69,6 +70,7 @@ impl Run<'_> {
         let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
         let mut notes = plan.findings.clone();
         let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
+            self.reporter.check_lease()?;
             let done = match step {
                 Step::CollectInfo => self.collect_info(plan.action),
                 Step::BackupDisk { disk, name, used, on_bad } => {
@@ -86,11 +88,16 @@ impl Run<'_> {
                     self.compare_disk(source, disk).map(|note| notes.push(note))
                 }
             };
+            if done.is_err() {
+                // Perhaps because the folder is another agent's by now: then that is the reason.
+                let _ = self.reporter.check_lease();
+            }
             self.reporter.check()?;
             done
         });
         if plan.action.is_backup()
             && let Err(failure) = &result
+            && failure.kind != Kind::Lease
             && !(self.may_go_on && is_gone_on_after(failure.kind))
         {
             self.remove_parts(plan);
@@ -151,6 +158,8 @@ impl Run<'_> {
         let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
         let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
         let (written, (summary, bad, partitions)) = loop {
+            // Looking at the disk can have taken long.
+            self.reporter.check_lease()?;
             let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
             let taken_unread = match &written {
                 Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
@@ -220,6 +229,7 @@ impl Run<'_> {
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges: bad.iter().take(BAD_RANGES).map(bad_range).collect(),
             unreadable_bytes: summary.unreadable,
+            hidden_bytes: disk.health.hidden,
             partitions,
         })
     }
@@ -328,7 +338,7 @@ impl Run<'_> {
         let there = self.folder.files.open(&part).and_then(|file| file.size()).unwrap_or(0);
         let wanted = before.map_or(disk.size / 1032, |image| image.image_size);
         let wanted = wanted.saturating_sub(there).saturating_add(RESERVE);
-        match self.folder.files.free_bytes() {
+        match self.folder.files.free_bytes(&self.folder.path("")) {
             Ok(free) if free < wanted => Err(Failure::new(
                 Kind::NoSpace,
                 format!("the backup share has {free} bytes left, the image of {name} wants about {wanted}"),
@@ -614,21 +624,11 @@ fn mistake(what: String) -> Failure {
 }
 
 fn share_read(path: &str, error: &io::Error) -> Failure {
-    let what = format!("cannot read {path} on the backup share: {error}");
-    Failure::new(Kind::ShareRead, what, "check the share and the permissions of the file.")
+    cannot_read(&format!("read {path}"), error)
 }
 
 fn share_write(name: &str, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-        _ => Kind::ShareWrite,
-    };
-    let what = format!("cannot write {name} on the backup share: {error}");
-    Failure::new(
-        kind,
-        what,
-        "check free space, quota and permissions of the share. The set before is untouched.",
-    )
+    cannot_write(&format!("write {name}"), error)
 }
 
 fn no_space(name: &str) -> Failure {
@@ -660,7 +660,9 @@ fn image_failure(error: &ImageError, image: &str) -> Failure {
             (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
         }
         ImageError::Sink { source, .. } => return share_write(image, source),
-        ImageError::Read { .. } => (Kind::ShareRead, "check the share."),
+        ImageError::Read { source, .. } => {
+            (Kind::ShareRead, share_failure::advice(source).unwrap_or("check the share."))
+        }
         ImageError::NotAnImage(_) | ImageError::Damaged { .. } | ImageError::Foreign { .. } => {
             (Kind::BadImage, "this image must not be used; an older set may be in history/.")
         }

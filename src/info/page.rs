@@ -1,5 +1,6 @@
 //! The text under way: bounded by section, free of control characters.
 
+use crate::words::is_plain;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -25,7 +26,7 @@ impl Page {
         self.line(format!("======== {title} ========"));
     }
 
-    /// Adds one line; control characters in it become visible escapes.
+    /// Adds one line; what is not plain in it becomes visible escapes.
     pub(super) fn line(&mut self, line: impl AsRef<str>) {
         let line = line.as_ref();
         if self.cut {
@@ -37,10 +38,10 @@ impl Page {
             return;
         }
         for c in line.trim_end().chars() {
-            if c.is_control() && c != '\t' {
-                self.text.extend(c.escape_default());
-            } else {
+            if is_plain(c) || c == '\t' {
                 self.text.push(c);
+            } else {
+                self.text.extend(c.escape_default());
             }
         }
         self.text.push('\n');

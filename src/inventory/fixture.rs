@@ -1,6 +1,6 @@
 //! sysfs trees for tests: folders, attributes and links as the kernel lays them out.
 
-use super::{Disk, Identity};
+use super::{Disk, Health, Identity};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -71,5 +71,6 @@ pub(crate) fn disk(name: &str) -> Disk {
         location: String::new(),
         read_only: false,
         excluded: None,
+        health: Health::default(),
     }
 }

@@ -4,11 +4,13 @@
 mod attr;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod health;
 mod identity;
 mod location;
 mod settle;
 mod usage;
 
+pub use health::Health;
 pub use settle::{Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
 
@@ -103,6 +105,9 @@ pub struct Disk {
     pub read_only: bool,
     /// Set where the disk is taken only when asked for by its serial.
     pub excluded: Option<Exclusion>,
+    /// What its firmware says of its state. [`Inventory::scan`] does not ask: whoever has the devices does, once the
+    /// list is settled.
+    pub health: Health,
 }
 
 /// All whole disks of the machine, sorted by kernel name; the excluded ones too.
@@ -222,6 +227,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         location: location::of(root, dir),
         read_only: set("ro"),
         excluded,
+        health: Health::default(),
         name,
     }))
 }
@@ -268,9 +274,12 @@ impl fmt::Display for Disk {
         if self.read_only {
             f.write_str(", read-only")?;
         }
-        match self.excluded {
-            Some(why) => write!(f, ", excluded ({why})"),
-            None => Ok(()),
+        if let Some(why) = self.excluded {
+            write!(f, ", excluded ({why})")?;
+        }
+        match self.health.to_string() {
+            nothing if nothing.is_empty() => Ok(()),
+            state => write!(f, ", {state}"),
         }
     }
 }

@@ -56,6 +56,8 @@ fn lines_have_the_fixed_form() {
     let line = |text: &str| format_line(time, ADDRESS, Level::Info, text);
     assert_eq!(line("text"), "2017-10-17T14:26:02+00:00: 10.1.2.3: info: text");
     assert_eq!(line("a\nb\x1b[2J\u{e4}"), format!("{PREFIX} info: a\\nb\\u{{1b}}[2J\u{e4}"));
+    // Line separators and marks that turn the order of the text around are no letters.
+    assert_eq!(line("a\u{2028}b\u{202e}"), format!("{PREFIX} info: a\\u{{2028}}b\\u{{202e}}"));
     let long = line(&"\u{e4}".repeat(100_000));
     assert!(long.len() < MAX_TEXT + 100 && long.ends_with(" [...]"));
     assert!(format_line(time, ADDRESS, Level::Warn, "").ends_with(": warning: "));
@@ -146,7 +148,7 @@ fn a_share_that_does_not_answer_stops_neither_the_log_nor_its_flush() {
         fn sync_dir(&self, _: &str) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn free_bytes(&self) -> io::Result<u64> {
+        fn free_bytes(&self, _: &str) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

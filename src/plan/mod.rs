@@ -3,13 +3,14 @@
 //! A plan is data. Its `Display` is the dry run that the console and the log show before the first step.
 
 mod backup;
+mod health;
 mod identify;
 mod restore;
 
 pub(crate) use restore::refuse_degraded;
 
 use crate::action::Action;
-use crate::cmdline::{BadSectors, DegradedSet};
+use crate::cmdline::{BadSectors, DegradedSet, FailingDisk};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
@@ -38,6 +39,8 @@ pub struct Request {
     pub set: Option<SetHash>,
     /// Only a signed set of the machine with this address is restored: what the initramfs demands.
     pub signed_for: Option<Ipv4Addr>,
+    /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
+    pub failing_disk: FailingDisk,
 }
 
 /// What the machine's folder on the backup share holds.
@@ -106,7 +109,8 @@ pub struct Plan {
     pub action: Action,
     /// What the admin should know beforehand: what is skipped, and why.
     pub notes: Vec<String>,
-    /// Of the notes, those that belong to the result: that an older set is used.
+    /// What belongs to the result too, and is a warning of its own in the log: that an older set is used, that a disk
+    /// fails.
     pub findings: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
@@ -192,21 +196,23 @@ impl Source {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
-    match request.action {
-        Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share),
+    let mut plan = match request.action {
+        Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share)?,
         Action::Restore | Action::Verify => {
             let mut plan = restore::plan(request, inventory, share)?;
             if !share.has_info {
                 plan.steps.insert(0, Step::CollectInfo);
             }
-            Ok(plan)
+            plan
         }
         Action::RefreshInfo | Action::Rescue => {
             let steps =
                 if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
-            Ok(Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps })
+            Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps }
         }
-    }
+    };
+    health::judge(request, &mut plan)?;
+    Ok(plan)
 }
 
 impl fmt::Display for Step {
@@ -216,7 +222,7 @@ impl fmt::Display for Step {
             Step::BackupDisk { disk, name, used, on_bad } => {
                 let what = match used {
                     Used::Auto => "what is used of",
-                    Used::NoSwap => "what is used, without swap content, of",
+                    Used::NoSwap => "what is used, without swap and page files, of",
                     Used::Off => "all of",
                 };
                 write!(f, "image {what} {} ({}) as {name}.raw.gz and verify it", disk.name, disk.identity)?;
@@ -246,7 +252,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for {}:", self.action)?;
-        for note in self.findings.iter().chain(&self.notes) {
+        for note in &self.notes {
             writeln!(f, "  note: {note}")?;
         }
         for (n, step) in self.steps.iter().enumerate() {
@@ -260,7 +266,7 @@ impl fmt::Display for Plan {
 pub(crate) mod testkit {
     //! Short ways to write disks, records and shares down.
     use super::*;
-    use crate::inventory::{Exclusion, Identity};
+    use crate::inventory::{Exclusion, Health, Identity};
     use crate::record::{Machine, SetState};
     use jiff::Timestamp;
 
@@ -278,6 +284,7 @@ pub(crate) mod testkit {
             location: parts[3].into(),
             read_only: false,
             excluded: usb.then_some(Exclusion::Usb),
+            health: Health::default(),
         }
     }
 
@@ -303,6 +310,7 @@ pub(crate) mod testkit {
             state: SetState::Complete,
             bad_ranges: Vec::new(),
             unreadable_bytes: 0,
+            hidden_bytes: 0,
             partitions: Vec::new(),
         }
     }
@@ -348,6 +356,7 @@ pub(crate) mod testkit {
             degraded: DegradedSet::Refuse,
             set: None,
             signed_for: None,
+            failing_disk: FailingDisk::Refuse,
         }
     }
 

@@ -14,6 +14,10 @@ pub const KERNEL_LINE_MAX: usize = 2047;
 /// would take the rest of a longer line for another directive.
 const CONFIG_LINE_MAX: usize = 4094;
 
+/// Whoever holds a key down at the console gets no prompt to add kernel words at, such as `break=` of initramfs-tools,
+/// which is a root shell (PXELINUX's directives: the chapter "Configuration" of the syslinux documentation).
+const NO_PROMPT: &str = "NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n";
+
 /// Seconds after which the initramfs reboots instead of keeping the shell of its `panic()`.
 const PANIC_SECONDS: u32 = 300;
 
@@ -214,6 +218,7 @@ pub fn render(job: &PxeJob) -> Result<String, PxeError> {
          DEFAULT maintenance\n\
          PROMPT 0\n\
          TIMEOUT 0\n\
+         {NO_PROMPT}\
          \n\
          LABEL maintenance\n  \
            MENU LABEL Maintenance\n  \
@@ -259,7 +264,8 @@ mod tests {
 
     #[test]
     fn the_file_of_an_nfs_root_machine() {
-        let expected = "# testboxctl 0.1.0: restore, job ab-12\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\n\
+        let expected = "# testboxctl 0.1.0: restore, job ab-12\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\
+            NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n\n\
             LABEL maintenance\n  MENU LABEL Maintenance\n  KERNEL maintenance-boot/vmlinuz\n  \
             APPEND initrd=maintenance-boot/initrd.img testbox.action=restore testbox.job=ab-12 ro boot=nfs \
             root=/dev/nfs nfsroot=10.0.0.1:/export/testbox-nfsroot,ro,tcp,vers=3 ip=dhcp console=tty0 \

@@ -176,8 +176,8 @@ impl Files for DirFiles {
         Ok(rustix::fs::fsync(self.folder(path)?)?)
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::fstatvfs(&self.root)?;
+    fn free_bytes(&self, path: &str) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(self.folder(path)?)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

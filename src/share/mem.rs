@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The operations of a share that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,13 @@ pub enum Op {
     FreeBytes,
 }
 
+impl Op {
+    /// True for what a read-only share refuses. A folder is left out: one that is there is fine (mkdir(2): EEXIST).
+    fn is_change(self) -> bool {
+        !matches!(self, Op::Open | Op::Read | Op::List | Op::SyncDir | Op::FreeBytes | Op::MakeDir)
+    }
+}
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -42,6 +49,41 @@ pub enum Fault {
     /// The operation answers success and does nothing: a server or disk that lies. A dropped `Write` or `AppendFrom`
     /// leaves zeros.
     Dropped,
+    /// The whole share stops answering, this operation and all others, before [`MemFiles::release`]; then all is fine.
+    Hang,
+    /// This operation and everything from then on fails with this errno: a share that is taken away.
+    Gone(i32),
+}
+
+/// Where the share stands still ([`Fault::Hang`]).
+#[derive(Debug, Default)]
+struct Gate {
+    /// It hangs, and it is not to hang any more.
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn hang(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        self.changed.notify_all();
+        while !state.1 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wait_for_hang(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn release(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
 }
 
 /// What [`MemFiles::crash`] leaves, since file systems differ. What was synced is always there.
@@ -140,6 +182,11 @@ struct State {
     folders: Vec<Folder>,
     faults: Vec<(Option<Op>, usize, Fault)>,
     operations: Vec<Op>,
+    gate: Arc<Gate>,
+    /// Everything fails with this errno.
+    gone: Option<i32>,
+    /// Everything that changes something fails with this errno.
+    refused: Option<i32>,
     capacity: u64,
     /// Counts crashes: handles from before one are stale.
     epoch: u64,
@@ -152,6 +199,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct MemFiles {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
 }
 
 impl Default for MemFiles {
@@ -182,8 +230,20 @@ impl State {
             Some(kind) => *kind == op && *nth == nth_of_kind,
         });
         let planned = hit.map(|(_, _, fault)| *fault);
-        match planned.or_else(|| self.random.as_mut().and_then(|random| random.fault(op, path))) {
+        let hit = planned.or_else(|| self.random.as_mut().and_then(|random| random.fault(op, path)));
+        if let Some(Fault::Gone(number)) = hit {
+            self.gone = Some(number);
+        }
+        if let Some(number) = self.gone.or(self.refused.filter(|_| op.is_change())) {
+            return Err(errno(number));
+        }
+        match hit {
             Some(Fault::Errno(number)) => Err(errno(number)),
+            Some(Fault::Hang) => {
+                // The lock of the share is held: nobody else gets an answer either.
+                self.gate.hang();
+                Ok(None)
+            }
             fault => Ok(fault),
         }
     }
@@ -310,7 +370,9 @@ impl State {
 impl MemFiles {
     /// An empty share.
     pub fn new() -> Self {
+        let gate = Arc::<Gate>::default();
         MemFiles {
+            gate: gate.clone(),
             state: Arc::new(Mutex::new(State {
                 power: None,
                 random: None,
@@ -318,6 +380,9 @@ impl MemFiles {
                 folders: vec![Folder::default()],
                 faults: Vec::new(),
                 operations: Vec::new(),
+                gate,
+                gone: None,
+                refused: None,
                 capacity: 1 << 40,
                 epoch: 0,
             })),
@@ -350,6 +415,7 @@ impl MemFiles {
         let mut state = self.state();
         state.faults.clear();
         state.random = None;
+        (state.gone, state.refused) = (None, None);
     }
 
     /// Hangs the client on this power: after the cut every operation fails, and nothing is done or counted.
@@ -365,6 +431,21 @@ impl MemFiles {
             (to.inodes, to.folders, to.capacity) = (from.inodes.clone(), from.folders.clone(), from.capacity);
         }
         copy
+    }
+
+    /// From now on everything that changes something fails with this errno: exported read-only, or root squashed.
+    pub fn refuse_changes(&self, errno: i32) {
+        self.state().refused = Some(errno);
+    }
+
+    /// Waits until the share hangs ([`Fault::Hang`]).
+    pub fn wait_for_hang(&self) {
+        self.gate.wait_for_hang();
+    }
+
+    /// Lets the share answer again, and never hang any more.
+    pub fn release(&self) {
+        self.gate.release();
     }
 
     /// Every operation so far, in order. For "fail the Nth operation, for every N": run once without faults and
@@ -677,6 +758,9 @@ impl Files for MemFiles {
             Some(_) => Err(errno(libc::ENOTDIR)),
             None if fault == Some(Fault::Dropped) => Ok(()),
             None => {
+                if let Some(number) = state.refused {
+                    return Err(errno(number));
+                }
                 let id = state.folders.len();
                 state.insert(path, Node::Folder(id))?;
                 state.folders.push(Folder::default());
@@ -703,9 +787,10 @@ impl Files for MemFiles {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn free_bytes(&self, path: &str) -> io::Result<u64> {
         let mut state = self.state();
-        state.begin(Op::FreeBytes, "")?;
+        state.begin(Op::FreeBytes, path)?;
+        state.folder_id(path)?;
         Ok(state.capacity.saturating_sub(state.used()))
     }
 }

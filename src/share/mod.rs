@@ -9,11 +9,13 @@ mod mem;
 pub mod mount;
 mod name;
 mod nfs_options;
+mod watched;
 
 pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_name};
 pub use nfs_options::{BadOption, NfsOptions, Version};
+pub use watched::{Flights, InFlight, WatchedFiles};
 
 use crate::io::{ReadAt, SyncWrite};
 use std::io;
@@ -48,8 +50,9 @@ pub trait Files: Send + Sync {
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Bytes that an unprivileged writer may still use.
-    fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes that an unprivileged writer may still use in a folder. A server whose file system limits a folder by a
+    /// project quota (XFS, ext4) answers with what that leaves; quotas of users it does not tell.
+    fn free_bytes(&self, path: &str) -> io::Result<u64>;
 }
 
 /// Splits a path into its names. `""` is the root itself.
@@ -82,12 +85,12 @@ fn split_parent(path: &str) -> io::Result<(&str, &str)> {
     }
 }
 
-/// True where a regular file of that name can be opened. `NotFound` is `false`; any other error is an error: a
-/// share that does not answer must not look like a share without the file.
+/// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`; any
+/// other error is an error: a share that does not answer must not look like a share without the file.
 pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
     match files.open(path) {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(e) => Err(e),
     }
 }

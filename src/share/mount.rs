@@ -153,6 +153,37 @@ fn hint(error: &io::Error) -> Option<&'static str> {
 /// No waiting mends these.
 fn is_permanent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL))
+        || error.kind() == io::ErrorKind::InvalidData
+}
+
+/// Fails unless the kernel says that what is mounted at `target` is `hard`: what was asked for is not always what it
+/// does (mounts of one export can share the options of the first), and soft mounts lose data silently.
+fn check_hard(system: &dyn System, target: &Path) -> io::Result<()> {
+    let mountinfo = system.mountinfo()?;
+    let options = nfs_options_at(&mountinfo, target);
+    if options.is_some_and(|options| options.split(',').any(|option| option == "hard")) {
+        return Ok(());
+    }
+    let what = options.map_or_else(
+        || "the kernel does not show it as mounted by NFS".to_owned(),
+        |options| {
+            format!("the kernel has not mounted it hard, but with '{options}': data could be lost silently")
+        },
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+/// The options of the NFS mount at `target`: the last field of its line, see proc(5). The last line counts, which is
+/// the mount on top.
+fn nfs_options_at<'a>(mountinfo: &'a str, target: &Path) -> Option<&'a str> {
+    let of_line = |line: &'a str| {
+        let (head, tail) = line.split_once(" - ")?;
+        let mut tail = tail.split(' ');
+        let is_nfs = matches!(tail.next()?, "nfs" | "nfs4");
+        let is_there = Path::new(head.split(' ').nth(4)?) == target;
+        (is_nfs && is_there).then(|| tail.nth(1)).flatten()
+    };
+    mountinfo.lines().rev().find_map(of_line)
 }
 
 /// Mounts a share: the versions of `request.options` in turn, `hard`, without locks, `nosuid,nodev,noexec`; again
@@ -232,6 +263,11 @@ fn attempt(
         if *outcome == Outcome::Abandoned {
             // Too late: another attempt may own the mount point by now, and this mount would hide it.
             return system.unmount(&target, UnmountFlags::DETACH);
+        }
+        if let Err(e) = check_hard(&*system, &target) {
+            // Nothing was written there: it may go.
+            let _ = system.unmount(&target, UnmountFlags::DETACH);
+            return Err(e);
         }
         *outcome = Outcome::Mounted;
         Ok(())
@@ -360,6 +396,32 @@ mod tests {
         assert_eq!(recording.monotonic(), Duration::from_secs(60));
         assert_eq!(said.len(), 6);
         assert!(said[5].ends_with("next try in 13 s"), "{}", said[5]);
+    }
+
+    #[test]
+    fn a_mount_that_the_kernel_made_soft_is_refused_and_undone() {
+        for soft in ["soft", "softerr", "hardly"] {
+            let recording = Recording::new();
+            recording.replace_option("hard", soft);
+            let (result, _, recording) = run(recording, "vers=3", 60);
+            let error = result.unwrap_err();
+            assert!(error.contains("not mounted it hard") && error.contains(soft), "{error}");
+            assert_eq!(recording.lines().last().unwrap(), "unmount /run/backup detach");
+            assert_eq!(recording.monotonic(), Duration::ZERO, "no waiting mends it");
+        }
+    }
+
+    #[test]
+    fn options_are_those_of_the_mount_on_top_of_that_very_place() {
+        let mountinfo = "22 1 0:21 / /proc rw - proc proc rw\n\
+            40 25 0:40 / /run/backup rw,nosuid - nfs srv:/b rw,vers=3,soft,nolock\n\
+            41 25 0:41 / /run/backup2 rw - nfs srv:/b rw,vers=3,soft\n\
+            42 40 0:42 / /run/backup rw,nosuid shared:7 - nfs4 srv:/b rw,vers=4.2,hard\n\
+            43 25 0:43 / /run/tmp rw - tmpfs hard hard\nnonsense\n";
+        let at = |path| nfs_options_at(mountinfo, Path::new(path));
+        assert_eq!(at("/run/backup"), Some("rw,vers=4.2,hard"));
+        assert_eq!(at("/run/backup2"), Some("rw,vers=3,soft"));
+        assert_eq!((at("/run/tmp"), at("/run"), at("/proc")), (None, None, None));
     }
 
     #[test]

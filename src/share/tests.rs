@@ -108,7 +108,7 @@ fn files_are_created_once_appended_renamed_linked_listed_and_removed() {
         assert_eq!(kind(files.open("d/b/c")), NotADirectory, "{what}");
         files.sync_dir("d").unwrap();
         files.sync_dir("").unwrap();
-        assert!(files.free_bytes().unwrap() > 0, "{what}");
+        assert!(files.free_bytes("").unwrap() > 0, "{what}");
     });
 }
 
@@ -162,6 +162,7 @@ fn read_limited_takes_up_to_the_limit_and_exists_tells_absence_from_trouble() {
         assert_eq!(read_limited(files, "empty", 0).unwrap(), b"", "{what}");
         assert!(exists(files, "f").unwrap() && !exists(files, "none").unwrap(), "{what}");
         assert!(exists(files, "fifo").is_err(), "{what}");
+        assert!(!exists(files, "f/below").unwrap() && !exists(files, "fifo/below").unwrap(), "{what}");
     });
 }
 
@@ -206,7 +207,7 @@ fn read_limited_reads_past_the_size_where_the_file_grows() {
         fn sync_dir(&self, _: &str) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
-        fn free_bytes(&self) -> io::Result<u64> {
+        fn free_bytes(&self, _: &str) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }
@@ -302,7 +303,7 @@ fn a_full_share_shows_at_the_sync_and_dropped_writes_only_when_read_back() {
     let mut file = files.create("f").unwrap();
     file.write_all(b"12345").unwrap();
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
-    assert_eq!(files.free_bytes().unwrap(), 0);
+    assert_eq!(files.free_bytes("").unwrap(), 0);
 
     let files = MemFiles::new();
     files.fail_nth_of(Op::Write, 0, Fault::Dropped);

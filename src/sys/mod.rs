@@ -48,6 +48,9 @@ pub trait System: Send + Sync {
     /// umount2(2). Without `DETACH` it may block for ever on a dead NFS server.
     fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()>;
 
+    /// `/proc/self/mountinfo`, see proc(5).
+    fn mountinfo(&self) -> io::Result<String>;
+
     /// Makes a folder and those above it, mode 0755; one that is there already is fine.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 
@@ -69,6 +72,9 @@ pub trait System: Send + Sync {
 
     /// sethostname(2).
     fn set_host_name(&self, name: &str) -> io::Result<()>;
+
+    /// Sets a kernel parameter: `name` is its path below `/proc/sys`, as in sysctl(8), such as `kernel/sysrq`.
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()>;
 }
 
 /// Runs `work` on a thread of its own and waits for it no longer than `limit`.

@@ -49,6 +49,11 @@ impl System for RealSystem {
         sys_mount::unmount(target, flags)
     }
 
+    fn mountinfo(&self) -> io::Result<String> {
+        // A mount point may have any bytes in its name.
+        Ok(String::from_utf8_lossy(&std::fs::read("/proc/self/mountinfo")?).into_owned())
+    }
+
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
     }
@@ -88,6 +93,10 @@ impl System for RealSystem {
 
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         Ok(rustix::system::sethostname(name.as_bytes())?)
+    }
+
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        std::fs::write(Path::new("/proc/sys").join(name), value)
     }
 }
 

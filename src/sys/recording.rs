@@ -19,6 +19,7 @@ pub enum Call {
     Reboot { how: Reboot },
     Sleep { time: Duration },
     SetHostName { name: String },
+    SetSysctl { name: String, value: String },
 }
 
 impl fmt::Display for Call {
@@ -42,6 +43,7 @@ impl fmt::Display for Call {
             Call::Reboot { how } => write!(f, "reboot {how:?}"),
             Call::Sleep { time } => write!(f, "sleep {} s", time.as_secs_f64()),
             Call::SetHostName { name } => write!(f, "hostname {name}"),
+            Call::SetSysctl { name, value } => write!(f, "sysctl {name}={value}"),
         }
     }
 }
@@ -56,6 +58,10 @@ struct State {
     script: Option<Script>,
     start: jiff::Timestamp,
     elapsed: Duration,
+    /// Lines of `/proc/self/mountinfo`.
+    mounted: Vec<String>,
+    /// An option that the kernel puts in another's place.
+    replaced: Option<(&'static str, &'static str)>,
 }
 
 /// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
@@ -74,6 +80,8 @@ impl Recording {
                 script: None,
                 start: jiff::Timestamp::from_second(start).unwrap_or(jiff::Timestamp::UNIX_EPOCH),
                 elapsed: Duration::ZERO,
+                mounted: Vec::new(),
+                replaced: None,
             }),
         }
     }
@@ -92,7 +100,12 @@ impl Recording {
         self.state().fail_nth.push((nth, errno));
     }
 
-    /// Asks `script` about every effect: `Some(errno)` makes it fail.
+    /// From now on the kernel takes option `to` of a mount where `from` was asked for.
+    pub fn replace_option(&self, from: &'static str, to: &'static str) {
+        self.state().replaced = Some((from, to));
+    }
+
+    /// Asks `script` about every effect: `Some(errno)` makes it fail. Sleeps are shown to it too, and never fail.
     pub fn fail_when(&self, script: impl FnMut(&Call) -> Option<i32> + Send + 'static) {
         self.state().script = Some(Box::new(script));
     }
@@ -146,7 +159,16 @@ impl System for Recording {
             fstype: fstype.into(),
             flags,
             data: data.into(),
-        })
+        })?;
+        let mut state = self.state();
+        let options = state.replaced.map_or_else(|| data.to_owned(), |(from, to)| data.replace(from, to));
+        let line = format!("36 25 0:32 / {} rw - {fstype} {source} rw,{options}", target.display());
+        state.mounted.push(line);
+        Ok(())
+    }
+
+    fn mountinfo(&self) -> io::Result<String> {
+        Ok(self.state().mounted.join("\n"))
     }
 
     fn move_mount(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -182,11 +204,18 @@ impl System for Recording {
     fn sleep(&self, time: Duration) {
         let mut state = self.state();
         state.calls.push(Call::Sleep { time });
+        if let Some(script) = state.script.as_mut() {
+            script(&Call::Sleep { time });
+        }
         state.elapsed = state.elapsed.saturating_add(time);
     }
 
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         self.note(Call::SetHostName { name: name.into() })
+    }
+
+    fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        self.note(Call::SetSysctl { name: name.into(), value: value.into() })
     }
 }
 

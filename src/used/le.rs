@@ -1,9 +1,17 @@
-//! Little-endian numbers out of bytes that may be too short.
+//! Numbers out of bytes that may be too short, most of them little-endian.
+//!
+//! Every parser reads by [`array`], which says where bytes are missing, or by [`field`], where the length of a structure
+//! was checked before.
 #![forbid(unsafe_code)]
 
 /// `N` bytes at `at`.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// `N` bytes at `at`; zeros where `bytes` does not have them: whoever reads a structure checks its length.
+pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    array(bytes, at).unwrap_or([0; N])
 }
 
 pub(super) fn u8(bytes: &[u8], at: usize) -> Option<u8> {
@@ -48,6 +56,7 @@ mod tests {
         assert_eq!(u32(&bytes, 1), Some(0x0504_0302));
         assert_eq!(u64(&bytes, 0), Some(0x0807_0605_0403_0201));
         assert_eq!(u64(&bytes, usize::MAX), None);
+        assert_eq!((field(&bytes, 6), field(&bytes, 7), field(&bytes, usize::MAX)), ([7, 8], [0, 0], [0]));
     }
 
     #[test]

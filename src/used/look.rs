@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::lvm::{self, Linear, Logical};
-use super::{About, Doubt, Free, Options, Parser, Volume, signatures, swap};
+use super::{About, Doubt, Free, Options, Parser, Volume, ntfs, signatures, swap};
+use crate::console::human_bytes;
 use std::ops::Range;
 
 /// Who is asked, and what may be left out.
@@ -26,6 +27,8 @@ pub(super) struct Seen {
     pub(super) why_all: Option<String>,
     /// Logical volumes inside, which `free` counts too.
     pub(super) inside: Vec<Inside>,
+    /// What else the log is to say of it.
+    pub(super) notes: Vec<String>,
 }
 
 /// A logical volume inside a volume.
@@ -128,15 +131,35 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen
         Claim::Ours(About { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
             Seen { label, ..Seen::whole(swap::KIND, "swap content is kept") }
         }
-        Claim::Ours(About { kind, label }, free) => {
+        Claim::Ours(About { kind, label }, mut free) => {
+            let notes = match kind {
+                ntfs::KIND if rules.options.leave_out_swap => leave_out_memory(volume, &mut free),
+                _ => Vec::new(),
+            };
             let free = free.finish();
             if free.last().is_some_and(|last| last.end > volume.size()) {
                 return Seen::whole(kind, "its free space goes beyond its end");
             }
             let free = without(free, (rules.always)(volume.size()));
-            Seen { kind: kind.to_owned(), label, free, ..Seen::default() }
+            Seen { kind: kind.to_owned(), label, free, notes, ..Seen::default() }
         }
     }
+}
+
+/// Adds what Windows has in its files for memory to what is free, and says so. A doubt about them keeps them, and does
+/// not touch the rest: that they are used is what the file system says too.
+fn leave_out_memory(volume: &Volume<'_>, free: &mut Free) -> Vec<String> {
+    let files = match ntfs::memory_files(volume) {
+        Ok(files) => files,
+        Err(doubt) => return vec![format!("what is in its files for memory is kept: {}", doubt.why)],
+    };
+    let told = files.iter().map(|file| {
+        let bytes = file.ranges.iter().map(|range| range.end - range.start).sum();
+        format!("{} in {} is left out", human_bytes(bytes), file.name)
+    });
+    let told = told.collect();
+    files.into_iter().flat_map(|file| file.ranges).for_each(|range| free.add(range));
+    told
 }
 
 /// Free ranges, sorted, without what is always imaged.

@@ -62,7 +62,8 @@ pub struct Found {
 /// What may be left out although somebody could want it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Content of swap areas, but not of one with the memory of a hibernated machine.
+    /// Content of swap areas, and of pagefile.sys, swapfile.sys and hiberfil.sys on NTFS; but not where a hibernated
+    /// machine has its memory there.
     pub leave_out_swap: bool,
 }
 
@@ -119,6 +120,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
             ..about(&seen)
         };
         map.found.push(found);
+        tell(&mut map.notes, slot.number, None, &seen);
         places.push(vec![slot.start..slot.end()]);
         for inside in &seen.inside {
             let place: Vec<Range<u64>> = inside.place.iter().map(on_disk).collect();
@@ -129,6 +131,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
                 logical_volume: Some(clean(&inside.name)),
                 ..about(&inside.seen)
             });
+            tell(&mut map.notes, slot.number, Some(&inside.name), &inside.seen);
             places.push(place);
         }
     }
@@ -143,6 +146,16 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
 fn whole(size: u64, why: &str) -> Map {
     let found = Found { size, kind: "unknown".into(), why_all: Some(clean(why)), ..Found::default() };
     Map { found: vec![found], ..Map::default() }
+}
+
+/// Adds what is to be said of a volume to the notes about the disk.
+fn tell(notes: &mut Vec<String>, number: u32, logical_volume: Option<&str>, seen: &Seen) {
+    let place = match (number, logical_volume) {
+        (0, None) => String::new(),
+        (_, None) => format!("partition {number}: "),
+        (_, Some(name)) => format!("{name}: "),
+    };
+    notes.extend(seen.notes.iter().map(|note| clean(&format!("{place}{note}"))));
 }
 
 fn about(seen: &Seen) -> Found {

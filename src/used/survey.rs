@@ -18,7 +18,7 @@ choice! {
         /// Where it is certain; the rest is imaged.
         #[default]
         Auto = "auto",
-        /// As auto, and the content of Linux swap areas is left out too.
+        /// As auto, and what is in Linux swap areas and in the page and hibernation files of Windows is left out too.
         NoSwap = "no-swap",
         /// Everything is imaged.
         Off = "off",

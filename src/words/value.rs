@@ -218,7 +218,7 @@ impl FromStr for NfsSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::Identity;
+    use crate::inventory::{Health, Identity};
     use proptest::prelude::*;
 
     fn disk(name: &str, serial: &str, wwn: &str) -> Disk {
@@ -232,6 +232,7 @@ mod tests {
             location: String::new(),
             read_only: false,
             excluded: None,
+            health: Health::default(),
         }
     }
 

@@ -6,8 +6,9 @@ pub use real::RealWorld;
 
 use crate::block::BlockDevice;
 use crate::failure::Failure;
+use crate::hostkey::HostKey;
 use crate::info::Who;
-use crate::inventory::{Disk, Inventory, ScanError};
+use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
 use crate::signature::Trust;
@@ -112,11 +113,17 @@ pub trait World: Send + Sync {
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;
 
+    /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
+    fn health(&self, disk: &Disk) -> Health;
+
     /// Opens a disk for reading, exclusively where nobody uses it; `Failure` says what holds it or why it cannot be opened.
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
 
     /// Opens a disk for overwriting, exclusively: nothing else may have it in use.
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
+
+    /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>);

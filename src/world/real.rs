@@ -1,15 +1,18 @@
 //! The machine that the agent runs on.
 
 use super::{Facts, MountOrder, Purpose, Share, World};
+use crate::block::passthrough::Passthrough;
 use crate::block::{BlockDevice, Disk as BlockDisk, OpenError};
 use crate::dns::Resolver;
 use crate::failure::{Failure, Kind};
+use crate::hostkey::{self, HostKey};
 use crate::info::{self, Sources, Who};
-use crate::inventory::{Disk, Inventory, ScanError, why_in_use};
+use crate::inventory::health::Language;
+use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
-use crate::sys::{RealSystem, System};
+use crate::sys::{RealSystem, System, with_deadline};
 use crate::tftp::{self, Limits, TftpError};
 use crate::words::{HostName, MacAddr};
 use std::fs;
@@ -18,6 +21,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long one disk is asked for its state.
+const HEALTH_LIMIT: Duration = Duration::from_secs(30);
+/// How long the root of a share that was just mounted may take to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The real machine.
 pub struct RealWorld {
@@ -147,7 +155,8 @@ impl World for RealWorld {
             read_only: order.purpose == Purpose::Images,
         };
         let guard = mount_nfs(&self.system, &request, order.limit, say)?;
-        let files = DirFiles::open(&target).map_err(refused)?;
+        // A server that dies just now must not keep the agent, which does not watch this share yet.
+        let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let close = move |limit: Duration| guard.close(limit);
         Ok(Share { name, files: Arc::new(files), close: Box::new(close) })
     }
@@ -156,12 +165,32 @@ impl World for RealWorld {
         Inventory::scan(Path::new("/sys"), Path::new("/dev"))
     }
 
+    fn health(&self, disk: &Disk) -> Health {
+        let Some(language) = Language::of(Path::new("/sys"), disk) else { return Health::default() };
+        let (path, size) = (disk.path.clone(), disk.size);
+        // The commands have limits of their own, but the kernel's attempts to reset a dead disk come on top.
+        let answer =
+            with_deadline(HEALTH_LIMIT, move || Health::ask(&Passthrough::open(&path)?, language, size));
+        answer.unwrap_or_else(|e| {
+            if e.kind() == io::ErrorKind::TimedOut {
+                log::warn!("{}: it does not say how it is: {e}", disk.name);
+            } else {
+                log::debug!("{}: it does not say how it is: {e}", disk.name);
+            }
+            Health::default()
+        })
+    }
+
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
         Ok(Arc::new(BlockDisk::open_source(&disk.path).map_err(|e| cannot_open(disk, &e))?))
     }
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
         Ok(Arc::new(BlockDisk::open_write(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    }
+
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey> {
+        hostkey::make(Path::new("/"), &self.run_dir, root)
     }
 
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {

@@ -84,6 +84,7 @@ pub fn boot_files() -> BootFiles {
     ONCE.get_or_init(|| {
         let scripts = repository().join("scripts");
         let agent = program("testbox-agent");
+        let key = rescue_key();
         let make_nfsroot = |root: &Path, tftp: &Path| {
             run(Command::new(scripts.join("make-nfsroot"))
                 .arg("--output")
@@ -92,7 +93,9 @@ pub fn boot_files() -> BootFiles {
                 .arg(tftp)
                 .arg("--agent")
                 .arg(&agent)
-                .args(["--password-hash", PASSWORD_HASH]));
+                .args(["--password-hash", PASSWORD_HASH])
+                .arg("--authorized-keys")
+                .arg(key.with_extension("pub")));
         };
         let bootstrap = [scripts.join("nfsroot/bootstrap")];
         let nfsroot = cached("nfsroot", &bootstrap, |part| {
@@ -105,6 +108,7 @@ pub fn boot_files() -> BootFiles {
             scripts.join("make-nfsroot"),
             repository().join("initramfs"),
             agent.clone(),
+            key.with_extension("pub"),
         ];
         let tftp = cached("tftp", &inputs, |part| make_nfsroot(&nfsroot, part));
         BootFiles { nfsroot, tftp }
@@ -112,15 +116,38 @@ pub fn boot_files() -> BootFiles {
     .clone()
 }
 
+/// The private ssh key of those who may log in to a rescue; the public one beside it, `.pub`.
+pub fn rescue_key() -> PathBuf {
+    let dir = cached("rescue-key", &[], |part| {
+        fs::create_dir(part).unwrap();
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(part.join("key")));
+    });
+    dir.join("key")
+}
+
 /// The rescue user's password is `testbox`.
 const PASSWORD_HASH: &str =
     "$6$testboxlab$XJ4ctvqrxrXmyTI1Ig7xN54pGanBtVDhwIfJDWqWR5UuwebWZ6J4TrbzJwBG5Zu7pRfC9EpoFwFzwBMCynCpW.";
 
-/// Makes or finds a disk image that `tests/lab/<script>` makes.
-pub fn disk(script: &str) -> PathBuf {
-    let script = repository().join("tests/lab").join(script);
-    let name = script.file_stem().unwrap().to_string_lossy().into_owned();
-    cached(&name, std::slice::from_ref(&script), |part| {
+fn script(name: &str) -> PathBuf {
+    repository().join("tests/lab").join(name)
+}
+
+/// The disk of a real Debian on a file system: `ext4`, `xfs` or `btrfs`.
+pub fn debian_disk(file_system: &str) -> PathBuf {
+    let [root_script, disk_script] = ["debian-root.sh", "debian-disk.sh"].map(script);
+    let root = cached("debian-root", std::slice::from_ref(&root_script), |part| {
+        run(Command::new("bash").arg(&root_script).arg(part));
+    });
+    cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone()], |part| {
+        run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]));
+    })
+}
+
+/// The disk with file systems of other systems.
+pub fn foreign_disk() -> PathBuf {
+    let script = script("foreign-disk.sh");
+    cached("foreign-disk", std::slice::from_ref(&script), |part| {
         run(Command::new("bash").arg(&script).arg(part));
     })
 }

@@ -2,7 +2,8 @@
 
 use super::{Lab, assets, run};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,26 +25,30 @@ pub struct Disk {
     pub bus: Bus,
     /// Serial number that it reports.
     pub serial: String,
+    /// It says that it fails; NVMe only.
+    pub is_failing: bool,
 }
 
 impl Lab {
-    /// A copy of the disk with a real Debian on it, which boots from it by BIOS and says `OWN-OS-BOOTED`.
+    /// A copy of the disk with a real Debian on ext4, which boots from it by BIOS and says `OWN-OS-BOOTED`.
     pub fn debian_disk(&self, bus: Bus, serial: &str) -> Disk {
-        self.copy_of("target-disk.sh", bus, serial)
+        self.debian_disk_on("ext4", bus, serial)
+    }
+
+    /// The same Debian on another file system: `xfs` or `btrfs`.
+    pub fn debian_disk_on(&self, file_system: &str, bus: Bus, serial: &str) -> Disk {
+        self.copy_of(&assets::debian_disk(file_system), bus, serial)
     }
 
     /// A copy of the disk with an NTFS and a FAT partition, files in both.
     pub fn foreign_disk(&self, bus: Bus, serial: &str) -> Disk {
-        self.copy_of("foreign-disk.sh", bus, serial)
+        self.copy_of(&assets::foreign_disk(), bus, serial)
     }
 
-    fn copy_of(&self, script: &str, bus: Bus, serial: &str) -> Disk {
+    fn copy_of(&self, disk: &Path, bus: Bus, serial: &str) -> Disk {
         let path = self.file(&format!("{serial}.raw"));
-        run(Command::new("cp")
-            .args(["--sparse=always", "--reflink=auto"])
-            .arg(assets::disk(script))
-            .arg(&path));
-        Disk { path, bus, serial: serial.to_owned() }
+        run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(disk).arg(&path));
+        Disk { path, bus, serial: serial.to_owned(), is_failing: false }
     }
 
     /// A small disk, its first half filled with what no other serial has.
@@ -63,11 +68,17 @@ impl Lab {
     pub fn blank_disk(&self, bus: Bus, serial: &str, mib: u64) -> Disk {
         let path = self.file(&format!("{serial}.raw"));
         File::create(&path).unwrap().set_len(mib << 20).unwrap();
-        Disk { path, bus, serial: serial.to_owned() }
+        Disk { path, bus, serial: serial.to_owned(), is_failing: false }
     }
 }
 
 impl Disk {
+    /// The same disk, whose SMART log has the critical warning that its reliability is degraded.
+    pub fn failing(self) -> Disk {
+        assert_eq!(self.bus, Bus::Nvme, "only QEMU's NVMe disk can be told to fail");
+        Disk { is_failing: true, ..self }
+    }
+
     /// Hash of all its bytes.
     pub fn hash(&self) -> blake3::Hash {
         hash(File::open(&self.path).unwrap())
@@ -81,6 +92,60 @@ impl Disk {
     /// Its size in bytes.
     pub fn size(&self) -> u64 {
         std::fs::metadata(&self.path).unwrap().len()
+    }
+
+    /// Fills it with what is no zero and no data: what is not restored shows.
+    pub fn fill(&self) {
+        let file = File::options().write(true).open(&self.path).unwrap();
+        let (size, stale) = (self.size(), vec![0xa5; 1 << 20]);
+        (0..size).step_by(stale.len()).for_each(|at| file.write_all_at(&stale, at).unwrap());
+        assert_eq!(self.size(), size, "disks have whole MiB");
+    }
+
+    /// True where at least a quarter of it is what [`Disk::fill`] wrote.
+    pub fn holds_stale_bytes(&self) -> bool {
+        let mut file = std::io::BufReader::with_capacity(1 << 20, File::open(&self.path).unwrap());
+        let (mut stale, mut block) = (0, [0; 4096]);
+        while file.read_exact(&mut block).is_ok() {
+            stale += u64::from(block == [0xa5; 4096]) * 4096;
+        }
+        stale > self.size() / 4
+    }
+
+    /// The bytes of its second partition, where the lab's Debian has its root.
+    fn root(&self) -> Range<u64> {
+        let table = Command::new("sgdisk").arg("-i2").arg(&self.path).output().expect("sgdisk of gdisk");
+        let text = String::from_utf8_lossy(&table.stdout).into_owned();
+        let sector = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        sector("First sector: ") * 512..(sector("Last sector: ") + 1) * 512
+    }
+
+    /// Hash of all bytes of its root file system.
+    pub fn hash_of_root(&self) -> blake3::Hash {
+        let Range { start, end } = self.root();
+        let mut file = File::open(&self.path).unwrap();
+        file.seek(SeekFrom::Start(start)).unwrap();
+        hash(file.take(end - start))
+    }
+
+    /// Runs a checker of file systems, which gets a loop device of the root file system as its last word.
+    pub fn check_root(&self, checker: &str) {
+        let Range { start, end } = self.root();
+        let script = format!(
+            "set -e; loop=$(losetup --find --show --read-only --offset {start} --sizelimit {} \"$0\"); \
+             trap 'losetup -d $loop' EXIT; {checker} $loop",
+            end - start
+        );
+        run(Command::new("bash").args(["-c", &script]).arg(&self.path));
+    }
+
+    /// Which label its boot loader takes: `own`, or `writes`.
+    pub fn boots(&self, label: &str) {
+        let script = "echo \"DEFAULT $1\" | mcopy -o -i \"$0@@1M\" - ::/default.cfg";
+        run(Command::new("bash").args(["-c", script]).arg(&self.path).arg(label));
     }
 
     /// Fills it with zeros.

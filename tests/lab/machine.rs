@@ -10,6 +10,9 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+/// Where the server has the ssh port of the machine behind NAT.
+pub(super) const SSH_PORT: u16 = 2222;
+
 /// Machines that run at once: one emulated CPU keeps one core busy.
 const MACHINES: usize = 2;
 static RUNNING: Mutex<usize> = Mutex::new(0);
@@ -92,7 +95,9 @@ impl<'a> Setup<'a> {
         );
         words += &match self.station.tap() {
             Some(tap) => format!(" -netdev tap,id=net,ifname={tap},script=no,downscript=no"),
-            None => " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0".to_owned(),
+            None => format!(
+                " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"
+            ),
         };
         // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way.
         words += &format!(" -device e1000e,netdev=net,mac={},addr=2,bootindex=0", self.station.mac());
@@ -104,7 +109,10 @@ impl<'a> Setup<'a> {
             let Disk { path, serial, .. } = disk;
             let device = match disk.bus {
                 Bus::Virtio => format!("virtio-blk-pci,addr={:#x}", 0x10 + n),
-                Bus::Nvme => format!("nvme,addr={:#x}", 0x10 + n),
+                Bus::Nvme => {
+                    let warning = if disk.is_failing { 1 << 2 } else { 0 };
+                    format!("nvme,smart_critical_warning={warning},addr={:#x}", 0x10 + n)
+                }
                 Bus::Sata => format!("ide-hd,bus=ide.{n}"),
                 Bus::Scsi => format!("scsi-hd,bus=scsi.0,scsi-id={n}"),
             };
@@ -198,6 +206,11 @@ impl Machine {
         if !ended.is_some_and(|status| status.success()) {
             self.console.fail(&format!("waiting {seconds} s for the machine to switch off: {ended:?}"));
         }
+    }
+
+    /// All that the console has said.
+    pub fn said(&self) -> String {
+        self.console.text()
     }
 
     /// Ends the scenario with the tail of the console log.

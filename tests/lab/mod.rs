@@ -21,7 +21,7 @@ pub use share::manifest;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says on the screen what the lab does next; the demo is made of these lines.
@@ -30,12 +30,13 @@ macro_rules! narrate {
 }
 pub(crate) use narrate;
 
-/// Runs a command to its end; a failure is the end of the scenario, with all that it said.
-pub fn run(command: &mut Command) {
+/// Runs a command to its end, and gives its output; a failure is the end of the scenario, with all that it said.
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} ended with {}:\n{text}{errors}", output.status);
+    text.into_owned()
 }
 
 /// Polls until `probe` has an answer; [`None`] after `timeout`.
@@ -133,15 +134,61 @@ impl Lab {
         command
     }
 
-    /// Runs `testboxctl` beside the servers, where the shares have their usual paths; a refusal ends the scenario.
-    pub fn testboxctl(&self, words: &str) {
-        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()));
+    /// Runs `testboxctl` beside the servers, where the shares have their usual paths, and gives what it says; a refusal
+    /// ends the scenario.
+    pub fn testboxctl(&self, words: &str) -> String {
+        run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()))
+    }
+
+    /// `ssh` to the machine behind NAT, with the key that may log in unless the options say otherwise. What the machine
+    /// shows as its host key is kept in the file `known_hosts` of this lab.
+    pub fn ssh(&self, user: &str, options: &str, command: &str) -> Output {
+        let known = self.file("known_hosts");
+        let mut ssh = self.inside("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o"])
+            .arg(format!("UserKnownHostsFile={}", known.display()))
+            .arg("-i")
+            .arg(assets::rescue_key())
+            .args(options.split_whitespace())
+            .args(["-p", &machine::SSH_PORT.to_string(), "-l", user, "127.0.0.1", command]);
+        ssh.stdin(Stdio::null()).output().expect("ssh of openssh-client")
+    }
+
+    /// The fingerprint of the host key that [`Lab::ssh`] was shown.
+    pub fn shown_fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen").arg("-lf").arg(self.file("known_hosts")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace().find(|word| word.starts_with("SHA256:")).expect("a fingerprint").to_owned()
     }
 
     /// Stops or continues the NFS server where it stands; its clients see a server that does not answer.
     pub fn freeze_nfs(&self, frozen: bool) {
         let signal = if frozen { "-STOP" } else { "-CONT" };
         run(self.inside("sh").args(["-c", "kill $0 $(cat /run/ganesha/pid)", signal]));
+    }
+
+    /// Kills the NFS server: its port is closed.
+    pub fn stop_nfs(&self) {
+        let stop = "kill -KILL $(cat /run/ganesha/pid); while rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1; do sleep 0.1; done";
+        run(self.inside("sh").args(["-c", stop]));
+    }
+
+    /// Starts it again, until it answers.
+    pub fn start_nfs(&self) {
+        run(self.inside("sh").arg("/run/ganesha/start"));
+    }
+
+    /// Puts a file system of this size behind the export of the backup share. Its root, as seen from here.
+    pub fn with_small_backup_share(&self, mib: u32) -> PathBuf {
+        let image = self.file("backup.ext4");
+        self.stop_nfs();
+        let make = format!(
+            "truncate -s {mib}M $0 && mkfs.ext4 -q -m 0 $0 && mount -o loop $0 /export/testbox-backup"
+        );
+        run(self.inside("sh").arg("-c").arg(make).arg(image));
+        self.start_nfs();
+        self.testboxctl("init");
+        Path::new("/proc").join(&self.init).join("root/export/testbox-backup")
     }
 
     /// The TFTP share.

@@ -34,10 +34,11 @@ $(export_of 3 tftp RW)
 EOF
 rpcbind -w
 dbus-daemon --system --fork --nopidfile
-if [ -z "${LAB_NO_NFS-}" ]; then
-  ganesha.nfsd -F -N EVENT -L "$logs/ganesha.log" -f /run/ganesha/conf -p /run/ganesha/pid &
-  for _ in $(seq 100); do rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1 && break; sleep 0.1; done
-  rpcinfo -t 127.0.0.1 nfs 3 >/dev/null
-fi
+cat >/run/ganesha/start <<EOF
+setsid ganesha.nfsd -F -N EVENT -L "$logs/ganesha.log" -f /run/ganesha/conf -p /run/ganesha/pid </dev/null >/dev/null 2>&1 &
+for _ in \$(seq 100); do rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1 && exit; sleep 0.1; done
+exit 1
+EOF
+[ -n "${LAB_NO_NFS-}" ] || sh /run/ganesha/start
 echo READY
 exec cat >/dev/null

@@ -3,7 +3,9 @@
 
 use super::{Disk, Lab};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Where a machine is plugged in, which decides its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +85,10 @@ pub enum Boot {
     AgentOnly,
 }
 
-/// Short waits and both consoles.
-const TEST_WORDS: &str =
-    "panic=5 testbox.error-wait=5 testbox.settle=2 testbox.mount-wait=20 console=tty0 console=ttyS0,115200";
+/// Short waits and both consoles. A guest on a busy host may miss the timer interrupts that the kernel counts at boot, and
+/// would panic.
+const TEST_WORDS: &str = "panic=5 testbox.error-wait=5 testbox.settle=2 testbox.mount-wait=20 console=tty0 \
+                          console=ttyS0,115200 no_timer_check";
 
 impl Boot {
     /// The kernel words that boot this way at this place, without an action.
@@ -125,7 +128,7 @@ impl Lab {
         };
         self.testboxctl(&format!(
             "arm --server {server} --gateway {server} --netmask 255.255.255.0 --dns {dns} --boot {mode} --console tty0 \
-             --console ttyS0,115200 --settle 2 --error-wait 5 --mount-wait 20 {ip} {action}"
+             --console ttyS0,115200 --extra no_timer_check --settle 2 --error-wait 5 --mount-wait 20 {ip} {action}"
         ));
     }
 
@@ -136,7 +139,12 @@ impl Lab {
 
     /// One run that must succeed: armed with these words, agent only, until the machine is disarmed and reboots.
     pub fn run_once(&self, at: Station, disks: &[&Disk], words: &str) {
-        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), None);
+        self.run_once_with(at, disks, words, None);
+    }
+
+    /// The same with a second initrd laid over the first; what the console said.
+    pub fn run_once_with(&self, at: Station, disks: &[&Disk], words: &str, overlay: Option<&str>) -> String {
+        self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), overlay);
         let mut machine = disks.iter().fold(self.machine(at), |machine, disk| machine.disk(disk)).power_on();
         machine.wait_for_reset(60);
         machine.wait_for_reset(600);
@@ -144,6 +152,27 @@ impl Lab {
         if self.is_armed(at) {
             machine.fail(&format!("'{words}' did not succeed: the machine is still armed"));
         }
+        machine.said()
+    }
+
+    /// A second initrd of these files (path, mode, contents), which the kernel unpacks over the first; its path for PXELINUX.
+    pub fn overlay(&self, files: &[(&str, u32, &str)]) -> String {
+        let work = self.file("overlay");
+        for (path, mode, contents) in files {
+            let path = work.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, contents).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        let cpio = Command::new("sh")
+            .args(["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"])
+            .current_dir(&work)
+            .output()
+            .unwrap();
+        assert!(cpio.status.success(), "{}", String::from_utf8_lossy(&cpio.stderr));
+        let name = "maintenance-boot/overlay.img";
+        fs::write(self.tftp().join(name), cpio.stdout).unwrap();
+        name.to_owned()
     }
 
     /// A PXELINUX file of any name, as the original's script wrote it.

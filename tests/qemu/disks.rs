@@ -41,3 +41,34 @@ fn an_excluded_disk_under_the_name_of_a_dead_one_is_not_written() {
     assert!(lab.is_armed(Nat));
     share.assert_logged("error", "testbox.map=sda");
 }
+
+/// An NVMe disk whose SMART log warns is imaged with a warning, and written only by its own word. The SATA disk beside
+/// it answers too, that all is well.
+#[test]
+fn a_failing_target_is_refused_and_written_only_by_its_own_word() {
+    let lab = Lab::new("failing");
+    let worn = lab.small_disk(Bus::Nvme, "WORN", 16).failing();
+    let well = lab.small_disk(Bus::Sata, "WELL", 16);
+    let share = lab.share_of(Nat);
+    let before = [worn.hash(), well.hash()];
+    lab.run_once(Nat, &[&worn, &well], "testbox.action=backup testbox.job=one");
+    let said = "FAILING: nvme0n1 (QEMU NVMe Ctrl, serial WORN) says that it fails: NVMe critical warning";
+    share.assert_logged("warning", said);
+    let log = share.read("maintenance-output.log");
+    assert!(!log.contains("FAILING: sda") && !log.contains("does not say how it is"), "{log}");
+
+    worn.wipe();
+    well.wipe();
+    let wiped = [worn.hash(), well.hash()];
+    let words = format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat));
+    lab.arm_with_words(Nat, &words, None);
+    let mut machine = lab.machine(Nat).disk(&worn).disk(&well).power_on();
+    machine.wait_for("[disk-failing 57]", 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert_eq!([worn.hash(), well.hash()], wiped, "no disk is written");
+    share.assert_logged("error", "testbox.failing-disk=write");
+
+    lab.run_once(Nat, &[&worn, &well], "testbox.action=restore testbox.job=three testbox.failing-disk=write");
+    assert_eq!([worn.hash(), well.hash()], before);
+}

@@ -12,11 +12,14 @@ mod target;
 
 mod actions;
 mod again;
+mod closed;
 mod disks;
+mod file_systems;
 mod initrd;
 mod main_job;
 mod network;
 mod policy;
 mod power;
 mod rescue;
+mod share;
 mod signed;

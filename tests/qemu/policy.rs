@@ -1,7 +1,6 @@
 //! Errors on a proven share: both logs and the console tell why, the machine stays armed, waits and reboots.
 
 use crate::lab::{Boot::AgentOnly, Bus, Lab, Machine, Station::Nat};
-use std::process::Command;
 
 fn ends_in_the_logs(lab: &Lab, words: &str, why: &str, plug: impl FnOnce(&Lab) -> Machine) {
     lab.arm_with_words(Nat, &format!("{} {words}", AgentOnly.words(Nat)), None);
@@ -48,17 +47,10 @@ fn a_machine_without_disks_says_so() {
 #[test]
 fn a_killed_agent_ends_in_a_reboot() {
     let lab = Lab::new("killed-agent");
-    // A second initrd, which the kernel unpacks over the first, has a shell script in the agent's place.
-    let make = "mkdir sbin && printf '#!/bin/sh\\nkill -9 $$\\n' >sbin/testbox-agent && chmod 755 sbin/testbox-agent &&
-        printf 'sbin\\nsbin/testbox-agent\\n' | cpio --quiet -o -H newc";
-    let work = lab.file("overlay");
-    std::fs::create_dir(&work).unwrap();
-    let cpio = Command::new("sh").args(["-c", make]).current_dir(&work).output().unwrap();
-    assert!(cpio.status.success(), "{}", String::from_utf8_lossy(&cpio.stderr));
-    std::fs::write(lab.tftp().join("maintenance-boot/killed.img"), cpio.stdout).unwrap();
-
+    // A shell script in the agent's place.
+    let overlay = lab.overlay(&[("sbin/testbox-agent", 0o755, "#!/bin/sh\nkill -9 $$\n")]);
     let words = format!("{} testbox.action=backup testbox.job=j", AgentOnly.words(Nat));
-    lab.arm_with_words(Nat, &words, Some("maintenance-boot/killed.img"));
+    lab.arm_with_words(Nat, &words, Some(&overlay));
     let mut machine = with_a_disk(&lab);
     machine.wait_for("ended with status 137", 300);
     machine.wait_for_reset(120);

@@ -9,7 +9,8 @@ fn arm_writes_the_file_that_pxelinux_loads_for_this_machine() {
     let lab = Lab::new();
     lab.arm(&["--job", "j1", "10.42.1.20", "backup"]).expect(0, &["10.42.1.20: armed with backup, job j1"]);
     let expected = format!(
-        "# testboxctl {}: backup, job j1\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\n\
+        "# testboxctl {}: backup, job j1\nPATH bios\nDEFAULT maintenance\nPROMPT 0\nTIMEOUT 0\n\
+        NOESCAPE 1\nALLOWOPTIONS 0\nIMPLICIT 0\n\n\
          LABEL maintenance\n  MENU LABEL Maintenance\n  KERNEL maintenance-boot/vmlinuz\n  \
          APPEND initrd=maintenance-boot/initrd.img testbox.action=backup testbox.job=j1 ro boot=nfs root=/dev/nfs \
          nfsroot=10.42.1.1:/export/testbox-nfsroot,ro,tcp,vers=3 ip=dhcp \
@@ -33,7 +34,7 @@ fn every_flag_reaches_the_file() {
                  --dns 10.0.0.1,10.0.0.2 --name tb1 --kernel maintenance-boot/vmlinuz --console tty0 \
                  --console ttyS0,115200 --extra quiet --extra -x --disks sda,serial=A%20B --map sda:serial=X --keep 2 --delta never --used off --free discard \
                  --settle 1 --union aufs --reboot hold --on-error shell --error-wait 5 --attempts 3 --mount-wait 9 \
-                 --net-wait 8";
+                 --share-wait 10 --net-wait 8";
     let words: Vec<&str> = flags.split_whitespace().chain(["10.42.1.20", "restore"]).collect();
     lab.arm(&words).expect(0, &[]);
     let file = String::from_utf8(lab.read(FILE)).unwrap();
@@ -63,6 +64,7 @@ fn every_flag_reaches_the_file() {
         "testbox.error-wait=5",
         "testbox.attempts=3",
         "testbox.mount-wait=9",
+        "testbox.share-wait=10",
         "testbox.net-wait=8",
         "panic=300",
     ] {

@@ -314,3 +314,40 @@ fn what_nobody_uses_is_left_out_and_told() {
     lab.run(&["image", "create", "--used", "maybe", "disk", "x.gz"]).expect(2, &["auto, no-swap, off"]);
     lab.run(&["image", "restore", "--free", "trim", "i.gz", "x"]).expect(2, &["leave, discard, zero"]);
 }
+
+/// Partition names, labels and file names are whatever somebody wrote there: a terminal must not act on them, and a
+/// newline must not begin a line of its own.
+#[test]
+fn hostile_names_reach_no_terminal() {
+    let lab = Lab::empty();
+    lab.write("a", &vec![0; 8 << 20]);
+    let name = "1:\u{1b}[2J\u{202e}evil\u{9b}1m\u{7f}";
+    let label = ["-q", "-F", "-L", "\u{1b}[2J\u{202e}evil", "-E", "offset=1048576"];
+    for made in [
+        Command::new("sgdisk").args(["-n", "1:2048:+4M", "-c", name]).arg(lab.path("a")).output(),
+        Command::new("mke2fs").args(label).arg(lab.path("a")).arg("4M").output(),
+    ] {
+        let made = made.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let mut bytes = lab.read("a");
+    bytes[(1 << 20) + 3] ^= 1;
+    lab.write("b", &bytes);
+    let mut said = String::new();
+    let mut run = |words: &[&str]| {
+        let run = lab.run(words);
+        said += &format!("{}{}", run.out, run.err);
+        run
+    };
+    for name in ["a", "b"] {
+        run(&["image", "create", name, &format!("{name}.gz")]).expect(0, &[]);
+    }
+    run(&["image", "info", "a.gz"]).expect(0, &["ext2 '[2J\\u{202e}evil'"]);
+    run(&["image", "info", "--json", "a.gz"]).expect(0, &["\\u202e"]);
+    run(&["image", "diff", "a.gz", "b.gz"]).expect(1, &["evil"]);
+    let json = run(&["image", "diff", "--json", "a.gz", "b.gz"]).expect(1, &[]);
+    assert!(serde_json::from_str::<Value>(&json.out).is_ok(), "{}", json.out);
+    run(&["image", "info", "no\u{1b}]0;such\u{7}"]).expect(1, &["no\\u{1b}]0;such"]);
+    let raw: Vec<char> = said.chars().filter(|c| *c != '\n' && !testbox::words::is_plain(*c)).collect();
+    assert!(raw.is_empty(), "{raw:?} in {said:?}");
+}

@@ -36,6 +36,7 @@ fn lab() -> Lab {
         state: SetState::Complete,
         bad_ranges: Vec::new(),
         unreadable_bytes: 0,
+        hidden_bytes: 0,
         partitions: Vec::new(),
     });
     lab.write("b/10.42.1.20/backup.json", &record.to_bytes());

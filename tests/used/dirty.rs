@@ -7,6 +7,7 @@ use crate::mount::{Mounted, shell, try_shell};
 use crate::ntfs::{NTFS, files};
 use crate::proof::{Row, comes_back, covers, make, map_of_disk, skips};
 use crate::random::{Random, seed};
+use crate::scratch::scratch;
 use crate::work::Workload;
 use crate::xfs::XFS;
 use std::fs::{self, OpenOptions};
@@ -64,7 +65,7 @@ fn loop_a_journal_that_was_not_replayed() {
         (XFS, nothing, "log"),
         (XFS, shut_down, "log"),
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let copy = cut(&row, dir.path(), last);
         is_whole(&copy, why);
         // Replayed, it is a good one.
@@ -83,14 +84,14 @@ fn loop_in_use() {
         (Row { kind: "ext2", make: "mke2fs -q -F -t ext2 $IMG", mount: "-t ext2", ..EXT4 }, "unmounted"),
         (EXFAT, "unmounted"),
     ] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         is_whole(&cut(&row, dir.path(), fsync_a_file), why);
     }
 }
 
 #[test]
 fn loop_btrfs_is_what_its_last_transaction_made_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let copy = cut(&BTRFS, dir.path(), write_without_fsync);
     let map = map_of_disk(&copy, Used::Auto).unwrap();
     assert_eq!(map.found[0].why_all, None);
@@ -106,14 +107,14 @@ fn loop_btrfs_is_what_its_last_transaction_made_it() {
 
 #[test]
 fn loop_btrfs_with_a_log_of_fsyncs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     is_whole(&cut(&BTRFS, dir.path(), fsync_a_file), "log");
 }
 
 /// ntfs-3g empties the log and leaves no word that it is at work.
 #[test]
 fn loop_ntfs_in_use_loses_no_file_that_is_on_the_disk() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let copy = cut(&NTFS, dir.path(), fsync_a_file);
     let map = map_of_disk(&copy, Used::Auto).unwrap();
     covers(&map.free, &files(&copy)).unwrap();

@@ -4,6 +4,9 @@
 //! `TESTBOX_SEED=N` repeats a run, `TESTBOX_LONG=1` makes ten times as many file systems.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../scratch/mod.rs"]
+mod scratch;
+
 mod btrfs;
 mod dirty;
 mod exfat;

@@ -3,6 +3,7 @@
 use crate::mount::{Mounted, try_shell};
 use crate::random::{Random, seed};
 use crate::ranges::{complement, intersection, total, union, worth_a_run};
+use crate::scratch::scratch;
 use crate::tree::Tree;
 use crate::work::{Op, PLAIN, Workload};
 use std::fs::{self, File};
@@ -63,7 +64,7 @@ pub const ENDS: u64 = 1 << 20;
 /// Proves a row: rounds of file systems, epochs of work on each.
 pub fn prove(name: &str, row: &Row) {
     let (seed, factor) = (seed(), if std::env::var_os("TESTBOX_LONG").is_some() { 10 } else { 1 });
-    let (dir, start) = (tempfile::tempdir().expect("a temporary folder"), Instant::now());
+    let (dir, start) = (scratch(), Instant::now());
     let (count, mut skipped) = (row.rounds * factor, 0);
     for round in 0..count {
         let mut random = Random::new(seed.wrapping_mul(1000).wrapping_add(round));
@@ -277,7 +278,7 @@ impl Row {
 /// The harness itself: it believes the truth and no lie.
 #[test]
 fn loop_a_wrong_map_is_found() {
-    let (row, dir) = (&crate::ext4::EXT4, tempfile::tempdir().unwrap());
+    let (row, dir) = (&crate::ext4::EXT4, scratch());
     let image = dir.path().join("image");
     make(row, &image).unwrap();
     let mnt = dir.path().join("mnt");

@@ -4,6 +4,7 @@ use crate::mount::try_shell;
 use crate::proof::{Row, make, map_of_disk};
 use crate::random::Random;
 use crate::rows;
+use crate::scratch::scratch;
 use crate::tree::Tree;
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -29,7 +30,7 @@ rows! {
 
 #[test]
 fn loop_swap_is_kept_unless_asked() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let image = dir.path().join("image");
     make(&SWAP, &image).unwrap();
     let map = map_of_disk(&image, Used::Auto).unwrap();

@@ -8,6 +8,7 @@ use crate::ntfs::NTFS;
 use crate::proof::{ENDS, POISON, Row, covers, make, map_of_disk};
 use crate::random::{Random, seed};
 use crate::ranges::{complement, intersection, total, union, worth_a_run};
+use crate::scratch::scratch;
 use crate::tree::Tree;
 use crate::xfs::XFS;
 use std::fs::{self, File, OpenOptions};
@@ -206,7 +207,7 @@ fn testboxctl(words: &[&str], paths: [&Path; 2]) {
 
 fn prove(disk: &Disk) {
     println!("TESTBOX_SEED={}", seed());
-    let (dir, mut random) = (tempfile::tempdir().unwrap(), Random::new(seed()));
+    let (dir, mut random) = (scratch(), Random::new(seed()));
     let (dir, size) = (dir.path(), disk.mib << 20);
     let file = |name: &str| dir.join(name);
     // An old disk, with something everywhere.

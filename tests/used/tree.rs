@@ -57,6 +57,11 @@ impl Tree {
         Ok(Tree(tree))
     }
 
+    /// Says something else of a name than what it holds.
+    pub fn replace(&mut self, path: &str, line: String) {
+        self.0.insert(path.into(), line);
+    }
+
     /// What is another in `other`; the first few.
     pub fn same_as(&self, other: &Tree) -> Result<(), String> {
         let paths = self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path)));

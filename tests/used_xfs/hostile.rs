@@ -2,6 +2,7 @@
 
 use crate::options::with_gaps;
 use crate::patched::{Layout, Patched, Structure};
+use crate::scratch::scratch;
 use crate::tools::{Random, is_within, made, parse, rounds};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -30,7 +31,7 @@ fn damage(random: &mut Random, bytes: &mut [u8]) {
 #[test]
 fn damage_is_a_doubt_or_changes_nothing() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for (options, mib, files) in [
         ("-m rmapbt=1 -b size=1024 -d agcount=2", 64, 3000),
         ("-m crc=0 -b size=512 -d agcount=2 -l size=10m", 64, 3000),
@@ -87,7 +88,7 @@ fn damage_is_a_doubt_or_changes_nothing() {
 
 #[test]
 fn each_thing_in_doubt_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let image = made(dir.path(), 64, "-d agcount=2");
     let layout = Layout::of(&image);
     let (first, second) = (layout.header(0, 0), layout.header(1, 0));
@@ -143,7 +144,7 @@ fn each_thing_in_doubt_is_named() {
 
 #[test]
 fn trees_that_agree_on_overlapping_ranges_are_a_doubt() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for (options, sums) in [("-d agcount=2", true), ("-m crc=0 -d agcount=2", false)] {
         let image = made(dir.path(), 64, options);
         let layout = Layout::of(&image);
@@ -196,7 +197,7 @@ impl ReadAt for Endless {
 #[test]
 fn endless_claims_end_at_once() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in ["", "-m crc=0"] {
         let image = made(dir.path(), 300, options);
         let layout = Layout::of(&image);

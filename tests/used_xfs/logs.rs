@@ -1,6 +1,7 @@
 //! Logs made by hand: their last record at every place, and all that makes it no record of an unmount.
 
 use crate::patched::{Layout, Patched};
+use crate::scratch::scratch;
 use crate::tools::{made, parse};
 
 /// A log that was written round and ends with the record of an unmount.
@@ -60,7 +61,7 @@ impl Log {
 
 #[test]
 fn an_unmount_record_is_believed_only_where_the_log_ends_with_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let image = made(dir.path(), 64, "-d agcount=1");
     let layout = Layout::of(&image);
     let mut disk = Patched::new(&image);

@@ -1,5 +1,6 @@
 //! What mkfs.xfs makes: every combination of options gives exactly the free space that xfs_db finds.
 
+use crate::scratch::scratch;
 use crate::tools::{Random, free_of, made, mkfs, numbers, parse, rounds, shell, told_by_xfs_db, total};
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -56,7 +57,7 @@ fn options(random: &mut Random) -> (u64, String) {
 #[test]
 fn any_options_give_the_free_space_of_xfs_db() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (tried, mut done, mut skipped) = (rounds(120), 0, 0);
     for _ in 0..tried {
         let (mib, mut words) = options(&mut random);
@@ -99,7 +100,7 @@ pub fn with_gaps(dir: &Path, options: &str, files: u64) -> PathBuf {
 
 #[test]
 fn trees_of_several_levels_are_walked_to_their_end() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for (options, levels) in [
         ("-m crc=0 -b size=512 -d agcount=1 -l size=10m", 3),
         ("-m crc=0 -b size=512 -d agcount=1 -l lazy-count=0", 3),
@@ -116,7 +117,7 @@ fn trees_of_several_levels_are_walked_to_their_end() {
 
 #[test]
 fn labels_are_told_and_what_is_no_xfs_is_left_to_others() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let label = |image: &Path| parse(&File::open(image).unwrap()).unwrap().0.unwrap().label;
     assert_eq!(label(&made(dir.path(), 40, "-L twelve-bytes")).as_deref(), Some("twelve-bytes"));
     assert_eq!(label(&made(dir.path(), 40, "")), None);
@@ -127,7 +128,7 @@ fn labels_are_told_and_what_is_no_xfs_is_left_to_others() {
 
 #[test]
 fn a_partition_may_be_larger_but_not_smaller() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let image = made(dir.path(), 40, "");
     let free = free_of(&image);
     let file = File::options().write(true).open(&image).unwrap();
@@ -140,7 +141,7 @@ fn a_partition_may_be_larger_but_not_smaller() {
 /// Logs that mkfs.xfs does not make: cycles beyond the first, filled all around.
 #[test]
 fn a_log_that_was_made_anew_is_clean() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in ["", "-m crc=0", "-m crc=0 -l version=1", "-l su=256k"] {
         let image = made(dir.path(), 300, options);
         let free = free_of(&image);

@@ -1,5 +1,6 @@
 //! File systems that the kernel wrote: clean after an unmount, and only then.
 
+use crate::scratch::scratch;
 use crate::tools::{Random, doubt_of, free_of, made, parse, rounds, shell, told_by_xfs_db};
 use std::fs::{self, File};
 use std::io::Write;
@@ -94,7 +95,7 @@ fn is_said(doubt: &str) {
 #[test]
 fn loop_only_what_was_unmounted_is_clean() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in OPTIONS {
         let image = made(dir.path(), 300, options);
         for round in 0..rounds(2) {
@@ -113,7 +114,7 @@ fn loop_only_what_was_unmounted_is_clean() {
 #[test]
 fn loop_what_crashed_is_clean_after_the_next_unmount() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in OPTIONS {
         let image = made(dir.path(), 300, options);
         for flush in ["-f", ""] {
@@ -135,7 +136,7 @@ fn loop_what_crashed_is_clean_after_the_next_unmount() {
 #[test]
 fn loop_what_was_remounted_read_only_is_clean() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for options in OPTIONS {
         let image = made(dir.path(), 300, options);
         let mounted = Mounted::new(&image);
@@ -151,7 +152,7 @@ fn loop_what_was_remounted_read_only_is_clean() {
 #[test]
 fn loop_a_new_uuid_is_known_after_a_mount() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let image = made(dir.path(), 300, "-m rmapbt=1");
     for _ in 0..2 {
         let mounted = Mounted::new(&image);
@@ -169,7 +170,7 @@ fn loop_a_new_uuid_is_known_after_a_mount() {
 #[test]
 fn loop_a_copy_without_doubt_is_whole_at_any_moment() {
     let (mut random, _) = Random::of_this_run();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut clean, mut unclean) = (0, 0);
     for _ in 0..rounds(3) {
         let image = made(dir.path(), 300, "-l size=64m");
@@ -210,7 +211,7 @@ fn loop_a_copy_without_doubt_is_whole_at_any_moment() {
 /// Records of unmounts all around the log, and over its end.
 #[test]
 fn loop_every_place_of_an_unmount_record_is_found() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut random = Random(1);
     for options in ["-l su=256k", "", "-b size=1024 -m rmapbt=1"] {
         let image = made(dir.path(), 40, options);

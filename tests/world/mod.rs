@@ -9,23 +9,26 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
+use testbox::block::watched::Watched;
 use testbox::cmdline::RebootMode;
 use testbox::console::Console;
 use testbox::engine::{Ending, Journal, Mode, run};
 use testbox::failure::{Failure, Kind};
+use testbox::hostkey::HostKey;
 use testbox::image::{Image, verify};
 use testbox::info::Who;
-use testbox::inventory::{Disk, Identity, Inventory, ScanError};
+use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
-use testbox::share::{Files, MemFiles, Survivors, Version};
+use testbox::share::{DirFiles, Files, MemFiles, Survivors, Version};
 use testbox::signature::Trust;
 use testbox::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
@@ -53,10 +56,13 @@ pub struct Machine {
     pub disks: Mutex<Vec<TestDisk>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
+    pub mac: &'static str,
     /// What the initramfs says of signatures.
     pub trust: Trust,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
+    /// The console of the boot that is under way, or was last.
+    pub screen: Mutex<Option<File>>,
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
@@ -69,7 +75,11 @@ pub struct Machine {
     /// What the machine, its disks and its shares hang on.
     pub power: Power,
     /// A folder of the running system in place of the backup share in memory.
-    pub folder: Option<Arc<dyn Files>>,
+    pub files: Option<Arc<dyn Files>>,
+    /// Called before the first operation on a target disk.
+    pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The backup share as a real folder, in place of `backup`.
+    pub folder: Option<tempfile::TempDir>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -123,6 +133,7 @@ pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
         location: parts[2].into(),
         read_only: false,
         excluded: None,
+        health: Health::default(),
     };
     let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
     TestDisk { disk, bytes }
@@ -144,14 +155,18 @@ impl Machine {
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
+            mac: "52:54:00:12:34:56",
             trust: Trust::default(),
             tick: Duration::from_secs(3),
+            screen: Mutex::default(),
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
             on_mount: Mutex::new(None),
             on_fetch: Mutex::new(None),
             power: Power::default(),
+            files: None,
+            on_first_touch: Mutex::new(None),
             folder: None,
         };
         machine.backup.plug(&machine.power);
@@ -192,6 +207,19 @@ impl Machine {
         self
     }
 
+    /// Moves the backup share into a real folder; the path of the machine's own in it.
+    pub fn move_to_folder(&mut self) -> PathBuf {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, bytes) in self.backup.tree() {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        let own = folder.path().join(IP);
+        self.folder = Some(folder);
+        own
+    }
+
     /// Writes the machine's PXE config and nothing else.
     pub fn put_pxe(&self, words: &str) {
         let file = format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND initrd=i {words}\n");
@@ -210,6 +238,7 @@ impl Machine {
     pub fn boot_as(&self, mode: &Mode) -> Seen {
         let mut file = tempfile::tempfile().unwrap();
         let console = Arc::new(Console::new(vec![("tty0".into(), file.try_clone().unwrap())]));
+        *self.screen.lock().unwrap() = Some(file.try_clone().unwrap());
         let log = AgentLog::new(console.clone(), self.system.clone());
         let ending = run(self, &Journal::new(log, console), mode);
         file.rewind().unwrap();
@@ -226,6 +255,20 @@ impl Machine {
         let disks: Vec<Vec<u8>> =
             self.disks.lock().unwrap().iter().map(|disk| disk.bytes.content()).collect();
         Chance(0).of((files(&self.backup), files(&self.tftp), disks))
+    }
+
+    /// Waits until the console of the boot that is under way says this.
+    pub fn wait_for_screen(&self, text: &str) {
+        loop {
+            let mut seen = vec![0; 1 << 20];
+            let screen = self.screen.lock().unwrap();
+            let len = screen.as_ref().map_or(0, |file| file.read_at(&mut seen, 0).unwrap());
+            drop(screen);
+            if String::from_utf8_lossy(&seen[..len]).contains(text) {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     pub fn file(&self, name: &str) -> Option<Vec<u8>> {
@@ -305,7 +348,7 @@ impl World for Machine {
             cmdline: self.cmdline.clone(),
             net_conf: self.net_conf.clone(),
             uuid: None,
-            macs: vec![("enp0s2".into(), "52:54:00:12:34:56".parse().unwrap())],
+            macs: vec![("enp0s2".into(), self.mac.parse().unwrap())],
             trust: self.trust.clone(),
         }
     }
@@ -344,16 +387,20 @@ impl World for Machine {
             let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
             return Err(MountFailed { share, attempts: vec![(Version::V3, refused)] });
         }
-        let files: Arc<dyn Files> = match (order.purpose, &self.folder) {
-            (Purpose::Tftp, _) => Arc::new(self.tftp.clone()),
-            (_, Some(folder)) => folder.clone(),
-            (_, None) => Arc::new(self.backup.clone()),
+        let files: Arc<dyn Files> = match (&self.folder, order.purpose) {
+            (_, Purpose::Tftp) => Arc::new(self.tftp.clone()),
+            (None, _) => self.files.clone().unwrap_or_else(|| Arc::new(self.backup.clone())),
+            (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
         Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
         Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    }
+
+    fn health(&self, disk: &Disk) -> Health {
+        disk.health.clone()
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
@@ -365,7 +412,21 @@ impl World for Machine {
     }
 
     fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        self.open_source(disk)
+        let device = self.open_source(disk)?;
+        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(device) };
+        // A watched disk looks at its clock before each operation.
+        let hook = Mutex::new(Some(hook));
+        let clock = move || {
+            if let Some(hook) = hook.lock().unwrap().take() {
+                hook();
+            }
+            Duration::ZERO
+        };
+        Ok(Arc::new(Watched::new(device, Arc::new(clock))))
+    }
+
+    fn host_key(&self, _: Option<&Path>) -> io::Result<HostKey> {
+        Ok(HostKey::Made("SHA256:of-this-boot".into()))
     }
 
     fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {

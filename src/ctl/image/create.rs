@@ -33,7 +33,8 @@ pub(in super::super) struct Args {
     /// Make an image although some sectors cannot be read: they become zeros, and the image says so
     #[arg(long)]
     allow_bad_sectors: bool,
-    /// Leave out what no file system uses, where that is certain: auto, no-swap (the content of swap areas too) or off.
+    /// Leave out what no file system uses, where that is certain: auto, no-swap (also what is in
+    /// swap areas and in page and hibernation files of Windows) or off.
     /// All of a disk that is in use is imaged
     #[arg(long, value_name = "HOW", default_value = "auto")]
     used: Used,

@@ -102,7 +102,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
             "partitions": partitions.collect::<Vec<_>>(),
             "outside_partitions_bytes": outside,
         });
-        out.line(serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?)?;
+        out.json(&all, false)?;
         return Ok(count == 0);
     }
     if count == 0 {

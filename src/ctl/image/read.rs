@@ -168,7 +168,7 @@ pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {
         ImageFile::Foreign(file) => {
             let size = file.size().map_err(|e| Error::failed(format!("{}: {e}", path.display())))?;
             if args.json {
-                out.line(json!({ "kind": "gzip", "image_bytes": size }).to_string())?;
+                out.json(&json!({ "kind": "gzip", "image_bytes": size }), true)?;
             } else {
                 out.line(format!(
                     "{}: a gzip file, not of testbox, {}; 'image verify' finds out how much disk it holds",
@@ -233,8 +233,7 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
             }).collect::<Vec<_>>(),
             "partitions_not_listed": header.found.more,
         });
-        let text = serde_json::to_string_pretty(&all).map_err(|e| Error::failed(e.to_string()))?;
-        out.line(text)?;
+        out.json(&all, false)?;
         return Ok(true);
     }
     let lines = [

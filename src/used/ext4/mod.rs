@@ -17,7 +17,8 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::{About, Doubt, Free, Volume, le};
+use super::le::{self, field};
+use super::{About, Doubt, Free, Volume};
 use crate::used::sums::agree;
 use checksum::{Checksum, crc32c};
 use group::Desc;
@@ -195,13 +196,13 @@ fn take(
 }
 
 fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    u16::from_le_bytes(field(bytes, at))
 }
 
 fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    u32::from_le_bytes(field(bytes, at))
 }
 
 fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(le32(bytes, at)) | u64::from(le32(bytes, at + 4)) << 32
+    u64::from_le_bytes(field(bytes, at))
 }

@@ -11,6 +11,7 @@ mod every;
 mod files;
 mod index;
 mod log;
+mod memory;
 mod record;
 mod runs;
 mod shadow;
@@ -20,11 +21,12 @@ mod tests;
 use super::clusters::{Claims, clear_runs};
 use super::{About, Doubt, Free, Volume, le};
 use boot::Boot;
-use files::{Content, DATA, Files, Stream, in_file, split};
+use files::{Content, DATA, Files, Stream, in_file};
 use log::Log;
-use std::ops::Range;
 
-const KIND: &str = "ntfs";
+pub use memory::{MemoryFile, memory_files};
+
+pub(super) const KIND: &str = "ntfs";
 
 fn doubt(why: impl Into<String>) -> Doubt {
     Doubt::new(KIND, why)
@@ -46,12 +48,6 @@ const VOLUME_INFORMATION: u32 = 0x70;
 const HARMLESS: u16 = 0x0080;
 /// Bytes of $Bitmap that are read at once.
 const PIECE: u64 = 1 << 20;
-/// The first bytes of a hibernation file, which say what is in it.
-const HIBERNATION_HEADER: usize = 4096;
-
-/// Where Windows keeps memory: nothing in them outlives a boot, unless it hibernates.
-const HIBERNATION: &str = "hiberfil.sys";
-const MEMORY: [&str; 3] = [HIBERNATION, "pagefile.sys", "swapfile.sys"];
 
 /// The clusters whose bit is clear in $Bitmap.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
@@ -61,7 +57,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     mirror_agrees(&files, &own.mirror)?;
     let label = volume_is_clean(&files)?;
     let log = log::state(&files, &own.log)?;
-    must_not_hibernate(&files)?;
+    memory::must_not_hibernate(&files)?;
     shadow::must_be_none(volume)?;
     let claims = match log {
         Log::Closed => own.claims,
@@ -91,37 +87,6 @@ impl Own {
         let claims = Claims::new(all.into_iter().flat_map(Stream::clusters).collect());
         let claims = claims.ok_or_else(|| doubt("two of its own files are in the same cluster"))?;
         Ok(Own { mirror, log, bitmap, claims })
-    }
-}
-
-/// Bytes of pagefile.sys, swapfile.sys and hiberfil.sys on a volume that [`parse`] vouches for: for those who want to
-/// leave out what is in them. The files themselves stay, with whatever a restore leaves in them.
-pub fn memory_files(volume: &Volume<'_>) -> Result<Vec<Range<u64>>, Doubt> {
-    let Some(boot) = Boot::read(volume)? else { return Ok(Vec::new()) };
-    let files = Files::open(volume, boot)?;
-    let claims = Own::open(&files)?.claims;
-    let cluster = files.boot.cluster;
-    let mut found = Vec::new();
-    for (_, reference) in index::in_root(&files, &MEMORY)? {
-        let stream = memory_file(&files, reference)?.unwrap_or_default();
-        if stream.clusters().any(|run| claims.touch(&run)) {
-            return Err(doubt("a file for memory has clusters of NTFS itself"));
-        }
-        found.extend(stream.clusters().map(|run| run.start * cluster..run.end * cluster));
-    }
-    Ok(found)
-}
-
-/// The data of one of these files; `None` where it is not in clusters.
-fn memory_file(files: &Files<'_>, reference: u64) -> Result<Option<Stream>, Doubt> {
-    let (number, sequence) = split(reference);
-    if files.record(number)?.sequence != sequence {
-        return Err(in_file(number, "it is not the one that the root directory means"));
-    }
-    match files.attribute(number, DATA, b"")? {
-        Some(Content::Stream(stream)) if stream.flags == 0 => Ok(Some(stream)),
-        Some(Content::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
-        Some(Content::Resident(_)) | None => Ok(None),
     }
 }
 
@@ -165,22 +130,6 @@ fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
         Some(Content::Resident(name)) => le::utf16(&name),
         _ => None,
     })
-}
-
-/// A hibernated Windows, and one that shuts down for a fast start, goes on with what it knows about the volume. Its file
-/// must be empty of anything; ntfs-3g looks for two of the words that may stand in it.
-fn must_not_hibernate(files: &Files<'_>) -> Result<(), Doubt> {
-    for (_, reference) in index::in_root(files, &[HIBERNATION])? {
-        // A short one is what a hibernated Windows leaves on its other volumes.
-        let stream = memory_file(files, reference)?.filter(|stream| stream.size >= HIBERNATION_HEADER as u64);
-        let stream = stream.ok_or_else(|| doubt("Windows may be hibernated: hiberfil.sys is short"))?;
-        if stream.initialized != 0
-            && files.read(&stream, 0, HIBERNATION_HEADER)?.iter().any(|byte| *byte != 0)
-        {
-            return Err(doubt("Windows is hibernated or in a fast start, or was: hiberfil.sys is in use"));
-        }
-    }
-    Ok(())
 }
 
 /// Nothing is free from here on: behind the clusters there is the backup of the boot sector, in the last sector of

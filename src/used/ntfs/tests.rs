@@ -1,8 +1,11 @@
 //! Against mkntfs, ntfsinfo and ntfs-3g.
 
 use super::super::testing::*;
+use super::files::split;
 use super::log::making::page;
+use super::memory::HIBERNATION;
 use super::*;
+use std::ops::Range;
 
 /// An NTFS by mkntfs that fills `bytes` bytes.
 fn formatted(args: &[&str], bytes: u64) -> Vec<u8> {
@@ -262,32 +265,74 @@ fn a_hibernated_windows() {
     assert_eq!(free(&other), tools(&other));
 }
 
+/// What of the files for memory may be left out.
+fn memory(image: &Vec<u8>) -> Result<Vec<MemoryFile>, Doubt> {
+    memory_files(&Volume::new(image, 0, image.len() as u64, 512))
+}
+
 #[test]
 fn files_for_memory() {
     let image = volume();
-    assert_eq!(memory_files(&Volume::new(&image, 0, image.len() as u64, 512)), Ok(vec![]));
-    let (page, swap) = (vec![0x50; 300_000], vec![0x53; 5000]);
+    assert_eq!(memory(&image), Ok(vec![]));
+    let (page, swap) = (vec![0x50; 300_000], vec![0x53; 70_000]);
     let image =
         put(&put(&put(&image, "PageFile.sys", &page), "swapfile.sys", &swap), "other.sys", &[7; 6000]);
+    let image = put(&image, "hiberfil.sys", &[0; 100_000]);
     let (_, free) = parsed(parse, &image);
-    let ranges = memory_files(&Volume::new(&image, 0, image.len() as u64, 512)).unwrap();
-    assert_eq!(total(&ranges), 74 * 4096 + 2 * 4096);
-    let bytes: Vec<u8> =
-        ranges.iter().flat_map(|range| &image[range.start as usize..range.end as usize]).copied().collect();
-    let count = |byte| bytes.iter().filter(|there| **there == byte).count();
-    assert_eq!((count(0x50), count(0x53), count(7)), (300_000, 5000, 0));
+    let files = memory(&image).unwrap();
+    // The head of each, 16 clusters, is kept: whether Windows is hibernated or has crashed is told there.
+    let blocks: Vec<_> = files.iter().map(|file| (file.name, total(&file.ranges) / 4096)).collect();
+    assert_eq!(blocks, [("pagefile.sys", 74 - 16), ("swapfile.sys", 18 - 16), ("hiberfil.sys", 25 - 16)]);
+    let ranges: Vec<Range<u64>> = files.into_iter().flat_map(|file| file.ranges).collect();
+    let count = |byte| {
+        let bytes = ranges.iter().flat_map(|range| &image[range.start as usize..range.end as usize]);
+        bytes.filter(|there| **there == byte).count()
+    };
+    assert_eq!((count(0x50), count(0x53), count(7)), (300_000 - 65_536, 70_000 - 65_536, 0));
     assert!(
         ranges.iter().all(|range| free.iter().all(|free| free.end <= range.start || range.end <= free.start))
     );
-    // One that has clusters of the file table is no such file.
-    let mut crossed = image.clone();
-    let number = with(&image, |files| split(index::in_root(files, &["pagefile.sys"]).unwrap()[0].1).0);
-    edit(&mut crossed, number, |record| {
+    // One that has clusters of the file table, or of another file.
+    let pagefile = with(&image, |files| split(index::in_root(files, &["pagefile.sys"]).unwrap()[0].1).0);
+    let other = with(&image, |files| split(index::in_root(files, &["other.sys"]).unwrap()[0].1).0);
+    for lcn in [4, place(&image, other, DATA, b"") / 4096] {
+        let mut crossed = image.clone();
+        edit(&mut crossed, pagefile, |record| {
+            let at = attribute(record, DATA);
+            let pairs = at + usize::from(le::u16(record, at + 32).unwrap());
+            record[pairs..pairs + 5].copy_from_slice(&[0x21, 74, lcn as u8, (lcn >> 8) as u8, 0]);
+        });
+        assert!(memory(&crossed).unwrap_err().why.contains("same cluster"), "{lcn}");
+    }
+    let mut compressed = image.clone();
+    edit(&mut compressed, pagefile, |record| {
         let at = attribute(record, DATA);
-        let pairs = at + usize::from(le::u16(record, at + 32).unwrap());
-        record[pairs..pairs + 4].copy_from_slice(&[0x11, 74, 4, 0]);
+        record[at + 12] = 1;
     });
-    assert!(memory_files(&Volume::new(&crossed, 0, crossed.len() as u64, 512)).is_err());
+    assert!(memory(&compressed).unwrap_err().why.contains("compressed"));
+}
+
+/// Kept unless that is asked for; a doubt about such a file keeps what is in it, and leaves out the rest as ever.
+#[test]
+fn what_is_in_files_for_memory_is_left_out_where_that_is_asked_for() {
+    use crate::used::{Options, map, map_leaving_out};
+    let image = put(&formatted(&["-c", "4096"], 24 << 20), "pagefile.sys", &vec![0x50; 4 << 20]);
+    let (without, with_option) = (map(&image, 512), Options { leave_out_swap: true });
+    let asked = map_leaving_out(&image, 512, with_option);
+    assert_eq!(asked.notes, ["4.1 MB in pagefile.sys is left out"]);
+    let more = asked.found[0].skipped - without.found[0].skipped;
+    assert!((3 << 20..4 << 20).contains(&more), "{more}");
+    assert!(without.notes.is_empty());
+
+    let pagefile = with(&image, |files| split(index::in_root(files, &["pagefile.sys"]).unwrap()[0].1).0);
+    let mut odd = image.clone();
+    edit(&mut odd, pagefile, |record| {
+        let at = attribute(record, DATA);
+        record[at + 12] = 1;
+    });
+    let kept = map_leaving_out(&odd, 512, with_option);
+    assert_eq!((&kept.free, &kept.found), (&without.free, &without.found));
+    assert!(kept.notes[0].contains("what is in its files for memory is kept"), "{:?}", kept.notes);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod group;
 mod log;
 mod superblock;
 
+use super::le::field;
 use super::{About, Doubt, Free, Volume};
 use crate::used::sums::agree;
 use superblock::Superblock;
@@ -84,11 +85,6 @@ fn checksum_matches(bytes: &[u8], at: usize) -> bool {
     };
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
     agree(&sum.to_le_bytes()[..], stored)
-}
-
-/// `N` bytes at `at`; zeros where `bytes` does not have them: lengths are checked by whoever reads them.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {

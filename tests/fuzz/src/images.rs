@@ -30,6 +30,7 @@ pub fn image(bytes: &[u8]) {
         let mut zcat = Vec::new();
         let read = flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut zcat);
         read.unwrap_or_else(|e| panic!("verified, but zlib says: {e}"));
+        assert_eq!(content.len() as u64, size);
         assert!(content == zcat);
     }
 }

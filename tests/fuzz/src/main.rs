@@ -5,6 +5,7 @@
 #![no_main]
 
 mod disk;
+mod health;
 mod images;
 mod used;
 mod words;
@@ -31,6 +32,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("image", images::image),
     ("part", images::part),
     ("foreign-gzip", images::foreign),
+    ("health", health::health),
     ("partitions", used::partitions),
     ("map", used::map),
     ("btrfs", used::btrfs),

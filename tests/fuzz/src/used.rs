@@ -44,7 +44,10 @@ pub fn map(bytes: &[u8]) {
 pub fn partitions(bytes: &[u8]) {
     let disk = Sparse::new(bytes);
     for sector in [512, 4096] {
-        let _ = testbox::info::partitions::read(&disk, sector);
+        if let Ok(table) = testbox::info::partitions::read(&disk, sector) {
+            let shown = table.to_string();
+            assert!(!shown.chars().any(|c| c != '\n' && c.is_control()), "{shown:?}");
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use testbox::cmdline::Cmdline;
 use testbox::ctl::check_settings;
-use testbox::netconf::NetConf;
-use testbox::pxe::PxeFile;
+use testbox::netconf::{IpWord, NetConf};
+use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
 use testbox::record::{Record, is_disk_name};
 use testbox::share::NfsOptions;
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
@@ -11,7 +11,7 @@ use testbox::status::Status;
 use testbox::tftp::{Limits, Packet, Reply, Transfer};
 use testbox::words::{
     DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, Uuid,
-    percent_decode, percent_encode,
+    is_plain, percent_decode, percent_encode,
 };
 use testbox::{diskslist, dns};
 
@@ -25,6 +25,11 @@ pub fn cmdline(bytes: &[u8]) {
     // Every word is used, or somebody hears of it; and the same words say the same again.
     assert_eq!(line, Cmdline::parse(&text));
     let _ = Cmdline::parse_file(&text);
+    // What is printed parses to the same options, without a complaint.
+    let printed = line.options.words().join(" ");
+    let again = Cmdline::parse(&printed);
+    assert!(again.options == line.options && again.problems.is_empty(), "{printed:?}: {:?}", again.problems);
+    assert!(line.problems.iter().flat_map(|p| p.chars()).all(is_plain), "{:?}", line.problems);
 }
 
 pub fn netconf(bytes: &[u8]) {
@@ -48,6 +53,7 @@ pub fn values(bytes: &[u8]) {
     round::<DiskName>(&text);
     round::<DiskSelector>(&text);
     round::<HostName>(&text);
+    round::<IpWord>(&text);
     round::<JobId>(&text);
     round::<MacAddr>(&text);
     round::<MapEntry>(&text);
@@ -62,12 +68,44 @@ pub fn values(bytes: &[u8]) {
 }
 
 pub fn nfs_options(bytes: &[u8]) {
-    let _ = NfsOptions::parse(text(bytes).split(','));
+    let (server, client) = ([10, 0, 0, 1].into(), Some([10, 0, 0, 2].into()));
+    let Ok(options) = NfsOptions::parse(text(bytes).split(',')) else { return };
+    for version in &options.versions {
+        // Whatever was asked for: a mount that waits for its server, and nothing that ends the string.
+        let data = options.data(*version, server, client);
+        assert!(
+            data.split(',').any(|word| word == "hard") && !data.split(',').any(|word| word == "soft"),
+            "{data:?}"
+        );
+        assert!(data.chars().all(|c| matches!(c, '!'..='~')), "{data:?}");
+    }
 }
 
 pub fn pxe(bytes: &[u8]) {
     let file = PxeFile::parse(&text(bytes));
-    let _ = file.cmdline();
+    let asked = file.cmdline();
+    // A file that arms a machine with the same options says the same when it is read.
+    let (Some(action), Some(job)) = (asked.action, asked.job) else { return };
+    let armed = PxeJob {
+        program: "fuzz".into(),
+        action,
+        job,
+        kernel: "k".into(),
+        initrd: "i".into(),
+        boot: BootMode::AgentOnly,
+        ip: IpWord::Dhcp,
+        options: asked.options,
+        consoles: Vec::new(),
+        extra: Vec::new(),
+    };
+    if let Ok(rendered) = render(&armed) {
+        let read = PxeFile::parse(&rendered).cmdline();
+        assert_eq!(
+            (read.action, read.job, read.options),
+            (Some(action), Some(armed.job), armed.options),
+            "{rendered}"
+        );
+    }
 }
 
 pub fn disks_list(bytes: &[u8]) {
@@ -90,7 +128,7 @@ pub fn record(bytes: &[u8]) {
 
 pub fn status(bytes: &[u8]) {
     if let Some(status) = Status::parse(bytes) {
-        assert!(Status::parse(&status.to_bytes()).is_some());
+        assert_eq!(Status::parse(&status.to_bytes()).as_ref(), Some(&status));
     }
 }
 

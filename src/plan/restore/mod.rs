@@ -1,0 +1,88 @@
+//! The plan of `restore` and `verify`: which set is trusted, and which disk each image goes to.
+//!
+//! An image goes to the disk whose identity it records. A replaced disk, the main case of a restore, is accepted
+//! only when nothing else can be meant: the recorded disk is gone, exactly one disk is left that fits, it is plugged
+//! in where the recorded disk was, and the record does not know it in another role. A disk somewhere else may be one
+//! that was added since, with data on it: that wants the admin's word (`testbox.map`).
+
+mod foreign;
+mod set;
+mod target;
+#[cfg(test)]
+mod tests;
+mod vouched;
+
+use super::identify::bearers;
+use super::{Plan, Request, ShareState, Source, Step};
+use crate::action::Action;
+use crate::cmdline::DegradedSet;
+use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
+use crate::record::{ImageRecord, SetState};
+
+pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+    let mut plan =
+        Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps: Vec::new() };
+    if share.record.is_none() && share.history.iter().all(|h| h.record.is_none()) {
+        vouched::refuse_without_record(request)?;
+        foreign::plan(request, inventory, share, &mut plan)?;
+        return Ok(plan);
+    }
+    let set = set::trusted(request, inventory, share, &mut plan.findings)?;
+    let degraded: Vec<_> =
+        set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
+    if !degraded.is_empty() {
+        let what = format!(
+            "DEGRADED: set {}: parts of the disk could not be read and are zeros in {}",
+            set.record.generation,
+            degraded.join(", ")
+        );
+        if request.action == Action::Restore && request.degraded != DegradedSet::Restore {
+            return Err(refuse_degraded(what));
+        }
+        plan.findings.push(what);
+    }
+    let source = |image: &ImageRecord| Source {
+        path: format!("{}{}", set.folder, image.file()),
+        name: image.name.clone(),
+        record: Some(image.clone()),
+        is_mapped: false,
+    };
+    if request.action == Action::Verify {
+        for image in &set.images {
+            plan.steps.push(Step::CheckImage(source(image)));
+        }
+        for image in &set.images {
+            match bearers(&image.identity, inventory)[..] {
+                [disk] => plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() }),
+                _ => plan.notes.push(format!(
+                    "{} is not compared: its disk ({}) is not here",
+                    image.file(),
+                    image.identity
+                )),
+            }
+        }
+        return Ok(plan);
+    }
+    let targets = target::assign(request, inventory, set.record, &set.images, &mut plan.notes)?;
+    for disk in &inventory.disks {
+        if !targets.iter().any(|t| t.name == disk.name) {
+            plan.notes.push(format!("not written: {disk}"));
+        }
+    }
+    plan.steps.extend(set.images.iter().map(|i| Step::CheckImage(source(i))));
+    for (image, disk) in set.images.iter().zip(targets) {
+        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone() });
+    }
+    Ok(plan)
+}
+
+/// A restore of what is known to have holes is nothing to be done by accident.
+pub(crate) fn refuse_degraded(what: String) -> Failure {
+    Failure::new(
+        Kind::Degraded,
+        what,
+        "nothing was written. The .map file beside each image has the places. A complete set may be in history/: move the \
+         current one away to use it. To restore the degraded one all the same: testbox.degraded=restore.",
+    )
+}

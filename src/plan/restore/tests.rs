@@ -1,0 +1,194 @@
+//! Sets and disks as short texts, beside what is written where, or why nothing is.
+
+use super::*;
+use crate::inventory::Disk;
+use crate::plan::testkit::*;
+use crate::plan::{HistorySet, Seal, SeenKind};
+use crate::words::MapEntry;
+
+fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
+    plan(&request(Action::Restore), &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
+}
+
+fn mapped(map: &[(&str, &str)], disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
+    let mut request = request(Action::Restore);
+    let entry = |(image, disk): &(&str, &str)| MapEntry {
+        image: image.parse().unwrap(),
+        disk: selectors(disk).remove(0),
+    };
+    request.map = map.iter().map(entry).collect();
+    plan(&request, &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
+}
+
+fn writes(plan: &Plan) -> Vec<String> {
+    short(plan)
+        .into_iter()
+        .filter(|s| s.starts_with("restore "))
+        .map(|s| s["restore ".len()..].into())
+        .collect()
+}
+
+#[test]
+fn every_image_is_checked_before_the_first_disk_is_written() {
+    let share = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+    let plan = plan(&request(Action::Restore), &inventory(&["sda S1 4G@1", "sdb S2 8G@2"]), &share).unwrap();
+    let steps = short(&plan);
+    assert_eq!(
+        steps,
+        ["check sda.raw.gz", "check sdb.raw.gz", "restore sda.raw.gz>sda", "restore sdb.raw.gz>sdb"]
+    );
+}
+
+#[test]
+fn swapped_kernel_names_move_nothing() {
+    let share = share(record(1, &["sda S1 4G@1", "sdb S2 4G@2"], &[]));
+    let swapped = restore(&["sda S2 4G@2", "sdb S1 4G@1"], &share);
+    assert_eq!(swapped.unwrap(), ["sda.raw.gz>sdb", "sdb.raw.gz>sda"]);
+}
+
+#[test]
+fn a_replaced_disk_is_accepted_only_when_nothing_else_can_be_meant() {
+    let set = share(record(1, &["sda S1 4G@1"], &["sdb DATA 8G@2"]));
+    let rows: [(&[&str], Result<&str, Kind>); 10] = [
+        // The plain case: the dead disk is gone, a new one is in its place, the data disk is still there.
+        (&["sda NEW 4G@1", "sdb DATA 8G@2"], Ok("sda")),
+        // A larger one.
+        (&["sda DATA 8G@2", "sdb NEW 9G@1"], Ok("sdb")),
+        // In another slot: it may have been added since, with data on it.
+        (&["sda NEW 4G@3", "sdb DATA 8G@2"], Err(Kind::Ambiguous)),
+        // The dead disk is gone and the data disk took its name: never.
+        (&["sda DATA 8G@2"], Err(Kind::Ambiguous)),
+        // The data disk, plugged into the dead disk's port.
+        (&["sda DATA 8G@1"], Err(Kind::Ambiguous)),
+        // An unknown disk where the data disk was: it may be the admin's new data disk.
+        (&["sda NEW 8G@2"], Err(Kind::Ambiguous)),
+        // Two that fit, one of them in the dead disk's port.
+        (&["sda NEW 4G@1", "sdb NEW2 4G@3"], Err(Kind::Ambiguous)),
+        // Too small.
+        (&["sda NEW 3G@1"], Err(Kind::Ambiguous)),
+        // USB.
+        (&["usb:sda NEW 4G@1"], Err(Kind::Ambiguous)),
+        (&[], Err(Kind::NoDisk)),
+    ];
+    for (disks, expected) in rows {
+        let expected = expected.map(|disk| vec![format!("sda.raw.gz>{disk}")]);
+        assert_eq!(restore(disks, &set), expected, "{disks:?}");
+    }
+}
+
+#[test]
+fn two_replaced_disks_want_the_admins_word() {
+    let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+    let disks = ["sda N1 4G@1", "sdb N2 8G@2"];
+    assert_eq!(restore(&disks, &set), Err(Kind::Ambiguous));
+    let both = mapped(&[("sda", "serial=N1"), ("sdb", "sdb")], &disks, &set);
+    assert_eq!(both.unwrap(), ["sda.raw.gz>sda", "sdb.raw.gz>sdb"]);
+    // One named leaves one: that is no guess any more.
+    assert!(mapped(&[("sda", "serial=N1")], &disks, &set).is_ok());
+    assert_eq!(mapped(&[("sda", "sda"), ("sdb", "sda")], &disks, &set), Err(Kind::Ambiguous));
+    assert_eq!(mapped(&[("sda", "sdb"), ("sdb", "sda")], &disks, &set), Err(Kind::Unfit));
+    assert_eq!(mapped(&[("sdz", "sda")], &disks, &set), Err(Kind::DiskList));
+}
+
+#[test]
+fn disks_without_serials_are_taken_only_where_there_is_one() {
+    let set = share(record(1, &["vda - 4G@1"], &[]));
+    assert_eq!(restore(&["vda - 4G@1"], &set).unwrap(), ["vda.raw.gz>vda"]);
+    assert_eq!(restore(&["vda - 4G@1", "vdb - 4G@2"], &set), Err(Kind::Ambiguous));
+    // A left-out disk without a serial and a candidate without one cannot be told apart.
+    let set = share(record(1, &["vda S1 4G@1"], &["vdb - 8G@2"]));
+    assert_eq!(restore(&["vda - 8G@1"], &set), Err(Kind::Ambiguous));
+}
+
+#[test]
+fn twins_are_refused() {
+    let set = share(record(1, &["sda T 4G@1"], &[]));
+    assert_eq!(restore(&["sda T 4G@1", "sdb T 4G@2"], &set), Err(Kind::Ambiguous));
+    assert_eq!(mapped(&[("sda", "sdb")], &["sda T 4G@1", "sdb T 4G@2"], &set).unwrap(), ["sda.raw.gz>sdb"]);
+}
+
+#[test]
+fn a_disk_that_does_not_fit_is_refused_before_the_first_write() {
+    let set = share(record(1, &["sda S1 4G@1"], &[]));
+    assert_eq!(restore(&["sda S1 3G@1"], &set), Err(Kind::Unfit));
+    for spoil in [|d: &mut Disk| d.logical_block_size = 4096, |d: &mut Disk| d.read_only = true] {
+        let mut disks = inventory(&["sda S1 4G@1"]);
+        spoil(&mut disks.disks[0]);
+        assert_eq!(plan(&request(Action::Restore), &disks, &set).unwrap_err().kind, Kind::Unfit);
+    }
+}
+
+#[test]
+fn only_images_that_the_record_names_are_trusted_else_the_newest_whole_set_of_the_history() {
+    let old = |generation| {
+        let record = record(generation, &["sda S1 4G@1"], &[]);
+        let images = files_of(&record);
+        HistorySet {
+            folder: format!("history/{generation}"),
+            record: Some(record),
+            seal: Seal::default(),
+            images,
+        }
+    };
+    let disks = ["sda S1 4G@1"];
+    type Spoil = fn(&mut ShareState);
+    let rows: [(Spoil, Result<&str, Kind>); 6] = [
+        (|_| {}, Ok("sda.raw.gz>sda")),
+        (|s| s.images[0].kind = SeenKind::Own("00".repeat(32)), Ok("history/8/sda.raw.gz>sda")),
+        (|s| s.images[0].kind = SeenKind::Foreign("cut".into()), Ok("history/8/sda.raw.gz>sda")),
+        (|s| s.images.clear(), Ok("history/8/sda.raw.gz>sda")),
+        (
+            |s| {
+                s.images.clear();
+                s.history[0].images.clear();
+            },
+            Ok("history/7/sda.raw.gz>sda"),
+        ),
+        (
+            |s| {
+                s.images.clear();
+                s.history.clear();
+            },
+            Err(Kind::NoImage),
+        ),
+    ];
+    for (spoil, expected) in rows {
+        let mut share = share(record(9, &["sda S1 4G@1"], &[]));
+        share.history = vec![old(8), old(7)];
+        spoil(&mut share);
+        assert_eq!(restore(&disks, &share), expected.map(|e| vec![e.to_owned()]));
+    }
+}
+
+#[test]
+fn a_subset_names_images_by_their_names_on_the_share() {
+    let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+    let swapped = inventory(&["sda S2 8G@2", "sdb S1 4G@1"]);
+    let mut request = request(Action::Restore);
+    request.disks = selectors("sda");
+    assert_eq!(writes(&plan(&request, &swapped, &set).unwrap()), ["sda.raw.gz>sdb"]);
+    request.disks = selectors("sdq");
+    assert_eq!(plan(&request, &swapped, &set).unwrap_err().kind, Kind::DiskList);
+}
+
+#[test]
+fn a_foreign_gzip_goes_only_where_one_disk_can_be_meant() {
+    let share = |files: &[&str]| ShareState {
+        images: files.iter().map(|f| foreign_gzip(f)).collect(),
+        ..ShareState::default()
+    };
+    assert_eq!(restore(&["sdb S1 4G@1"], &share(&["sda.gz"])).unwrap(), ["sda.gz>sdb"]);
+    assert_eq!(restore(&["sda S1 4G@1", "sdb S2 4G@2"], &share(&["sda.gz"])), Err(Kind::Ambiguous));
+    assert_eq!(restore(&["sda S1 4G@1"], &share(&["sda.gz", "sdb.gz"])), Err(Kind::Ambiguous));
+    assert_eq!(restore(&["sda S1 4G@1"], &share(&["sda.gz", "sda.raw.gz"])), Err(Kind::Ambiguous));
+    assert_eq!(restore(&["sda S1 4G@1"], &share(&[])), Err(Kind::NoImage));
+    let two = ["sda S1 4G@1", "sdb S2 4G@2"];
+    assert_eq!(mapped(&[("sda", "serial=S2")], &two, &share(&["sda.gz"])).unwrap(), ["sda.gz>sdb"]);
+}
+
+#[test]
+fn verify_compares_only_with_the_disk_itself() {
+    let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
+    let plan = plan(&request(Action::Verify), &inventory(&["sda NEW 4G@1", "sdb S2 8G@2"]), &set).unwrap();
+    assert_eq!(short(&plan), ["check sda.raw.gz", "check sdb.raw.gz", "compare sdb.raw.gz~sdb"]);
+}

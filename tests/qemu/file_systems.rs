@@ -1,0 +1,76 @@
+//! A real Debian on each file system: only what is used comes back, onto a disk full of something else, and it boots.
+//! The main job does it on ext4.
+
+use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat};
+
+/// The machine boots its own Debian from its disk, which says how many of its files are as they were written.
+fn boots_its_own(lab: &Lab, disk: &Disk) -> u64 {
+    let mut machine = lab.machine(Nat).disk(disk).power_on();
+    machine.wait_for("OWN-OS-BOOTED", 600);
+    machine.wait_for_power_off(120);
+    let console = machine.said();
+    let told =
+        console.rsplit_once("OWN-OS-BOOTED ").and_then(|(_, told)| told.split(' ').nth(1)?.parse().ok());
+    told.unwrap_or_else(|| panic!("no number of files behind the last OWN-OS-BOOTED:\n{console}"))
+}
+
+#[test]
+fn debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
+    let lab = Lab::new("xfs-and-btrfs");
+    let disks = [("xfs", "XFS-1"), ("btrfs", "BTRFS-1")]
+        .map(|(kind, serial)| lab.debian_disk_on(kind, Bus::Virtio, serial));
+    let [xfs, btrfs] = &disks;
+    lab.run_once(Nat, &[xfs, btrfs], "testbox.action=backup testbox.job=one");
+    let share = lab.share_of(Nat);
+    for place in ["vda2 xfs 'own-root'", "vdb2 btrfs 'own-root'"] {
+        share.assert_logged("info", &format!("{place}: "));
+    }
+    let log = share.read("maintenance.log");
+    assert!(!log.contains("all of it"), "a clean disk is not imaged whole:\n{log}");
+
+    disks.iter().for_each(Disk::fill);
+    lab.run_once(Nat, &[xfs, btrfs], "testbox.action=restore testbox.job=two");
+    for (disk, image) in disks.iter().zip(["vda.raw.gz", "vdb.raw.gz"]) {
+        let image = share.path(image);
+        lab.testboxctl(&format!("image verify {} --against {}", image.display(), disk.path.display()));
+        assert!(disk.holds_stale_bytes(), "what nobody uses was written");
+    }
+    xfs.check_root("xfs_repair -n");
+    btrfs.check_root("btrfs check --check-data-csum");
+    for disk in &disks {
+        boots_its_own(&lab, disk);
+    }
+}
+
+/// The power goes while the machine's own Debian writes. Its root file system is imaged whole, and says so; restored it
+/// is what the crash left, to the last byte: the machine recovers it, and has all that was synced before.
+#[test]
+fn a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
+    let lab = Lab::new("crashed");
+    let disk = lab.debian_disk(Bus::Virtio, "CRASHED");
+    disk.boots("writes");
+    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    machine.wait_for("OWN-OS-WROTE 5", 600);
+    machine.cut_power();
+    disk.boots("own");
+    let crashed = disk.hash_of_root();
+
+    lab.arm(Nat, AgentOnly, "backup");
+    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    machine.wait_for_reset(60);
+    machine.wait_for("is imaged: ext4: the journal needs recovery", 300);
+    machine.wait_for_reset(300);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat));
+    let (share, why) = (lab.share_of(Nat), "ext4: the journal needs recovery");
+    share.assert_logged("info", why);
+    let info = lab.testboxctl(&format!("image info {}", share.path("vda.raw.gz").display()));
+    assert!(info.contains(why), "{info}");
+
+    disk.fill();
+    lab.run_once(Nat, &[&disk], "testbox.action=restore testbox.job=two");
+    assert_eq!(disk.hash_of_root(), crashed, "the file system must be what it was, to the last byte");
+    let files = boots_its_own(&lab, &disk);
+    assert!(files >= 5, "5 files were synced before the crash, {files} are there");
+    disk.check_root("e2fsck -fn");
+}

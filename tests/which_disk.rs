@@ -1,0 +1,224 @@
+//! Which disk is written, and which is not: chosen by identity, or refused with the list; and what disks say of
+//! themselves. Through the engine, so that it is seen what the user sees.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use testbox::inventory::{Exclusion, Health};
+use world::{Machine, REBOOT, Seen, TestDisk, contents, disk};
+
+/// What fills a disk that must not be written.
+const OTHER: u8 = 0x5a;
+
+fn filled(text: &str) -> TestDisk {
+    disk(text, vec![OTHER; 2 << 20])
+}
+
+/// A machine whose set 1 holds these disks, the n-th with `contents(2, n + 1)`.
+fn backed_up(disks: &[&str]) -> Machine {
+    let mut machine = Machine::new();
+    machine.set_disks(disks.iter().zip(1..).map(|(text, n)| disk(text, contents(2, n))).collect());
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert!(!machine.is_armed(), "{}", seen.console);
+    machine
+}
+
+fn restore(machine: &mut Machine, words: &str) -> Seen {
+    machine.arm(&format!("testbox.action=restore testbox.job=second {words}"));
+    machine.boot()
+}
+
+/// The disks that still hold what no image holds.
+fn untouched(machine: &Machine) -> Vec<String> {
+    let disks = machine.disks.lock().unwrap();
+    let names = disks.iter().filter(|d| d.bytes.content().iter().all(|b| *b == OTHER));
+    names.map(|d| d.disk.name.clone()).collect()
+}
+
+#[track_caller]
+fn assert_refused(machine: &Machine, seen: &Seen, failure: &str, parts: &[&str]) {
+    for part in [&[failure, "What to do: "], parts].concat() {
+        assert!(seen.console.contains(part), "no '{part}' in\n{}", seen.console);
+    }
+    assert!(machine.is_armed());
+    assert_eq!(untouched(machine).len(), machine.disks.lock().unwrap().len(), "a disk was written");
+}
+
+#[test]
+fn two_disks_that_cannot_be_told_apart_are_refused_with_the_list() {
+    // The same serial: a vendor was careless, or a disk was cloned with its bridge.
+    let mut machine = backed_up(&["sda T @1"]);
+    machine.set_disks(vec![filled("sda T @1"), filled("sdb T @2")]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["sda: ", "sdb: ", "testbox.map=sda:<kernel name>"]);
+    let seen = restore(&mut machine, "testbox.map=sda:serial=T");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["matches several disks", "use wwn="]);
+    restore(&mut machine, "testbox.map=sda:sdb");
+    assert_eq!((machine.disk_bytes("sdb"), untouched(&machine)), (contents(2, 1), vec!["sda".to_owned()]));
+
+    // No serial at all, on a machine that has two such disks now.
+    let mut machine = backed_up(&["vda - @1"]);
+    machine.set_disks(vec![filled("vda - @1"), filled("vdb - @2")]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["vda: ", "vdb: ", "testbox.map=vda:"]);
+    // And on one that has no other: nothing can be mistaken.
+    machine.set_disks(vec![filled("vda - @1")]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert_eq!(machine.disk_bytes("vda"), contents(2, 1));
+}
+
+#[test]
+fn two_without_a_serial_are_imaged_and_verified_and_not_written_by_themselves() {
+    let mut machine = backed_up(&["vda - @1", "vdb - @2"]);
+    assert_eq!(machine.record().images.len(), 2);
+    machine.set_disks(vec![filled("vda - @1"), filled("vdb - @2")]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["vda.raw.gz and vdb.raw.gz", "testbox.map=vda:"]);
+    restore(&mut machine, "testbox.map=vda:vda,vdb:vdb");
+    assert_eq!((machine.disk_bytes("vda"), machine.disk_bytes("vdb")), (contents(2, 1), contents(2, 2)));
+}
+
+#[test]
+fn a_replacement_in_the_place_of_the_dead_disk_is_taken_and_said() {
+    let mut machine = backed_up(&["sda SYS @1", "sdb DATA @2"]);
+    machine.set_disks(vec![filled("sda DATA @2"), filled("sdb NEW @1")]);
+    let seen = restore(&mut machine, "");
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!((machine.disk_bytes("sdb"), machine.disk_bytes("sda")), (contents(2, 1), contents(2, 2)));
+    assert!(seen.console.contains("a replacement: sdb"), "{}", seen.console);
+}
+
+#[test]
+fn two_possible_targets_are_refused_with_both_and_the_word_that_decides() {
+    let mut machine = backed_up(&["sda SYS @1"]);
+    machine.set_disks(vec![filled("sda NEW1 @1"), filled("sdb NEW2 @2")]);
+    let seen = restore(&mut machine, "");
+    let parts = ["serial NEW1", "serial NEW2", "testbox.map=sda:serial=<serial>"];
+    assert_refused(&machine, &seen, "[ambiguous 47]", &parts);
+    restore(&mut machine, "testbox.map=sda:serial=NEW2");
+    assert_eq!((machine.disk_bytes("sdb"), untouched(&machine)), (contents(2, 1), vec!["sda".to_owned()]));
+}
+
+#[test]
+fn an_additional_usb_disk_is_neither_imaged_nor_written_unless_its_serial_is_given() {
+    let usb = |text: &str| {
+        let mut disk = filled(text);
+        disk.disk.excluded = Some(Exclusion::Usb);
+        disk
+    };
+    let mut machine = backed_up(&["sda SYS @1"]);
+    // It is found first and has the name of the system disk, which is still there.
+    machine.set_disks(vec![usb("sda STICK @usb"), filled("sdb SYS @1")]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert_eq!((machine.disk_bytes("sdb"), untouched(&machine)), (contents(2, 1), vec!["sda".to_owned()]));
+    machine.arm("testbox.action=backup-again testbox.job=again");
+    machine.boot();
+    let record = machine.record();
+    assert_eq!((record.images.len(), record.others[0].why.as_str()), (1, "USB disk"));
+
+    // The system disk is gone: the stick is no replacement, whatever its name and its port.
+    machine.set_disks(vec![usb("sda STICK @1")]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["it is a USB or removable disk"]);
+    let seen = restore(&mut machine, "testbox.map=sda:sda");
+    assert_refused(&machine, &seen, "[disk-list 42]", &["is a USB disk", "serial="]);
+    restore(&mut machine, "testbox.map=sda:serial=STICK");
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+}
+
+fn with(mut disk: TestDisk, health: Health) -> TestDisk {
+    disk.disk.health = health;
+    disk
+}
+
+fn failing() -> Health {
+    Health { failing: Some("SMART: a threshold is exceeded".into()), ..Health::default() }
+}
+
+#[test]
+fn a_failing_disk_is_saved_with_a_warning_and_written_only_by_its_own_word() {
+    let mut machine = Machine::new();
+    machine.set_disks(vec![with(disk("sda S1 @1", contents(2, 1)), failing())]);
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    let said = "FAILING: sda (unknown model, serial S1) says that it fails: SMART: a threshold is exceeded";
+    assert!(seen.console.contains("warning: FAILING: sda"), "{}", seen.console);
+    assert!(machine.text("maintenance.log").contains(&format!(": warning: {said}")));
+    assert!(machine.status().notes[0].contains(said), "{:?}", machine.status().notes);
+
+    machine.arm("testbox.action=verify testbox.job=v");
+    machine.boot();
+    assert!(machine.status().notes[0].contains(said), "{:?}", machine.status().notes);
+
+    machine.set_disks(vec![with(filled("sda S1 @1"), failing())]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[disk-failing 57]", &["testbox.failing-disk=write"]);
+    assert_eq!(machine.status().code, Some(57));
+    let seen = restore(&mut machine, "testbox.failing-disk=write");
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+    assert!(machine.status().notes[0].contains(said), "{:?}", machine.status().notes);
+
+    // Another disk of the machine may fail as it likes.
+    machine.set_disks(vec![filled("sda S1 @1"), with(filled("sdb S2 @2"), failing())]);
+    machine.arm("testbox.action=restore testbox.job=third");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+}
+
+#[test]
+fn a_failing_disk_is_refused_for_a_gzip_without_a_record_too() {
+    use std::io::Write;
+    let mut machine = Machine::new();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&contents(2, 9)).unwrap();
+    machine.backup.put(&format!("{}/sda.gz", world::IP), gzip.finish().unwrap());
+    machine.set_disks(vec![with(filled("sda S1 @1"), failing())]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[disk-failing 57]", &["--failing-disk write"]);
+}
+
+#[test]
+fn a_locked_disk_is_named_before_its_errors_would_name_everything_else() {
+    let locked = || Health { locked: true, ..Health::default() };
+    let mut machine = backed_up(&["sda S1 @1"]);
+    machine.set_disks(vec![with(filled("sda S1 @1"), locked())]);
+    let seen = restore(&mut machine, "testbox.failing-disk=write");
+    assert_refused(&machine, &seen, "[disk-locked 58]", &["LOCKED by its ATA password", "hdparm"]);
+    machine.arm("testbox.action=backup-again testbox.job=again");
+    let seen = machine.boot();
+    assert_refused(&machine, &seen, "[disk-locked 58]", &["testbox.disks"]);
+    assert_eq!(machine.record().generation, 1);
+    // The images can be verified all the same.
+    machine.arm("testbox.action=verify testbox.job=v");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.status().notes[0].starts_with("LOCKED: "), "{:?}", machine.status().notes);
+}
+
+#[test]
+fn what_a_disk_hides_is_said_recorded_and_the_reason_where_it_is_too_small() {
+    let hidden = |bytes| Health { hidden: bytes, ..Health::default() };
+    let mut machine = Machine::new();
+    machine.set_disks(vec![with(disk("sda S1 @1", contents(2, 1)), hidden(1 << 20))]);
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert!(seen.console.contains("warning: HIDDEN: sda"), "{}", seen.console);
+    assert!(
+        machine.status().notes[0].contains("2048 sectors (1048576 bytes)"),
+        "{:?}",
+        machine.status().notes
+    );
+    assert_eq!(machine.record().images[0].hidden_bytes, 1 << 20);
+
+    // The same disk, of which somebody has hidden more since.
+    machine.set_disks(vec![with(disk("sda S1 @1", vec![OTHER; 1 << 20]), hidden(2 << 20))]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[unfit 48]", &["it hides 2097152 more", "hdparm -N"]);
+    // As large as it was: what is shown counts, and what is hidden is said.
+    machine.set_disks(vec![with(filled("sda S1 @1"), hidden(1 << 20))]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
+    assert!(machine.status().notes[0].starts_with("HIDDEN: "), "{:?}", machine.status().notes);
+}
