@@ -154,6 +154,8 @@ struct State {
     failing: bool,
     /// That was said on the consoles.
     complained: bool,
+    /// Nobody holds the log any more.
+    closed: bool,
 }
 
 struct Shared {
@@ -167,10 +169,21 @@ struct Shared {
     started: jiff::Timestamp,
 }
 
-/// The log of the agent. Clones are the same log.
+/// The log of the agent. Clones are the same log; with the last one its thread ends.
 #[derive(Clone)]
 pub struct AgentLog {
     shared: Arc<Shared>,
+    _open: Arc<Open>,
+}
+
+/// Closes the log when it is dropped.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.work.notify_all();
+    }
 }
 
 impl AgentLog {
@@ -185,6 +198,7 @@ impl AgentLog {
             done: 0,
             failing: false,
             complained: false,
+            closed: false,
         };
         let started = system.now();
         let shared = Arc::new(Shared {
@@ -199,7 +213,7 @@ impl AgentLog {
         if let Err(e) = std::thread::Builder::new().name("log".into()).spawn(move || writer.run()) {
             shared.console.line(&format!("no thread for the logs, they go to the consoles only: {e}"));
         }
-        AgentLog { shared }
+        AgentLog { _open: Arc::new(Open(shared.clone())), shared }
     }
 
     /// Makes this the log of the whole program. False where there was one already.
@@ -325,6 +339,9 @@ impl Shared {
                 state.share.is_some() && (state.wanted > state.done || lines)
             };
             while !is_due(&state) {
+                if state.closed {
+                    return;
+                }
                 let (woken, timeout) =
                     self.work.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner);
                 state = woken;

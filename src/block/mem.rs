@@ -1,6 +1,8 @@
 //! A disk in memory whose every operation can be made to fail: the target of all fault tests.
 
 use super::BlockDevice;
+use crate::sys::{Chance, Power};
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -50,8 +52,10 @@ struct Rule {
 struct State {
     live: Vec<u8>,
     durable: Vec<u8>,
-    /// Written since the last flush.
-    dirty: Vec<Range<usize>>,
+    /// What was written since the last flush, in order: place and bytes.
+    unflushed: Vec<(usize, Vec<u8>)>,
+    power: Option<Power>,
+    random: Option<Random>,
     rules: Vec<Rule>,
     log: Vec<(Op, u64, u64)>,
     /// Operations from this one on fail, if `dead`; only this one, if not.
@@ -60,6 +64,32 @@ struct State {
     rotational: bool,
     hanging: usize,
     released: bool,
+}
+
+/// Faults by chance.
+#[derive(Debug)]
+struct Random {
+    chance: Chance,
+    one_in: u64,
+    seen: HashMap<(Op, u64), u64>,
+}
+
+impl Random {
+    /// Those that must not be lost: what nobody could notice is left out, as a wrong bit of the source.
+    fn fault(&mut self, op: Op, offset: u64) -> Option<Fault> {
+        let nth = self.seen.entry((op, offset)).or_default();
+        *nth += 1;
+        let what = (op, offset, *nth);
+        let error = Fault::Errno(libc::EIO);
+        let faults: &[Fault] = match op {
+            Op::Read => &[error, Fault::Errno(libc::ENODATA), Fault::Short],
+            Op::Write => &[error, Fault::Short, Fault::Drop, Fault::FlipBit(self.chance.of((what, "bit")))],
+            Op::Zero => &[error, Fault::Drop],
+            Op::Discard | Op::Flush | Op::Reread => &[error],
+        };
+        let is_hit = self.chance.one_in(self.one_in, what);
+        is_hit.then(|| self.chance.choose(faults, (what, "kind"))).flatten()
+    }
 }
 
 /// A disk of bytes with two views: what a reader sees now, and what a power cut would leave ([`MemDisk::durable`]).
@@ -143,16 +173,67 @@ impl MemDisk {
         self.changed.notify_all();
     }
 
+    /// One operation in so many goes wrong, by chance. It depends on the seed, the operation, its place, and how often
+    /// that was done before.
+    pub fn fail_by_chance(&self, chance: Chance, one_in: u64) {
+        self.state().random = Some(Random { chance, one_in, seen: HashMap::new() });
+    }
+
     /// No faults any more.
     pub fn heal(&self) {
         let mut state = self.state();
         state.rules.clear();
         state.fail_at = None;
+        state.random = None;
+    }
+
+    /// Hangs the disk on this power: after the cut every operation fails, and none is counted.
+    pub fn plug(&self, power: &Power) {
+        self.state().power = Some(power.clone());
+    }
+
+    /// The same disk once more, with what was not flushed; without faults and power.
+    pub fn copy(&self) -> MemDisk {
+        let state = self.state();
+        let copied = State {
+            live: state.live.clone(),
+            durable: state.durable.clone(),
+            unflushed: state.unflushed.clone(),
+            ..State::default()
+        };
+        MemDisk {
+            name: self.name.clone(),
+            size: self.size,
+            logical: self.logical,
+            state: Mutex::new(copied),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Leaves what a power cut may leave: all that was flushed, and of each later write all, nothing, or some of its
+    /// logical blocks.
+    pub fn cut(&self, chance: Chance) {
+        let mut state = self.state();
+        let block = self.logical as usize;
+        let State { live, durable, unflushed, .. } = &mut *state;
+        for (nth, (at, bytes)) in unflushed.drain(..).enumerate() {
+            let kind = chance.of(nth) % 3;
+            for (n, bytes) in bytes.chunks(block).enumerate() {
+                if kind == 0 || (kind == 1 && chance.one_in(2, (nth, n))) {
+                    let at = at + n * block;
+                    durable[at..at + bytes.len()].copy_from_slice(bytes);
+                }
+            }
+        }
+        live.copy_from_slice(durable);
     }
 
     /// Logs the operation, checks its range and finds what goes wrong with it.
     fn begin(&self, op: Op, offset: u64, len: u64) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
         let mut state = self.state();
+        if let Some(power) = &state.power {
+            power.begin()?;
+        }
         let number = state.log.len() as u64;
         state.log.push((op, offset, len));
         let block = u64::from(self.logical);
@@ -171,6 +252,9 @@ impl MemDisk {
             Some((at, fault, dead)) if number == at || (dead && number > at) => Some(fault),
             _ => None,
         };
+        if fault.is_none() {
+            fault = state.random.as_mut().and_then(|random| random.fault(op, offset));
+        }
         for rule in &mut state.rules {
             let hit = len == 0 || (rule.range.start < end && offset < rule.range.end);
             if fault.is_none() && rule.op == op && rule.times > 0 && hit {
@@ -205,7 +289,8 @@ impl MemDisk {
         if let Some(Fault::FlipBit(bit)) = fault {
             flip(&mut state.live[range.clone()], bit);
         }
-        state.dirty.push(range);
+        let written = state.live[range.clone()].to_vec();
+        state.unflushed.push((range.start, written));
         Ok(())
     }
 }
@@ -266,9 +351,9 @@ impl BlockDevice for MemDisk {
     fn flush(&self) -> io::Result<()> {
         let (mut state, fault) = self.begin(Op::Flush, 0, 0)?;
         if fault.is_none() {
-            let State { live, durable, dirty, .. } = &mut *state;
-            for range in dirty.drain(..) {
-                durable[range.clone()].copy_from_slice(&live[range]);
+            let State { durable, unflushed, .. } = &mut *state;
+            for (at, bytes) in unflushed.drain(..) {
+                durable[at..at + bytes.len()].copy_from_slice(&bytes);
             }
         }
         Ok(())
@@ -299,6 +384,26 @@ mod tests {
         disk.flush().unwrap();
         assert_eq!(disk.durable(), disk.content());
         assert_eq!((disk.count(Op::Write), disk.count(Op::Flush), disk.count(Op::Read)), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_cut_leaves_what_was_flushed_and_any_part_of_the_rest() {
+        let disk = disk();
+        disk.write_at(&[2; 1024], 0).unwrap();
+        disk.flush().unwrap();
+        disk.write_at(&[3; 1024], 2048).unwrap();
+        let mut left: Vec<Vec<u8>> = (0..50)
+            .map(|seed| {
+                let cut = disk.copy();
+                cut.cut(Chance(seed));
+                assert!(cut.durable() == cut.content());
+                assert!(cut.content()[..1024] == [2; 1024] && cut.content()[1024..2048] == [1; 1024]);
+                [2048, 2560].map(|at| cut.content()[at]).to_vec()
+            })
+            .collect();
+        left.sort();
+        left.dedup();
+        assert_eq!(left, [[1, 1], [1, 3], [3, 1], [3, 3]]);
     }
 
     #[test]

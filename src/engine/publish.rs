@@ -14,7 +14,7 @@ use super::folder::{Folder, HISTORY, PART};
 use super::share_failure::{advice, is_full};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
-use crate::record::{RECORD, RECORD_PENDING, Record, SetState, image_file, map_file};
+use crate::record::{RECORD, RECORD_LIMIT, RECORD_PENDING, Record, SetState, image_file, map_file};
 use crate::share::{Files, exists, read_limited, write_atomic};
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
 use crate::sys::errno_words;
@@ -35,21 +35,36 @@ pub enum Recovered {
 /// `*.part` files; the others are those of the set before.
 pub fn publish(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
     let step = |what: &str, e: io::Error| failed(folder, what, &e);
-    write_atomic(&*folder.files, &folder.path(RECORD_PENDING), &new.to_bytes())
-        .map_err(|e| step("write the new record", e))?;
+    let pending = folder.path(RECORD_PENDING);
+    write_atomic(&*folder.files, &pending, &new.to_bytes()).map_err(|e| step("write the new record", e))?;
+    // A server that says yes and does nothing must show while the old record is still in place.
+    let there = read_limited(&*folder.files, &pending, RECORD_LIMIT);
+    if there.map_err(|e| step("read the new record back", e))? != new.to_bytes() {
+        let why = io::Error::other("it is not what was just written: the server loses or changes writes");
+        return Err(step("keep the new record", why));
+    }
     complete(folder, new, keep)
 }
 
 /// Completes or rolls back what an interrupted [`publish`] left.
 pub fn recover(folder: &Folder, keep: u32) -> Result<Recovered, Failure> {
     let step = |what: &str, e: io::Error| failed(folder, what, &e);
-    let Some(new) = folder.record(RECORD_PENDING)? else { return Ok(Recovered::Nothing) };
-    match missing(folder, &new).map_err(|e| step("look for the new images", e))? {
-        None => {
+    let found = match folder.record(RECORD_PENDING) {
+        Ok(None) => return Ok(Recovered::Nothing),
+        Ok(Some(new)) => match missing(folder, &new).map_err(|e| step("look for the new images", e))? {
+            None => Ok(new),
+            Some(why) => Err(why),
+        },
+        // A server that has lost what it was given.
+        Err(failure) if failure.kind == Kind::BadRecord => Err(failure.what),
+        Err(failure) => return Err(failure),
+    };
+    match found {
+        Ok(new) => {
             complete(folder, &new, keep)?;
             Ok(Recovered::Completed(Box::new(new)))
         }
-        Some(why) => {
+        Err(why) => {
             put_back(folder)?;
             folder
                 .files

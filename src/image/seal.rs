@@ -109,14 +109,19 @@ impl<'a> Seal<'a> {
         }
     }
 
-    /// Writes what was kept, the first block of the disk last of all, each step flushed and read back. After a
-    /// failure the head is zeroed again; [`NotOpened::closed`] says whether that worked.
+    /// Writes what was kept: last of all the first block of the disk (boot sector, header of the primary GPT), and
+    /// before it the last one (header of the backup GPT), since firmware boots by either. Each step is flushed and read
+    /// back. After a failure the head is zeroed again; [`NotOpened::closed`] says whether that worked.
     pub fn open(&self) -> Result<(), NotOpened> {
         let kept = self.kept();
-        let first = kept.head.len().min(self.disk.logical_block_size().max(ALIGN as u32) as usize);
+        let block = self.disk.logical_block_size() as usize;
+        let first = kept.head.len().min(block.max(ALIGN));
+        // A disk writes one logical block or none of it.
+        let last = kept.tail.len().saturating_sub(block);
         let steps = [
-            (&kept.tail[..], self.tail.start),
             (&kept.head[first..], first as u64),
+            (&kept.tail[..last], self.tail.start),
+            (&kept.tail[last..], self.tail.start + last as u64),
             (&kept.head[..first], 0),
         ];
         let written = steps.into_iter().filter(|step| !step.0.is_empty()).try_for_each(|(bytes, offset)| {

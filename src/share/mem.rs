@@ -2,14 +2,15 @@
 
 use super::{Files, components, split_parent};
 use crate::io::{ReadAt, SyncWrite};
+use crate::sys::{Chance, Power};
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The operations of a share that can be made to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // named after the methods of `Files`, `ReadAt` and `SyncWrite`
 pub enum Op {
     Open,
@@ -85,15 +86,22 @@ impl Gate {
     }
 }
 
-/// Which names [`MemFiles::crash`] leaves, since file systems differ. Contents are always those of the last sync.
+/// What [`MemFiles::crash`] leaves, since file systems differ. What was synced is always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Survivors {
-    /// Names as of the last `sync_dir` of their folder.
+    /// Names as of the last `sync_dir` of their folder, contents as of the last sync.
     SyncedNames,
-    /// Every name as it was: a journal or server that wrote the names and not the data. Files that were never synced
-    /// are empty.
+    /// Every name as it was, contents as of the last sync: a journal or server that wrote the names and not the data.
+    /// Files that were never synced are empty.
     AllNames,
+    /// The client was cut, and the server was not: every name as it was; of what was not synced, any pages.
+    ServerStays(Chance),
+    /// Each folder as it was at some moment since its last `sync_dir`; of what was not synced, any pages.
+    Any(Chance),
 }
+
+/// What a file system writes at once, in bytes.
+const PAGE: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
@@ -109,6 +117,8 @@ type Names = BTreeMap<String, Node>;
 struct Folder {
     live: Names,
     durable: Names,
+    /// The names after each change since they were last durable.
+    since: Vec<Names>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -119,8 +129,55 @@ struct Inode {
     poisoned: bool,
 }
 
+impl Inode {
+    /// What is left where only some pages of what was not synced were written.
+    fn torn(&self, chance: Chance, id: usize) -> Vec<u8> {
+        if self.live == self.durable {
+            return self.durable.clone();
+        }
+        let (old, new) = (self.durable.len(), self.live.len());
+        let len = chance.choose(&[old, new, old.max(new) - old.abs_diff(new) / 2], (id, "length"));
+        let mut bytes = self.durable.clone();
+        bytes.resize(len.unwrap_or(old), 0);
+        for (n, page) in bytes.chunks_mut(PAGE).enumerate() {
+            let Some(written) = self.live.get(n * PAGE..).filter(|_| chance.one_in(2, (id, n))) else {
+                continue;
+            };
+            page.iter_mut().zip(written).for_each(|(to, from)| *to = *from);
+        }
+        bytes
+    }
+}
+
+/// Faults by chance.
+#[derive(Debug)]
+struct Random {
+    chance: Chance,
+    one_in: u64,
+    seen: HashMap<(Op, String), u64>,
+}
+
+impl Random {
+    fn fault(&mut self, op: Op, path: &str) -> Option<Fault> {
+        let nth = self.seen.entry((op, path.to_owned())).or_default();
+        *nth += 1;
+        let what = (op, path, *nth);
+        let errno =
+            self.chance.choose(&[libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE], (what, "errno"));
+        let error = Fault::Errno(errno.unwrap_or(libc::EIO));
+        let faults: &[Fault] = match op {
+            Op::Write | Op::AppendFrom => &[error, Fault::Short(1), Fault::Dropped],
+            _ => &[error],
+        };
+        let is_hit = self.chance.one_in(self.one_in, what);
+        is_hit.then(|| self.chance.choose(faults, (what, "kind"))).flatten()
+    }
+}
+
 #[derive(Debug)]
 struct State {
+    power: Option<Power>,
+    random: Option<Random>,
     inodes: Vec<Inode>,
     folders: Vec<Folder>,
     faults: Vec<(Option<Op>, usize, Fault)>,
@@ -160,8 +217,11 @@ fn not_regular() -> io::Error {
 }
 
 impl State {
-    /// Counts the operation, and fails it where that was asked for.
-    fn begin(&mut self, op: Op) -> io::Result<Option<Fault>> {
+    /// Counts the operation on `path`, and fails it where that was asked for.
+    fn begin(&mut self, op: Op, path: &str) -> io::Result<Option<Fault>> {
+        if let Some(power) = &self.power {
+            power.begin()?;
+        }
         let nth_of_all = self.operations.len();
         let nth_of_kind = self.operations.iter().filter(|o| **o == op).count();
         self.operations.push(op);
@@ -169,7 +229,8 @@ impl State {
             None => *nth == nth_of_all,
             Some(kind) => *kind == op && *nth == nth_of_kind,
         });
-        let hit = hit.map(|(_, _, fault)| *fault);
+        let planned = hit.map(|(_, _, fault)| *fault);
+        let hit = planned.or_else(|| self.random.as_mut().and_then(|random| random.fault(op, path)));
         if let Some(Fault::Gone(number)) = hit {
             self.gone = Some(number);
         }
@@ -185,6 +246,16 @@ impl State {
             }
             fault => Ok(fault),
         }
+    }
+
+    /// Notes the names of the folder that `path` stands in, after a change.
+    fn note_names(&mut self, path: &str) -> io::Result<()> {
+        let (folder, _) = split_parent(path)?;
+        let folder = self.folder_id(folder)?;
+        if let Some(folder) = self.folders.get_mut(folder) {
+            folder.since.push(folder.live.clone());
+        }
+        Ok(())
     }
 
     fn folder_id(&self, path: &str) -> io::Result<usize> {
@@ -270,8 +341,8 @@ impl State {
         found
     }
 
-    fn sync_file(&mut self, id: usize) -> io::Result<()> {
-        let fault = self.begin(Op::Sync);
+    fn sync_file(&mut self, id: usize, path: &str) -> io::Result<()> {
+        let fault = self.begin(Op::Sync, path);
         let full = self.used() > self.capacity;
         let inode = self.inode(id)?;
         if inode.poisoned {
@@ -303,6 +374,8 @@ impl MemFiles {
         MemFiles {
             gate: gate.clone(),
             state: Arc::new(Mutex::new(State {
+                power: None,
+                random: None,
                 inodes: Vec::new(),
                 folders: vec![Folder::default()],
                 faults: Vec::new(),
@@ -331,11 +404,33 @@ impl MemFiles {
         self.state().faults.push((Some(op), nth, fault));
     }
 
+    /// One operation in so many goes wrong, by chance. It depends on the seed, the operation, its path, and how often
+    /// that was done before.
+    pub fn fail_by_chance(&self, chance: Chance, one_in: u64) {
+        self.state().random = Some(Random { chance, one_in, seen: HashMap::new() });
+    }
+
     /// Takes all planned faults back.
     pub fn clear_faults(&self) {
         let mut state = self.state();
         state.faults.clear();
+        state.random = None;
         (state.gone, state.refused) = (None, None);
+    }
+
+    /// Hangs the client on this power: after the cut every operation fails, and nothing is done or counted.
+    pub fn plug(&self, power: &Power) {
+        self.state().power = Some(power.clone());
+    }
+
+    /// The same share once more, with what was not synced; without faults and power, its operations counted anew.
+    pub fn copy(&self) -> MemFiles {
+        let copy = MemFiles::new();
+        {
+            let (from, mut to) = (self.state(), copy.state());
+            (to.inodes, to.folders, to.capacity) = (from.inodes.clone(), from.folders.clone(), from.capacity);
+        }
+        copy
     }
 
     /// From now on everything that changes something fails with this errno: exported read-only, or root squashed.
@@ -368,15 +463,25 @@ impl MemFiles {
     pub fn crash(&self, survivors: Survivors) {
         let mut state = self.state();
         state.epoch += 1;
-        for inode in &mut state.inodes {
+        for (id, inode) in state.inodes.iter_mut().enumerate() {
+            if let Survivors::ServerStays(chance) | Survivors::Any(chance) = survivors {
+                inode.durable = inode.torn(chance, id);
+            }
             inode.live = inode.durable.clone();
             inode.poisoned = false;
         }
-        for folder in &mut state.folders {
+        for (id, folder) in state.folders.iter_mut().enumerate() {
             match survivors {
-                Survivors::SyncedNames => folder.live = folder.durable.clone(),
-                Survivors::AllNames => folder.durable = folder.live.clone(),
+                Survivors::SyncedNames => {}
+                Survivors::AllNames | Survivors::ServerStays(_) => folder.durable = folder.live.clone(),
+                Survivors::Any(chance) => {
+                    folder.since.push(folder.durable.clone());
+                    let nth = chance.of(("folder", id)) % folder.since.len() as u64;
+                    folder.durable = folder.since.swap_remove(nth as usize);
+                }
             }
+            folder.since.clear();
+            folder.live = folder.durable.clone();
         }
     }
 
@@ -403,6 +508,7 @@ impl MemFiles {
         }
         for folder in &mut state.folders {
             folder.durable = folder.live.clone();
+            folder.since.clear();
         }
     }
 
@@ -436,14 +542,15 @@ impl MemFiles {
         state.walk(true).into_iter().map(|(path, id)| (path, contents(id))).collect()
     }
 
-    fn handle(&self, inode: usize, epoch: u64) -> Handle {
-        Handle { files: self.clone(), inode, epoch }
+    fn handle(&self, path: &str, inode: usize, epoch: u64) -> Handle {
+        Handle { files: self.clone(), path: path.to_owned(), inode, epoch }
     }
 }
 
 /// An open file.
 struct Handle {
     files: MemFiles,
+    path: String,
     inode: usize,
     epoch: u64,
 }
@@ -462,7 +569,7 @@ impl ReadAt for Handle {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
-        state.begin(Op::Read)?;
+        state.begin(Op::Read, &self.path)?;
         ReadAt::read_at(&state.inode(self.inode)?.live, buf, offset)
     }
 
@@ -474,7 +581,7 @@ impl ReadAt for Handle {
 impl Write for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state()?;
-        let fault = state.begin(Op::Write)?;
+        let fault = state.begin(Op::Write, &self.path)?;
         let live = &mut state.inode(self.inode)?.live;
         match fault {
             Some(Fault::Short(most)) => {
@@ -500,12 +607,12 @@ impl Write for Handle {
 
 impl SyncWrite for Handle {
     fn sync(&mut self) -> io::Result<()> {
-        self.state()?.sync_file(self.inode)
+        self.state()?.sync_file(self.inode, &self.path)
     }
 
     fn go_on_at(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        let fault = state.begin(Op::GoOn)?;
+        let fault = state.begin(Op::GoOn, &self.path)?;
         let live = &mut state.inode(self.inode)?.live;
         if fault != Some(Fault::Dropped) {
             live.truncate(usize::try_from(len).unwrap_or(usize::MAX));
@@ -519,7 +626,7 @@ impl SyncWrite for Handle {
             return Ok(0);
         };
         let mut state = self.state()?;
-        let Ok(fault) = state.begin(Op::AppendFrom) else { return Ok(0) };
+        let Ok(fault) = state.begin(Op::AppendFrom, &self.path) else { return Ok(0) };
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let bytes = state.inode(from.inode)?.live.get(at(range.start)..at(range.end));
         let mut bytes = bytes.unwrap_or_default().to_vec();
@@ -536,41 +643,44 @@ impl SyncWrite for Handle {
 impl Files for MemFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let mut state = self.state();
-        state.begin(Op::Open)?;
+        state.begin(Op::Open, path)?;
         let inode = state.find_file(path)?;
-        Ok(Arc::new(self.handle(inode, state.epoch)))
+        Ok(Arc::new(self.handle(path, inode, state.epoch)))
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let mut state = self.state();
-        state.begin(Op::Create)?;
+        state.begin(Op::Create, path)?;
         if state.find(path)?.is_some() {
             return Err(errno(libc::EEXIST));
         }
         let inode = state.new_file(path)?;
-        Ok(Box::new(self.handle(inode, state.epoch)))
+        state.note_names(path)?;
+        Ok(Box::new(self.handle(path, inode, state.epoch)))
     }
 
     fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let mut state = self.state();
-        state.begin(Op::Reopen)?;
+        state.begin(Op::Reopen, path)?;
         let inode = state.find_file(path)?;
         if state.walk(false).values().filter(|id| **id == inode).count() > 1 {
             return Err(errno(libc::EINVAL));
         }
-        Ok(Box::new(self.handle(inode, state.epoch)))
+        Ok(Box::new(self.handle(path, inode, state.epoch)))
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        let dropped = state.begin(Op::Append)? == Some(Fault::Dropped);
+        let dropped = state.begin(Op::Append, path)? == Some(Fault::Dropped);
         let id = match state.find_file(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let id = state.new_file(path)?;
                 let (folder, name) = split_parent(path)?;
                 let folder = state.folder_id(folder)?;
                 if let Some(folder) = state.folders.get_mut(folder) {
-                    folder.durable.insert(name.to_owned(), Node::File(id));
+                    for names in folder.since.iter_mut().chain([&mut folder.durable]) {
+                        names.insert(name.to_owned(), Node::File(id));
+                    }
                 }
                 id
             }
@@ -590,7 +700,7 @@ impl Files for MemFiles {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::Rename)?;
+        let fault = state.begin(Op::Rename, from)?;
         let (moved, there) = (state.find(from)?.ok_or_else(|| errno(libc::ENOENT))?, state.find(to)?);
         match (moved, there) {
             // rename(2): two names of one file are both left alone.
@@ -606,34 +716,43 @@ impl Files for MemFiles {
         if fault != Some(Fault::Dropped) {
             state.take(from)?;
             state.insert(to, moved)?;
+            state.note_names(from)?;
+            state.note_names(to)?;
         }
         Ok(())
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::HardLink)?;
+        let fault = state.begin(Op::HardLink, from)?;
         let inode = state.find_file(from)?;
         if state.find(to)?.is_some() {
             return Err(errno(libc::EEXIST));
         }
-        if fault == Some(Fault::Dropped) { Ok(()) } else { state.insert(to, Node::File(inode)) }
+        if fault == Some(Fault::Dropped) {
+            return Ok(());
+        }
+        state.insert(to, Node::File(inode))?;
+        state.note_names(to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::Remove)?;
+        let fault = state.begin(Op::Remove, path)?;
         match state.find(path)? {
             None => Err(errno(libc::ENOENT)),
             Some(Node::Folder(id)) if !state.is_empty_folder(id) => Err(errno(libc::ENOTEMPTY)),
             Some(_) if fault == Some(Fault::Dropped) => Ok(()),
-            Some(_) => state.take(path).map(drop),
+            Some(_) => {
+                state.take(path)?;
+                state.note_names(path)
+            }
         }
     }
 
     fn make_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::MakeDir)?;
+        let fault = state.begin(Op::MakeDir, path)?;
         match state.find(path)? {
             Some(Node::Folder(_)) => Ok(()),
             Some(_) => Err(errno(libc::ENOTDIR)),
@@ -645,31 +764,32 @@ impl Files for MemFiles {
                 let id = state.folders.len();
                 state.insert(path, Node::Folder(id))?;
                 state.folders.push(Folder::default());
-                Ok(())
+                state.note_names(path)
             }
         }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let mut state = self.state();
-        state.begin(Op::List)?;
+        state.begin(Op::List, path)?;
         let id = state.folder_id(path)?;
         Ok(state.names(id)?.keys().cloned().collect())
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::SyncDir)?;
+        let fault = state.begin(Op::SyncDir, path)?;
         let id = state.folder_id(path)?;
         if let Some(folder) = state.folders.get_mut(id).filter(|_| fault != Some(Fault::Dropped)) {
             folder.durable = folder.live.clone();
+            folder.since.clear();
         }
         Ok(())
     }
 
     fn free_bytes(&self, path: &str) -> io::Result<u64> {
         let mut state = self.state();
-        state.begin(Op::FreeBytes)?;
+        state.begin(Op::FreeBytes, path)?;
         state.folder_id(path)?;
         Ok(state.capacity.saturating_sub(state.used()))
     }

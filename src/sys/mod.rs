@@ -4,10 +4,12 @@
 //! through the block module.
 
 mod flush;
+mod power;
 mod real;
 mod recording;
 
 pub use flush::{drop_cached, flush_range, start_flush};
+pub use power::{Chance, Power};
 pub use real::RealSystem;
 pub use recording::{Call, Recording};
 pub use sys_mount::{MountFlags, UnmountFlags};

@@ -5,7 +5,7 @@ use super::{Disk, Lab, Station, disk::Bus, poll};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct Setup<'a> {
     lab: &'a Lab,
     station: Station,
     disks: Vec<Option<&'a Disk>>,
+    /// Where the writes and flushes of the last disk are recorded.
+    log: Option<&'a Path>,
     memory_mib: u32,
     cpus: u32,
 }
@@ -50,7 +52,7 @@ pub struct Setup<'a> {
 impl Lab {
     /// A machine on the given place of the network, without disks.
     pub fn machine(&self, station: Station) -> Setup<'_> {
-        Setup { lab: self, station, disks: Vec::new(), memory_mib: 512, cpus: 1 }
+        Setup { lab: self, station, disks: Vec::new(), log: None, memory_mib: 512, cpus: 1 }
     }
 }
 
@@ -59,6 +61,12 @@ impl<'a> Setup<'a> {
     pub fn disk(mut self, disk: &'a Disk) -> Self {
         self.disks.push(Some(disk));
         self
+    }
+
+    /// Plugs in the last disk, every write and flush of which goes into the log too: see `replay`.
+    pub fn recorded_disk(mut self, disk: &'a Disk, log: &'a Path) -> Self {
+        self.log = Some(log);
+        self.disk(disk)
     }
 
     /// Leaves the next slot empty.
@@ -108,9 +116,17 @@ impl<'a> Setup<'a> {
                 Bus::Sata => format!("ide-hd,bus=ide.{n}"),
                 Bus::Scsi => format!("scsi-hd,bus=scsi.0,scsi-id={n}"),
             };
+            let drive = match self.log.filter(|_| n + 1 == self.disks.len()) {
+                None => format!("format=raw,discard=unmap,file={}", path.display()),
+                Some(log) => format!(
+                    "driver=blklogwrites,log-super-update-interval=1,file.driver=file,file.filename={},log.driver=file,\
+                     log.filename={}",
+                    path.display(),
+                    log.display()
+                ),
+            };
             words += &format!(
-                " -drive if=none,id=disk{n},format=raw,discard=unmap,file={} -device {device},drive=disk{n},serial={serial},bootindex={}",
-                path.display(),
+                " -drive if=none,id=disk{n},{drive} -device {device},drive=disk{n},serial={serial},bootindex={}",
                 n + 1
             );
         }
@@ -135,6 +151,9 @@ impl<'a> Setup<'a> {
             .map(|n| self.lab.logs.join(format!("{name}-{n}.console.log")))
             .find(|log| !log.exists())
             .unwrap();
+        if let Some(log) = self.log {
+            File::create(log).unwrap();
+        }
         let qmp = self.lab.file(&format!("{name}.qmp"));
         let _ = std::fs::remove_file(&qmp);
         let open = |path: &std::path::Path| File::options().create(true).append(true).open(path).unwrap();

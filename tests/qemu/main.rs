@@ -5,6 +5,10 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+#[path = "../replay/mod.rs"]
+mod replay;
+#[path = "../world/disk.rs"]
+mod target;
 
 mod actions;
 mod again;
@@ -15,6 +19,7 @@ mod initrd;
 mod main_job;
 mod network;
 mod policy;
+mod power;
 mod rescue;
 mod share;
 mod signed;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod disk;
 pub mod ext4;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
@@ -27,10 +28,10 @@ use testbox::logging::AgentLog;
 use testbox::progress::Progress;
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
-use testbox::share::{DirFiles, Files, MemFiles, Version};
+use testbox::share::{DirFiles, Files, MemFiles, Survivors, Version};
 use testbox::signature::Trust;
 use testbox::status::Status;
-use testbox::sys::{Recording, System};
+use testbox::sys::{Chance, Power, Recording, System};
 use testbox::tftp::TftpError;
 use testbox::words::HostName;
 use testbox::world::{Facts, MountOrder, Purpose, Share, World};
@@ -69,6 +70,12 @@ pub struct Machine {
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
+    /// Called before each file that is asked of the boot server.
+    pub on_fetch: Mutex<Option<Box<dyn FnMut() + Send>>>,
+    /// What the machine, its disks and its shares hang on.
+    pub power: Power,
+    /// A folder of the running system in place of the backup share in memory.
+    pub files: Option<Arc<dyn Files>>,
     /// Called before the first operation on a target disk.
     pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// The backup share as a real folder, in place of `backup`.
@@ -90,6 +97,13 @@ pub fn contents(mib: usize, seed: u64) -> Vec<u8> {
 
 /// The same, of any length in bytes.
 pub fn contents_of(len: usize, seed: u64) -> Vec<u8> {
+    // Tests ask for the same ones again and again.
+    static MADE: Mutex<BTreeMap<(usize, u64), Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((len, seed)).or_insert_with(|| make_contents(len, seed)).clone()
+}
+
+fn make_contents(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for (n, block) in bytes.chunks_mut(4096).enumerate() {
@@ -132,11 +146,11 @@ impl Machine {
         backup.put("testbox-backup", "");
         tftp.put("pxelinux.0", "");
         tftp.put("pxelinux.cfg/default", "DEFAULT local-boot\nLABEL local-boot\nLOCALBOOT 0\n");
-        Machine {
+        let machine = Machine {
             system: Arc::new(Recording::new()),
             backup,
             tftp,
-            disks: Mutex::new(vec![disk("sda S1 @1", contents(2, 1))]),
+            disks: Mutex::default(),
             cmdline: String::new(),
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
@@ -149,9 +163,39 @@ impl Machine {
             host_name: Some("box1"),
             served: Mutex::default(),
             on_mount: Mutex::new(None),
+            on_fetch: Mutex::new(None),
+            power: Power::default(),
+            files: None,
             on_first_touch: Mutex::new(None),
             folder: None,
-        }
+        };
+        machine.backup.plug(&machine.power);
+        machine.tftp.plug(&machine.power);
+        machine.set_disks(vec![disk("sda S1 @1", contents(2, 1))]);
+        machine
+    }
+
+    /// The same machine once more, with all that is on its disks and shares, and power again.
+    pub fn copy(&self) -> Machine {
+        let mut machine = Machine::new();
+        (machine.backup, machine.tftp) = (self.backup.copy(), self.tftp.copy());
+        machine.backup.plug(&machine.power);
+        machine.tftp.plug(&machine.power);
+        let disks = self.disks.lock().unwrap();
+        let copy = |from: &TestDisk| TestDisk { disk: from.disk.clone(), bytes: Arc::new(from.bytes.copy()) };
+        machine.set_disks(disks.iter().map(copy).collect());
+        machine.cmdline = self.cmdline.clone();
+        machine.trust = self.trust.clone();
+        machine
+    }
+
+    /// What a power cut leaves, which is `survivors` on the shares; then a copy, because the old machine is dead.
+    pub fn after_cut(&self, survivors: Survivors, chance: Chance) -> Machine {
+        let machine = self.copy();
+        machine.backup.crash(survivors);
+        machine.tftp.crash(survivors);
+        machine.disks.lock().unwrap().iter().for_each(|disk| disk.bytes.cut(chance));
+        machine
     }
 
     /// Arms the machine as `testboxctl arm` does, and boots it with what PXELINUX would give the kernel.
@@ -203,6 +247,16 @@ impl Machine {
         Seen { ending, console: String::from_utf8_lossy(&text).into_owned() }
     }
 
+    /// Tells what is on disks and shares from anything else; what the logs say is left out.
+    pub fn fingerprint(&self) -> u64 {
+        let files = |share: &MemFiles| -> Vec<(String, Vec<u8>)> {
+            share.tree().into_iter().filter(|(path, _)| !path.ends_with(".log")).collect()
+        };
+        let disks: Vec<Vec<u8>> =
+            self.disks.lock().unwrap().iter().map(|disk| disk.bytes.content()).collect();
+        Chance(0).of((files(&self.backup), files(&self.tftp), disks))
+    }
+
     /// Waits until the console of the boot that is under way says this.
     pub fn wait_for_screen(&self, text: &str) {
         loop {
@@ -238,6 +292,7 @@ impl Machine {
     }
 
     pub fn set_disks(&self, disks: Vec<TestDisk>) {
+        disks.iter().for_each(|disk| disk.bytes.plug(&self.power));
         *self.disks.lock().unwrap() = disks;
     }
 
@@ -248,27 +303,31 @@ impl Machine {
 
     /// The contents of the sets that a reader would trust, by the number of their generation.
     pub fn good_sets(&self) -> BTreeMap<u64, BTreeMap<String, Vec<u8>>> {
-        let tree = self.backup.tree();
-        let mut sets = BTreeMap::new();
-        for (path, bytes) in &tree {
-            let Some(folder) = path.strip_suffix("backup.json") else { continue };
-            let Ok(record) = Record::parse(bytes) else { continue };
-            let images: Option<BTreeMap<String, Vec<u8>>> = record
-                .images
-                .iter()
-                .map(|image| {
-                    let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
-                    let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
-                    (hash == image.root_hash).then_some(())?;
-                    Some((image.name.clone(), image_contents(file)?))
-                })
-                .collect();
-            if let Some(images) = images {
-                sets.insert(record.generation, images);
-            }
-        }
-        sets
+        sets_of(&self.backup.tree())
     }
+}
+
+/// The contents of the sets on a share that a reader would trust, by the number of their generation.
+pub fn sets_of(tree: &BTreeMap<String, Vec<u8>>) -> BTreeMap<u64, BTreeMap<String, Vec<u8>>> {
+    let mut sets = BTreeMap::new();
+    for (path, bytes) in tree {
+        let Some(folder) = path.strip_suffix("backup.json") else { continue };
+        let Ok(record) = Record::parse(bytes) else { continue };
+        let images: Option<BTreeMap<String, Vec<u8>>> = record
+            .images
+            .iter()
+            .map(|image| {
+                let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
+                let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
+                (hash == image.root_hash).then_some(())?;
+                Some((image.name.clone(), image_contents(file)?))
+            })
+            .collect();
+        if let Some(images) = images {
+            sets.insert(record.generation, images);
+        }
+    }
+    sets
 }
 
 fn image_contents(file: Vec<u8>) -> Option<Vec<u8>> {
@@ -304,6 +363,9 @@ impl World for Machine {
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
         assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
+        if let Some(hook) = self.on_fetch.lock().unwrap().as_mut() {
+            hook();
+        }
         let served = self.served.lock().unwrap().get(path).cloned();
         served.or_else(|| self.tftp.get(path)).ok_or(TftpError::NotFound)
     }
@@ -327,7 +389,7 @@ impl World for Machine {
         }
         let files: Arc<dyn Files> = match (&self.folder, order.purpose) {
             (_, Purpose::Tftp) => Arc::new(self.tftp.clone()),
-            (None, _) => Arc::new(self.backup.clone()),
+            (None, _) => self.files.clone().unwrap_or_else(|| Arc::new(self.backup.clone())),
             (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
         Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })

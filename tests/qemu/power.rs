@@ -1,0 +1,104 @@
+//! The end of a machine or its agent at a bad moment, on the real chain: a power cut at any write, no memory, and a
+//! restore that cannot be disarmed. Whatever comes, a disk is unbootable or right, and nothing is restored in a loop.
+
+use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat, run};
+use crate::replay::WriteLog;
+use crate::target::{bootable_of, check_unbootable_or_right};
+use std::fs;
+use std::process::Command;
+
+/// A disk that firmware would boot from is backed up; another one's content is there now.
+fn backed_up(lab: &Lab, mib: u64) -> (Disk, Vec<u8>, Vec<u8>) {
+    let disk = lab.blank_disk(Bus::Virtio, "V1", mib);
+    let [image, old] = [3, 9].map(|seed| bootable_of((mib << 20) as usize, seed));
+    fs::write(&disk.path, &image).unwrap();
+    lab.run_once(Nat, &[&disk], "testbox.action=backup testbox.job=one");
+    fs::write(&disk.path, &old).unwrap();
+    (disk, image, old)
+}
+
+fn arm_restore(lab: &Lab, overlay: Option<&str>) {
+    let words = format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat));
+    lab.arm_with_words(Nat, &words, overlay);
+}
+
+/// QEMU records every write and flush of the disk; each state that a cut may have left is looked at.
+#[test]
+fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
+    let lab = Lab::new("power-target");
+    let (disk, image, old) = backed_up(&lab, 16);
+    arm_restore(&lab, None);
+    let log = lab.file("writes.log");
+    let mut machine = lab.machine(Nat).recorded_disk(&disk, &log).power_on();
+    machine.wait_for_reset(60);
+    machine.wait_for_reset(600);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat) && disk.bytes() == image);
+    let log = WriteLog::parse(fs::read(log).unwrap()).unwrap();
+    let cuts = log.cuts(0, 10, 512);
+    for cut in &cuts {
+        check_unbootable_or_right(&log.disk(&old, cut), &image, &old, &format!("cut at {cut:?}"));
+    }
+    let (entries, flushes) = log.counts();
+    println!("restore in QEMU: {} states replayed of {entries} writes with {flushes} flushes", cuts.len());
+    assert!(flushes >= 5 && cuts.len() > 50);
+}
+
+/// Something else eats all memory while the disk is written: the kernel kills the agent, the script around it reboots, and
+/// the next boot, which has memory, ends the job.
+#[test]
+fn an_agent_that_runs_out_of_memory_ends_in_a_reboot_and_leaves_no_bootable_half() {
+    let lab = Lab::new("out-of-memory");
+    let (disk, image, old) = backed_up(&lab, 128);
+    // A script in the agent's place that runs it beside a process that fills the memory, once there is a status.
+    let script = "#!/bin/sh\n(while ! ls /run/testbox/images/* >/dev/null 2>&1; do sleep 1; done
+        echo 'the memory is being filled' >/dev/ttyS0
+        mkdir /hog && mount -t tmpfs -o size=100% hog /hog && dd if=/dev/zero of=/hog/all bs=1M) &
+        /sbin/testbox-agent.real \"$@\"\n";
+    let work = lab.file("overlay");
+    fs::create_dir_all(work.join("sbin")).unwrap();
+    fs::write(work.join("sbin/testbox-agent"), script).unwrap();
+    fs::copy(crate::lab::program("testbox-agent"), work.join("sbin/testbox-agent.real")).unwrap();
+    let pack = "chmod 755 sbin/* && find sbin | cpio --quiet -o -H newc >\"$0\"";
+    let overlay = lab.tftp().join("maintenance-boot/hog.img");
+    run(Command::new("sh").args(["-ec", pack]).arg(overlay).current_dir(&work));
+
+    arm_restore(&lab, Some("maintenance-boot/hog.img"));
+    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    machine.wait_for("the memory is being filled", 300);
+    machine.wait_for("ended with status 137", 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert!(lab.is_armed(Nat), "K: the job is not done");
+    check_unbootable_or_right(&disk.bytes(), &image, &old, "killed for want of memory");
+    arm_restore(&lab, None);
+    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    machine.wait_for_reset(60);
+    machine.wait_for_reset(600);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat) && disk.bytes() == image);
+    assert_eq!(lab.share_of(Nat).json("status.json")["attempt"], 2, "the killed attempt counts");
+}
+
+/// The TFTP share is read-only: the machine holds and says so, and switched off and on it holds again, and writes nothing.
+#[test]
+fn a_restore_that_cannot_be_disarmed_holds_and_is_never_done_again() {
+    let lab = Lab::new("cannot-disarm");
+    let (disk, image, old) = backed_up(&lab, 16);
+    arm_restore(&lab, None);
+    run(lab.inside("mount").args(["-o", "remount,ro,bind", "/export/testbox-tftp"]));
+    for round in 0..2 {
+        let mut machine = lab.machine(Nat).disk(&disk).power_on();
+        machine.wait_for("HOLDING: a reboot would do the action again", 600);
+        machine.cut_power();
+        assert!(lab.is_armed(Nat));
+        assert!(
+            disk.bytes() == if round == 0 { &image[..] } else { &old[..] },
+            "round {round}: restored again"
+        );
+        assert_eq!(lab.share_of(Nat).json("status.json")["state"], "done");
+        lab.share_of(Nat).assert_logged("error", "cannot be removed");
+        // Whoever uses the disk meanwhile keeps what is on it.
+        fs::write(&disk.path, &old).unwrap();
+    }
+}
