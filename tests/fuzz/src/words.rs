@@ -90,6 +90,7 @@ pub fn pxe(bytes: &[u8]) {
         program: "fuzz".into(),
         action,
         job,
+        signature: None,
         kernel: "k".into(),
         initrd: "i".into(),
         boot: BootMode::AgentOnly,
