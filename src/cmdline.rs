@@ -330,7 +330,7 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 22, "words() knows every option");
+        assert_eq!(o.words().len(), 23, "words() knows every option");
     }
 
     #[test]

@@ -376,7 +376,7 @@ mod tests {
         "#;
         let file = parse_file(text).unwrap();
         assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
-        assert_eq!(file.options().words().len(), 21);
+        assert_eq!(file.options().words().len(), 22);
         let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
         let both = flags.or(file);
         assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));
