@@ -15,7 +15,7 @@ fn boots_its_own(lab: &Lab, disk: &Disk) -> u64 {
 }
 
 #[test]
-fn debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
+fn long_debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
     let lab = Lab::new("xfs-and-btrfs");
     let disks = [("xfs", "XFS-1"), ("btrfs", "BTRFS-1")]
         .map(|(kind, serial)| lab.debian_disk_on(kind, Bus::Virtio, serial));
@@ -45,7 +45,7 @@ fn debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
 /// The power goes while the machine's own Debian writes. Its root file system is imaged whole, and says so; restored it
 /// is what the crash left, to the last byte: the machine recovers it, and has all that was synced before.
 #[test]
-fn a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
+fn long_a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
     let lab = Lab::new("crashed");
     let disk = lab.debian_disk(Bus::Virtio, "CRASHED");
     disk.boots("writes");

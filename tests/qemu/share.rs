@@ -54,7 +54,7 @@ fn a_server_that_is_gone_for_good_ends_the_machine() {
 }
 
 #[test]
-fn a_cable_that_is_pulled_and_put_back_is_waited_for() {
+fn long_a_cable_that_is_pulled_and_put_back_is_waited_for() {
     let lab = Lab::new("cable");
     let disk = lab.small_disk(Bus::Virtio, "V1", 256);
     let mut machine = in_the_middle_of_a_backup(&lab, &disk, "testbox.share-wait=60");
