@@ -50,16 +50,16 @@ fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
 fn long_an_agent_that_runs_out_of_memory_ends_in_a_reboot_and_leaves_no_bootable_half() {
     let lab = Lab::new("out-of-memory");
     let (disk, image, old) = backed_up(&lab, 128);
-    // A script in the agent's place that runs it beside a process that fills the memory, once there is a status.
+    // A script in the agent's place (/sbin is a link to usr/sbin in there) that runs it beside a process that fills the memory, once there is a status.
     let script = "#!/bin/sh\n(while ! ls /run/testbox/images/* >/dev/null 2>&1; do sleep 1; done
         echo 'the memory is being filled' >/dev/ttyS0
         mkdir /hog && mount -t tmpfs -o size=100% hog /hog && dd if=/dev/zero of=/hog/all bs=1M) &
         /sbin/testbox-agent.real \"$@\"\n";
     let work = lab.file("overlay");
-    fs::create_dir_all(work.join("sbin")).unwrap();
-    fs::write(work.join("sbin/testbox-agent"), script).unwrap();
-    fs::copy(crate::lab::program("testbox-agent"), work.join("sbin/testbox-agent.real")).unwrap();
-    let pack = "chmod 755 sbin/* && find sbin | cpio --quiet -o -H newc >\"$0\"";
+    fs::create_dir_all(work.join("usr/sbin")).unwrap();
+    fs::write(work.join("usr/sbin/testbox-agent"), script).unwrap();
+    fs::copy(crate::lab::program("testbox-agent"), work.join("usr/sbin/testbox-agent.real")).unwrap();
+    let pack = "chmod 755 usr/sbin/* && find usr | cpio --quiet -o -H newc >\"$0\"";
     let overlay = lab.tftp().join("maintenance-boot/hog.img");
     run(Command::new("sh").args(["-ec", pack]).arg(overlay).current_dir(&work));
 
