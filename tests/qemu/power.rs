@@ -5,7 +5,6 @@ use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat, run};
 use crate::replay::WriteLog;
 use crate::target::{bootable_of, check_unbootable_or_right};
 use std::fs;
-use std::process::Command;
 
 /// A disk that firmware would boot from is backed up; another one's content is there now.
 fn backed_up(lab: &Lab, mib: u64) -> (Disk, Vec<u8>, Vec<u8>) {
@@ -44,26 +43,23 @@ fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
     assert!(flushes >= 5 && cuts.len() > 50);
 }
 
+/// A program beside the agent that fills the memory once images are being read. init reads the file at its start, and
+/// goes on.
+const HOG: &str = r#"(
+	while ! ls /run/testbox/images/* >/dev/null 2>&1; do sleep 1; done
+	echo '<1>the memory is being filled' >/dev/kmsg
+	mkdir /hog && mount -t tmpfs -o size=100% hog /hog && dd if=/dev/zero of=/hog/all bs=1M
+) &
+"#;
+
 /// Something else eats all memory while the disk is written: the kernel kills the agent, the script around it reboots, and
 /// the next boot, which has memory, ends the job.
 #[test]
 fn long_an_agent_that_runs_out_of_memory_ends_in_a_reboot_and_leaves_no_bootable_half() {
     let lab = Lab::new("out-of-memory");
     let (disk, image, old) = backed_up(&lab, 128);
-    // A script in the agent's place (/sbin is a link to usr/sbin in there) that runs it beside a process that fills the memory, once there is a status.
-    let script = "#!/bin/sh\n(while ! ls /run/testbox/images/* >/dev/null 2>&1; do sleep 1; done
-        echo 'the memory is being filled' >/dev/ttyS0
-        mkdir /hog && mount -t tmpfs -o size=100% hog /hog && dd if=/dev/zero of=/hog/all bs=1M) &
-        /sbin/testbox-agent.real \"$@\"\n";
-    let work = lab.file("overlay");
-    fs::create_dir_all(work.join("usr/sbin")).unwrap();
-    fs::write(work.join("usr/sbin/testbox-agent"), script).unwrap();
-    fs::copy(crate::lab::program("testbox-agent"), work.join("usr/sbin/testbox-agent.real")).unwrap();
-    let pack = "chmod 755 usr/sbin/* && find usr | cpio --quiet -o -H newc >\"$0\"";
-    let overlay = lab.tftp().join("maintenance-boot/hog.img");
-    run(Command::new("sh").args(["-ec", pack]).arg(overlay).current_dir(&work));
-
-    arm_restore(&lab, Some("maintenance-boot/hog.img"));
+    let hog = lab.overlay(&[("conf/conf.d/hog", 0o644, HOG)]);
+    arm_restore(&lab, Some(&hog));
     let mut machine = lab.machine(Nat).disk(&disk).power_on();
     machine.wait_for("the memory is being filled", 300);
     machine.wait_for("ended with status 137", 300);
