@@ -11,7 +11,6 @@ mod machine;
 mod pxe;
 mod share;
 
-pub use assets::program;
 pub use disk::{Bus, Disk};
 pub use machine::{Machine, Setup};
 

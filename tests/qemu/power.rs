@@ -1,5 +1,5 @@
-//! The end of a machine or its agent at a bad moment, on the real chain: a power cut at any write, no memory, and a
-//! restore that cannot be disarmed. Whatever comes, a disk is unbootable or right, and nothing is restored in a loop.
+//! The end of a machine or its agent at a bad moment, on the real chain: a power cut at any write, and a restore
+//! that cannot be disarmed. Whatever comes, a disk is unbootable or right, and nothing is restored in a loop.
 
 use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat, run};
 use crate::replay::WriteLog;
@@ -41,39 +41,6 @@ fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
     let (entries, flushes) = log.counts();
     println!("restore in QEMU: {} states replayed of {entries} writes with {flushes} flushes", cuts.len());
     assert!(flushes >= 5 && cuts.len() > 50);
-}
-
-/// A program beside the agent that fills the memory once images are being read. init reads the file at its start, and
-/// goes on.
-const HOG: &str = r#"(
-	while ! ls /run/testbox/images/* >/dev/null 2>&1; do sleep 1; done
-	echo '<1>the memory is being filled' >/dev/kmsg
-	mkdir /hog && mount -t tmpfs -o size=100% hog /hog && dd if=/dev/zero of=/hog/all bs=1M
-) &
-"#;
-
-/// Something else eats all memory while the disk is written: the kernel kills the agent, the script around it reboots, and
-/// the next boot, which has memory, ends the job.
-#[test]
-fn long_an_agent_that_runs_out_of_memory_ends_in_a_reboot_and_leaves_no_bootable_half() {
-    let lab = Lab::new("out-of-memory");
-    let (disk, image, old) = backed_up(&lab, 128);
-    let hog = lab.overlay(&[("conf/conf.d/hog", 0o644, HOG)]);
-    arm_restore(&lab, Some(&hog));
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
-    machine.wait_for("the memory is being filled", 300);
-    machine.wait_for("ended with status 137", 300);
-    machine.wait_for_reset(120);
-    machine.cut_power();
-    assert!(lab.is_armed(Nat), "K: the job is not done");
-    check_unbootable_or_right(&disk.bytes(), &image, &old, "killed for want of memory");
-    arm_restore(&lab, None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
-    machine.wait_for_reset(60);
-    machine.wait_for_reset(600);
-    machine.cut_power();
-    assert!(!lab.is_armed(Nat) && disk.bytes() == image);
-    assert_eq!(lab.share_of(Nat).json("status.json")["attempt"], 2, "the killed attempt counts");
 }
 
 /// The TFTP share is exported read-only: the machine holds and says so, and switched off and on it holds again, and writes nothing.

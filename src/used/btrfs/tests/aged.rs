@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// A mounted image; unmounted when dropped.
 struct Mounted(PathBuf);
@@ -28,8 +30,15 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status();
-        assert!(std::thread::panicking() || unmounted.unwrap().success());
+        // It is busy for a moment where another test's new process has not let go yet of what this one had open.
+        let unmounts = || Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
+        let tries = (0..50).any(|_| {
+            unmounts() || {
+                thread::sleep(Duration::from_millis(100));
+                false
+            }
+        });
+        assert!(tries || thread::panicking());
     }
 }
 
