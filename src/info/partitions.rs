@@ -6,6 +6,7 @@ use crate::io::ReadAt;
 use crate::used::gpt;
 use crate::used::le;
 use crate::used::mbr::{self, boot_record};
+use crate::words::plain;
 use std::{fmt, io};
 
 /// Logical partitions that are followed; the chain on a disk can be a loop.
@@ -151,7 +152,7 @@ fn gpt_partition(entry: &gpt::Entry) -> Partition {
         first: entry.first,
         blocks: entry.blocks(),
         kind: format!("{} (type {kind})", gpt::type_name(kind).unwrap_or("unknown")),
-        label: format!("'{name}' id {id} attributes {attributes:#x}"),
+        label: format!("'{}' id {id} attributes {attributes:#x}", plain(name)),
     }
 }
 

@@ -31,7 +31,7 @@ impl WordError {
 
 /// Text from outside made fit for one line of a message: escaped, quoted, and cut after 80 characters.
 pub fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    let mut shown = plain(&text.chars().take(80).collect::<String>());
     if text.chars().nth(80).is_some() {
         shown.push_str("...");
     }
@@ -66,6 +66,7 @@ mod tests {
     #[test]
     fn quoted_text_cannot_break_a_log_line() {
         assert_eq!(quoted("a\nb\u{1b}[2J"), "'a\\nb\\u{1b}[2J'");
+        assert_eq!(quoted("\u{fffd}\u{202e}"), "'\\u{fffd}\\u{202e}'");
         assert_eq!(quoted(&"x".repeat(500)).chars().count(), 85);
     }
 
