@@ -147,8 +147,7 @@ fn nfsroot_word(root: &NfsSource) -> Result<String, PxeError> {
     )?;
     check_path("NFS root path", &root.path)?;
     for option in &root.options {
-        let allowed =
-            "not an option of klibc's nfsmount, which knows NFS version 3 only (tcp, vers=3, port=…, ro, …)";
+        let allowed = "not an option of klibc's nfsmount, which knows NFS version 3 only (tcp, vers=3, port=N, ro and others)";
         check("NFS root option", option, allowed, is_nfsmount_option(option))?;
     }
     Ok(format!("nfsroot={root}"))

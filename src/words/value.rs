@@ -133,7 +133,7 @@ impl FromStr for DiskSelector {
             Some(("serial", value)) => Ok(DiskSelector::Serial(identity_text(value)?)),
             Some(("wwn", value)) => Ok(DiskSelector::Wwn(identity_text(value)?)),
             Some(_) => Err(WordError::new(format!(
-                "{} is no disk selector (a kernel name, serial=… or wwn=…)",
+                "{} is no disk selector (a kernel name, serial=ID or wwn=ID)",
                 quoted(text)
             ))),
             None => Ok(DiskSelector::Name(text.parse()?)),
