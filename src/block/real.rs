@@ -56,6 +56,12 @@ pub enum OpenError {
     },
 }
 
+/// Bytes of one call on a disk that is written, where no head has to move. A restore reads what it wrote while it
+/// writes on: smaller pieces wait less for each other, and the kernel need not cut them (its default limit is 1280 KiB
+/// and often fewer pages). Of 256, 512 and 1024 KiB, a restore of 4 GiB took 7.7, 8.2 and 8.8 s (`scripts/bench`'s
+/// disk, virtio); a backup, which has one kind of request only, was fastest with whole chunks.
+const PIECE: usize = 256 << 10;
+
 /// An open disk. Who writes a block device holds it exclusively (O_EXCL: nothing of it can be mounted meanwhile).
 #[derive(Debug)]
 pub struct Disk {
@@ -66,6 +72,8 @@ pub struct Disk {
     buffered: File,
     is_file: bool,
     is_exclusive: bool,
+    /// Most bytes of one call.
+    piece: usize,
     size: u64,
     logical: u32,
     physical: u32,
@@ -149,7 +157,8 @@ impl Disk {
             _ => path.display().to_string(),
         };
         let is_exclusive = claim || is_file;
-        Ok(Disk { name, direct, buffered, is_file, is_exclusive, size, logical, physical })
+        let piece = if write && (is_file || !says_rotational(&buffered)) { PIECE } else { usize::MAX };
+        Ok(Disk { name, direct, buffered, is_file, is_exclusive, piece, size, logical, physical })
     }
 
     /// The descriptor for one transfer, and whether it goes past the page cache. A file system may want blocks
@@ -243,7 +252,11 @@ impl BlockDevice for Disk {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let (file, direct) = self.handle(buf, offset);
-        file.read_exact_at(buf, offset)?;
+        let mut at = offset;
+        for piece in buf.chunks_mut(self.piece) {
+            file.read_exact_at(piece, at)?;
+            at += piece.len() as u64;
+        }
         if !direct {
             // What is read once must not push out what others cache.
             let _ = rustix::fs::fadvise(file, offset, (buf.len() as u64).try_into().ok(), Advice::DontNeed);
@@ -252,7 +265,13 @@ impl BlockDevice for Disk {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.handle(buf, offset).0.write_all_at(buf, offset)
+        let file = self.handle(buf, offset).0;
+        let mut at = offset;
+        for piece in buf.chunks(self.piece) {
+            file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -11,7 +11,7 @@ use super::bad_sectors::disk_error;
 use super::delta::{Bring, Delta};
 use super::error::ImageError;
 use super::leg::{Leg, drop_cache};
-use super::parallel::{for_each_run, io_threads, make_and_finish};
+use super::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
 use super::reader::Image;
 use super::seal::Seal;
 use crate::block::BlockDevice;
@@ -138,7 +138,9 @@ fn write_and_prove(
         Ok(Some(leg))
     };
     let chunk = image.header().chunk_size;
-    let prove = |leg: Leg| leg.prove(disk, seal, chunk, threads, progress);
+    // Reading back only waits for the disk: more threads would only hold up those that write.
+    let readers = thread_count(opts.threads) + 1;
+    let prove = |leg: Leg| leg.prove(disk, seal, chunk, readers, progress);
     make_and_finish(!disk.is_rotational(), write, prove)?;
     Ok(written)
 }

@@ -6,8 +6,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ScopedJoinHandle};
 use testbox::block::{AlignedBuf, BlockDevice, Disk};
+use testbox::image::{Image, Kind, Run};
 
 /// Fills the target with data that no disk has, so that nothing on it is right by chance.
 pub fn fill(target: &Path, size: u64) -> Result<()> {
@@ -58,12 +61,51 @@ pub fn hash(disk: &str) -> Result<()> {
             std::hint::black_box(blake3::hash(&buf[..len]));
         }
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..5).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
-    })
+    thread::scope(|scope| join((0..5).map(|_| scope.spawn(work)).collect()))
+}
+
+fn join(threads: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
+    threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+}
+
+/// Moves what a restore moves that reads back: every data member out of the image, as many bytes as it stands for onto
+/// the disk, and those back again, 256 MiB behind. Nothing is computed: no program that reads back is faster than that.
+pub fn move_bytes(image: &str, disk: &str) -> Result<()> {
+    const BEHIND: usize = 256;
+    let file = Disk::open_read(image)?;
+    let image = Image::open(Arc::new(File::open(image)?))?;
+    let disk = Disk::open_write(disk)?;
+    let data = |run: &Result<Run, _>| run.as_ref().map_or(true, |run: &Run| run.kind == Kind::Data);
+    let runs = image.runs().filter(data).collect::<Result<Vec<_>, _>>()?;
+    let [writing, reading, written] = [const { AtomicUsize::new(0) }; 3];
+    let failed = AtomicBool::new(false);
+    let write_all = || -> Result<()> {
+        let mut buf = AlignedBuf::new(2 << 20);
+        while let Some(run) = runs.get(writing.fetch_add(1, SeqCst)) {
+            file.read_at(&mut buf[..run.member_length as usize], run.position)?;
+            disk.write_at(&buf[..run.length as usize], run.offset)?;
+            written.fetch_add(1, SeqCst);
+        }
+        Ok(())
+    };
+    let write = || write_all().inspect_err(|_| failed.store(true, SeqCst));
+    let read = || -> Result<()> {
+        let mut buf = AlignedBuf::new(2 << 20);
+        loop {
+            let next = reading.fetch_add(1, SeqCst);
+            let Some(run) = runs.get(next) else { return Ok(()) };
+            // A writer that failed adds nothing any more.
+            while written.load(SeqCst) < (next + BEHIND).min(runs.len()) && !failed.load(SeqCst) {
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+            disk.read_at(&mut buf[..run.length as usize], run.offset)?;
+        }
+    };
+    thread::scope(|scope| {
+        let writers = (0..3).map(|_| scope.spawn(write)).collect::<Vec<_>>();
+        join((0..3).map(|_| scope.spawn(read)).chain(writers).collect())
+    })?;
+    Ok(disk.flush()?)
 }
 
 /// Compares two disks, byte by byte.

@@ -7,7 +7,7 @@ mod disks;
 mod rows;
 
 use anyhow::{Context, Result, bail, ensure};
-use disks::{Loop, change, fill, hash, same};
+use disks::{Loop, change, fill, hash, move_bytes, same};
 use rows::{Check, Goal, Row, TABLES, Table, Target};
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -48,7 +48,11 @@ fn main() -> Result<()> {
             "--disk" => &mut disk,
             "--work" => &mut work,
             "--testboxctl" => &mut ctl,
-            // One of the rows is this program.
+            // Some of the rows are this program.
+            "--move" => {
+                let mut path = || args.next().context("--move wants an image and a disk");
+                return move_bytes(&path()?, &path()?);
+            }
             "--hash" => return hash(&args.next().context("--hash wants a disk")?),
             // Given by cargo.
             "--bench" => continue,
@@ -190,7 +194,8 @@ impl Bench {
 
     fn run(&self, row: &Row) -> Result<Sample> {
         let report = self.work.join("time.txt");
-        let hash = format!("{} --hash", std::env::current_exe()?.display());
+        let this = std::env::current_exe()?;
+        let this = this.display();
         let output = Command::new("/usr/bin/time")
             .args(["--quiet", "-f", "%e %U %S %M", "-o"])
             .arg(&report)
@@ -201,7 +206,8 @@ impl Bench {
             .env("PART_TARGET", &self.part_target.device)
             .env("IMAGE", self.image(row))
             .env("BASE", self.work.join("base.image"))
-            .env("HASH", hash)
+            .env("HASH", format!("{this} --hash"))
+            .env("MOVE", format!("{this} --move"))
             .env("CTL", &self.ctl)
             .output()
             .context("cannot run /usr/bin/time")?;
