@@ -10,6 +10,7 @@
 
 mod arming;
 mod folder;
+mod image_failure;
 mod journal;
 mod lease;
 mod network;

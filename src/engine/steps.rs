@@ -1,10 +1,12 @@
 //! The steps of a plan, each one call into the imaging pipelines or the share.
 
 use super::folder::{Folder, INFO_TEXT, PART};
+use super::image_failure::{
+    bad_sector, degraded_note, image_failure, is_of_image, mistake, no_space, share_read, share_write,
+};
 use super::journal::Journal;
 use super::publish;
 use super::report::{RESERVE, Reporter};
-use super::share_failure::{self, cannot_read, cannot_write};
 use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::cmdline::DegradedSet;
@@ -18,9 +20,7 @@ use crate::inventory::Disk;
 use crate::io::SyncWrite;
 use crate::plan::{OnBad, Plan, Publish, Source, Step, refuse_degraded};
 use crate::progress::Progress;
-use crate::record::{
-    BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file, map_file,
-};
+use crate::record::{BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
 use crate::share::{Files, write_atomic};
 use crate::used::{self, Found, Map, Used};
 use crate::world::World;
@@ -551,11 +551,6 @@ fn is_gone_on_after(kind: Kind) -> bool {
     matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
 }
 
-/// True for what reading an image, old or new, can show to be wrong with it.
-fn is_of_image(error: &ImageError) -> bool {
-    matches!(error, ImageError::Read { .. } | ImageError::Damaged { .. } | ImageError::NotAnImage(_))
-}
-
 /// The file that an image is written to, and what a cut attempt has left in it.
 fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
     match files.reopen(path) {
@@ -590,84 +585,4 @@ fn check_listed(disk: &Disk, device: &dyn BlockDevice) -> Result<(), Failure> {
         ),
         "nothing was written. Look for a disk or controller that comes and goes.",
     ))
-}
-
-/// A sector that cannot be read ends the backup.
-fn bad_sector(error: &ImageError, part: &str, on_bad: OnBad) -> Failure {
-    let what = format!("{part}: {error}");
-    if on_bad == OnBad::KeepComplete {
-        let what = format!("{what}; the set would be DEGRADED, and the one that is there is complete");
-        let advice = "the complete set stays as it is. To have the degraded one in its place, and the complete one in \
-                      history/: testbox.degraded=replace (testboxctl arm --degraded replace). Better replace the disk.";
-        return Failure::new(Kind::Degraded, what, advice);
-    }
-    let advice = "the disk or its cable is failing: replace it, and restore the last good set. To image what can be read, \
-                  with zeros for the rest: testbox.bad-sectors=degraded (testboxctl arm --bad-sectors degraded).";
-    Failure::new(Kind::DiskRead, what, advice)
-}
-
-fn degraded_note(disk: &Disk, name: &str, bad: &[Range<u64>]) -> String {
-    let bytes: u64 = bad.iter().map(|range| range.end - range.start).sum();
-    let first = bad.first().map_or(0, |range| range.start / u64::from(disk.logical_block_size.max(1)));
-    format!(
-        "DEGRADED: {}: {bytes} bytes of {} in {} ranges cannot be read, the first at LBA {first}; they are zeros in the \
-         image, and {} lists them",
-        image_file(name),
-        disk.name,
-        bad.len(),
-        map_file(name)
-    )
-}
-
-fn mistake(what: String) -> Failure {
-    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
-}
-
-fn share_read(path: &str, error: &io::Error) -> Failure {
-    cannot_read(&format!("read {path}"), error)
-}
-
-fn share_write(name: &str, error: &io::Error) -> Failure {
-    cannot_write(&format!("write {name}"), error)
-}
-
-fn no_space(name: &str) -> Failure {
-    Failure::new(
-        Kind::NoSpace,
-        format!("the backup share is nearly full: the image of {name} was given up"),
-        "make room on the share. The set before is untouched.",
-    )
-}
-
-/// Which outcome an imaging error is.
-fn image_failure(error: &ImageError, image: &str) -> Failure {
-    let (kind, advice) = match error {
-        ImageError::Unfinished { source, .. } => (
-            image_failure(source, image).kind,
-            "do not use this disk until a restore succeeds; the next attempt begins anew.",
-        ),
-        ImageError::Gone { .. } => (
-            Kind::DiskGone,
-            "look at the disk, its cable, power and controller; the kernel's log tells more.",
-        ),
-        ImageError::Resized { .. } => {
-            (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
-        }
-        ImageError::Disk { op: "read", .. } | ImageError::Failing { .. } => {
-            (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
-        }
-        ImageError::Disk { .. } | ImageError::DiskCall { .. } | ImageError::Differs { .. } => {
-            (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
-        }
-        ImageError::Sink { source, .. } => return share_write(image, source),
-        ImageError::Read { source, .. } => {
-            (Kind::ShareRead, share_failure::advice(source).unwrap_or("check the share."))
-        }
-        ImageError::NotAnImage(_) | ImageError::Damaged { .. } | ImageError::Foreign { .. } => {
-            (Kind::BadImage, "this image must not be used; an older set may be in history/.")
-        }
-        ImageError::Refused(_) => (Kind::Unfit, "nothing was written."),
-        ImageError::Cancelled => (Kind::Internal, "it was stopped."),
-    };
-    Failure::new(kind, format!("{image}: {error}"), advice)
 }

@@ -44,6 +44,9 @@ use std::sync::atomic::AtomicBool;
 /// A delta restore does not depend on it: it writes blocks of 4 KiB.
 pub const DEFAULT_CHUNK: u32 = 1 << 20;
 
+/// Default of [`BackupOptions::split`].
+const SPLIT: u64 = 64 << 10;
+
 /// How to back up.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
@@ -59,6 +62,9 @@ pub struct BackupOptions {
     pub patience: Patience,
     /// What need not be imaged, and what was found on the disk. By default nothing: all of the disk is imaged.
     pub used: Arc<Map>,
+    /// Shortest free range that becomes a run of its own, in bytes. Shorter ones are gaps of data runs: read along, and
+    /// zero in the image.
+    pub split: u64,
     /// The image id; random unless a test wants equal images.
     pub image_id: Option<[u8; 16]>,
 }
@@ -72,6 +78,7 @@ impl Default for BackupOptions {
             allow_bad_sectors: false,
             patience: Patience::default(),
             used: Arc::default(),
+            split: SPLIT,
             image_id: None,
         }
     }
@@ -172,7 +179,7 @@ pub fn backup_again(
     if about.size != disk.size() || about.logical_block_size != disk.logical_block_size() {
         return Err(refused("the disk's size or block size is not what was recorded of it"));
     }
-    let skipped = free_bytes(disk, &opts.used.free)?;
+    let skipped = free_bytes(disk, &opts)?;
     let part = earlier.part.as_ref().map(Unfinished::new);
     header.image_id = match (opts.image_id, part.as_ref().and_then(|part| part.image_id(&header))) {
         (Some(id), _) | (None, Some(id)) => id,

@@ -1,6 +1,7 @@
 //! The codecs: raw chunk in, deflate stream with gzip trailer out, and back.
 #![forbid(unsafe_code)]
 
+use super::gaps::{Gaps, MAX_LIST};
 use super::isal;
 use super::member::{FRAME, TRAILER, UNIT};
 use super::run::{RUN_PAYLOAD, data_front, write_data_front};
@@ -142,8 +143,8 @@ fn store(raw: &[u8], out: &mut [u8]) -> usize {
     at + TRAILER
 }
 
-/// Bytes before the stream in a buffer for [`data_member`]: frame, payload, most padding.
-const FRONT: usize = FRAME + RUN_PAYLOAD + UNIT;
+/// Bytes before the stream in a buffer for [`data_member`]: frame, payload with the longest list, most padding.
+const FRONT: usize = FRAME + RUN_PAYLOAD + MAX_LIST + UNIT;
 
 /// Bytes of buffer that [`data_member`] needs for a chunk of `raw` bytes.
 pub fn member_buffer(raw: usize) -> usize {
@@ -155,8 +156,10 @@ pub fn member_buffer(raw: usize) -> usize {
 pub struct DataMember {
     /// Where in the buffer it stands.
     pub range: Range<usize>,
-    /// BLAKE3 of the raw bytes.
+    /// BLAKE3 of the raw bytes, and of the list of gaps where there is one.
     pub hash: Hash,
+    /// It has that list.
+    pub has_gaps: bool,
     /// BLAKE3 of the member.
     pub member_hash: Hash,
     /// It did not compress and was stored.
@@ -164,13 +167,21 @@ pub struct DataMember {
 }
 
 /// Makes the data member of `raw`, which is not empty, in `out` ([`member_buffer`] bytes or more). What it makes
-/// depends on nothing but `raw` and the codec.
-pub fn data_member(deflater: &mut dyn Deflate, raw: &[u8], out: &mut [u8]) -> DataMember {
-    data_member_hashed(deflater, raw, blake3::hash(raw), out)
+/// depends on nothing but `raw`, its gaps, which are zeros in it, and the codec.
+pub fn data_member(deflater: &mut dyn Deflate, raw: &[u8], gaps: &Gaps, out: &mut [u8]) -> DataMember {
+    data_member_hashed(deflater, raw, gaps, gaps.hash(raw), out)
 }
 
-/// [`data_member`] where the hash of `raw` is known.
-pub fn data_member_hashed(deflater: &mut dyn Deflate, raw: &[u8], hash: Hash, out: &mut [u8]) -> DataMember {
+/// [`data_member`] where the hash is known.
+pub fn data_member_hashed(
+    deflater: &mut dyn Deflate,
+    raw: &[u8],
+    gaps: &Gaps,
+    hash: Hash,
+    out: &mut [u8],
+) -> DataMember {
+    debug_assert!(gaps.are_zero_in(raw));
+    let list = gaps.encode();
     let stored = stored_len(raw.len());
     let room = &mut out[FRONT..FRONT + stored];
     // Only what is shorter than stored blocks is worth inflating.
@@ -180,11 +191,11 @@ pub fn data_member_hashed(deflater: &mut dyn Deflate, raw: &[u8], hash: Hash, ou
     };
     let is_stored = tail.is_none();
     let tail = tail.unwrap_or_else(|| store(raw, room));
-    let front = data_front(tail);
+    let front = data_front(tail, list.len());
     let range = FRONT - front..FRONT + tail;
-    write_data_front(&mut out[range.start..FRONT], tail, raw.len() as u64, hash);
+    write_data_front(&mut out[range.start..FRONT], tail, raw.len() as u64, hash, &list);
     let member_hash = blake3::hash(&out[range.clone()]);
-    DataMember { range, hash, member_hash, stored: is_stored }
+    DataMember { range, hash, has_gaps: !gaps.is_empty(), member_hash, stored: is_stored }
 }
 
 /// True where compressing is lost time: evenly spread bytes in samples, and a trial that saves less than 3 %.
@@ -229,7 +240,7 @@ mod tests {
     fn both_ways(raw: &[u8]) {
         for codec in [Codec::Isal, Codec::Zlib] {
             let mut out = vec![0xee; member_buffer(raw.len())];
-            let made = data_member(&mut *codec.deflater(), raw, &mut out);
+            let made = data_member(&mut *codec.deflater(), raw, &Gaps::default(), &mut out);
             let bytes = &out[made.range.clone()];
             assert_eq!(bytes.len() % UNIT, 0);
             let mut back = Vec::new();
@@ -268,11 +279,16 @@ mod tests {
     fn noise_is_stored_and_text_is_not() {
         let mut out = vec![0; member_buffer(1 << 20)];
         for codec in [Codec::Isal, Codec::Zlib] {
-            assert!(data_member(&mut *codec.deflater(), &noise(1 << 20), &mut out).stored);
+            assert!(data_member(&mut *codec.deflater(), &noise(1 << 20), &Gaps::default(), &mut out).stored);
             let text = b"It was the best of times, it was the worst of times. ".repeat(20_000);
-            assert!(!data_member(&mut *codec.deflater(), &text[..1 << 20], &mut out).stored);
+            assert!(
+                !data_member(&mut *codec.deflater(), &text[..1 << 20], &Gaps::default(), &mut out).stored
+            );
             // Evenly spread bytes that do compress: noise that repeats.
-            assert!(!data_member(&mut *codec.deflater(), &noise(8192).repeat(128), &mut out).stored);
+            assert!(
+                !data_member(&mut *codec.deflater(), &noise(8192).repeat(128), &Gaps::default(), &mut out)
+                    .stored
+            );
         }
     }
 
@@ -290,8 +306,8 @@ mod tests {
             for raw in chunks.iter().chain(chunks.iter().rev()) {
                 let mut a = vec![0; member_buffer(raw.len())];
                 let mut b = vec![0xff; member_buffer(raw.len())];
-                let a_member = data_member(&mut *used, raw, &mut a);
-                let b_member = data_member(&mut *codec.deflater(), raw, &mut b);
+                let a_member = data_member(&mut *used, raw, &Gaps::default(), &mut a);
+                let b_member = data_member(&mut *codec.deflater(), raw, &Gaps::default(), &mut b);
                 assert!(a[a_member.range] == b[b_member.range]);
             }
         }

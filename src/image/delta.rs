@@ -189,10 +189,9 @@ impl<'a> Bring<'a> {
         if self.chooser.reads_first(run.kind) {
             let start = Instant::now();
             // A block that cannot be read is one that differs: writing it may mend it.
-            let bytes = space.found(len as usize);
-            found = read(self.disk, bytes, body.start).ok().map(|()| start);
-            let is_whole = body == run.range();
-            if found.is_some() && is_whole && blake3::hash(bytes) == run.hash {
+            space.read_gaps(self.image, run)?;
+            found = read(self.disk, space.found(len as usize), body.start).ok().map(|()| start);
+            if found.is_some() && self.is_there(space, &body, run) {
                 self.chooser.costs(run.kind).compared(len, 0, 0, start.elapsed());
                 return Ok(0);
             }
@@ -218,7 +217,8 @@ impl<'a> Bring<'a> {
                 .write_at(bytes, part.start)
                 .map_err(|e| disk_error(self.disk, "write", part.start, len, e))?;
             written += len;
-            let hash = if *part == run.range() { run.hash } else { blake3::hash(bytes) };
+            let is_hashed = *part == run.range() && !run.has_gaps;
+            let hash = if is_hashed { run.hash } else { blake3::hash(bytes) };
             leg.wrote(part.clone(), Wanted::Data(hash));
         }
         let mut costs = self.chooser.costs(run.kind);
@@ -227,6 +227,17 @@ impl<'a> Bring<'a> {
             costs.compared(len, if differing.is_empty() { 0 } else { len }, written, time);
         }
         Ok(written)
+    }
+
+    /// True where what was found on the disk is all of the run. Unless all that nobody uses is to be zero, what stands in
+    /// the run's gaps does not count, and is taken as zero from here on.
+    fn is_there(&self, space: &mut Workspace, body: &Range<u64>, run: &Run) -> bool {
+        let gaps = std::mem::take(&mut space.gaps);
+        let found = space.found((body.end - body.start) as usize);
+        if self.free != FreeSpace::Zero {
+            gaps.clear_in(found, body.start - run.offset);
+        }
+        *body == run.range() && gaps.hash(found) == run.hash
     }
 
     /// The raw bytes of a data run, its sealed parts kept.

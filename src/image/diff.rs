@@ -43,7 +43,11 @@ pub fn diff(
         let is_empty = |run: &Run| matches!(run.kind, Kind::Zero | Kind::Unallocated);
         let is_same = match (one.kind, other.kind) {
             (Kind::Unreadable, kind) | (kind, Kind::Unreadable) => kind == Kind::Unreadable,
-            (Kind::Data, Kind::Data) if one.range() == other.range() => one.hash == other.hash,
+            (Kind::Data, Kind::Data) if one.range() == other.range() && one.hash == other.hash => true,
+            // Gaps are in the hash, and zeros in the bytes.
+            (Kind::Data, Kind::Data) if one.range() == other.range() && !one.has_gaps && !other.has_gaps => {
+                false
+            }
             (Kind::Data, Kind::Data) => a.bytes(&one, &part)? == b.bytes(&other, &part)?,
             (Kind::Data, _) => is_zero(a.bytes(&one, &part)?),
             (_, Kind::Data) => is_zero(b.bytes(&other, &part)?),

@@ -17,7 +17,7 @@ use super::codec::Codec;
 use super::error::ImageError;
 use super::member::Kind;
 use super::reader::Image;
-use super::run::{Run, data_stream};
+use super::run::{Run, data_member};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -69,6 +69,6 @@ pub(super) fn old_member(base: &Image, run: &Run, member: &mut [u8]) -> Result<(
     if blake3::hash(bytes) != run.member_hash {
         return Err(damaged("a member's hash is wrong"));
     }
-    data_stream(bytes, run).map_err(damaged)?;
+    data_member(bytes, run).map_err(damaged)?;
     Ok(())
 }

@@ -38,6 +38,9 @@ pub struct Child {
     pub hash: Hash,
 }
 
+/// In a leaf's entry: the run's member lists gaps.
+const HAS_GAPS: u8 = 1;
+
 /// What a node lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entries {
@@ -71,6 +74,7 @@ impl IndexWriter {
     pub fn push(&mut self, run: &Run, out: &mut Vec<u8>) {
         let mut entry = [0; LEAF_ENTRY];
         entry[0] = run.kind as u8;
+        entry[1] = if run.has_gaps { HAS_GAPS } else { 0 };
         entry[4..8].copy_from_slice(&run.member_length.to_le_bytes());
         entry[8..16].copy_from_slice(&run.length.to_le_bytes());
         entry[16..48].copy_from_slice(run.hash.as_bytes());
@@ -227,7 +231,8 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
     let mut leaf = Vec::new();
     let mut inner = Vec::new();
     for entry in list.chunks_exact(size) {
-        if entry.get(1..4) != Some(&[0; 3]) {
+        let has_gaps = level == 0 && entry.get(1) == Some(&HAS_GAPS);
+        if entry.get(1..4) != Some(&[u8::from(has_gaps), 0, 0]) {
             return Err("an index entry has wrong fields");
         }
         let length = u32_at(entry, 4).ok_or(SHORT)?;
@@ -242,9 +247,10 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
                 position,
                 member_length: length,
                 hash: hash_at(16)?,
+                has_gaps,
                 member_hash: hash_at(48)?,
             };
-            check_entry(kind, disk, length, run.hash, chunk)?;
+            check_entry(kind, disk, length, run.hash, has_gaps, chunk)?;
             kinds |= kind.bit();
             leaf.push(run);
             (u64::from(length), 1)
@@ -328,6 +334,7 @@ mod tests {
                     position,
                     member_length: 4096,
                     hash: blake3::hash(&u64::to_le_bytes(i)),
+                    has_gaps: i % 3 == 0,
                     member_hash: blake3::hash(b"m"),
                 };
                 (offset, position) = (offset + run.length, position + 4096);

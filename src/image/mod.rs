@@ -21,6 +21,7 @@ mod error;
 mod footer;
 pub mod foreign;
 mod found;
+mod gaps;
 mod header;
 mod incremental;
 mod index;

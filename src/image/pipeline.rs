@@ -9,7 +9,9 @@ use super::backup::BackupOptions;
 use super::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
 use super::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
 use super::error::ImageError;
+use super::gaps::Gaps;
 use super::incremental::{Aligned, old_member};
+use super::member::UNIT;
 use super::parallel::{io_threads, is_zero, thread_count};
 use super::reader::{Image, Runs};
 use super::resume::KeptRuns;
@@ -71,6 +73,8 @@ pub(super) struct Slot {
     pub raw: AlignedBuf,
     pub member: Vec<u8>,
     pub content: Content,
+    /// What nobody uses of a raw piece; zeros in all that is made of it.
+    pub gaps: Gaps,
     /// The run of the unfinished image at this place.
     kept: Option<Run>,
     /// The run of the base at this place.
@@ -87,6 +91,10 @@ struct Source<'a> {
     /// The first free range that ends behind `next`, and those after it.
     free: Range<u64>,
     later: std::slice::Iter<'a, Range<u64>>,
+    /// What may be gaps of the next piece, and what lies behind it.
+    short: &'a [Range<u64>],
+    /// Shortest free range that is no gap.
+    split: u64,
     ended: bool,
     base: Option<Aligned<Runs<'a>>>,
     kept: Option<Aligned<KeptRuns>>,
@@ -102,6 +110,7 @@ impl Source<'_> {
         }
         (slot.number, slot.offset, slot.length) = (self.number, self.next, 0);
         (slot.kept, slot.old, slot.bad_base) = (None, None, None);
+        slot.gaps.clear();
         self.number += 1;
         if cancelled {
             self.ended = true;
@@ -109,7 +118,8 @@ impl Source<'_> {
             return true;
         }
         while self.free.end <= self.next {
-            let next = self.later.next().map(|range| whole_blocks(range, disk.logical_block_size()));
+            let next = self.later.find(|range| is_run(range, self.split));
+            let next = next.map(|range| whole_blocks(range, disk.logical_block_size()));
             self.free = next.unwrap_or(size..u64::MAX);
         }
         if self.free.start <= self.next {
@@ -140,6 +150,7 @@ impl Source<'_> {
             slot.length = chunk_end.min(self.free.start).min(size) - self.next;
             slot.content = Content::Raw;
             let piece = slot.offset..slot.offset + slot.length;
+            self.gaps(&piece, disk.logical_block_size(), &mut slot.gaps);
             // Neither ends the backup: what the one cannot tell, the disk can.
             slot.kept = self.kept.as_mut().and_then(|kept| kept.find(&piece).unwrap_or(None));
             (slot.old, slot.bad_base) = match self.base.as_mut().map(|base| base.find(&piece)) {
@@ -150,6 +161,22 @@ impl Source<'_> {
         self.next += slot.length;
         true
     }
+
+    /// The gaps of a piece; pieces must rise.
+    fn gaps(&mut self, piece: &Range<u64>, block: u32, gaps: &mut Gaps) {
+        let done = self.short.partition_point(|range| range.end <= piece.start);
+        self.short = &self.short[done..];
+        let inside = self.short.iter().take_while(|range| range.start < piece.end);
+        for range in inside.filter(|range| !is_run(range, self.split)) {
+            let (start, end) = (range.start.max(piece.start), range.end.min(piece.end));
+            gaps.push(start - piece.start..end - piece.start, u64::from(block).max(UNIT as u64));
+        }
+    }
+}
+
+/// True where a free range is worth a run of its own.
+fn is_run(range: &Range<u64>, split: u64) -> bool {
+    range.end - range.start >= split
 }
 
 /// The part of a free range that is whole logical blocks; perhaps empty.
@@ -159,13 +186,17 @@ fn whole_blocks(range: &Range<u64>, block: u32) -> Range<u64> {
     if start < end { start..end } else { 0..0 }
 }
 
-/// Bytes of disk that the free ranges stand for. They must be sorted, disjoint, and on the disk.
-pub(super) fn free_bytes(disk: &dyn BlockDevice, free: &[Range<u64>]) -> Result<u64, ImageError> {
+/// Bytes of disk that the free ranges stand for which become runs. They must be sorted, disjoint, and on the disk.
+pub(super) fn free_bytes(disk: &dyn BlockDevice, opts: &BackupOptions) -> Result<u64, ImageError> {
+    let free = &opts.used.free;
     if !is_in_order(free, disk.size()) {
         let what = format!("{}: mistake in testbox: its free ranges are out of order", disk.name());
         return Err(ImageError::Refused(what));
     }
-    let whole = free.iter().map(|range| whole_blocks(range, disk.logical_block_size()));
+    let whole = free
+        .iter()
+        .filter(|range| is_run(range, opts.split))
+        .map(|range| whole_blocks(range, disk.logical_block_size()));
     Ok(whole.map(|range| range.end - range.start).sum())
 }
 
@@ -196,6 +227,7 @@ pub(super) fn pipeline(
             raw,
             member,
             content: Content::Raw,
+            gaps: Gaps::default(),
             kept: None,
             old: None,
             bad_base: None,
@@ -210,6 +242,8 @@ pub(super) fn pipeline(
         data: 0..0,
         free: 0..0,
         later: opts.used.free.iter(),
+        short: &opts.used.free,
+        split: opts.split,
         ended: false,
         base: old.map(|(base, _)| Aligned::new(base.runs())),
         kept: earlier.kept.map(Aligned::new),
@@ -306,11 +340,12 @@ fn work_loop(
 
 /// Makes a member of a raw chunk, or finds it.
 fn pack(deflater: &mut dyn Deflate, base: Option<(&Image, &AtomicBool)>, slot: &mut Slot) -> Content {
-    let raw = &slot.raw[..slot.length as usize];
+    let raw = &mut slot.raw[..slot.length as usize];
     if is_zero(raw) {
         return Content::Zero;
     }
-    let hash = blake3::hash(raw);
+    slot.gaps.clear_in(raw, 0);
+    let hash = slot.gaps.hash(raw);
     if let Some(run) = slot.kept.filter(|run| run.hash == hash) {
         return Content::Kept(run);
     }
@@ -323,5 +358,5 @@ fn pack(deflater: &mut dyn Deflate, base: Option<(&Image, &AtomicBool)>, slot: &
             Err(error) => slot.bad_base = Some(error),
         }
     }
-    Content::Data(data_member_hashed(deflater, raw, hash, &mut slot.member))
+    Content::Data(data_member_hashed(deflater, raw, &slot.gaps, hash, &mut slot.member))
 }

@@ -4,10 +4,11 @@
 use super::codec::{Codec, Inflate};
 use super::error::ImageError;
 use super::footer::Footer;
+use super::gaps::{Gaps, MAX_LIST};
 use super::header::Header;
 use super::index::{self, Child, Entries, Expected, MAX_NODE};
-use super::member::{self, Kind, UNIT};
-use super::run::{Run, data_stream, longest_data_member};
+use super::member::{self, FRAME, Kind, UNIT};
+use super::run::{RUN_PAYLOAD, Run, data_member, longest_data_member};
 use super::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
 use crate::block::AlignedBuf;
 use crate::io::ReadAt;
@@ -356,6 +357,9 @@ impl Iterator for Runs<'_> {
     }
 }
 
+/// Bytes of a data member that hold its list of gaps and all that stands before the deflate stream, in whole units.
+const GAPS_END: usize = (FRAME + RUN_PAYLOAD + MAX_LIST + UNIT).next_multiple_of(UNIT);
+
 /// What one thread needs to handle runs; made once, reused for every run.
 pub(super) struct Workspace {
     /// Room for any member. Members lie at multiples of 4096 of the file: they are read past the page cache.
@@ -366,6 +370,8 @@ pub(super) struct Workspace {
     found: Option<AlignedBuf>,
     /// Members of zeros, to compare with.
     pub zeros: ZeroMembers,
+    /// The gaps of the run that was looked at last.
+    pub gaps: Gaps,
     inflater: Box<dyn Inflate>,
 }
 
@@ -379,6 +385,7 @@ impl Workspace {
             raw: AlignedBuf::new(chunk as usize),
             found: None,
             zeros: ZeroMembers::default(),
+            gaps: Gaps::default(),
             inflater: Codec::default().inflater(),
         }
     }
@@ -411,12 +418,29 @@ impl Workspace {
     pub fn inflate_member(&mut self, run: &Run) -> Result<&[u8], ImageError> {
         let bad =
             |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
-        let stream = data_stream(&self.member[..run.member_length as usize], run).map_err(bad)?;
+        let (gaps, stream) = data_member(&self.member[..run.member_length as usize], run).map_err(bad)?;
         let raw = &mut self.raw[..run.length as usize];
         self.inflater.inflate(stream, raw).map_err(|e| bad(&e.0))?;
-        if blake3::hash(raw) != run.hash {
+        if gaps.hash(raw) != run.hash {
             return Err(bad("the hash of a data run is wrong"));
         }
+        if !gaps.are_zero_in(raw) {
+            return Err(bad("a data run has bytes where nobody uses any"));
+        }
+        self.gaps = gaps;
         Ok(raw)
+    }
+
+    /// Fetches the gaps of a data run into [`Workspace::gaps`], of its member only as much as that takes. Whoever has
+    /// bytes with which they give the run's hash has the right ones.
+    pub fn read_gaps(&mut self, image: &Image, run: &Run) -> Result<(), ImageError> {
+        self.gaps.clear();
+        if run.has_gaps {
+            let head = &mut self.member[..(run.member_length as usize).min(GAPS_END)];
+            image.read(head, run.position)?;
+            let member = data_member(head, run);
+            self.gaps = member.map_err(|what| ImageError::damaged(run.position, what))?.0;
+        }
+        Ok(())
     }
 }

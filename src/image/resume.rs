@@ -115,7 +115,7 @@ impl KeptRuns {
         let (start, offset) = (self.position, self.offset);
         let mut walked: Vec<Run> = Vec::new();
         while walked.len() <= FANOUT {
-            let mut head = [0; FRAME + RUN_PAYLOAD];
+            let mut head = [0; FRAME + RUN_PAYLOAD + 2];
             self.file.read_exact_at(&mut head, self.position).ok()?;
             let (kind, len) = member::peek(&head)?;
             let position = self.position;
@@ -153,6 +153,7 @@ impl KeptRuns {
                         position,
                         member_length: len as u32,
                         hash: member::array(&head, FRAME + 16).map(Hash::from_bytes)?,
+                        has_gaps: kind == Kind::Data && starts_list(&head),
                         member_hash: NO_HASH,
                     });
                     self.offset = self.offset.checked_add(length)?;
@@ -162,6 +163,12 @@ impl KeptRuns {
         }
         None
     }
+}
+
+/// True where the head of a data member goes on with a list of gaps, or at least with its length.
+fn starts_list(head: &[u8; FRAME + RUN_PAYLOAD + 2]) -> bool {
+    let payload = usize::from(u16::from_le_bytes([head[FRAME - 2], head[FRAME - 1]]));
+    payload >= RUN_PAYLOAD + 2 && head[FRAME + RUN_PAYLOAD..] != [0; 2]
 }
 
 impl Iterator for KeptRuns {

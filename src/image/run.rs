@@ -1,12 +1,13 @@
 //! Runs: consecutive pieces of the disk, each in a member of its own.
 #![forbid(unsafe_code)]
 
+use super::gaps::{Gaps, MAX_LIST};
 use super::member::{self, FRAME, Kind, Reason, TRAILER, array, u64_at};
 use super::zeros::{self, MAX_ZERO_RUN};
 use blake3::Hash;
 use std::ops::Range;
 
-/// Bytes of a run's payload without padding.
+/// Bytes of a run's payload without the list of gaps and padding.
 pub const RUN_PAYLOAD: usize = 48;
 /// The hash field of runs that hold no data.
 pub const NO_HASH: Hash = Hash::from_bytes([0; 32]);
@@ -24,8 +25,10 @@ pub struct Run {
     pub position: u64,
     /// Bytes of its member.
     pub member_length: u32,
-    /// BLAKE3 of the raw bytes; zero for runs without data.
+    /// BLAKE3 of the raw bytes, and of the list of gaps where there is one; zero for runs without data.
     pub hash: Hash,
+    /// Its member lists gaps.
+    pub has_gaps: bool,
     /// BLAKE3 of the whole member.
     pub member_hash: Hash,
 }
@@ -37,9 +40,9 @@ impl Run {
     }
 }
 
-/// Longest member that `raw` bytes of data can take: stored blocks, frame, padding.
+/// Longest member that `raw` bytes of data can take: stored blocks, frame, list of gaps, padding.
 pub fn longest_data_member(raw: u64) -> u64 {
-    (raw + 5 * raw.div_ceil(65_535) + (FRAME + RUN_PAYLOAD + TRAILER) as u64 + 5)
+    (raw + 5 * raw.div_ceil(65_535) + (FRAME + RUN_PAYLOAD + MAX_LIST + TRAILER) as u64 + 5)
         .next_multiple_of(member::UNIT as u64)
 }
 
@@ -49,6 +52,7 @@ pub fn check_entry(
     length: u64,
     member_length: u32,
     hash: Hash,
+    has_gaps: bool,
     chunk: u32,
 ) -> Result<(), Reason> {
     let member = u64::from(member_length);
@@ -60,39 +64,44 @@ pub fn check_entry(
         }
         _ => return Err("an index leaf lists what is no run"),
     };
-    if length == 0 || !whole || !fits {
+    if length == 0 || !whole || !fits || has_gaps && kind != Kind::Data {
         return Err("an index entry has impossible lengths");
     }
     Ok(())
 }
 
-/// Bytes that stand before the deflate stream of a data member whose stream and trailer take `tail` bytes.
-pub fn data_front(tail: usize) -> usize {
-    let least = FRAME + RUN_PAYLOAD;
+/// Bytes that stand before the deflate stream of a data member whose stream and trailer take `tail` bytes, and its list
+/// of gaps `list`.
+pub fn data_front(tail: usize, list: usize) -> usize {
+    let least = FRAME + RUN_PAYLOAD + list;
     member::round_up(least + tail) - tail
 }
 
 /// Writes everything that stands before the deflate stream; `front` is as long as [`data_front`] said.
-pub fn write_data_front(front: &mut [u8], tail: usize, length: u64, hash: Hash) {
-    let mut payload = [0; RUN_PAYLOAD];
+pub fn write_data_front(front: &mut [u8], tail: usize, length: u64, hash: Hash, list: &[u8]) {
+    let mut payload = vec![0; RUN_PAYLOAD];
     payload[8..16].copy_from_slice(&length.to_le_bytes());
     payload[16..48].copy_from_slice(hash.as_bytes());
+    payload.extend(list);
     let member_len = front.len() + tail;
     member::write_frame(front, Kind::Data, member_len, &payload, false);
 }
 
-/// The deflate stream with its trailer, from a data member that must be exactly the one of `run`.
-pub fn data_stream<'a>(bytes: &'a [u8], run: &Run) -> Result<&'a [u8], Reason> {
+/// The gaps of a data member that must be exactly the one of `run`, and its deflate stream with its trailer; `bytes` may
+/// be only its beginning.
+pub fn data_member<'a>(bytes: &'a [u8], run: &Run) -> Result<(Gaps, &'a [u8]), Reason> {
     let member = member::parse(bytes)?;
     let length = u64_at(member.payload, 8).ok_or("a data member's payload is too short")?;
     let hash: [u8; 32] = array(member.payload, 16).ok_or("a data member's payload is too short")?;
-    let padding = member.payload.get(RUN_PAYLOAD..).ok_or("a data member's payload is too short")?;
+    let rest = member.payload.get(RUN_PAYLOAD..).ok_or("a data member's payload is too short")?;
+    let (gaps, list) = Gaps::decode(rest, length)?;
+    let padding = rest.get(list..).unwrap_or_default();
     if padding.len() >= member::UNIT || padding.iter().any(|b| *b != 0) {
         return Err("a data member's padding is wrong");
     }
-    let same = member.kind == run.kind && member.len == bytes.len() && length == run.length;
-    if !same || hash != *run.hash.as_bytes() {
+    let same = member.kind == run.kind && member.len == run.member_length as usize && length == run.length;
+    if !same || hash != *run.hash.as_bytes() || gaps.is_empty() == run.has_gaps {
         return Err("this is another data member than the index says");
     }
-    Ok(member.rest)
+    Ok((gaps, member.rest))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod again;
 mod delta;
 mod diff;
+mod gaps;
 mod replaced;
 mod used;
 
@@ -38,7 +39,13 @@ fn content(pieces: &[(u8, usize)]) -> Vec<u8> {
 }
 
 fn small() -> BackupOptions {
-    BackupOptions { threads: 2, chunk_size: 64 << 10, image_id: Some([7; 16]), ..BackupOptions::default() }
+    BackupOptions {
+        threads: 2,
+        chunk_size: 64 << 10,
+        split: 1,
+        image_id: Some([7; 16]),
+        ..BackupOptions::default()
+    }
 }
 
 fn back_up(disk: &MemDisk, opts: &BackupOptions) -> Result<(Vec<u8>, Written), ImageError> {

@@ -11,7 +11,7 @@ use super::incremental::Aligned;
 use super::member::Kind;
 use super::parallel::{for_each, for_each_run, io_threads, is_zero};
 use super::reader::{Image, Summary, Workspace};
-use super::run::{Run, data_stream};
+use super::run::{Run, data_member};
 use crate::block::BlockDevice;
 use crate::progress::Progress;
 use std::ops::Range;
@@ -54,7 +54,7 @@ pub fn verify_again(
         check_hash(image, space, run)?;
         if is_proven && run.kind == Kind::Data {
             let bytes = &space.member[..run.member_length as usize];
-            return match data_stream(bytes, run) {
+            return match data_member(bytes, run) {
                 Ok(_) => Ok(()),
                 Err(what) => Err(ImageError::damaged(run.position, what)),
             };
@@ -144,8 +144,8 @@ fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated or unreadable is
-/// not compared. The disk may be longer than the image.
+/// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated (gaps, too) or
+/// unreadable is not compared. The disk may be longer than the image.
 pub fn verify_against(
     image: &Image,
     disk: &dyn BlockDevice,
@@ -164,9 +164,11 @@ pub fn verify_against(
     for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
         match run.kind {
             Kind::Data => {
+                space.read_gaps(image, run)?;
                 let raw = &mut space.raw[..run.length as usize];
                 read(disk, raw, run.offset)?;
-                if blake3::hash(raw) != run.hash {
+                space.gaps.clear_in(raw, 0);
+                if space.gaps.hash(raw) != run.hash {
                     return Err(differs(disk, run.range(), ""));
                 }
             }

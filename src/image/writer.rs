@@ -5,6 +5,7 @@ use super::backup::{BackupOptions, Written};
 use super::codec::{DataMember, Deflate, data_member};
 use super::error::ImageError;
 use super::footer::Footer;
+use super::gaps::Gaps;
 use super::header::Header;
 use super::index::IndexWriter;
 use super::member::Kind;
@@ -114,7 +115,7 @@ impl<'a> Writer<'a> {
             Content::Taken(run) => {
                 self.flush_zeros()?;
                 let member = &slot.member[..run.member_length as usize];
-                match self.put(Kind::Data, range, run.hash, member, run.member_hash)? {
+                match self.put(Kind::Data, range, (run.hash, run.has_gaps), member, run.member_hash)? {
                     true => self.written.kept_bytes += slot.length,
                     false => self.written.taken_bytes += slot.length,
                 }
@@ -134,7 +135,7 @@ impl<'a> Writer<'a> {
     fn data(&mut self, range: Range<u64>, made: &DataMember, member: &[u8]) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let length = range.end - range.start;
-        if self.put(Kind::Data, range, made.hash, member, made.member_hash)? {
+        if self.put(Kind::Data, range, (made.hash, made.has_gaps), member, made.member_hash)? {
             self.written.kept_bytes += length;
             self.progress.taken.fetch_add(length, Relaxed);
         } else if made.stored {
@@ -161,7 +162,8 @@ impl<'a> Writer<'a> {
         self.flush_zeros()?;
         let position = self.out.position();
         if !self.out.keep(kept) {
-            let made = data_member(&mut *self.deflater, &slot.raw[..slot.length as usize], &mut slot.member);
+            let raw = &slot.raw[..slot.length as usize];
+            let made = data_member(&mut *self.deflater, raw, &slot.gaps, &mut slot.member);
             return self.data(range, &made, &slot.member[made.range.clone()]);
         }
         self.written.kept_bytes += slot.length;
@@ -184,7 +186,7 @@ impl<'a> Writer<'a> {
                 if is_zero(raw) {
                     self.zero(at..gap.start)?;
                 } else {
-                    let made = data_member(&mut *self.deflater, raw, &mut slot.member);
+                    let made = data_member(&mut *self.deflater, raw, &Gaps::default(), &mut slot.member);
                     self.data(at..gap.start, &made, &slot.member[made.range.clone()])?;
                 }
             }
@@ -255,7 +257,7 @@ impl<'a> Writer<'a> {
     fn put_zeros(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
         let mut zeros = std::mem::take(&mut self.zeros);
         let (member, member_hash) = zeros.get(kind, range.end - range.start);
-        let result = self.put(kind, range, NO_HASH, member, member_hash);
+        let result = self.put(kind, range, (NO_HASH, false), member, member_hash);
         self.zeros = zeros;
         result.map(drop)
     }
@@ -265,7 +267,7 @@ impl<'a> Writer<'a> {
         &mut self,
         kind: Kind,
         range: Range<u64>,
-        hash: Hash,
+        (hash, has_gaps): (Hash, bool),
         member: &[u8],
         member_hash: Hash,
     ) -> Result<bool, ImageError> {
@@ -279,6 +281,7 @@ impl<'a> Writer<'a> {
             position: self.out.position(),
             member_length: member.len() as u32,
             hash,
+            has_gaps,
             member_hash,
         };
         let was_there = self.write(member)?;

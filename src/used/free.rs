@@ -3,13 +3,9 @@
 
 use std::ops::Range;
 
-/// Shortest free range that is worth a run of its own, in bytes; shorter ones are read along.
-///
-/// A run costs 6 KB of image: its own member of 4096 bytes, and on average half a block of padding for the data that it
-/// cuts in two. Read along, stale data of 20 KB costs as much; zeros cost nothing. On the disk of `scripts/bench`, 9 of
-/// 10 gaps of 32 to 128 KiB are zeros, and by these figures 128 KiB would save 0.3 % of the image; where they are stale, as on a
-/// disk that was used for years, the same would cost some per cent.
-const LEAST: u64 = 64 << 10;
+/// Shortest free range that is kept, in bytes: one unit of the image's lists. Not every one becomes a run of its own, see
+/// `image/gaps.rs`.
+const LEAST: u64 = 4 << 10;
 /// Most ranges that are kept: 32 MiB of memory. Where a disk has more, the shortest count as used.
 const LIMIT: usize = 2 << 20;
 

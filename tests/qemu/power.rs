@@ -1,5 +1,5 @@
-//! The end of a machine or its agent at a bad moment, on the real chain: a power cut at any write, and a restore
-//! that cannot be disarmed. Whatever comes, a disk is unbootable or right, and nothing is restored in a loop.
+//! The end of a machine or its agent at a bad moment, on the real chain: a power cut at any write, no memory, a
+//! panic, and a restore that cannot be disarmed. Whatever comes, a disk is unbootable or right, and nothing is restored in a loop.
 
 use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat, run};
 use crate::replay::WriteLog;
@@ -41,6 +41,45 @@ fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
     let (entries, flushes) = log.counts();
     println!("restore in QEMU: {} states replayed of {entries} writes with {flushes} flushes", cuts.len());
     assert!(flushes >= 5 && cuts.len() > 50);
+}
+
+/// A program beside the agent that ends it once `$DISK` is being written, as `$END` says. init reads the file at its
+/// start, and goes on.
+const ENDER: &str = r#"(
+	begun() { read -r _ _ _ _ _ _ sectors _ </sys/block/vda/stat && [ "$sectors" -ge 16384 ]; }
+	until begun 2>/dev/null; do sleep 0.1; done
+	echo '<1>the agent is ended now' >/dev/kmsg
+	END
+) &
+"#;
+
+/// Memory runs out while the disk is written (the kernel's own killer is called, and takes the agent: it offers itself),
+/// then the agent panics (SIGABRT, which is what a panic ends in). The script around it reboots each time, and the third
+/// boot ends the job.
+#[test]
+fn an_agent_without_memory_and_one_that_panics_end_in_a_reboot_and_no_bootable_half() {
+    let lab = Lab::new("agent-dies");
+    let (disk, image, old) = backed_up(&lab, 256);
+    for (end, status) in [("echo f >/proc/sysrq-trigger", 137), ("kill -ABRT $(pidof testbox-agent)", 134)] {
+        let ender = lab.overlay(&[("conf/conf.d/ender", 0o644, &ENDER.replace("END", end))]);
+        arm_restore(&lab, Some(&ender));
+        let mut machine = lab.machine(Nat).disk(&disk).power_on();
+        machine.wait_for("the agent is ended now", 300);
+        machine.wait_for(&format!("ended with status {status}"), 120);
+        machine.wait_for_reset(120);
+        machine.cut_power();
+        assert!(lab.is_armed(Nat), "K: the job is not done");
+        let now = disk.bytes();
+        assert!(now != image && now != old, "it was being written");
+        check_unbootable_or_right(&now, &image, &old, end);
+    }
+    arm_restore(&lab, None);
+    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    machine.wait_for_reset(60);
+    machine.wait_for_reset(600);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat) && disk.bytes() == image);
+    assert_eq!(lab.share_of(Nat).json("status.json")["attempt"], 3, "attempts that were killed count");
 }
 
 /// The TFTP share is exported read-only: the machine holds and says so, and switched off and on it holds again, and writes nothing.

@@ -33,7 +33,7 @@ pub fn going_on(part: &[u8]) -> Earlier {
 }
 
 pub fn with_id(id: u8) -> BackupOptions {
-    BackupOptions { threads: 2, chunk_size: 64 << 10, image_id: Some([id; 16]), ..BackupOptions::default() }
+    BackupOptions { image_id: Some([id; 16]), ..small() }
 }
 
 /// The same with other bytes in some places (offset, length).

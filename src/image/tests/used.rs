@@ -7,17 +7,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const STALE: u8 = 0xa5;
 
-fn map(free: &[Range<u64>]) -> Arc<Map> {
+pub fn map(free: &[Range<u64>]) -> Arc<Map> {
     let found = Found { kind: "ext4".into(), skipped: 4096, ..Found::default() };
     Arc::new(Map { free: free.to_vec(), found: vec![found], ..Map::default() })
 }
 
-fn with(free: &[Range<u64>], opts: &BackupOptions) -> BackupOptions {
+pub fn with(free: &[Range<u64>], opts: &BackupOptions) -> BackupOptions {
     BackupOptions { used: map(free), ..opts.clone() }
 }
 
 /// Free ranges from gaps and lengths in blocks.
-fn ranges(pairs: &[(u64, u64)], block: u64, size: usize) -> Vec<Range<u64>> {
+pub fn ranges(pairs: &[(u64, u64)], block: u64, size: usize) -> Vec<Range<u64>> {
     let (mut at, mut free) = (0, Vec::new());
     for (gap, len) in pairs {
         let start = at + gap * block;
@@ -32,13 +32,13 @@ fn ranges(pairs: &[(u64, u64)], block: u64, size: usize) -> Vec<Range<u64>> {
 }
 
 /// The disk with `byte` in its free ranges.
-fn filled(bytes: &[u8], free: &[Range<u64>], byte: u8) -> Vec<u8> {
+pub fn filled(bytes: &[u8], free: &[Range<u64>], byte: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     free.iter().for_each(|free| bytes[free.start as usize..free.end as usize].fill(byte));
     bytes
 }
 
-fn sum(free: &[Range<u64>]) -> u64 {
+pub fn sum(free: &[Range<u64>]) -> u64 {
     free.iter().map(|free| free.end - free.start).sum()
 }
 
@@ -51,11 +51,11 @@ fn touched(disk: &MemDisk, ops: &[Op]) -> Vec<Range<u64>> {
     disk.log().iter().filter(|l| ops.contains(&l.0)).map(|l| l.1..l.1 + l.2).collect()
 }
 
-fn disk_of(bytes: &[u8]) -> MemDisk {
+pub fn disk_of(bytes: &[u8]) -> MemDisk {
     MemDisk::new("sda", bytes.to_vec(), 512)
 }
 
-fn options(free: FreeSpace, delta: Delta) -> RestoreOptions {
+pub fn options(free: FreeSpace, delta: Delta) -> RestoreOptions {
     RestoreOptions { threads: 2, free, delta, leg: None }
 }
 
@@ -164,13 +164,14 @@ proptest! {
         now in proptest::collection::vec((0u64..60, 1u64..80), 0..12),
         is_same in any::<bool>(),
         chunk_size in prop::sample::select(vec![4096u32, 16 << 10, 256 << 10]),
+        split in prop::sample::select(vec![1u64, 64 << 10, 1 << 20]),
         cut in any::<prop::sample::Index>(),
     ) {
         let bytes = content(&pieces);
         let disk = disk_of(&bytes);
         let before = ranges(&before, 4096, bytes.len());
         let now = if is_same { before.clone() } else { ranges(&now, 4096, bytes.len()) };
-        let opts = |free, id| with(free, &BackupOptions { chunk_size, ..with_id(id) });
+        let opts = |free, id| with(free, &BackupOptions { chunk_size, split, ..with_id(id) });
         let (full, _) = back_up(&disk, &opts(&now, 2)).unwrap();
         let (base, _) = back_up(&disk, &opts(&before, 1)).unwrap();
         let earlier = on(&base);

@@ -6,6 +6,7 @@ use testbox::block::mem::MemDisk;
 use testbox::image::{self, BackupOptions, DiskAbout, Earlier, FileKind, Image, Part, file_kind, foreign};
 use testbox::io::ReadAt;
 use testbox::progress::Progress;
+use testbox::used::Map;
 
 /// Disks of the targets are at most so long, in bytes.
 const MOST: u64 = 1 << 20;
@@ -39,8 +40,15 @@ pub fn image(bytes: &[u8]) {
 /// say where a good image is cut (2), how much rubbish follows (1), and which of its bytes are changed (2 and 1 each).
 pub fn part(bytes: &[u8]) {
     static GOOD: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
-    let opts =
-        BackupOptions { threads: 1, chunk_size: 4096, image_id: Some([7; 16]), ..BackupOptions::default() };
+    // Two gaps, in two of the chunks.
+    let used = Map { free: vec![4096..8192, 36_864..45_056], ..Map::default() };
+    let opts = BackupOptions {
+        threads: 1,
+        chunk_size: 16 << 10,
+        used: Arc::new(used),
+        image_id: Some([7; 16]),
+        ..BackupOptions::default()
+    };
     let make = |content: &[u8], earlier: &Earlier, file: &mut Vec<u8>| {
         let disk = MemDisk::new("sda", content.to_vec(), 512);
         let about = DiskAbout::new("sda", Default::default(), &disk);
@@ -48,7 +56,8 @@ pub fn part(bytes: &[u8]) {
         made.unwrap_or_else(|e| panic!("{e}"));
     };
     let (content, good) = GOOD.get_or_init(|| {
-        let content: Vec<u8> = (0..64u32 << 10).map(|i| (i / 4096 * 7) as u8 ^ (i * i >> 9) as u8).collect();
+        let mut content: Vec<u8> = (0..64u32 << 10).map(|i| (i / 4096 * 7) as u8 ^ (i * i >> 9) as u8).collect();
+        [4096..8192, 36_864..45_056].map(|gap| content[gap].fill(0));
         let mut good = Vec::new();
         make(&content, &Earlier::default(), &mut good);
         (content, good)

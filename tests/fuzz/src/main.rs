@@ -27,6 +27,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("record", words::record),
     ("status", words::status),
     ("signature", words::signature),
+    ("lease", words::lease),
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("image", images::image),

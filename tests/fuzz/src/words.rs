@@ -4,8 +4,9 @@ use testbox::cmdline::Cmdline;
 use testbox::ctl::check_settings;
 use testbox::netconf::{IpWord, NetConf};
 use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
+use testbox::lease::{self, Watcher};
 use testbox::record::{Record, is_disk_name};
-use testbox::share::NfsOptions;
+use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::status::Status;
 use testbox::tftp::{Limits, Packet, Reply, Transfer};
@@ -131,6 +132,23 @@ pub fn status(bytes: &[u8]) {
     if let Some(status) = Status::parse(bytes) {
         assert_eq!(Status::parse(&status.to_bytes()).as_ref(), Some(&status));
     }
+}
+
+/// A lease: whoever wrote it, who has it is told in a short plain line, what is written again is the same, and nobody
+/// takes it at the first look unless it was released.
+pub fn lease(bytes: &[u8]) {
+    let files = MemFiles::new();
+    files.put("lease/7", bytes);
+    let look = || lease::current(&files, "lease").unwrap_or_else(|e| panic!("{e}")).unwrap_or_else(|| panic!("it is gone"));
+    let seen = look();
+    let who = seen.who();
+    assert!(who.chars().count() < 1000 && !who.chars().any(char::is_control), "{who:?}");
+    let Some(holder) = seen.holder() else { return };
+    let is_released = seen.is_released();
+    let next = Watcher::new(holder.clone()).look(Some(seen), std::time::Duration::ZERO);
+    assert_eq!(matches!(next, lease::Next::Claim(8, _)), is_released, "{next:?}");
+    files.put("lease/9", holder.to_bytes());
+    assert_eq!(look().holder(), Some(holder));
 }
 
 /// Key files and signature files: what is read is what would be written.

@@ -1,0 +1,131 @@
+//! Free ranges that are too short for a run of their own: zeros in the image, anything on a disk.
+
+use super::again::{again, on};
+use super::used::{disk_of, filled, options, ranges, sum, with};
+use super::*;
+
+const STALE: u8 = 0xa5;
+const SPLIT: u64 = 64 << 10;
+
+fn gapped(free: &[Range<u64>]) -> BackupOptions {
+    with(free, &BackupOptions { split: SPLIT, ..small() })
+}
+
+/// What lies between the places that a restore zeroes first.
+fn body(bytes: &[u8]) -> Range<usize> {
+    let end = bytes.len().saturating_sub(MIB) / 4096 * 4096;
+    MIB.min(bytes.len())..end.max(MIB).min(bytes.len())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn gaps_are_zero_in_the_image_and_free_on_the_disk(
+        pieces in proptest::collection::vec((1u8..3, 1usize..1200), 1..8),
+        pairs in proptest::collection::vec((1u64..60, 1u64..24), 0..40),
+        chunk_size in prop::sample::select(vec![4096u32, 64 << 10, 1 << 20]),
+        used in any::<prop::sample::Index>(),
+    ) {
+        let bytes = content(&pieces);
+        let bytes = &bytes[..bytes.len() / 4096 * 4096];
+        prop_assume!(!bytes.is_empty());
+        let free = ranges(&pairs, 4096, bytes.len());
+        let long: Vec<_> = free.iter().filter(|range| range.end - range.start >= SPLIT).cloned().collect();
+        let (file, written) =
+            back_up(&disk_of(bytes), &BackupOptions { chunk_size, ..gapped(&free) }).unwrap();
+        prop_assert_eq!(written.unallocated_bytes, sum(&long));
+        prop_assert_eq!(check(&file).unwrap().unallocated, sum(&long));
+        let zeroed = filled(bytes, &free, 0);
+        prop_assert!(gunzip(&file) == zeroed);
+
+        let image = open(&file).unwrap();
+        let stale = filled(bytes, &free, STALE);
+        verify_against(&image, &disk_of(&stale), 2, &Progress::new()).unwrap();
+        let at = used.index(bytes.len());
+        if !free.iter().any(|range| range.contains(&(at as u64))) {
+            let mut wrong = stale.clone();
+            wrong[at] ^= 1;
+            prop_assert!(verify_against(&image, &disk_of(&wrong), 2, &Progress::new()).is_err());
+        }
+
+        // A disk on which all that is used is right: nothing is written between the places that are sealed.
+        let target = disk_of(&stale);
+        restore(&image, &target, &options(FreeSpace::Leave, Delta::Always), &Progress::new()).unwrap();
+        let now = target.durable();
+        prop_assert!(now[body(bytes)] == stale[body(bytes)]);
+        prop_assert!(filled(&now, &free, 0) == zeroed);
+        restore(&image, &target, &options(FreeSpace::Zero, Delta::Always), &Progress::new()).unwrap();
+        prop_assert!(target.durable() == zeroed);
+
+        for free_space in FreeSpace::ALL {
+            for delta in Delta::ALL {
+                let target = disk_of(&vec![STALE; bytes.len()]);
+                restore(&image, &target, &options(*free_space, *delta), &Progress::new()).unwrap();
+                prop_assert!(filled(&target.durable(), &free, 0) == zeroed);
+                verify_against(&image, &target, 2, &Progress::new()).unwrap();
+            }
+        }
+    }
+}
+
+/// What was a gap is used now, and holds zeros: the old member has the same bytes, and must not be taken over, because
+/// a delta restore would leave what a disk holds in its gap.
+#[test]
+fn zeros_that_are_used_by_now_are_no_gap_any_more() {
+    let gap = 2 * MIB as u64 + (16 << 10)..2 * MIB as u64 + (32 << 10);
+    let bytes = filled(&content(&[(2, 4096)]), std::slice::from_ref(&gap), 0);
+    let disk = disk_of(&bytes);
+    let (base, _) = back_up(&disk, &gapped(std::slice::from_ref(&gap))).unwrap();
+    let (file, written) = again(&disk, Vec::new(), &gapped(&[]), &on(&base)).unwrap();
+    assert!(file == back_up(&disk, &gapped(&[])).unwrap().0);
+    assert_eq!(written.taken_bytes, (4096 - 64) << 10, "all chunks but that of the gap");
+    let target = disk_of(&filled(&bytes, &[gap], STALE));
+    let how = options(FreeSpace::Leave, Delta::Always);
+    restore(&open(&file).unwrap(), &target, &how, &Progress::new()).unwrap();
+    assert!(target.durable() == bytes);
+}
+
+/// A list that is not the one that was written makes no used block a gap: it does not give the run's hash.
+#[test]
+fn no_flipped_bit_of_a_list_leaves_what_is_used() {
+    let at = 2 * MIB as u64;
+    let gap = at + 4096..at + 8192;
+    // Zeros beside the gap, for which only the list tells that they are used.
+    let bytes = filled(&content(&[(2, 4096)]), &[at..at + (32 << 10)], 0);
+    let (file, _) = back_up(&disk_of(&bytes), &gapped(std::slice::from_ref(&gap))).unwrap();
+    let image = open(&file).unwrap();
+    let run = image.runs().map(Result::unwrap).find(|run| run.has_gaps).unwrap();
+    assert!(run.range().contains(&gap.start));
+    let stale = filled(&bytes, &[at..at + (32 << 10)], STALE);
+    let list = run.position as usize + 64;
+    assert_eq!(file[list..list + 6], [1, 0, ((gap.start - run.offset) / 4096) as u8, 0, 1, 0]);
+    for bit in 0..8 * 8 {
+        let mut bad = file.clone();
+        bad[list + bit / 8] ^= 1 << (bit % 8);
+        assert!(check(&bad).is_err(), "bit {bit}");
+        for delta in Delta::ALL {
+            let target = disk_of(&stale);
+            let how = options(FreeSpace::Leave, *delta);
+            let error = restore(&open(&bad).unwrap(), &target, &how, &Progress::new()).unwrap_err();
+            assert!(error.to_string().contains("damaged"), "bit {bit}: {error}");
+        }
+    }
+    let target = disk_of(&stale);
+    restore(&image, &target, &options(FreeSpace::Leave, Delta::Always), &Progress::new()).unwrap();
+    assert!(target.durable() == filled(&bytes, &[gap], STALE));
+}
+
+/// FORMAT.md: the list behind the hash, the flag in the index, and the hash over both.
+#[test]
+fn the_format_of_gaps_is_frozen() {
+    let bytes = content(&[(2, 64)]);
+    let free = [4096..12_288, 20_480..24_576];
+    let (file, _) = back_up(&disk_of(&bytes), &gapped(&free)).unwrap();
+    let header = member::parse(&file).unwrap().len;
+    let list = [2, 0, 1, 0, 2, 0, 5, 0, 1, 0];
+    assert_eq!(file[header + 64..header + 74], list);
+    let hash = blake3::hash(&[&filled(&bytes, &free, 0)[..], &list].concat());
+    assert_eq!(file[header + 32..header + 64], *hash.as_bytes());
+    let index = header + member::parse(&file[header..]).unwrap().len;
+    assert_eq!(file[index + 16 + 48..index + 16 + 52], [2, 1, 0, 0]);
+}

@@ -1,0 +1,107 @@
+//! What goes wrong on a share in memory: this operation, the Nth one, or by chance.
+
+use crate::sys::Chance;
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// The operations of a share that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // named after the methods of `Files`, `ReadAt` and `SyncWrite`
+pub enum Op {
+    Open,
+    Read,
+    Create,
+    Reopen,
+    GoOn,
+    AppendFrom,
+    Write,
+    Sync,
+    Append,
+    Rename,
+    HardLink,
+    Remove,
+    MakeDir,
+    List,
+    SyncDir,
+    FreeBytes,
+}
+
+impl Op {
+    /// True for what a read-only share refuses. A folder is left out: one that is there is fine (mkdir(2): EEXIST).
+    pub(super) fn is_change(self) -> bool {
+        !matches!(self, Op::Open | Op::Read | Op::List | Op::SyncDir | Op::FreeBytes | Op::MakeDir)
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation fails with this errno. After a failed `Sync`, later ones answer 0 although the data is lost, as
+    /// Linux does.
+    Errno(i32),
+    /// A `Write` or `AppendFrom` takes no more than this many bytes (at least 1); other operations are as usual.
+    Short(usize),
+    /// The operation answers success and does nothing: a server or disk that lies. A dropped `Write` or `AppendFrom`
+    /// leaves zeros.
+    Dropped,
+    /// The whole share stops answering, this operation and all others, before [`super::MemFiles::release`]; then all is fine.
+    Hang,
+    /// This operation and everything from then on fails with this errno: a share that is taken away.
+    Gone(i32),
+}
+
+/// Where the share stands still ([`Fault::Hang`]).
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// It hangs, and it is not to hang any more.
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(super) fn hang(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        self.changed.notify_all();
+        while !state.1 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn wait_for_hang(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn release(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Faults by chance.
+#[derive(Debug)]
+pub(super) struct Random {
+    pub(super) chance: Chance,
+    pub(super) one_in: u64,
+    pub(super) seen: HashMap<(Op, String), u64>,
+}
+
+impl Random {
+    pub(super) fn fault(&mut self, op: Op, path: &str) -> Option<Fault> {
+        let nth = self.seen.entry((op, path.to_owned())).or_default();
+        *nth += 1;
+        let what = (op, path, *nth);
+        let errno =
+            self.chance.choose(&[libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE], (what, "errno"));
+        let error = Fault::Errno(errno.unwrap_or(libc::EIO));
+        let faults: &[Fault] = match op {
+            Op::Write | Op::AppendFrom => &[error, Fault::Short(1), Fault::Dropped],
+            _ => &[error],
+        };
+        let is_hit = self.chance.one_in(self.one_in, what);
+        is_hit.then(|| self.chance.choose(faults, (what, "kind"))).flatten()
+    }
+}

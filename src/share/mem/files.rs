@@ -1,0 +1,258 @@
+//! A share in memory as the engine sees it: its files, open or by name.
+
+use super::fault::{Fault, Op};
+use super::{Folder, MemFiles, Node, State, errno};
+use crate::io::{ReadAt, SyncWrite};
+use crate::share::{Files, split_parent};
+use std::any::Any;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::{Arc, MutexGuard};
+
+/// An open file.
+pub(super) struct Handle {
+    pub files: MemFiles,
+    pub path: String,
+    pub inode: usize,
+    pub epoch: u64,
+}
+
+impl Handle {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.files.state();
+        if state.epoch == self.epoch { Ok(state) } else { Err(errno(libc::ESTALE)) }
+    }
+}
+
+impl ReadAt for Handle {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.state()?.inode(self.inode)?.live.len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.state()?;
+        state.begin(Op::Read, &self.path)?;
+        ReadAt::read_at(&state.inode(self.inode)?.live, buf, offset)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl Write for Handle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state()?;
+        let fault = state.begin(Op::Write, &self.path)?;
+        let live = &mut state.inode(self.inode)?.live;
+        match fault {
+            Some(Fault::Short(most)) => {
+                let taken = bytes.get(..most.max(1)).unwrap_or(bytes);
+                live.extend_from_slice(taken);
+                Ok(taken.len())
+            }
+            Some(Fault::Dropped) => {
+                live.resize(live.len() + bytes.len(), 0);
+                Ok(bytes.len())
+            }
+            _ => {
+                live.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SyncWrite for Handle {
+    fn sync(&mut self) -> io::Result<()> {
+        self.state()?.sync_file(self.inode, &self.path)
+    }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        let fault = state.begin(Op::GoOn, &self.path)?;
+        let live = &mut state.inode(self.inode)?.live;
+        if fault != Some(Fault::Dropped) {
+            live.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
+
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        let from = from.as_any().and_then(|from| from.downcast_ref::<Handle>());
+        let Some(from) = from.filter(|from| Arc::ptr_eq(&from.files.state, &self.files.state)) else {
+            return Ok(0);
+        };
+        let mut state = self.state()?;
+        let Ok(fault) = state.begin(Op::AppendFrom, &self.path) else { return Ok(0) };
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let bytes = state.inode(from.inode)?.live.get(at(range.start)..at(range.end));
+        let mut bytes = bytes.unwrap_or_default().to_vec();
+        match fault {
+            Some(Fault::Short(most)) => bytes.truncate(most.max(1)),
+            Some(Fault::Dropped) => bytes.fill(0),
+            _ => {}
+        }
+        state.inode(self.inode)?.live.extend_from_slice(&bytes);
+        Ok(bytes.len() as u64)
+    }
+}
+
+impl Files for MemFiles {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
+        let mut state = self.state();
+        state.begin(Op::Open, path)?;
+        let inode = state.find_file(path)?;
+        Ok(Arc::new(self.handle(path, inode, state.epoch)))
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let mut state = self.state();
+        state.begin(Op::Create, path)?;
+        if state.find(path)?.is_some() {
+            return Err(errno(libc::EEXIST));
+        }
+        let inode = state.new_file(path)?;
+        state.note_names(path)?;
+        Ok(Box::new(self.handle(path, inode, state.epoch)))
+    }
+
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        let mut state = self.state();
+        state.begin(Op::Reopen, path)?;
+        let inode = state.find_file(path)?;
+        if state.walk(false).values().filter(|id| **id == inode).count() > 1 {
+            return Err(errno(libc::EINVAL));
+        }
+        Ok(Box::new(self.handle(path, inode, state.epoch)))
+    }
+
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let dropped = state.begin(Op::Append, path)? == Some(Fault::Dropped);
+        let id = match state.find_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let id = state.new_file(path)?;
+                let (folder, name) = split_parent(path)?;
+                let folder = state.folder_id(folder)?;
+                if let Some(folder) = state.folders.get_mut(folder) {
+                    for names in folder.since.iter_mut().chain([&mut folder.durable]) {
+                        names.insert(name.to_owned(), Node::File(id));
+                    }
+                }
+                id
+            }
+            found => found?,
+        };
+        let (used, capacity) = (state.used(), state.capacity);
+        if used.saturating_add(bytes.len() as u64) > capacity {
+            return Err(errno(libc::ENOSPC));
+        }
+        let inode = state.inode(id)?;
+        if !dropped {
+            inode.live.extend_from_slice(bytes);
+            inode.durable = inode.live.clone();
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::Rename, from)?;
+        let (moved, there) = (state.find(from)?.ok_or_else(|| errno(libc::ENOENT))?, state.find(to)?);
+        match (moved, there) {
+            // rename(2): two names of one file are both left alone.
+            (moved, Some(there)) if moved == there => return Ok(()),
+            (Node::Folder(_), _) if to.starts_with(&format!("{from}/")) => return Err(errno(libc::EINVAL)),
+            (Node::Folder(_), Some(Node::Folder(id))) if !state.is_empty_folder(id) => {
+                return Err(errno(libc::ENOTEMPTY));
+            }
+            (Node::Folder(_), Some(Node::File(_) | Node::Special)) => return Err(errno(libc::ENOTDIR)),
+            (Node::File(_) | Node::Special, Some(Node::Folder(_))) => return Err(errno(libc::EISDIR)),
+            _ => {}
+        }
+        if fault != Some(Fault::Dropped) {
+            state.take(from)?;
+            state.insert(to, moved)?;
+            state.note_names(from)?;
+            state.note_names(to)?;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::HardLink, from)?;
+        let inode = state.find_file(from)?;
+        if state.find(to)?.is_some() {
+            return Err(errno(libc::EEXIST));
+        }
+        if fault == Some(Fault::Dropped) {
+            return Ok(());
+        }
+        state.insert(to, Node::File(inode))?;
+        state.note_names(to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::Remove, path)?;
+        match state.find(path)? {
+            None => Err(errno(libc::ENOENT)),
+            Some(Node::Folder(id)) if !state.is_empty_folder(id) => Err(errno(libc::ENOTEMPTY)),
+            Some(_) if fault == Some(Fault::Dropped) => Ok(()),
+            Some(_) => {
+                state.take(path)?;
+                state.note_names(path)
+            }
+        }
+    }
+
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::MakeDir, path)?;
+        match state.find(path)? {
+            Some(Node::Folder(_)) => Ok(()),
+            Some(_) => Err(errno(libc::ENOTDIR)),
+            None if fault == Some(Fault::Dropped) => Ok(()),
+            None => {
+                if let Some(number) = state.refused {
+                    return Err(errno(number));
+                }
+                let id = state.folders.len();
+                state.insert(path, Node::Folder(id))?;
+                state.folders.push(Folder::default());
+                state.note_names(path)
+            }
+        }
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut state = self.state();
+        state.begin(Op::List, path)?;
+        let id = state.folder_id(path)?;
+        Ok(state.names(id)?.keys().cloned().collect())
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.begin(Op::SyncDir, path)?;
+        let id = state.folder_id(path)?;
+        if let Some(folder) = state.folders.get_mut(id).filter(|_| fault != Some(Fault::Dropped)) {
+            folder.durable = folder.live.clone();
+            folder.since.clear();
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self, path: &str) -> io::Result<u64> {
+        let mut state = self.state();
+        state.begin(Op::FreeBytes, path)?;
+        state.folder_id(path)?;
+        Ok(state.capacity.saturating_sub(state.used()))
+    }
+}
