@@ -44,8 +44,9 @@ use std::sync::atomic::AtomicBool;
 /// A delta restore does not depend on it: it writes blocks of 4 KiB.
 pub const DEFAULT_CHUNK: u32 = 1 << 20;
 
-/// Default of [`BackupOptions::split`].
-const SPLIT: u64 = 64 << 10;
+/// Default of [`BackupOptions::split`]. The used blocks of the disk of `scripts/bench` took 750.6 MB of image with 64 KiB,
+/// 746.7 with 128, 746.3 with 256 and 746.0 with 1024, all in the same time: most free ranges above are long.
+const SPLIT: u64 = 128 << 10;
 
 /// How to back up.
 #[derive(Clone, Debug)]

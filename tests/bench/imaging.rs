@@ -78,6 +78,7 @@ fn main() -> Result<()> {
 
     println!("Disk of {:.2} GB, {runs} run(s), cold page cache, results made durable.", size as f64 / 1e9);
     bench.make_base()?;
+    bench.make_used()?;
     let mut missed = 0;
     for table in TABLES {
         let is_wanted =
@@ -92,7 +93,8 @@ fn main() -> Result<()> {
     println!("\nCPU: user and system of all processes. Memory: the largest process of a pipe.");
     let rows = TABLES.iter().flat_map(|table| table.rows).map(|row| bench.image(row));
     if only.is_none() {
-        let others = ["target.img", "time.txt", "base.image"].map(|name| bench.work.join(name));
+        let others = ["target.img", "time.txt", "base.image", "used.raw", "used.raw.log"]
+            .map(|name| bench.work.join(name));
         rows.chain(others).for_each(|file| drop(fs::remove_file(file)));
     }
     ensure!(missed == 0, "{missed} rows failed");
@@ -107,9 +109,27 @@ impl Bench {
             return Ok(());
         }
         change(&self.disk, &self.target, CHANGED)?;
-        let status =
-            Command::new(&self.ctl).args(["image", "create"]).arg(&self.target).arg(&base).output()?.status;
+        let status = Command::new(&self.ctl)
+            .args(["image", "create", "--used", "off"])
+            .arg(&self.target)
+            .arg(&base)
+            .output()?
+            .status;
         ensure!(status.success(), "cannot make the base image");
+        Ok(())
+    }
+
+    /// The bytes that the ext4 uses, one after the other, as partclone gives them.
+    fn make_used(&self) -> Result<()> {
+        let used = self.work.join("used.raw");
+        if !used.exists() {
+            let log = self.work.join("used.raw.log");
+            let mut partclone = Command::new("partclone.ext4");
+            partclone.args(["-c", "-s", &self.part.device, "-L"]).arg(log).arg("-o").arg(&used);
+            ensure!(partclone.output()?.status.success(), "partclone failed");
+            let len = fs::metadata(&used)?.len();
+            File::options().write(true).open(&used)?.set_len(len.next_multiple_of(4096))?;
+        }
         Ok(())
     }
 
@@ -205,6 +225,7 @@ impl Bench {
             .env("PART", &self.part.device)
             .env("PART_TARGET", &self.part_target.device)
             .env("IMAGE", self.image(row))
+            .env("USED", self.work.join("used.raw"))
             .env("BASE", self.work.join("base.image"))
             .env("HASH", format!("{this} --hash"))
             .env("MOVE", format!("{this} --move"))
