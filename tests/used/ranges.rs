@@ -44,10 +44,10 @@ pub fn intersection(a: &[Range<u64>], b: &[Range<u64>]) -> Vec<Range<u64>> {
     union(both)
 }
 
-/// The whole blocks of 4096 bytes in ranges of at least 64 KiB: what a map can be expected to name.
-pub fn worth_a_run(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+/// The whole blocks of 4096 bytes in ranges: what a map can be expected to name.
+pub fn whole_blocks(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let whole = ranges.iter().map(|r| r.start.next_multiple_of(4096)..r.end / 4096 * 4096);
-    whole.filter(|r| r.end.saturating_sub(r.start) >= 64 << 10).collect()
+    whole.filter(|r| r.start < r.end).collect()
 }
 
 /// Bytes in all of them.
@@ -63,6 +63,6 @@ fn sets_of_bytes() {
     assert_eq!(complement(&set, 8), [0..1, 4..5]);
     assert_eq!(intersection(&set, &[0..2, 3..6, 7..8, 11..30]), [1..2, 3..4, 5..6, 7..8, 11..12]);
     assert_eq!(intersection(&[0..2, 4..6], &[1..5]), [1..2, 4..5]);
-    assert_eq!(worth_a_run(&[100..69_000, 70_001..200_000]), [73_728..196_608]);
+    assert_eq!(whole_blocks(&[100..9_000, 70_001..200_000]), [4096..8192, 73_728..196_608]);
     assert_eq!(total(&set), 10);
 }

@@ -5,9 +5,9 @@ use crate::ext4::EXT4;
 use crate::fat::FAT;
 use crate::mount::shell;
 use crate::ntfs::NTFS;
-use crate::proof::{ENDS, POISON, Row, covers, make, map_of_disk};
+use crate::proof::{ENDS, POISON, Row, covers, is_left_alone, make, map_of_disk};
 use crate::random::{Random, seed};
-use crate::ranges::{complement, intersection, total, union, worth_a_run};
+use crate::ranges::{complement, intersection, total, union, whole_blocks};
 use crate::scratch::scratch;
 use crate::tree::Tree;
 use crate::xfs::XFS;
@@ -244,7 +244,7 @@ fn prove(disk: &Disk) {
         assert_eq!(kinds, disk.found, "{:?}", map.found);
         assert!(map.found.iter().all(|found| found.why_all.is_none()), "{:?}", map.found);
         covers(&map.free, &union(used)).unwrap();
-        let could = total(&worth_a_run(&union(free)));
+        let could = total(&whole_blocks(&union(free)));
         let kept: u64 = disk.volumes.iter().map(|volume| volume.row.keeps << 20).sum();
         assert!((total(&map.free) + kept) * 100 >= could * 98, "{} of {could} are skipped", total(&map.free));
 
@@ -258,9 +258,11 @@ fn prove(disk: &Disk) {
             let range = range.start as usize..range.end as usize;
             assert!(source[range.clone()] == target[range.clone()], "{range:?}");
         }
-        for range in intersection(&map.free, &[ENDS..size - ENDS]) {
-            assert!(target[range.start as usize..range.end as usize].iter().all(|byte| *byte == POISON));
-        }
+        is_left_alone(&map.free, size, |block, at| {
+            block.copy_from_slice(&target[at as usize..at as usize + block.len()]);
+            Ok(())
+        })
+        .unwrap();
     }
     for (volume, tree) in disk.volumes.iter().zip(&trees) {
         let (part, row) = (file("part"), &volume.row);

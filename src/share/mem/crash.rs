@@ -1,6 +1,6 @@
 //! What a power cut leaves of a share in memory.
 
-use super::{Inode, MemFiles};
+use super::{Folder, Inode, MemFiles, Names};
 use crate::sys::Chance;
 
 /// What [`MemFiles::crash`] leaves, since file systems differ. What was synced is always there.
@@ -13,7 +13,8 @@ pub enum Survivors {
     AllNames,
     /// The client was cut, and the server was not: every name as it was; of what was not synced, any pages.
     ServerStays(Chance),
-    /// Each folder as it was at some moment since its last `sync_dir`; of what was not synced, any pages.
+    /// Each folder as it was at some moment since its last `sync_dir`, or with any of the changes since then and none of
+    /// the others: not every file system keeps their order. Of what was not synced, any pages.
     Any(Chance),
 }
 
@@ -40,6 +41,26 @@ impl Inode {
     }
 }
 
+impl Folder {
+    /// The durable names with those of the changes since then that `is_there` picks; a rename is one change.
+    fn with_any(&self, is_there: impl Fn(usize) -> bool) -> Names {
+        let mut names = self.durable.clone();
+        let mut before = &self.durable;
+        for (change, after) in self.since.iter().enumerate() {
+            for name in before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name))
+            {
+                match after.get(name) {
+                    _ if !is_there(change) => {}
+                    Some(node) => drop(names.insert(name.clone(), *node)),
+                    None => drop(names.remove(name)),
+                }
+            }
+            before = after;
+        }
+        names
+    }
+}
+
 impl MemFiles {
     /// Cuts the power: what was not synced is gone, open files answer ESTALE.
     pub fn crash(&self, survivors: Survivors) {
@@ -56,6 +77,9 @@ impl MemFiles {
             match survivors {
                 Survivors::SyncedNames => {}
                 Survivors::AllNames | Survivors::ServerStays(_) => folder.durable = folder.live.clone(),
+                Survivors::Any(chance) if chance.one_in(2, ("any order", id)) => {
+                    folder.durable = folder.with_any(|change| chance.one_in(2, ("change", id, change)));
+                }
                 Survivors::Any(chance) => {
                     folder.since.push(folder.durable.clone());
                     let nth = chance.of(("folder", id)) % folder.since.len() as u64;
