@@ -56,8 +56,11 @@ pub fn part(bytes: &[u8]) {
         made.unwrap_or_else(|e| panic!("{e}"));
     };
     let (content, good) = GOOD.get_or_init(|| {
-        let mut content: Vec<u8> = (0..64u32 << 10).map(|i| (i / 4096 * 7) as u8 ^ (i * i >> 9) as u8).collect();
-        [4096..8192, 36_864..45_056].map(|gap| content[gap].fill(0));
+        let mut content: Vec<u8> =
+            (0..64u32 << 10).map(|i| (i / 4096 * 7) as u8 ^ (i * i >> 9) as u8).collect();
+        for gap in [4096..8192, 36_864..45_056] {
+            content[gap].fill(0);
+        }
         let mut good = Vec::new();
         make(&content, &Earlier::default(), &mut good);
         (content, good)

@@ -2,9 +2,9 @@
 
 use testbox::cmdline::Cmdline;
 use testbox::ctl::check_settings;
+use testbox::lease::{self, Watcher};
 use testbox::netconf::{IpWord, NetConf};
 use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
-use testbox::lease::{self, Watcher};
 use testbox::record::{Record, is_disk_name};
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
@@ -139,7 +139,11 @@ pub fn status(bytes: &[u8]) {
 pub fn lease(bytes: &[u8]) {
     let files = MemFiles::new();
     files.put("lease/7", bytes);
-    let look = || lease::current(&files, "lease").unwrap_or_else(|e| panic!("{e}")).unwrap_or_else(|| panic!("it is gone"));
+    let look = || {
+        lease::current(&files, "lease")
+            .unwrap_or_else(|e| panic!("{e}"))
+            .unwrap_or_else(|| panic!("it is gone"))
+    };
     let seen = look();
     let who = seen.who();
     assert!(who.chars().count() < 1000 && !who.chars().any(char::is_control), "{who:?}");
