@@ -61,7 +61,8 @@ pub(super) fn for_each<T, S>(
         }
     };
     let worker = || {
-        let mut space = space();
+        // Made when there is something to do: not for threads that come late.
+        let mut own = None;
         loop {
             let (number, next) = {
                 let mut shared = lock();
@@ -77,7 +78,7 @@ pub(super) fn for_each<T, S>(
                 Some(Err(error)) => return fail(number, error),
                 Some(Ok(item)) => item,
             };
-            if let Err(error) = work(&mut space, item) {
+            if let Err(error) = work(own.get_or_insert_with(&space), item) {
                 return fail(number, error);
             }
         }

@@ -214,7 +214,9 @@ pub(super) fn pipeline(
     // Workers wait for the share where they read members of the base.
     let workers = if old.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
     let workers = workers.min(most);
-    let slots = (READERS + 2 * workers + 2).min(most).max(2);
+    // A small disk needs no more than it has chunks.
+    let chunks = usize::try_from(disk.size().div_ceil(chunk as u64)).unwrap_or(usize::MAX);
+    let slots = (READERS + 2 * workers + 2).min(most).min(chunks).max(2);
     let readers = READERS.min(slots - 1);
 
     let (free_in, free) = unbounded::<Slot>();
