@@ -10,17 +10,19 @@ use std::ops::Range;
 
 /// Most gaps of a run: every other block of the longest chunk.
 const MOST: usize = super::header::MAX_CHUNK as usize / UNIT / 2;
+/// Bytes that the list counts in: the smallest logical block, because a bad sector may cut a run anywhere.
+const SECTOR: u64 = 512;
 /// Bytes of the longest list.
 pub const MAX_LIST: usize = 2 + 4 * MOST;
 
-/// The gaps of one data run, in bytes from its beginning: rising, apart from each other, multiples of 4096. Most runs
+/// The gaps of one data run, in bytes from its beginning: rising, apart from each other, multiples of 512. Most runs
 /// have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps(Vec<Range<u64>>);
 
 impl Gaps {
-    /// Adds the whole units of a range that lies behind all others: bytes from the run's beginning, where both run and
-    /// `unit` (bytes) are multiples of 4096. Less than one unit, or more than the list can hold, is not a gap.
+    /// Adds the whole units of a range that lies behind all others: bytes from the run's beginning, `unit` a multiple of
+    /// 512. Less than one unit, or more than the list can hold, is not a gap.
     pub fn push(&mut self, range: Range<u64>, unit: u64) {
         let (start, end) = (range.start.next_multiple_of(unit), range.end / unit * unit);
         let is_apart = self.0.last().is_none_or(|last| last.end < start);
@@ -35,6 +37,25 @@ impl Gaps {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What lies between the gaps of a run of `length` bytes, in order.
+    pub fn between(&self, length: u64) -> Vec<Range<u64>> {
+        let starts = std::iter::once(0).chain(self.0.iter().map(|gap| gap.end));
+        let ends = self.0.iter().map(|gap| gap.start).chain([length]);
+        starts.zip(ends).map(|(start, end)| start..end).filter(|used| used.start < used.end).collect()
+    }
+
+    /// The gaps of a part of the run, whole sectors, from the beginning of that part.
+    pub fn within(&self, part: &Range<u64>) -> Gaps {
+        let mut gaps = Gaps::default();
+        for gap in &self.0 {
+            let (start, end) = (gap.start.max(part.start), gap.end.min(part.end));
+            if start < end {
+                gaps.push(start - part.start..end - part.start, SECTOR);
+            }
+        }
+        gaps
     }
 
     /// Bytes in all gaps.
@@ -75,8 +96,7 @@ impl Gaps {
         if self.0.is_empty() {
             return Vec::new();
         }
-        let unit = UNIT as u64;
-        let numbers = self.0.iter().flat_map(|gap| [gap.start / unit, (gap.end - gap.start) / unit]);
+        let numbers = self.0.iter().flat_map(|gap| [gap.start / SECTOR, (gap.end - gap.start) / SECTOR]);
         let numbers = std::iter::once(self.0.len() as u64).chain(numbers);
         numbers.flat_map(|number| (number as u16).to_le_bytes()).collect()
     }
@@ -92,10 +112,9 @@ impl Gaps {
         let mut gaps = Vec::with_capacity(count);
         let mut before = None;
         for i in 0..count {
-            let (start, blocks) =
+            let (start, sectors) =
                 number(1 + 2 * i).zip(number(2 + 2 * i)).ok_or("a list of gaps is cut short")?;
-            let unit = UNIT as u64;
-            let gap = start * unit..(start + blocks) * unit;
+            let gap = start * SECTOR..(start + sectors) * SECTOR;
             if gap.is_empty() || gap.end > length || before.is_some_and(|end| gap.start <= end) {
                 return Err("a list of gaps is out of order");
             }
@@ -141,6 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_between_gaps_and_the_gaps_of_a_part() {
+        let gaps = gaps(&[0..4096, 8192..16_384]);
+        assert_eq!(gaps.between(20_000), [4096..8192, 16_384..20_000]);
+        assert_eq!(gaps.between(16_384), [Range { start: 4096, end: 8192 }]);
+        assert_eq!(Gaps::default().between(512), [Range { start: 0, end: 512 }]);
+        for (part, wanted) in [
+            (0..16_384, &[0..4096, 8192..16_384][..]),
+            (4096..12_288, &[4096..8192]),
+            // A bad sector has cut the run.
+            (512..16_384, &[0..3584, 7680..15_872]),
+            (4096..8192, &[]),
+        ] {
+            assert_eq!(gaps.within(&part).0, wanted, "{part:?}");
+        }
+    }
+
+    #[test]
     fn a_wrong_list_is_refused() {
         let list = |numbers: &[u16]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
         for numbers in [
@@ -154,7 +190,7 @@ mod tests {
             &[513, 0, 1],
             &[0xffff],
         ] {
-            assert!(Gaps::decode(&list(numbers), 4 * 4096).is_err(), "{numbers:?}");
+            assert!(Gaps::decode(&list(numbers), 4 * 512).is_err(), "{numbers:?}");
         }
         for bytes in [&[][..], &[0], &[0, 0]] {
             assert_eq!(Gaps::decode(bytes, 4096), Ok((Gaps::default(), 0)));

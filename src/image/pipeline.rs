@@ -309,8 +309,7 @@ fn read_loop(
             }
         }
         if matches!(slot.content, Content::Raw) {
-            let buf = &mut slot.raw[..slot.length as usize];
-            match read_chunk(disk, buf, slot.offset, trouble) {
+            match read_used(disk, &mut slot, trouble) {
                 Ok(bad) if bad.is_empty() => {}
                 Ok(bad) => slot.content = Content::Torn(bad),
                 Err(e) => slot.content = Content::Failed(e),
@@ -321,6 +320,27 @@ fn read_loop(
             return;
         }
     }
+}
+
+/// Reads a piece; the bad ranges. Gaps are read along, but need not be readable: nobody uses them.
+fn read_used(
+    disk: &dyn BlockDevice,
+    slot: &mut Slot,
+    trouble: Option<&Trouble>,
+) -> Result<Vec<Range<u64>>, ImageError> {
+    let buf = &mut slot.raw[..slot.length as usize];
+    if slot.gaps.is_empty() {
+        return read_chunk(disk, buf, slot.offset, trouble);
+    }
+    let mut bad = Vec::new();
+    if disk.read_at(buf, slot.offset).is_err() {
+        slot.gaps.clear_in(buf, 0);
+        for used in slot.gaps.between(slot.length) {
+            let part = &mut buf[used.start as usize..used.end as usize];
+            bad.extend(read_chunk(disk, part, slot.offset + used.start, trouble)?);
+        }
+    }
+    Ok(bad)
 }
 
 fn work_loop(

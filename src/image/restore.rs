@@ -24,7 +24,7 @@ choice! {
     /// What a restore does where the image holds nothing because nobody used it: `testbox.free=`.
     #[derive(Default)]
     FreeSpace {
-        /// It stays what it is: neither read nor written.
+        /// It stays what it is: neither read nor written. Gaps of a data run that is written anew become zeros.
         #[default]
         Leave = "leave",
         /// The disk is told that nobody needs it; what is there afterwards is up to the disk.

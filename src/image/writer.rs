@@ -5,7 +5,6 @@ use super::backup::{BackupOptions, Written};
 use super::codec::{DataMember, Deflate, data_member};
 use super::error::ImageError;
 use super::footer::Footer;
-use super::gaps::Gaps;
 use super::header::Header;
 use super::index::IndexWriter;
 use super::member::Kind;
@@ -180,20 +179,22 @@ impl<'a> Writer<'a> {
     ) -> Result<(), ImageError> {
         let end = slot.offset + slot.length;
         let mut at = slot.offset;
-        for gap in bad.iter().cloned().chain(std::iter::once(end..end)) {
-            if at < gap.start {
-                let raw = &slot.raw[(at - slot.offset) as usize..(gap.start - slot.offset) as usize];
+        for lost in bad.iter().cloned().chain(std::iter::once(end..end)) {
+            if at < lost.start {
+                let part = at - slot.offset..lost.start - slot.offset;
+                let (raw, gaps) =
+                    (&slot.raw[part.start as usize..part.end as usize], slot.gaps.within(&part));
                 if is_zero(raw) {
-                    self.zero(at..gap.start)?;
+                    self.zero(at..lost.start)?;
                 } else {
-                    let made = data_member(&mut *self.deflater, raw, &Gaps::default(), &mut slot.member);
-                    self.data(at..gap.start, &made, &slot.member[made.range.clone()])?;
+                    let made = data_member(&mut *self.deflater, raw, &gaps, &mut slot.member);
+                    self.data(at..lost.start, &made, &slot.member[made.range.clone()])?;
                 }
             }
-            if gap.start < gap.end {
-                self.unreadable(disk, gap.clone())?;
+            if lost.start < lost.end {
+                self.unreadable(disk, lost.clone())?;
             }
-            at = gap.end;
+            at = lost.end;
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ fn join(threads: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
 }
 
 /// Moves what a restore moves that reads back: every data member out of the image, as many bytes as it stands for onto
-/// the disk, and those back again, 256 MiB behind. Nothing is computed: no program that reads back is faster than that.
+/// the disk, and those back again, 256 MiB behind. Nothing is computed: about what the disk alone allows.
 pub fn move_bytes(image: &str, disk: &str) -> Result<()> {
     const BEHIND: usize = 256;
     let file = Disk::open_read(image)?;

@@ -117,7 +117,7 @@ pub const TABLES: &[Table] = &[
             same(ORIGINAL_BACK, "original", "gunzip -c <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
             same(PIGZ_BACK, "pigz", "pigz -dc <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
             same(ZSTD_BACK, "zstd", "zstd -q -dc <$IMAGE | dd of=$TARGET bs=256K conv=notrunc,fsync"),
-            // The others do not read back: what they take when they do, and what no program that does can go below.
+            // The others do not read back: what they take when they do, and what the disk alone takes for that.
             same(
                 ZSTD_READ_BACK,
                 "zstd",

@@ -98,7 +98,7 @@ fn no_flipped_bit_of_a_list_leaves_what_is_used() {
     assert!(run.range().contains(&gap.start));
     let stale = filled(&bytes, &[at..at + (32 << 10)], STALE);
     let list = run.position as usize + 64;
-    assert_eq!(file[list..list + 6], [1, 0, ((gap.start - run.offset) / 4096) as u8, 0, 1, 0]);
+    assert_eq!(file[list..list + 6], [1, 0, ((gap.start - run.offset) / 512) as u8, 0, 8, 0]);
     for bit in 0..8 * 8 {
         let mut bad = file.clone();
         bad[list + bit / 8] ^= 1 << (bit % 8);
@@ -122,10 +122,45 @@ fn the_format_of_gaps_is_frozen() {
     let free = [4096..12_288, 20_480..24_576];
     let (file, _) = back_up(&disk_of(&bytes), &gapped(&free)).unwrap();
     let header = member::parse(&file).unwrap().len;
-    let list = [2, 0, 1, 0, 2, 0, 5, 0, 1, 0];
+    let list = [2, 0, 8, 0, 16, 0, 40, 0, 8, 0];
     assert_eq!(file[header + 64..header + 74], list);
     let hash = blake3::hash(&[&filled(&bytes, &free, 0)[..], &list].concat());
     assert_eq!(file[header + 32..header + 64], *hash.as_bytes());
     let index = header + member::parse(&file[header..]).unwrap().len;
     assert_eq!(file[index + 16 + 48..index + 16 + 52], [2, 1, 0, 0]);
+}
+
+/// A bad sector in a gap is nobody's loss; one beside it is, and the gaps round it stay what they are.
+#[test]
+fn a_bad_sector_in_a_gap_fails_nothing_and_one_beside_it_does() {
+    let bytes = content(&[(2, 4096)]);
+    let at = 2 * MIB as u64;
+    let free = [at + 8192..at + 16_384, at + 32_768..at + 40_960];
+    let disk = disk_of(&bytes);
+    disk.inject(Op::Read, at + 9000..at + 9001, Fault::Errno(libc::EIO), u64::MAX);
+    let (file, written) = back_up(&disk, &gapped(&free)).unwrap();
+    assert!(!written.is_degraded() && !check(&file).unwrap().degraded);
+    assert!(gunzip(&file) == filled(&bytes, &free, 0));
+    assert!(file == back_up(&disk_of(&bytes), &gapped(&free)).unwrap().0, "as of a good disk");
+
+    disk.inject(Op::Read, at + 20_480..at + 20_481, Fault::Errno(libc::EIO), u64::MAX);
+    let error = back_up(&disk, &gapped(&free)).unwrap_err().to_string();
+    assert!(
+        error.contains("sda: cannot read") && error.contains(&format!("{}", (at + 20_480) / 512)),
+        "{error}"
+    );
+    let opts = BackupOptions { allow_bad_sectors: true, ..gapped(&free) };
+    let (file, written) = back_up(&disk, &opts).unwrap();
+    let lost = at + 20_480..at + 20_992;
+    assert_eq!(written.unreadable, std::slice::from_ref(&lost));
+    let wanted = filled(&filled(&bytes, &free, 0), std::slice::from_ref(&lost), 0);
+    assert!(check(&file).unwrap().degraded && gunzip(&file) == wanted);
+    let image = open(&file).unwrap();
+    assert_eq!(image.runs().filter(|run| run.as_ref().unwrap().has_gaps).count(), 2);
+    // What is in the gaps does not count, before the bad sector and behind it.
+    let stale = filled(&filled(&bytes, &[at + 8192..at + 16_384], STALE), std::slice::from_ref(&lost), STALE);
+    verify_against(&image, &disk_of(&stale), 2, &Progress::new()).unwrap();
+    let target = disk_of(&filled(&bytes, &free, STALE));
+    restore(&image, &target, &options(FreeSpace::Leave, Delta::Always), &Progress::new()).unwrap();
+    assert!(filled(&target.durable(), &free, 0) == wanted);
 }
