@@ -34,7 +34,7 @@
 //!
 //! # Where `unsafe` lives
 //!
-//! Only in [`sys`], [`block`] and [`image`]'s codec binding; everything else forbids it.
+//! Only in [`sys`] and [`block`]; everything else forbids it.
 
 pub mod action;
 pub mod block;

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::gaps::{Gaps, MAX_LIST};
-use super::isal;
 use super::member::{FRAME, TRAILER, UNIT};
 use super::run::{RUN_PAYLOAD, data_front, write_data_front};
+use crate::sys::isal;
 use blake3::Hash;
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 use std::ops::Range;
@@ -61,6 +61,18 @@ impl Codec {
             Codec::Isal => Box::new(isal::Inflater::new()),
             Codec::Zlib => Box::new(ZlibInflater(Decompress::new(false))),
         }
+    }
+}
+
+impl Deflate for isal::Deflater {
+    fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        isal::Deflater::deflate(self, raw, out)
+    }
+}
+
+impl Inflate for isal::Inflater {
+    fn inflate(&mut self, stream: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
+        isal::Inflater::inflate(self, stream, out).map_err(CodecError)
     }
 }
 

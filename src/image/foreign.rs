@@ -6,7 +6,6 @@
 
 use super::bad_sectors::disk_error;
 use super::error::ImageError;
-use super::isal::Inflater;
 use super::member::{self, FRAME};
 use super::parallel::is_zero;
 use super::reader::{FileKind, file_kind};
@@ -16,6 +15,7 @@ use super::verify::{differs, read};
 use crate::block::{AlignedBuf, BlockDevice};
 use crate::io::ReadAt;
 use crate::progress::Progress;
+use crate::sys::isal::Inflater;
 use blake3::Hash;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::atomic::Ordering::Relaxed;
@@ -326,7 +326,7 @@ impl<'a> Gunzip<'a> {
                 let step = self
                     .inflater
                     .step(&self.input[self.start..self.end], &mut buffer.bytes[buffer.len..])
-                    .map_err(|e| wrong(self.done, e.0))?;
+                    .map_err(|e| wrong(self.done, e))?;
                 self.start += step.read;
                 buffer.len += step.written;
                 self.done += step.written as u64;

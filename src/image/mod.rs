@@ -11,6 +11,7 @@
 //! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
 //! ([`BackupOptions::chunk_size`] up to 4 MiB), and 16 bytes for each range that nobody uses (at most 32 MiB of them,
 //! see [`crate::used::Free`]); less for everything else.
+#![forbid(unsafe_code)]
 
 mod backup;
 mod bad_sectors;
@@ -25,7 +26,6 @@ mod gaps;
 mod header;
 mod incremental;
 mod index;
-mod isal;
 mod leg;
 mod mapfile;
 mod member;

@@ -1,9 +1,8 @@
-//! The binding of ISA-L's deflate and inflate, the only `unsafe` of the image code.
+//! The binding of ISA-L's deflate and inflate.
 //!
 //! ISA-L (`igzip_lib.h`) takes plain pointers with lengths. Each call here lends it slices for the call's duration
 //! only, and looks at nothing but the lengths it leaves.
 
-use super::codec::{CodecError, Deflate, Inflate};
 use isal_sys::igzip_lib as sys;
 use std::mem::MaybeUninit;
 
@@ -48,10 +47,10 @@ impl Deflater {
         let stream = Box::new(unsafe { MaybeUninit::<sys::isal_zstream>::zeroed().assume_init() });
         Deflater { stream, level_buf: vec![0; LEVEL_BUF] }
     }
-}
 
-impl Deflate for Deflater {
-    fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+    /// Writes the deflate stream of `raw` and its gzip trailer (CRC32, ISIZE) to `out` and returns their length;
+    /// `None` where they do not fit.
+    pub fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
         let stream = &mut *self.stream;
         let avail_out = u32::try_from(out.len()).ok()?;
         // SAFETY: the stream is a valid isal_zstream; init only writes its fields.
@@ -119,11 +118,11 @@ impl Inflater {
     }
 
     /// Goes on with the member: takes input, makes output, as much as there is of both.
-    pub fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, CodecError> {
+    pub fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, String> {
         let state = &mut *self.state;
         let lens = (u32::try_from(input.len()), u32::try_from(out.len()));
         let (Ok(avail_in), Ok(avail_out)) = lens else {
-            return Err(CodecError("buffers above 4 GiB".to_owned()));
+            return Err("buffers above 4 GiB".to_owned());
         };
         state.next_in = input.as_ptr().cast_mut();
         state.avail_in = avail_in;
@@ -133,23 +132,23 @@ impl Inflater {
         // most, and keeps what it needs of them (history, odd bits) inside its state.
         let rc = unsafe { sys::isal_inflate(state) };
         if rc != sys::ISAL_DECOMP_OK as i32 {
-            return Err(CodecError(reason(rc)));
+            return Err(reason(rc));
         }
         let left = (avail_in.checked_sub(state.avail_in), avail_out.checked_sub(state.avail_out));
         let (Some(read), Some(written)) = left else {
-            return Err(CodecError("the inflater lost its place".to_owned()));
+            return Err("the inflater lost its place".to_owned());
         };
         let ended = state.block_state == sys::isal_block_state_ISAL_BLOCK_FINISH;
         Ok(Step { read: read as usize, written: written as usize, ended })
     }
-}
 
-impl Inflate for Inflater {
-    fn inflate(&mut self, stream: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
+    /// Inflates a deflate stream with its gzip trailer: it must fill `out` exactly, use up `stream` exactly, and have the
+    /// right CRC32 and ISIZE. The error says what is wrong.
+    pub fn inflate(&mut self, stream: &[u8], out: &mut [u8]) -> Result<(), String> {
         let state = &mut *self.state;
         let lens = (u32::try_from(stream.len()), u32::try_from(out.len()));
         let (Ok(avail_in), Ok(avail_out)) = lens else {
-            return Err(CodecError("buffers above 4 GiB".to_owned()));
+            return Err("buffers above 4 GiB".to_owned());
         };
         state.crc_flag = sys::ISAL_GZIP_NO_HDR_VER;
         state.next_in = stream.as_ptr().cast_mut();
@@ -160,10 +159,10 @@ impl Inflate for Inflater {
         // most.
         let rc = unsafe { sys::isal_inflate_stateless(state) };
         if rc != sys::ISAL_DECOMP_OK as i32 {
-            return Err(CodecError(reason(rc)));
+            return Err(reason(rc));
         }
         if state.avail_in != 0 || state.avail_out != 0 {
-            return Err(CodecError("the deflate stream has another length than its member says".to_owned()));
+            return Err("the deflate stream has another length than its member says".to_owned());
         }
         Ok(())
     }
