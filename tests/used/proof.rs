@@ -31,7 +31,7 @@ pub struct Row {
     pub mount: &'static str,
     /// What the work load may do.
     pub ops: &'static [&'static [Op]],
-    /// Run on the unmounted file system after each epoch; may be empty.
+    /// Run on the unmounted file system after each work load; may be empty.
     pub after: &'static str,
     /// Bytes that the format's own tool counts as used.
     pub used: fn(&Path) -> Vec<Range<u64>>,
@@ -120,11 +120,8 @@ fn prove_epoch(
     goes_on: bool,
 ) -> Result<u64, String> {
     let mnt = dir.join("mnt");
-    (row.work)(row, image, &mnt, random)?;
-    if !row.after.is_empty() {
-        try_shell(row.after, image)?;
-    }
-    try_shell(row.fsck, image).map_err(|said| format!("it was not clean before: {said}"))?;
+    work(row, image, &mnt, random)?;
+    is_clean(row, image, "before its backup")?;
     // Not before it was unmounted: what could not be written any more is in memory only.
     let tree = (row.read)(row, image, &mnt)?;
     let used = (row.used)(image);
@@ -133,10 +130,23 @@ fn prove_epoch(
     let skipped = skips(row.keeps, &map.free, &used, size(image))?;
     let back = comes_back(row, dir, image, &map, &tree)?;
     if goes_on {
-        (row.work)(&Row { steps: row.steps / 4, ..*row }, &back, &mnt, random)?;
-        try_shell(row.fsck, &back)?;
+        work(&Row { steps: row.steps / 4, ..*row }, &back, &mnt, random)?;
+        is_clean(row, &back, "after it was worked on")?;
     }
     Ok(skipped)
+}
+
+/// A work load, and what the row does after it.
+fn work(row: &Row, image: &Path, mnt: &Path, random: &mut Random) -> Result<(), String> {
+    (row.work)(row, image, mnt, random)?;
+    if !row.after.is_empty() {
+        try_shell(row.after, image)?;
+    }
+    Ok(())
+}
+
+fn is_clean(row: &Row, image: &Path, when: &str) -> Result<(), String> {
+    try_shell(row.fsck, image).map(drop).map_err(|said| format!("it was not clean {when}: {said}"))
 }
 
 /// Bytes.
@@ -188,9 +198,9 @@ pub fn skips(keeps: u64, free: &[Range<u64>], used: &[Range<u64>], size: u64) ->
 pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -> Result<PathBuf, String> {
     let (back, mnt) = (dir.join("back"), dir.join("mnt"));
     round_trip(image, &back, map)?;
-    try_shell(row.fsck, &back)?;
+    is_clean(row, &back, "as it came back")?;
     (row.read)(row, &back, &mnt)?.same_as(tree).map_err(|e| format!("another tree came back:\n{e}"))?;
-    try_shell(row.fsck, &back)?;
+    is_clean(row, &back, "after it was mounted and read")?;
     Ok(back)
 }
 
