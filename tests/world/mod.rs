@@ -257,17 +257,23 @@ impl Machine {
         Chance(0).of((files(&self.backup), files(&self.tftp), disks))
     }
 
-    /// Waits until the console of the boot that is under way says this.
-    pub fn wait_for_screen(&self, text: &str) {
+    /// Waits until the console of the boot that is under way has said this so often.
+    ///
+    /// # Panics
+    /// After a minute, with what it says: a test must not hang.
+    pub fn wait_for_screen(&self, text: &str, times: usize) {
+        let started = std::time::Instant::now();
         loop {
             let mut seen = vec![0; 1 << 20];
             let screen = self.screen.lock().unwrap();
             let len = screen.as_ref().map_or(0, |file| file.read_at(&mut seen, 0).unwrap());
             drop(screen);
-            if String::from_utf8_lossy(&seen[..len]).contains(text) {
+            let said = String::from_utf8_lossy(&seen[..len]);
+            if said.matches(text).count() >= times {
                 return;
             }
-            std::thread::yield_now();
+            assert!(started.elapsed() < Duration::from_secs(60), "{text:?} was not said: {said}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
