@@ -4,17 +4,16 @@
 //! sender, id, question, record owner, and the name itself (RFC 1123), which becomes a file name on the share.
 #![forbid(unsafe_code)]
 
+use crate::udp::{DATAGRAM_MAX, exchange};
 use crate::words::HostName;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 /// The port of DNS servers.
 const PORT: u16 = 53;
-/// Longest answer in bytes that is looked at; without EDNS a server sends 512 at most.
-const ANSWER_MAX: usize = 4096;
 /// Records of one answer that are looked at.
 const RECORDS_MAX: u16 = 64;
 /// Aliases (CNAME) that are followed within one answer; RFC 2317 uses one.
@@ -111,7 +110,7 @@ pub fn parse_answer(bytes: &[u8], id: u16, query: &Query) -> Answer {
         Some([high, low]) => u16::from_be_bytes([*high, *low]),
         _ => u16::MAX,
     };
-    if bytes.len() > ANSWER_MAX || count(4) != 1 || [6, 8, 10].iter().any(|at| count(*at) > RECORDS_MAX) {
+    if bytes.len() > DATAGRAM_MAX || count(4) != 1 || [6, 8, 10].iter().any(|at| count(*at) > RECORDS_MAX) {
         return Answer::NotOurs;
     }
     let Ok(packet) = Packet::parse(bytes) else { return Answer::NotOurs };
@@ -213,8 +212,11 @@ impl Resolver {
                 let id = (getrandom::u32().map_err(DnsError::Random)? & 0xffff) as u16;
                 let datagram = query.encode(id)?;
                 // A server that cannot be reached is as one that does not answer: the next one is asked.
-                match exchange(*server, &datagram, self.timeout, |bytes| parse_answer(bytes, id, query)) {
-                    Ok(Answer::NotOurs | Answer::Failed) | Err(_) => {}
+                let parse = |bytes: &[u8]| {
+                    Some(parse_answer(bytes, id, query)).filter(|answer| *answer != Answer::NotOurs)
+                };
+                match exchange(*server, &datagram, self.timeout, parse) {
+                    Ok(Answer::Failed) | Err(_) => {}
                     Ok(answer) => return Ok(answer),
                 }
             }
@@ -224,39 +226,13 @@ impl Resolver {
     }
 }
 
-/// Sends a datagram from a fresh port and waits for the first one from that server that is an answer.
-fn exchange(
-    server: SocketAddrV4,
-    datagram: &[u8],
-    timeout: Duration,
-    parse: impl Fn(&[u8]) -> Answer,
-) -> std::io::Result<Answer> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    // Connected: the kernel passes on only what comes from this address and port.
-    socket.connect(SocketAddr::from(server))?;
-    socket.send(datagram)?;
-    let started = Instant::now();
-    let mut buffer = vec![0; ANSWER_MAX];
-    loop {
-        let left = timeout.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            return Ok(Answer::NotOurs);
-        }
-        socket.set_read_timeout(Some(left))?;
-        let len = socket.recv(&mut buffer)?;
-        match parse(buffer.get(..len).unwrap_or_default()) {
-            Answer::NotOurs => {}
-            answer => return Ok(answer),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::{A, CNAME, PTR};
+    use std::net::{SocketAddr, UdpSocket};
     use std::thread;
 
     const IP: Ipv4Addr = Ipv4Addr::new(10, 40, 41, 42);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+use testbox::quota::{Of, Owner, Quota, QuotaError};
 use testbox::share::{Fault, Op};
 use testbox::status::State;
 use testbox::sys::{Call, Reboot, Recording, System};
@@ -424,6 +425,55 @@ fn a_share_that_fails_in_the_middle_leaves_the_set_before_and_the_next_boot_ends
 /// G and K where publishing had begun: set 1 is somewhere, whole.
 fn assert_kept_sets(machine: &Machine, seen: &Seen) {
     assert!(machine.good_sets()[&1]["sda"] == small(1) && machine.is_armed(), "{}", seen.console);
+}
+
+/// The anonymous user of a server that squashes root may have a quota, of which statfs(2) tells nothing.
+#[test]
+fn a_quota_is_looked_up_before_the_disk_is_read() {
+    fn quota(of: Of, is_active: bool, mib: u64) -> Quota {
+        Quota { of, is_active, hard: Some(mib << 20), used: 1 << 20 }
+    }
+    type Quotas = fn(Owner) -> Result<Vec<Quota>, QuotaError>;
+    let rows: [(Quotas, &[&str], bool); 5] = [
+        (
+            |owner| Ok(vec![quota(Of::User(owner.user), true, 32)]),
+            &[
+                "[no-space 35]",
+                "the quota of user 65534 on the backup share has 32505856 bytes left",
+                "raise that quota",
+            ],
+            false,
+        ),
+        (
+            |owner| Ok(vec![quota(Of::User(owner.user), true, 320), quota(Of::Group(owner.group), true, 32)]),
+            &["[no-space 35]", "the quota of group 65533 "],
+            false,
+        ),
+        (|owner| Ok(vec![quota(Of::User(owner.user), true, 320)]), &[], true),
+        (|owner| Ok(vec![quota(Of::User(owner.user), false, 32)]), &[], true),
+        (
+            |_| Err(QuotaError::Path),
+            &["quotas of the backup share cannot be told (the path of the export"],
+            true,
+        ),
+    ];
+    for (quotas, words, done) in rows {
+        let mut machine = machine(&published(), 2);
+        machine.backup.set_owner(Owner { user: 65534, group: 65533 });
+        machine.quotas = quotas;
+        machine.arm(AGAIN);
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+        says(&seen, words);
+        assert_eq!(
+            (machine.is_armed(), seen.console.contains("imaging sda")),
+            (!done, done),
+            "{}",
+            seen.console
+        );
+        let newest = if done { small(2) } else { small(1) };
+        assert!(machine.good_sets().values().any(|set| set["sda"] == newest), "{}", seen.console);
+    }
 }
 
 /// The work goes on, and the console, which is all that is left, says what the logs miss.

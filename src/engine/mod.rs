@@ -17,6 +17,7 @@ mod network;
 mod policy;
 mod publish;
 mod report;
+mod room;
 mod share_failure;
 mod share_guard;
 mod steps;
@@ -500,10 +501,12 @@ impl Engine<'_> {
         let status = self.status.clone().ok_or_else(|| internal("no status"))?;
         let machine =
             Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
+        let export = self.backup.as_ref().ok_or_else(|| internal("no backup share"))?.export.clone();
         let run = steps::Run {
             world: self.world,
             journal: self.journal,
             folder: &folder,
+            export: &export,
             images: images
                 .as_ref()
                 .map_or_else(|| folder.clone(), |share| Folder::new(share.files.clone(), folder.path(""))),
@@ -630,7 +633,7 @@ impl Engine<'_> {
         }
         self.folder = None;
         for share in [self.backup.take(), self.tftp.take()].into_iter().flatten() {
-            let Share { name, files, close } = share;
+            let Share { name, files, close, .. } = share;
             drop(files);
             if let Err(e) = close(CLOSE_LIMIT) {
                 self.journal.warn(&format!("cannot unmount {name}: {e}"));

@@ -6,7 +6,8 @@ use super::image_failure::{
 };
 use super::journal::Journal;
 use super::publish;
-use super::report::{RESERVE, Reporter};
+use super::report::Reporter;
+use super::room::Room;
 use crate::action::Action;
 use crate::block::BlockDevice;
 use crate::cmdline::DegradedSet;
@@ -20,6 +21,7 @@ use crate::inventory::Disk;
 use crate::io::SyncWrite;
 use crate::plan::{OnBad, Plan, Publish, Source, Step, refuse_degraded};
 use crate::progress::Progress;
+use crate::quota::Export;
 use crate::record::{BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file};
 use crate::share::{Files, write_atomic};
 use crate::used::{self, Found, Map, Used};
@@ -37,6 +39,8 @@ pub struct Run<'a> {
     pub journal: &'a Journal,
     /// The machine's folder, writable.
     pub folder: &'a Folder,
+    /// Where its share is mounted from.
+    pub export: &'a Export,
     /// The same folder through the mount that images are read from.
     pub images: Folder,
     /// Who the machine is.
@@ -145,11 +149,12 @@ impl Run<'_> {
         on_bad: OnBad,
         notes: &mut Vec<String>,
     ) -> Result<ImageRecord, Failure> {
-        let (folder, files) = (self.folder, &*self.folder.files);
+        let files = &*self.folder.files;
         let part = format!("{}{PART}", image_file(name));
         let before = self.folder.record(RECORD)?;
         let before = before.as_ref().and_then(|record| record.image(name));
-        self.check_space(disk, name, before)?;
+        let Run { world, journal, folder, export, .. } = *self;
+        Room { world, journal, folder, export }.check(disk, name, before)?;
         let device = self.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
@@ -328,28 +333,6 @@ impl Run<'_> {
              {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
              from a cut attempt"
         ));
-    }
-
-    /// Room for an image as large as the one before, or, for a first one, for what a disk of zeros compresses to:
-    /// deflate does no better than 1032:1. While the image is written the reporter goes on looking.
-    fn check_space(&self, disk: &Disk, name: &str, before: Option<&ImageRecord>) -> Result<(), Failure> {
-        // What a cut attempt has written is gone on with, or written over.
-        let part = self.folder.path(&format!("{}{PART}", image_file(name)));
-        let there = self.folder.files.open(&part).and_then(|file| file.size()).unwrap_or(0);
-        let wanted = before.map_or(disk.size / 1032, |image| image.image_size);
-        let wanted = wanted.saturating_sub(there).saturating_add(RESERVE);
-        match self.folder.files.free_bytes(&self.folder.path("")) {
-            Ok(free) if free < wanted => Err(Failure::new(
-                Kind::NoSpace,
-                format!("the backup share has {free} bytes left, the image of {name} wants about {wanted}"),
-                "make room on the share. The set before is untouched.",
-            )),
-            Ok(_) => Ok(()),
-            Err(e) => {
-                self.journal.warn(&format!("cannot tell how much room the backup share has: {e}"));
-                Ok(())
-            }
-        }
     }
 
     fn publish(&self, publish: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {

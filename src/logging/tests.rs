@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::{ReadAt, SyncWrite};
+use crate::quota::Owner;
 use crate::share::{Fault, MemFiles, Op};
 use crate::sys::Recording;
 use std::fs::File;
@@ -149,6 +150,9 @@ fn a_share_that_does_not_answer_stops_neither_the_log_nor_its_flush() {
             Err(io::ErrorKind::Unsupported.into())
         }
         fn free_bytes(&self, _: &str) -> io::Result<u64> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn owner(&self, _: &str) -> io::Result<Owner> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }

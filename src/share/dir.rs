@@ -4,6 +4,7 @@ use super::{Files, components, split_parent};
 use crate::block::DirectFile;
 use crate::block::sink::FileSink;
 use crate::io::{ReadAt, SyncWrite};
+use crate::quota::Owner;
 use crate::sys::drop_cached;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -179,6 +180,11 @@ impl Files for DirFiles {
     fn free_bytes(&self, path: &str) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(self.folder(path)?)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn owner(&self, path: &str) -> io::Result<Owner> {
+        let stat = rustix::fs::fstat(self.file(path, OFlags::RDONLY)?)?;
+        Ok(Owner { user: stat.st_uid, group: stat.st_gid })
     }
 }
 

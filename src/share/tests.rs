@@ -210,6 +210,9 @@ fn read_limited_reads_past_the_size_where_the_file_grows() {
         fn free_bytes(&self, _: &str) -> io::Result<u64> {
             Err(io::ErrorKind::Unsupported.into())
         }
+        fn owner(&self, _: &str) -> io::Result<Owner> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
     assert_eq!(read_limited(&One, "f", 10).unwrap(), b"0123456789");
     assert_eq!(kind(read_limited(&One, "f", 9)), io::ErrorKind::FileTooLarge);

@@ -3,6 +3,7 @@
 
 use super::Files;
 use crate::io::{ReadAt, SyncWrite};
+use crate::quota::Owner;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -167,6 +168,10 @@ impl Files for WatchedFiles {
 
     fn free_bytes(&self, path: &str) -> io::Result<u64> {
         self.watch("statfs", path, |files| files.free_bytes(path))
+    }
+
+    fn owner(&self, path: &str) -> io::Result<Owner> {
+        self.watch("fstat", path, |files| files.owner(path))
     }
 }
 

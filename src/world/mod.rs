@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::hostkey::HostKey;
 use crate::info::Who;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
+use crate::quota::{Export, Owner, Quota, QuotaError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
 use crate::signature::Trust;
@@ -62,6 +63,8 @@ impl Purpose {
 pub struct Share {
     /// Server and path, for messages.
     pub name: String,
+    /// Where it comes from: whom to ask for quotas.
+    pub export: Export,
     /// What is on it.
     pub files: Arc<dyn Files>,
     /// Writes back and unmounts within the time given; that is what a regular end does.
@@ -109,6 +112,9 @@ pub trait World: Send + Sync {
 
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;
+
+    /// The quotas that this owner has on the file system of an export; ends in bounded time, whatever the server does.
+    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError>;
 
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;

@@ -9,6 +9,7 @@ use crate::hostkey::{self, HostKey};
 use crate::info::{self, Sources, Who};
 use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
+use crate::quota::{self, Export, Owner, Quota, QuotaError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
@@ -158,7 +159,12 @@ impl World for RealWorld {
         // A server that dies just now must not keep the agent, which does not watch this share yet.
         let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let close = move |limit: Duration| guard.close(limit);
-        Ok(Share { name, files: Arc::new(files), close: Box::new(close) })
+        let export = Export { server: order.server, path: order.source.path.clone() };
+        Ok(Share { name, export, files: Arc::new(files), close: Box::new(close) })
+    }
+
+    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError> {
+        quota::Asker::new(export.server).quotas(&export.path, owner)
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {

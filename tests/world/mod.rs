@@ -26,6 +26,7 @@ use testbox::info::Who;
 use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
+use testbox::quota::{Export, Owner, Quota, QuotaError};
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
 use testbox::share::{DirFiles, Files, MemFiles, Survivors, Version};
@@ -68,6 +69,8 @@ pub struct Machine {
     pub host_name: Option<&'static str>,
     /// What TFTP gives in place of what is on the TFTP share, by path.
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What the server says of quotas. Nobody asks it where root is not squashed.
+    pub quotas: fn(Owner) -> Result<Vec<Quota>, QuotaError>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
     /// Called before each file that is asked of the boot server.
@@ -162,6 +165,7 @@ impl Machine {
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
+            quotas: |_| panic!("root has no quotas"),
             on_mount: Mutex::new(None),
             on_fetch: Mutex::new(None),
             power: Power::default(),
@@ -398,7 +402,13 @@ impl World for Machine {
             (None, _) => self.files.clone().unwrap_or_else(|| Arc::new(self.backup.clone())),
             (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
-        Ok(Share { name: share, files, close: Box::new(|_: Duration| Ok(())) })
+        let export = Export { server: order.server, path: order.source.path.clone() };
+        Ok(Share { name: share, export, files, close: Box::new(|_: Duration| Ok(())) })
+    }
+
+    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError> {
+        assert_eq!(export.path, "/b");
+        (self.quotas)(owner)
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {

@@ -24,12 +24,16 @@ pub enum Op {
     List,
     SyncDir,
     FreeBytes,
+    Owner,
 }
 
 impl Op {
     /// True for what a read-only share refuses. A folder is left out: one that is there is fine (mkdir(2): EEXIST).
     pub(super) fn is_change(self) -> bool {
-        !matches!(self, Op::Open | Op::Read | Op::List | Op::SyncDir | Op::FreeBytes | Op::MakeDir)
+        !matches!(
+            self,
+            Op::Open | Op::Read | Op::List | Op::SyncDir | Op::FreeBytes | Op::Owner | Op::MakeDir
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use super::fault::{Fault, Op};
 use super::{Folder, MemFiles, Node, State, errno};
 use crate::io::{ReadAt, SyncWrite};
+use crate::quota::Owner;
 use crate::share::{Files, split_parent};
 use std::any::Any;
 use std::io::{self, Write};
@@ -254,5 +255,12 @@ impl Files for MemFiles {
         state.begin(Op::FreeBytes, path)?;
         state.folder_id(path)?;
         Ok(state.capacity.saturating_sub(state.used()))
+    }
+
+    fn owner(&self, path: &str) -> io::Result<Owner> {
+        let mut state = self.state();
+        state.begin(Op::Owner, path)?;
+        state.find_file(path)?;
+        Ok(state.owner)
     }
 }

@@ -8,6 +8,7 @@ pub use crash::Survivors;
 pub use fault::{Fault, Op};
 
 use super::{components, split_parent};
+use crate::quota::Owner;
 use crate::sys::{Chance, Power};
 use fault::{Gate, Random};
 use files::Handle;
@@ -55,6 +56,7 @@ struct State {
     /// Everything that changes something fails with this errno.
     refused: Option<i32>,
     capacity: u64,
+    owner: Owner,
     /// Counts crashes: handles from before one are stale.
     epoch: u64,
 }
@@ -251,6 +253,7 @@ impl MemFiles {
                 gone: None,
                 refused: None,
                 capacity: 1 << 40,
+                owner: Owner::default(),
                 epoch: 0,
             })),
         }
@@ -295,7 +298,8 @@ impl MemFiles {
         let copy = MemFiles::new();
         {
             let (from, mut to) = (self.state(), copy.state());
-            (to.inodes, to.folders, to.capacity) = (from.inodes.clone(), from.folders.clone(), from.capacity);
+            (to.inodes, to.folders) = (from.inodes.clone(), from.folders.clone());
+            (to.capacity, to.owner) = (from.capacity, from.owner);
         }
         copy
     }
@@ -324,6 +328,11 @@ impl MemFiles {
     /// Sets how many bytes all files together may have; beyond, syncs fail with ENOSPC.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
+    }
+
+    /// Sets whose the server takes all files for; root's, before.
+    pub fn set_owner(&self, owner: Owner) {
+        self.state().owner = owner;
     }
 
     /// Puts a durable file there, folders above it too; no operation is counted and nothing fails.

@@ -30,6 +30,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("lease", words::lease),
     ("tftp", words::tftp),
     ("dns", words::dns),
+    ("quota", words::quota),
     ("image", images::image),
     ("part", images::part),
     ("foreign-gzip", images::foreign),

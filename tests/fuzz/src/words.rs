@@ -1,10 +1,11 @@
-//! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS.
+//! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS, quotas.
 
 use testbox::cmdline::Cmdline;
 use testbox::ctl::check_settings;
 use testbox::lease::{self, Watcher};
 use testbox::netconf::{IpWord, NetConf};
 use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
+use testbox::quota::{self, Of};
 use testbox::record::{Record, is_disk_name};
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
@@ -203,6 +204,23 @@ pub fn dns(bytes: &[u8]) {
     for query in [dns::Query::NameOf(ip), dns::Query::AddressOf(name)] {
         if let dns::Answer::Name(name) = dns::parse_answer(bytes, 7, &query) {
             assert!(name.as_str().len() <= 253);
+        }
+    }
+}
+
+/// A file server that answers whatever it likes to transaction 77.
+pub fn quota(bytes: &[u8]) {
+    if let Some(quota::Answer::Is(port)) = quota::parse_port(77, bytes) {
+        assert_ne!(port, 0);
+    }
+    for of in [Of::User(65534), Of::Group(65534)] {
+        if let Some(quota::Answer::Is(quota)) = quota::parse_quota(77, bytes, of) {
+            assert!(quota.of == of && quota.hard != Some(0));
+            assert!(
+                quota
+                    .room()
+                    .is_none_or(|room| quota.is_active && quota.hard.is_some_and(|hard| room <= hard))
+            );
         }
     }
 }
