@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The operations that can be counted and failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,9 @@ pub enum Fault {
     /// The operation does not return before [`MemDisk::release`], and is fine then.
     Hang,
 }
+
+/// How long anything waits for a hang or its end: a test that is wrong fails, and does not stand still itself.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 #[derive(Clone, Debug)]
 struct Rule {
@@ -160,11 +164,12 @@ impl MemDisk {
     }
 
     /// Waits until an operation hangs ([`Fault::Hang`]).
+    ///
+    /// # Panics
+    /// None does within 100 s.
     pub fn wait_for_hang(&self) {
-        let mut state = self.state();
-        while state.hanging == 0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, |state| state.hanging == 0);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "nothing hangs");
     }
 
     /// Lets what hangs go on, and nothing hang any more.
@@ -265,9 +270,8 @@ impl MemDisk {
         if fault == Some(Fault::Hang) {
             state.hanging += 1;
             self.changed.notify_all();
-            while !state.released {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
+            let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.released);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
             state.hanging -= 1;
             return Ok((state, None));
         }

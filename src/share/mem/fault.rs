@@ -2,7 +2,8 @@
 
 use crate::sys::Chance;
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The operations of a share that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,9 @@ pub enum Fault {
     Gone(i32),
 }
 
+/// How long anything waits for a hang or its end: a test that is wrong fails, and does not stand still itself.
+const PATIENCE: Duration = Duration::from_secs(100);
+
 /// Where the share stands still ([`Fault::Hang`]).
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -64,24 +68,23 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn hang(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = true;
+        self.state().0 = true;
         self.changed.notify_all();
-        while !state.1 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        drop(self.changed.wait_timeout_while(self.state(), PATIENCE, |state| !state.1));
     }
 
     pub(super) fn wait_for_hang(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while !state.0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, |state| !state.0);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "nothing hangs");
     }
 
     pub(super) fn release(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.state().1 = true;
         self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, (bool, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -310,6 +310,9 @@ impl MemFiles {
     }
 
     /// Waits until the share hangs ([`Fault::Hang`]).
+    ///
+    /// # Panics
+    /// It does not within 100 s.
     pub fn wait_for_hang(&self) {
         self.gate.wait_for_hang();
     }
