@@ -55,7 +55,6 @@ pub fn values(bytes: &[u8]) {
     round::<DiskName>(&text);
     round::<DiskSelector>(&text);
     round::<HostName>(&text);
-    round::<IpWord>(&text);
     round::<JobId>(&text);
     round::<MacAddr>(&text);
     round::<MapEntry>(&text);
@@ -63,6 +62,13 @@ pub fn values(bytes: &[u8]) {
     round::<Uuid>(&text);
     round::<JobSignature>(&text);
     round::<SetHash>(&text);
+    if let Ok(mut word) = text.parse::<IpWord>() {
+        // DNS servers are read and never written.
+        if let IpWord::Fields(fields) = &mut word {
+            fields.dns.clear();
+        }
+        assert_eq!(word.to_string().parse(), Ok(word));
+    }
     assert_eq!(percent_decode(&percent_encode(&text)).ok().as_deref(), Some(&text[..]));
     if let Ok(name) = text.parse::<DiskName>() {
         assert!(!name.as_str().contains('/') && !name.as_str().starts_with('.'));
