@@ -178,7 +178,9 @@ impl Parser {
             "backup" => set(&mut o.backup, value.parse()),
             "tftp" => set(&mut o.tftp, value.parse()),
             "disks" => set_list(&mut o.disks, value, str::parse),
-            "map" => set_list(&mut o.map, value, str::parse).and_then(|()| check_map(&o.map)),
+            // What contradicts itself is not kept: nothing may act on it.
+            "map" => set_list(&mut o.map, value, str::parse)
+                .and_then(|()| check_map(&o.map).inspect_err(|_| o.map.clear())),
             "name" => set(&mut o.name, value.parse()),
             "dns" => set_list(&mut o.dns, value, address),
             "keep" => set(&mut o.keep, number(value, 0..=100)),
@@ -284,6 +286,12 @@ mod tests {
 
     fn problems_of(line: &str) -> String {
         Cmdline::parse(line).problems.join("\n")
+    }
+
+    #[test]
+    fn a_map_that_contradicts_itself_is_a_problem_and_not_kept() {
+        let c = Cmdline::parse("testbox.map=sda:sdb,sda:sdc");
+        assert!(c.options.map.is_empty() && c.problems.len() == 1, "{c:?}");
     }
 
     #[test]
