@@ -277,18 +277,11 @@ impl Asker {
         Asker { portmapper: SocketAddrV4::new(server, PORTMAPPER), timeout: Duration::from_secs(1), tries: 2 }
     }
 
-    /// The quotas that the owner of our files has on the file system of an export. Empty where the server has no quota
-    /// service, or none for it.
+    /// A quota on the file system of an export. `None` where there is none, or the server has no such service.
     ///
     /// # Errors
-    /// Nothing is known. That a server has no service for groups is no error.
-    pub fn quotas(&self, export: &str, owner: Owner) -> Result<Vec<Quota>, QuotaError> {
-        let user = self.quota(export, Of::User(owner.user))?;
-        let group = self.quota(export, Of::Group(owner.group))?;
-        Ok(user.into_iter().chain(group).collect())
-    }
-
-    fn quota(&self, export: &str, of: Of) -> Result<Option<Quota>, QuotaError> {
+    /// Nothing is known.
+    pub fn quota(&self, export: &str, of: Of) -> Result<Option<Quota>, QuotaError> {
         let version = if matches!(of, Of::User(_)) { GET_QUOTA.version } else { GET_QUOTA_OF_TYPE.version };
         let answer = self.ask("portmapper", self.portmapper, |id| Ok(port_call(id, version)), parse_port)?;
         let server = match answer {
@@ -413,26 +406,23 @@ mod tests {
     fn a_silent_server_is_an_error_and_one_without_the_service_has_no_quotas() {
         let (silent, address) = local();
         let asker = Asker { portmapper: address, timeout: Duration::from_millis(1), tries: 2 };
-        let owner = Owner { user: 65534, group: 65534 };
-        let error = asker.quotas("/srv", owner).unwrap_err().to_string();
+        let error = asker.quota("/srv", Of::User(65534)).unwrap_err().to_string();
         assert_eq!(error, format!("the portmapper of {address} does not answer: timed out"));
         drop(silent);
 
         let (portmapper, address) = local();
         let server = std::thread::spawn(move || {
-            for _ in 0..2 {
-                let mut buffer = [0; 128];
-                let (_, from) = portmapper.recv_from(&mut buffer).unwrap();
-                let id = u32::from_be_bytes(buffer[..4].try_into().unwrap());
-                for id in [id ^ 1, id] {
-                    portmapper.send_to(b"garbage", from).unwrap();
-                    let port = if id & 1 == u32::from(buffer[3]) & 1 { 0 } else { 9 };
-                    portmapper.send_to(&numbers(&[id, 1, 0, 0, 0, 0, port]), from).unwrap();
-                }
+            let mut buffer = [0; 128];
+            let (_, from) = portmapper.recv_from(&mut buffer).unwrap();
+            let id = u32::from_be_bytes(buffer[..4].try_into().unwrap());
+            // An answer to something else first.
+            for (id, port) in [(id ^ 1, 9), (id, 0)] {
+                portmapper.send_to(b"garbage", from).unwrap();
+                portmapper.send_to(&numbers(&[id, 1, 0, 0, 0, 0, port]), from).unwrap();
             }
         });
         let asker = Asker { portmapper: address, timeout: Duration::from_secs(5), tries: 1 };
-        assert!(asker.quotas("/srv", owner).unwrap().is_empty());
+        assert_eq!(asker.quota("/srv", Of::User(65534)).unwrap(), None);
         server.join().unwrap();
     }
 

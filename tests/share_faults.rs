@@ -430,13 +430,19 @@ fn assert_kept_sets(machine: &Machine, seen: &Seen) {
 /// The anonymous user of a server that squashes root may have a quota, of which statfs(2) tells nothing.
 #[test]
 fn a_quota_is_looked_up_before_the_disk_is_read() {
-    fn quota(of: Of, is_active: bool, mib: u64) -> Quota {
-        Quota { of, is_active, hard: Some(mib << 20), used: 1 << 20 }
+    type Answer = Result<Option<Quota>, QuotaError>;
+    fn quota(of: Of, is_active: bool, mib: u64) -> Answer {
+        Ok(Some(Quota { of, is_active, hard: Some(mib << 20), used: 1 << 20 }))
     }
-    type Quotas = fn(Owner) -> Result<Vec<Quota>, QuotaError>;
-    let rows: [(Quotas, &[&str], bool); 5] = [
+    fn refused(of: Of) -> Answer {
+        let server = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 875);
+        Err(QuotaError::Refused { server, of, why: "permission denied" })
+    }
+    type Ask = fn(Of) -> Answer;
+    const NONE: Answer = Ok(None);
+    let rows: [(Ask, &[&str], bool); 7] = [
         (
-            |owner| Ok(vec![quota(Of::User(owner.user), true, 32)]),
+            |of| if of == Of::User(65534) { quota(of, true, 32) } else { NONE },
             &[
                 "[no-space 35]",
                 "the quota of user 65534 on the backup share has 32505856 bytes left",
@@ -445,22 +451,25 @@ fn a_quota_is_looked_up_before_the_disk_is_read() {
             false,
         ),
         (
-            |owner| Ok(vec![quota(Of::User(owner.user), true, 320), quota(Of::Group(owner.group), true, 32)]),
+            |of| quota(of, true, if of == Of::Group(65533) { 32 } else { 320 }),
             &["[no-space 35]", "the quota of group 65533 "],
             false,
         ),
-        (|owner| Ok(vec![quota(Of::User(owner.user), true, 320)]), &[], true),
-        (|owner| Ok(vec![quota(Of::User(owner.user), false, 32)]), &[], true),
+        // What is not told of one says nothing of the other.
         (
-            |_| Err(QuotaError::Path),
-            &["quotas of the backup share cannot be told (the path of the export"],
-            true,
+            |of| if of == Of::User(65534) { quota(of, true, 32) } else { refused(of) },
+            &["[no-space 35]", "the quota of user 65534 ", "quota of group 65533 cannot be told"],
+            false,
         ),
+        (|of| quota(of, true, 320), &[], true),
+        (|of| quota(of, false, 32), &[], true),
+        (|_| NONE, &[], true),
+        (refused, &["quota of user 65534 cannot be told (the quota service of 10.0.0.1:875"], true),
     ];
-    for (quotas, words, done) in rows {
+    for (quota, words, done) in rows {
         let mut machine = machine(&published(), 2);
         machine.backup.set_owner(Owner { user: 65534, group: 65533 });
-        machine.quotas = quotas;
+        machine.quota = quota;
         machine.arm(AGAIN);
         let seen = machine.boot();
         assert_eq!(seen.ending, REBOOT, "{}", seen.console);

@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::report::RESERVE;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
-use crate::quota::{Export, Quota};
+use crate::quota::{Export, Of, Quota};
 use crate::record::{ImageRecord, image_file};
 use crate::status::STATUS;
 use crate::world::World;
@@ -60,17 +60,29 @@ impl Room<'_> {
     /// What the server says of the owner of our files. Root has no limits (quotactl(2): `CAP_SYS_RESOURCE`, which an NFS
     /// server leaves to root that is not squashed).
     fn quotas(&self) -> Vec<Quota> {
-        let unknown = |why: String| {
-            let note = "a quota that is full is noticed when a write fails";
-            self.journal.info(&format!("quotas of the backup share cannot be told ({why}); {note}"));
-            Vec::new()
-        };
         // This agent has written it, whoever the server takes it for.
         let mine = self.folder.path(STATUS);
-        match self.folder.files.owner(&mine) {
-            Ok(owner) if owner.user == 0 => Vec::new(),
-            Ok(owner) => self.world.quotas(self.export, owner).unwrap_or_else(|e| unknown(e.to_string())),
-            Err(e) => unknown(format!("{mine}: {e}")),
-        }
+        let whose = match self.folder.files.owner(&mine) {
+            Ok(owner) if owner.user == 0 => return Vec::new(),
+            Ok(owner) => [Of::User(owner.user), Of::Group(owner.group)],
+            Err(e) => {
+                self.unknown("whoever writes there", &format!("{mine}: {e}"));
+                return Vec::new();
+            }
+        };
+        let ask = |of: Of| {
+            let answer = self.world.quota(self.export, of);
+            answer.unwrap_or_else(|e| {
+                self.unknown(&of.to_string(), &e.to_string());
+                None
+            })
+        };
+        whose.into_iter().filter_map(ask).collect()
+    }
+
+    fn unknown(&self, whose: &str, why: &str) {
+        self.journal.info(&format!(
+            "the backup share's quota of {whose} cannot be told ({why}); where it is full, a write will fail"
+        ));
     }
 }

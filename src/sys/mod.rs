@@ -1,7 +1,7 @@
 //! Effects on the machine itself, behind a trait so that tests can record them and make them fail.
 //!
-//! Mounts, the clock, the host name, the reboot; and ISA-L, which is C (`isal`). Files on a share go through [`crate::share::Files`], disks
-//! through the block module.
+//! Mounts, the clock, the host name, the reboot; and ISA-L, which is C (`isal`). Files on a share go through
+//! [`crate::share::Files`], disks through the block module.
 
 mod flush;
 pub(crate) mod isal;

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::hostkey::HostKey;
 use crate::info::Who;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
-use crate::quota::{Export, Owner, Quota, QuotaError};
+use crate::quota::{Export, Of, Quota, QuotaError};
 use crate::share::Files;
 use crate::share::mount::MountFailed;
 use crate::signature::Trust;
@@ -113,8 +113,8 @@ pub trait World: Send + Sync {
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;
 
-    /// The quotas that this owner has on the file system of an export; ends in bounded time, whatever the server does.
-    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError>;
+    /// A quota on the file system of an export; ends in bounded time, whatever the server does.
+    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError>;
 
     /// Lists the disks, as they are now.
     fn scan(&self) -> Result<Inventory, ScanError>;

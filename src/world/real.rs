@@ -9,7 +9,7 @@ use crate::hostkey::{self, HostKey};
 use crate::info::{self, Sources, Who};
 use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
-use crate::quota::{self, Export, Owner, Quota, QuotaError};
+use crate::quota::{self, Export, Of, Quota, QuotaError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
@@ -163,8 +163,8 @@ impl World for RealWorld {
         Ok(Share { name, export, files: Arc::new(files), close: Box::new(close) })
     }
 
-    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError> {
-        quota::Asker::new(export.server).quotas(&export.path, owner)
+    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {
+        quota::Asker::new(export.server).quota(&export.path, of)
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {

@@ -4,6 +4,7 @@
 //! Every [`Lab`] lives in network, mount and process namespaces of its own: its servers have the ports and paths that
 //! real ones have, two labs do not see each other, and nothing is left running when the lab goes.
 
+mod alone;
 mod assets;
 mod console;
 mod disk;
@@ -95,17 +96,8 @@ impl Lab {
             .arg(dir.path().join("tftp")));
         fs::write(dir.path().join("hosts"), Station::hosts()).unwrap();
 
-        let mut holder = Command::new("unshare");
+        let mut holder = alone::alone();
         holder
-            .args([
-                "--net",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--propagation=private",
-            ])
             .args(["bash", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/netns.sh")])
             .args([dir.path(), &logs, &assets.nfsroot])
             .stdin(Stdio::piped())

@@ -26,7 +26,7 @@ use testbox::info::Who;
 use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::logging::AgentLog;
 use testbox::progress::Progress;
-use testbox::quota::{Export, Owner, Quota, QuotaError};
+use testbox::quota::{Export, Of, Quota, QuotaError};
 use testbox::record::Record;
 use testbox::share::mount::MountFailed;
 use testbox::share::{DirFiles, Files, MemFiles, Survivors, Version};
@@ -70,7 +70,7 @@ pub struct Machine {
     /// What TFTP gives in place of what is on the TFTP share, by path.
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What the server says of quotas. Nobody asks it where root is not squashed.
-    pub quotas: fn(Owner) -> Result<Vec<Quota>, QuotaError>,
+    pub quota: fn(Of) -> Result<Option<Quota>, QuotaError>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
     /// Called before each file that is asked of the boot server.
@@ -165,7 +165,7 @@ impl Machine {
             unreachable: Vec::new(),
             host_name: Some("box1"),
             served: Mutex::default(),
-            quotas: |_| panic!("root has no quotas"),
+            quota: |_| panic!("root has no quotas"),
             on_mount: Mutex::new(None),
             on_fetch: Mutex::new(None),
             power: Power::default(),
@@ -406,9 +406,9 @@ impl World for Machine {
         Ok(Share { name: share, export, files, close: Box::new(|_: Duration| Ok(())) })
     }
 
-    fn quotas(&self, export: &Export, owner: Owner) -> Result<Vec<Quota>, QuotaError> {
-        assert_eq!(export.path, "/b");
-        (self.quotas)(owner)
+    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {
+        assert_eq!((export.path.as_str(), export.server), ("/b", Ipv4Addr::new(10, 0, 0, 1)));
+        (self.quota)(of)
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {

@@ -43,7 +43,13 @@ pub fn netconf(bytes: &[u8]) {
 
 /// What a value prints is what it was made of.
 fn round<T: std::str::FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str) {
-    if let Ok(value) = text.parse::<T>() {
+    round_but::<T>(text, |_| {});
+}
+
+/// The same of a value without what `forget` takes from it.
+fn round_but<T: std::str::FromStr + ToString + PartialEq + std::fmt::Debug>(text: &str, forget: fn(&mut T)) {
+    if let Ok(mut value) = text.parse::<T>() {
+        forget(&mut value);
         let printed = value.to_string();
         assert!(printed.parse::<T>().is_ok_and(|again| again == value), "{printed:?}");
         assert!(!printed.chars().any(char::is_control), "{printed:?}");
@@ -62,13 +68,12 @@ pub fn values(bytes: &[u8]) {
     round::<Uuid>(&text);
     round::<JobSignature>(&text);
     round::<SetHash>(&text);
-    if let Ok(mut word) = text.parse::<IpWord>() {
-        // DNS servers are read and never written.
-        if let IpWord::Fields(fields) = &mut word {
+    // DNS servers are read and never written.
+    round_but::<IpWord>(&text, |word| {
+        if let IpWord::Fields(fields) = word {
             fields.dns.clear();
         }
-        assert_eq!(word.to_string().parse(), Ok(word));
-    }
+    });
     assert_eq!(percent_decode(&percent_encode(&text)).ok().as_deref(), Some(&text[..]));
     if let Ok(name) = text.parse::<DiskName>() {
         assert!(!name.as_str().contains('/') && !name.as_str().starts_with('.'));
