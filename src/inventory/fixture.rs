@@ -1,6 +1,6 @@
 //! sysfs trees for tests: folders, attributes and links as the kernel lays them out.
 
-use super::{Disk, Health, Identity};
+use super::Disk;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -67,10 +67,6 @@ pub(crate) fn disk(name: &str) -> Disk {
         size: 1_000_000,
         logical_block_size: 512,
         physical_block_size: 512,
-        identity: Identity::default(),
-        location: String::new(),
-        read_only: false,
-        excluded: None,
-        health: Health::default(),
+        ..Disk::default()
     }
 }

@@ -84,12 +84,15 @@ pub enum Exclusion {
 }
 
 /// One whole disk: `sd*`, `hd*`, `vd*`, `xvd*`, `nvme*n*` or `mmcblk*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
     /// Kernel name of this boot, such as `sda`.
     pub name: String,
     /// Device node, such as `/dev/sda`.
     pub path: PathBuf,
+    /// The kernel's number of this appearance of the disk, which no other disk and no later appearance of the same one
+    /// gets (Documentation/ABI/testing/sysfs-block); `None` before Linux 5.15.
+    pub diskseq: Option<u64>,
     /// Size in bytes.
     pub size: u64,
     /// Logical block size in bytes: the unit of every transfer.
@@ -220,6 +223,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
     };
     Ok(Some(Disk {
         path: dev.join(&name),
+        diskseq: attr::text(&dir.join("diskseq")).and_then(|text| text.parse().ok()),
         size,
         logical_block_size: block_size("queue/logical_block_size")?,
         physical_block_size: block_size("queue/physical_block_size")?,

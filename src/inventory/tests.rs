@@ -219,3 +219,12 @@ fn disk_that_the_kernel_hides_is_left_out() {
     tree.file("devices/pci0000:00/0000:00:05.0/virtio0/block/vda/hidden", "1\n");
     assert!(scan(&tree).disks.is_empty());
 }
+
+#[test]
+fn diskseq_is_the_kernels_and_optional() {
+    let tree = machine(0);
+    tree.file("devices/pci0000:00/0000:00:05.0/virtio1/block/vda/diskseq", "17\n");
+    tree.file("devices/vbd-51712/block/xvda/diskseq", "what\n");
+    let seqs: Vec<Option<u64>> = scan(&tree).disks.into_iter().rev().take(2).map(|d| d.diskseq).collect();
+    assert_eq!(seqs, [None, Some(17)]);
+}

@@ -266,7 +266,7 @@ impl fmt::Display for Plan {
 pub(crate) mod testkit {
     //! Short ways to write disks, records and shares down.
     use super::*;
-    use crate::inventory::{Exclusion, Health, Identity};
+    use crate::inventory::{Exclusion, Identity};
     use crate::record::{Machine, SetState};
     use jiff::Timestamp;
 
@@ -282,9 +282,8 @@ pub(crate) mod testkit {
             physical_block_size: 512,
             identity: Identity { serial: (parts[1] != "-").then(|| parts[1].into()), ..Identity::default() },
             location: parts[3].into(),
-            read_only: false,
             excluded: usb.then_some(Exclusion::Usb),
-            health: Health::default(),
+            ..Disk::default()
         }
     }
 

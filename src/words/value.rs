@@ -218,7 +218,7 @@ impl FromStr for NfsSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{Health, Identity};
+    use crate::inventory::Identity;
     use proptest::prelude::*;
 
     fn disk(name: &str, serial: &str, wwn: &str) -> Disk {
@@ -229,10 +229,7 @@ mod tests {
             logical_block_size: 512,
             physical_block_size: 512,
             identity: Identity { serial: Some(serial.into()), wwn: Some(wwn.into()), model: None },
-            location: String::new(),
-            read_only: false,
-            excluded: None,
-            health: Health::default(),
+            ..Disk::default()
         }
     }
 

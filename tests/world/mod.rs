@@ -134,9 +134,7 @@ pub fn disk(text: &str, bytes: Vec<u8>) -> TestDisk {
         physical_block_size: 512,
         identity: Identity { serial: (parts[1] != "-").then(|| parts[1].into()), ..Identity::default() },
         location: parts[2].into(),
-        read_only: false,
-        excluded: None,
-        health: Health::default(),
+        ..Disk::default()
     };
     let bytes = Arc::new(MemDisk::new(parts[0], bytes, 512));
     TestDisk { disk, bytes }
