@@ -44,7 +44,8 @@ pub struct Cmdline {
 /// Every option word, as the message about an unknown one lists them.
 const KNOWN: &str = "action, job, signature, set, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
                      degraded, failing-disk, union, reboot, \
-                     on-error, error-wait, attempts, settle, mount-wait, share-wait, net-wait";
+                     on-error, error-wait, attempts, settle, mount-wait, share-wait, net-wait, \
+                     armed-file, boot-server";
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -201,6 +202,8 @@ impl Parser {
                 set(&mut o.share_wait, number(value, 10..=86_400).map(|n| Duration::from_secs(n.into())))
             }
             "net-wait" => set(&mut o.net_wait, seconds(value)),
+            "armed-file" => set(&mut o.armed_file, value.parse()),
+            "boot-server" => set(&mut o.boot_server, server_address(value)),
             _ => Err(WordError::new(format!(
                 "unknown; testbox words are testbox.NAME= with NAME one of {KNOWN}"
             ))),
@@ -245,6 +248,15 @@ fn set_list<T: PartialEq>(
 
 fn address(text: &str) -> Result<Ipv4Addr, WordError> {
     text.parse().map_err(|_| WordError::new(format!("{} is no IPv4 address", quoted(text))))
+}
+
+/// The address of one host, which can be asked something.
+fn server_address(text: &str) -> Result<Ipv4Addr, WordError> {
+    let ip = address(text)?;
+    if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() {
+        return Err(WordError::new(format!("{ip} is not the address of one server")));
+    }
+    Ok(ip)
 }
 
 fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, WordError> {
@@ -303,7 +315,8 @@ mod tests {
              testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
              testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
              testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.failing-disk=write testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
-             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.share-wait=120 testbox.net-wait=90",
+             testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.share-wait=120 testbox.net-wait=90 \
+             testbox.armed-file=bios/pxelinux.cfg/0A010203 testbox.boot-server=10.0.2.2",
         );
         assert_eq!(c.problems, [""; 0]);
         assert_eq!(c.action, Some(Action::Restore));
@@ -338,7 +351,9 @@ mod tests {
         };
         assert_eq!(o.settings(), s);
         assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
-        assert_eq!(o.words().len(), 23, "words() knows every option");
+        assert_eq!(o.armed_file.as_ref().unwrap().file_name(), "0A010203");
+        assert_eq!(o.boot_server, Some(Ipv4Addr::new(10, 0, 2, 2)));
+        assert_eq!(o.words().len(), 25, "words() knows every option");
     }
 
     #[test]
@@ -391,6 +406,12 @@ mod tests {
             ("testbox.map=sda:sdc,sdb:sdc", "contradict"),
             ("testbox.name=a_b", "host name"),
             ("testbox.dns=10.0.0", "IPv4"),
+            ("testbox.armed-file=/pxelinux.cfg/0A28292A", "below the TFTP root"),
+            ("testbox.armed-file=../0A28292A", "below the TFTP root"),
+            ("testbox.armed-file=a testbox.armed-file=b", "given twice"),
+            ("testbox.boot-server=tftp.lab", "IPv4"),
+            ("testbox.boot-server=0.0.0.0", "one server"),
+            ("testbox.boot-server=224.0.0.1", "one server"),
             ("testbox.keep=-1", "from 0 to 100"),
             ("testbox.keep=+1", "from 0 to 100"),
             ("testbox.attempts=0", "from 1 to 1000"),

@@ -2,7 +2,7 @@
 
 use crate::image::{Delta, FreeSpace};
 use crate::used::Used;
-use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, SetHash};
+use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, SetHash, TftpPath};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -168,6 +168,10 @@ pub struct Options {
     pub share_wait: Option<Duration>,
     /// `testbox.net-wait=` seconds for which the boot scripts wait for an address (300), before the agent runs.
     pub net_wait: Option<Duration>,
+    /// `testbox.armed-file=`: the file that arms this machine, as whoever wrote it knows.
+    pub armed_file: Option<TftpPath>,
+    /// `testbox.boot-server=`: the TFTP server.
+    pub boot_server: Option<Ipv4Addr>,
 }
 
 /// The options that have defaults, resolved. [`Settings::default`] has the documented ones.
@@ -258,6 +262,8 @@ impl Options {
             mount_wait: self.mount_wait.or(other.mount_wait),
             share_wait: self.share_wait.or(other.share_wait),
             net_wait: self.net_wait.or(other.net_wait),
+            armed_file: self.armed_file.or_else(|| other.armed_file.clone()),
+            boot_server: self.boot_server.or(other.boot_server),
         }
     }
 
@@ -317,6 +323,8 @@ impl Options {
             ("mount-wait", seconds(self.mount_wait)),
             ("share-wait", seconds(self.share_wait)),
             ("net-wait", seconds(self.net_wait)),
+            ("armed-file", text(&self.armed_file)),
+            ("boot-server", text(&self.boot_server)),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()
     }

@@ -276,6 +276,9 @@ impl Settings {
             mount_wait: seconds(self.mount_wait),
             share_wait: seconds(self.share_wait),
             net_wait: seconds(self.net_wait),
+            // What `arm` knows of each machine, and nobody sets.
+            armed_file: None,
+            boot_server: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod machine;
 mod percent;
 mod signed;
 mod split;
+mod tftp_path;
 mod value;
 
 pub use host::HostName;
@@ -16,6 +17,7 @@ pub use machine::{MacAddr, Uuid};
 pub use percent::{decode as percent_decode, encode as percent_encode};
 pub use signed::{JobSignature, SetHash};
 pub use split::{Word, split};
+pub use tftp_path::TftpPath;
 pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};
 
 /// Why a value is refused: what is wrong and what is allowed, as the end of a sentence.

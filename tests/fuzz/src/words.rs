@@ -12,7 +12,7 @@ use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::status::Status;
 use testbox::tftp::{Limits, Packet, Reply, Transfer};
 use testbox::words::{
-    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, Uuid,
+    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, TftpPath, Uuid,
     is_plain, percent_decode, percent_encode,
 };
 use testbox::{diskslist, dns};
@@ -68,6 +68,7 @@ pub fn values(bytes: &[u8]) {
     round::<Uuid>(&text);
     round::<JobSignature>(&text);
     round::<SetHash>(&text);
+    round::<TftpPath>(&text);
     // DNS servers are read and never written.
     round_but::<IpWord>(&text, |word| {
         if let IpWord::Fields(fields) = word {
