@@ -67,6 +67,8 @@ pub enum Kind {
     DiskFailing,
     /// A disk is locked by its ATA password.
     DiskLocked,
+    /// The disk that was opened is not the one that was listed under that name.
+    OtherDisk,
     /// The action is done, but the machine cannot be disarmed.
     Disarm,
     /// The job was tried too often.
@@ -114,6 +116,7 @@ impl Kind {
             Kind::DiskHung => 56,
             Kind::DiskFailing => 57,
             Kind::DiskLocked => 58,
+            Kind::OtherDisk => 59,
             Kind::Disarm => 60,
             Kind::TooManyAttempts => 61,
             Kind::Signature => 62,
@@ -156,6 +159,7 @@ impl Kind {
             Kind::DiskHung => "disk-hung",
             Kind::DiskFailing => "disk-failing",
             Kind::DiskLocked => "disk-locked",
+            Kind::OtherDisk => "other-disk",
             Kind::Disarm => "disarm",
             Kind::TooManyAttempts => "too-many-attempts",
             Kind::Signature => "signature",

@@ -13,7 +13,7 @@ pub mod watched;
 
 pub use aligned::{ALIGN, AlignedBuf};
 pub use direct::DirectFile;
-pub use real::{Disk, OpenError};
+pub use real::{Disk, OpenError, device_number};
 pub use view::View;
 
 use std::io;

@@ -1,6 +1,7 @@
 //! The kernel's ways past the block layer, to a disk's own firmware: SG_IO (`scsi/sg.h`) and NVME_IOCTL_ADMIN_CMD
 //! (`linux/nvme_ioctl.h`). Both take a limit of time with them, and only commands that read are sent.
 
+use super::real::device_number;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -101,6 +102,14 @@ impl Passthrough {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits() as i32;
         OpenOptions::new().read(true).custom_flags(flags).open(path).map(Passthrough)
+    }
+
+    /// Major and minor number of the disk that is open; `None` for what is not a block device.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn device_number(&self) -> io::Result<Option<(u32, u32)>> {
+        device_number(&self.0)
     }
 }
 

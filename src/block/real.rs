@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The kernel's own requests, `linux/fs.h`.
@@ -116,10 +116,10 @@ impl Disk {
             return Err(OpenError::Kind { path: path.to_owned() });
         }
         let exclusive = if claim && !is_file { OFlags::EXCL } else { OFlags::empty() };
-        let open = |flags: OFlags| {
+        let open = |path: &Path, flags: OFlags| {
             OpenOptions::new().read(true).write(write).custom_flags(flags.bits() as i32).open(path)
         };
-        let buffered = open(exclusive).map_err(|source| {
+        let buffered = open(path, exclusive).map_err(|source| {
             if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) {
                 OpenError::Busy { path: path.to_owned() }
             } else if write && !is_file && is_read_only(path) {
@@ -128,16 +128,18 @@ impl Disk {
                 io(if write { "open it for writing" } else { "open it" })(source)
             }
         })?;
-        // A second exclusive opening would find the first: the claim of one descriptor covers both.
-        let direct = match open(OFlags::DIRECT) {
-            Ok(file) => Some(file),
-            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => None,
-            Err(e) => return Err(io("open it with O_DIRECT")(e)),
-        };
         let opened = buffered.metadata().map_err(io("look at it"))?;
         if opened.file_type() != kind {
             return Err(OpenError::Kind { path: path.to_owned() });
         }
+        // By the descriptor: the path may lead to another disk by now. A second exclusive opening would find the first:
+        // the claim of one descriptor covers both.
+        let same = PathBuf::from(format!("/proc/self/fd/{}", buffered.as_raw_fd()));
+        let direct = match open(&same, OFlags::DIRECT) {
+            Ok(file) => Some(file),
+            Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => None,
+            Err(e) => return Err(io("open it with O_DIRECT by /proc/self/fd")(e)),
+        };
         // Some kernels refuse to open it for writing, others only the writes.
         if write && !is_file && says_read_only(&buffered) {
             return Err(OpenError::ReadOnly { path: path.to_owned() });
@@ -159,6 +161,14 @@ impl Disk {
         let is_exclusive = claim || is_file;
         let piece = if write && (is_file || !says_rotational(&buffered)) { PIECE } else { usize::MAX };
         Ok(Disk { name, direct, buffered, is_file, is_exclusive, piece, size, logical, physical })
+    }
+
+    /// Major and minor number of the block device that is open; `None` for a regular file.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn device_number(&self) -> io::Result<Option<(u32, u32)>> {
+        device_number(&self.buffered)
     }
 
     /// The descriptor for one transfer, and whether it goes past the page cache. A file system may want blocks
@@ -185,6 +195,17 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// Major and minor number of an open block device; `None` for anything else.
+///
+/// # Errors
+/// Those of fstat(2).
+pub fn device_number(file: &File) -> io::Result<Option<(u32, u32)>> {
+    let opened = file.metadata()?;
+    let number = opened.rdev();
+    let is_device = opened.file_type().is_block_device();
+    Ok(is_device.then(|| (rustix::fs::major(number), rustix::fs::minor(number))))
 }
 
 fn device_size(device: &File) -> io::Result<u64> {

@@ -13,6 +13,7 @@ mod folder;
 mod image_failure;
 mod journal;
 mod lease;
+mod listed;
 mod network;
 mod policy;
 mod publish;

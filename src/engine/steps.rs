@@ -5,6 +5,7 @@ use super::image_failure::{
     bad_sector, degraded_note, image_failure, is_of_image, mistake, no_space, share_read, share_write,
 };
 use super::journal::Journal;
+use super::listed::check_listed;
 use super::publish;
 use super::report::Reporter;
 use super::room::Room;
@@ -114,8 +115,7 @@ impl Run<'_> {
         let mut open = BTreeMap::new();
         for step in &plan.steps {
             if let Step::RestoreDisk { disk, .. } = step {
-                let device = self.world.open_target(disk)?;
-                check_listed(disk, &*device)?;
+                let device = check_listed(disk, self.world.open_target(disk)?)?;
                 open.insert(disk.name.clone(), self.reporter.watch(device));
             }
         }
@@ -240,9 +240,7 @@ impl Run<'_> {
     }
 
     fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        let device = self.world.open_source(disk)?;
-        check_listed(disk, &*device)?;
-        Ok(self.reporter.watch(device))
+        Ok(self.reporter.watch(check_listed(disk, self.world.open_source(disk)?)?))
     }
 
     /// What of the disk need not be imaged; the log says for each partition what was found.
@@ -549,23 +547,4 @@ fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Optio
         Err(e) => return Err(e),
     }
     Ok((files.create(path)?, None))
-}
-
-/// The device node may have been taken over by another disk since the disks were listed.
-fn check_listed(disk: &Disk, device: &dyn BlockDevice) -> Result<(), Failure> {
-    if device.size() == disk.size && device.logical_block_size() == disk.logical_block_size {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::DiskChanged,
-        format!(
-            "{} is not the disk that was listed: it has {} bytes in blocks of {} now, it had {} in blocks of {}",
-            disk.path.display(),
-            device.size(),
-            device.logical_block_size(),
-            disk.size,
-            disk.logical_block_size
-        ),
-        "nothing was written. Look for a disk or controller that comes and goes.",
-    ))
 }

@@ -18,6 +18,7 @@ mod smbios;
 pub use archive::{ArchiveError, write_zip};
 pub use kernel_log::read as read_kernel_log;
 
+use crate::block::device_number;
 use crate::inventory::Disk;
 use crate::io::ReadAt;
 use page::Page;
@@ -54,8 +55,18 @@ impl Sources {
             sys: "/sys".into(),
             dev: "/dev".into(),
             kernel_log: Box::new(|| kernel_log::read("/dev/kmsg".as_ref())),
-            open_disk: Box::new(|disk| Ok(Box::new(File::open(&disk.path)?))),
+            open_disk: Box::new(open_disk),
         }
+    }
+}
+
+/// Opens a disk of this machine. What is read there must be its own, and not another disk's that has its name by now.
+fn open_disk(disk: &Disk) -> io::Result<Box<dyn ReadAt>> {
+    let file = File::open(&disk.path)?;
+    let found = Disk::of_number("/sys".as_ref(), "/dev".as_ref(), device_number(&file)?)?;
+    match disk.difference(&found) {
+        Some(what) => Err(io::Error::other(format!("{what} than the disk that was listed: {found}"))),
+        None => Ok(Box::new(file)),
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 pub mod health;
 mod identity;
 mod location;
+mod opened;
 mod settle;
 mod usage;
 

@@ -71,6 +71,14 @@ pub struct Share {
     pub close: Box<dyn FnOnce(Duration) -> io::Result<()> + Send>,
 }
 
+/// A disk that was opened by its name, and who it turned out to be.
+pub struct OpenDisk {
+    /// The open disk.
+    pub device: Arc<dyn BlockDevice>,
+    /// Who it is, from the descriptor and never by the name.
+    pub found: Disk,
+}
+
 /// How to mount a share.
 pub struct MountOrder<'a> {
     /// Which export.
@@ -122,11 +130,12 @@ pub trait World: Send + Sync {
     /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
     fn health(&self, disk: &Disk) -> Health;
 
-    /// Opens a disk for reading, exclusively where nobody uses it; `Failure` says what holds it or why it cannot be opened.
-    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
+    /// Opens what has this disk's name now, for reading, exclusively where nobody uses it; `Failure` says what holds it
+    /// or why it cannot be opened.
+    fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
 
-    /// Opens a disk for overwriting, exclusively: nothing else may have it in use.
-    fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure>;
+    /// Opens what has this disk's name now, for overwriting, exclusively: nothing else may have it in use.
+    fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
 
     /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
     fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;

@@ -1,8 +1,8 @@
 //! The machine that the agent runs on.
 
-use super::{Facts, MountOrder, Purpose, Share, World};
+use super::{Facts, MountOrder, OpenDisk, Purpose, Share, World};
 use crate::block::passthrough::Passthrough;
-use crate::block::{BlockDevice, Disk as BlockDisk, OpenError};
+use crate::block::{Disk as BlockDisk, OpenError};
 use crate::dns::Resolver;
 use crate::failure::{Failure, Kind};
 use crate::hostkey::{self, HostKey};
@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where the kernel shows its devices.
+const SYS: &str = "/sys";
 /// How long one disk is asked for its state.
 const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 /// How long the root of a share that was just mounted may take to open.
@@ -92,7 +94,7 @@ fn macs() -> Vec<(String, MacAddr)> {
 
 fn cannot_open(disk: &Disk, error: &OpenError) -> Failure {
     let proc = |name| text(format!("/proc/{name}")).unwrap_or_default();
-    let users = why_in_use(Path::new("/sys"), &disk.name, &proc("self/mountinfo"), &proc("swaps"));
+    let users = why_in_use(Path::new(SYS), &disk.name, &proc("self/mountinfo"), &proc("swaps"));
     let users: Vec<String> = users.iter().map(ToString::to_string).collect();
     let why = if users.is_empty() { error.to_string() } else { format!("{error} ({})", users.join("; ")) };
     Failure::new(
@@ -100,6 +102,25 @@ fn cannot_open(disk: &Disk, error: &OpenError) -> Failure {
         format!("cannot open {disk}: {why}"),
         "nothing was written. Free the disk, or look at its cable.",
     )
+}
+
+/// Who the disk with this device number is.
+fn identify(number: io::Result<Option<(u32, u32)>>) -> io::Result<Disk> {
+    Disk::of_number(Path::new(SYS), Path::new("/dev"), number?)
+}
+
+/// Opens what has the disk's name now, and finds out who that is.
+fn open(disk: &Disk, open: fn(PathBuf) -> Result<BlockDisk, OpenError>) -> Result<OpenDisk, Failure> {
+    let device = open(disk.path.clone()).map_err(|e| cannot_open(disk, &e))?;
+    let found = identify(device.device_number()).map_err(|why| {
+        let what = format!("{disk}: it was opened, and cannot be identified again: {why}");
+        Failure::new(
+            Kind::OtherDisk,
+            what,
+            "nothing was written. Look for a disk or controller that comes and goes.",
+        )
+    })?;
+    Ok(OpenDisk { device: Arc::new(device), found })
 }
 
 impl World for RealWorld {
@@ -168,15 +189,21 @@ impl World for RealWorld {
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
-        Inventory::scan(Path::new("/sys"), Path::new("/dev"))
+        Inventory::scan(Path::new(SYS), Path::new("/dev"))
     }
 
     fn health(&self, disk: &Disk) -> Health {
-        let Some(language) = Language::of(Path::new("/sys"), disk) else { return Health::default() };
-        let (path, size) = (disk.path.clone(), disk.size);
+        let Some(language) = Language::of(Path::new(SYS), disk) else { return Health::default() };
+        let listed = disk.clone();
         // The commands have limits of their own, but the kernel's attempts to reset a dead disk come on top.
-        let answer =
-            with_deadline(HEALTH_LIMIT, move || Health::ask(&Passthrough::open(&path)?, language, size));
+        let answer = with_deadline(HEALTH_LIMIT, move || {
+            let opened = Passthrough::open(&listed.path)?;
+            let found = identify(opened.device_number())?;
+            match listed.difference(&found) {
+                Some(what) => Err(io::Error::other(format!("{what}: {found} has its name by now"))),
+                None => Health::ask(&opened, language, listed.size),
+            }
+        });
         answer.unwrap_or_else(|e| {
             if e.kind() == io::ErrorKind::TimedOut {
                 log::warn!("{}: it does not say how it is: {e}", disk.name);
@@ -187,12 +214,12 @@ impl World for RealWorld {
         })
     }
 
-    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        Ok(Arc::new(BlockDisk::open_source(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
+        open(disk, BlockDisk::open_source)
     }
 
-    fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        Ok(Arc::new(BlockDisk::open_write(&disk.path).map_err(|e| cannot_open(disk, &e))?))
+    fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
+        open(disk, BlockDisk::open_write)
     }
 
     fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey> {

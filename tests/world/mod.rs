@@ -13,7 +13,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
 use testbox::block::watched::Watched;
 use testbox::cmdline::RebootMode;
@@ -35,7 +34,7 @@ use testbox::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::tftp::TftpError;
 use testbox::words::HostName;
-use testbox::world::{Facts, MountOrder, Purpose, Share, World};
+use testbox::world::{Facts, MountOrder, OpenDisk, Purpose, Share, World};
 
 pub const IP: &str = "10.40.41.42";
 pub const HEX: &str = "0A28292A";
@@ -417,17 +416,17 @@ impl World for Machine {
         disk.health.clone()
     }
 
-    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+    fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
         let disks = self.disks.lock().unwrap();
+        // By the name, as the kernel does: who has it now is opened.
         let found = disks.iter().find(|d| d.disk.name == disk.name);
-        found
-            .map(|d| d.bytes.clone() as Arc<dyn BlockDevice>)
-            .ok_or_else(|| Failure::new(Kind::Unfit, "gone", ""))
+        let found = found.ok_or_else(|| Failure::new(Kind::Unfit, "gone", ""))?;
+        Ok(OpenDisk { device: found.bytes.clone(), found: found.disk.clone() })
     }
 
-    fn open_target(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
-        let device = self.open_source(disk)?;
-        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(device) };
+    fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
+        let opened = self.open_source(disk)?;
+        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(opened) };
         // A watched disk looks at its clock before each operation.
         let hook = Mutex::new(Some(hook));
         let clock = move || {
@@ -436,7 +435,7 @@ impl World for Machine {
             }
             Duration::ZERO
         };
-        Ok(Arc::new(Watched::new(device, Arc::new(clock))))
+        Ok(OpenDisk { device: Arc::new(Watched::new(opened.device, Arc::new(clock))), ..opened })
     }
 
     fn host_key(&self, _: Option<&Path>) -> io::Result<HostKey> {

@@ -6,7 +6,7 @@ use super::{ImageFile, image_error, is_same, open_image, open_own, real_path, sh
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk};
 use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
-use crate::inventory::{Identity, Inventory, why_in_use};
+use crate::inventory::{self, Identity, why_in_use};
 use crate::progress::Progress;
 use crate::used::{self, Used};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
@@ -281,10 +281,12 @@ fn about(disk: &Disk, path: &Path) -> DiskAbout {
     for user in users {
         warn(&format!("{user}: what is written there meanwhile makes the image inconsistent"));
     }
-    let inventory = Inventory::scan(Path::new("/sys"), Path::new("/dev")).unwrap_or_else(|e| {
-        warn(&format!("{e}; the image will not know the disk's serial number"));
-        Inventory::default()
+    // By the descriptor: the name may mean another disk by now, whose serial the image must not carry.
+    let found = disk
+        .device_number()
+        .and_then(|number| inventory::Disk::of_number(Path::new("/sys"), Path::new("/dev"), number));
+    let found = found.map_err(|e| {
+        warn(&format!("{}: {e}; the image will not know the disk's serial number", disk.name()))
     });
-    let found = inventory.disks.into_iter().find(|d| d.name == disk.name());
     DiskAbout::new(disk.name(), found.map(|d| d.identity).unwrap_or_default(), disk)
 }
