@@ -78,6 +78,9 @@ pub struct Machine {
     pub power: Power,
     /// A folder of the running system in place of the backup share in memory.
     pub files: Option<Arc<dyn Files>>,
+    /// Called before each disk is opened, with how many were opened before.
+    pub on_open: Mutex<Option<Box<dyn FnMut(usize) + Send>>>,
+    pub opened: Mutex<usize>,
     /// Called before the first operation on a target disk.
     pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// The backup share as a real folder, in place of `backup`.
@@ -167,6 +170,8 @@ impl Machine {
             on_fetch: Mutex::new(None),
             power: Power::default(),
             files: None,
+            on_open: Mutex::new(None),
+            opened: Mutex::default(),
             on_first_touch: Mutex::new(None),
             folder: None,
         };
@@ -417,6 +422,14 @@ impl World for Machine {
     }
 
     fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
+        let before = {
+            let mut opened = self.opened.lock().unwrap();
+            *opened += 1;
+            *opened - 1
+        };
+        if let Some(hook) = self.on_open.lock().unwrap().as_mut() {
+            hook(before);
+        }
         let disks = self.disks.lock().unwrap();
         // By the name, as the kernel does: who has it now is opened.
         let found = disks.iter().find(|d| d.disk.name == disk.name);
