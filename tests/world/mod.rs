@@ -79,7 +79,7 @@ pub struct Machine {
     /// A folder of the running system in place of the backup share in memory.
     pub files: Option<Arc<dyn Files>>,
     /// Called before each disk is opened, with how many were opened before.
-    pub on_open: Mutex<Option<Box<dyn FnMut(usize) + Send>>>,
+    pub on_open: Mutex<Option<OpenHook>>,
     pub opened: Mutex<usize>,
     /// Called before the first operation on a target disk.
     pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -88,6 +88,7 @@ pub struct Machine {
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
+pub type OpenHook = Box<dyn FnMut(usize) + Send>;
 
 /// What one run left behind for people to see.
 pub struct Seen {
