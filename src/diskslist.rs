@@ -1,6 +1,7 @@
 //! `disk-devices.lst`: the file on the share that narrows which disks of a machine are imaged.
 //!
-//! One selector a line, as in `testbox.disks`: a kernel name with or without `/dev/`, `serial=…` or `wwn=…`;
+//! One selector a line, as in `testbox.disks`: a kernel name with or without `/dev/`, `serial=…`, `wwn=…` or
+//! `at=…`;
 //! comments begin with `#`; blank lines do not count.
 #![forbid(unsafe_code)]
 
@@ -41,10 +42,12 @@ mod tests {
 
     #[test]
     fn names_serials_wwns_comments_and_blank_lines() {
-        let list =
-            parse("# rack 3\n\nsda\r\n  /dev/nvme0n1   # system\nserial=A%20B\nwwn=0x5000c5\nsda\n").unwrap();
+        let list = parse(
+            "# rack 3\n\nsda\r\n  /dev/nvme0n1   # system\nserial=A%20B\nwwn=0x5000c5\nat=pci-1\nsda\n",
+        )
+        .unwrap();
         let texts: Vec<String> = list.iter().map(|s| s.to_string()).collect();
-        assert_eq!(texts, ["sda", "nvme0n1", "serial=A%20B", "wwn=0x5000c5"]);
+        assert_eq!(texts, ["sda", "nvme0n1", "serial=A%20B", "wwn=0x5000c5", "at=pci-1"]);
         assert_eq!(parse("# nothing\n"), Ok(vec![]));
     }
 

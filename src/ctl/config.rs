@@ -134,7 +134,7 @@ settings! {
     #[serde(deserialize_with = "one")]
     union ("union"): Option<UnionKind>,
 
-    /// Only these disks: names, serial=..., wwn=...
+    /// Only these disks: names, serial=..., wwn=..., at=...
     #[arg(long, value_name = "DISK,...", value_delimiter = ',', help_heading = "Disks")]
     #[serde(deserialize_with = "many")]
     disks ("disks"): Vec<DiskSelector>,

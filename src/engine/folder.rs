@@ -172,7 +172,7 @@ impl Folder {
             Failure::new(
                 Kind::DiskList,
                 what,
-                "correct the file. One disk a line: sda, serial=..., wwn=..., # comment.",
+                "correct the file. One disk a line: sda, serial=..., wwn=..., at=..., # comment.",
             )
         })
     }

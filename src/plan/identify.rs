@@ -52,15 +52,13 @@ pub fn find<'a>(
     record: Option<&Record>,
     where_from: &str,
 ) -> Result<&'a Disk, Failure> {
-    let mut by_serial = true;
+    // A USB or removable disk is another one tomorrow, in the same port.
+    let by_serial = matches!(selector, DiskSelector::Serial(_) | DiskSelector::Wwn(_));
     let found: Vec<&Disk> = match selector {
-        DiskSelector::Serial(_) | DiskSelector::Wwn(_) => {
+        DiskSelector::Serial(_) | DiskSelector::Wwn(_) | DiskSelector::At(_) => {
             inventory.disks.iter().filter(|d| selector.matches(d)).collect()
         }
-        DiskSelector::Name(name) => {
-            by_serial = false;
-            find_name(name.as_str(), inventory, record, where_from)?
-        }
+        DiskSelector::Name(name) => find_name(name.as_str(), inventory, record, where_from)?,
     };
     match found[..] {
         [disk] if disk.excluded.is_some() && !by_serial => {
@@ -156,6 +154,8 @@ mod tests {
     fn usb_disks_only_by_serial_and_twins_never() {
         let disks = ["sda S1 4G@1", "usb:sdb S2 8G@2", "sdc T 4G@3", "sdd T 4G@4"];
         assert_eq!(found("serial=S2", &disks, None), Ok("sdb".into()));
+        assert_eq!(found("at=2", &disks, None), Err(Kind::DiskList));
+        assert_eq!(found("at=4", &disks, None), Ok("sdd".into()));
         assert_eq!(found("sdb", &disks, None), Err(Kind::DiskList));
         assert_eq!(found("serial=T", &disks, None), Err(Kind::Ambiguous));
         assert_eq!(found("serial=nobody", &disks, None), Err(Kind::DiskList));

@@ -70,8 +70,8 @@ impl FromStr for DiskName {
     }
 }
 
-/// How an admin names one disk: `sda`, `serial=S3Z9NB0K`, `wwn=naa.5002538d405d0e46`. Special characters of a
-/// serial or WWN are percent-encoded.
+/// How an admin names one disk: `sda`, `serial=S3Z9NB0K`, `wwn=naa.5002538d405d0e46`, `at=pci-0000:00:1f.2-ata-1`.
+/// Special characters of a value are percent-encoded. All but a kernel name mean the same disk at the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DiskSelector {
     /// Whatever disk the kernel calls so today.
@@ -80,12 +80,14 @@ pub enum DiskSelector {
     Serial(String),
     /// The disk with this world wide name, as sysfs `wwid` or as udev (`0x…`) spells it.
     Wwn(String),
+    /// The disk that is plugged in here, as `location` in `backup.json` and the agent's list of disks spell it.
+    At(String),
 }
 
 impl DiskSelector {
-    /// True where this selector names the disk that is, or was, called `name` and has this identity. For serials and
-    /// WWNs see [`is_named_by`]; a WWN may also be written as udev spells it (`0x…` for `naa.…`).
-    pub fn names(&self, name: &str, identity: &Identity) -> bool {
+    /// True where this selector names the disk that is, or was, called `name`, and has this identity and location. For
+    /// serials and WWNs see [`is_named_by`]; a WWN may also be written as udev spells it (`0x…` for `naa.…`).
+    pub fn names(&self, name: &str, identity: &Identity, location: &str) -> bool {
         match self {
             DiskSelector::Name(own) => own.as_str() == name,
             DiskSelector::Serial(serial) => {
@@ -97,12 +99,13 @@ impl DiskSelector {
                     None => is_named_by(of_disk, wwn),
                 })
             }
+            DiskSelector::At(place) => place.eq_ignore_ascii_case(location),
         }
     }
 
     /// True where it names `disk` as it is called now.
     pub fn matches(&self, disk: &Disk) -> bool {
-        self.names(&disk.name, &disk.identity)
+        self.names(&disk.name, &disk.identity, &disk.location)
     }
 }
 
@@ -112,6 +115,7 @@ impl fmt::Display for DiskSelector {
             DiskSelector::Name(name) => write!(f, "{name}"),
             DiskSelector::Serial(serial) => write!(f, "serial={}", percent_encode(serial)),
             DiskSelector::Wwn(wwn) => write!(f, "wwn={}", percent_encode(wwn)),
+            DiskSelector::At(place) => write!(f, "at={}", percent_encode(place)),
         }
     }
 }
@@ -121,7 +125,8 @@ fn identity_text(encoded: &str) -> Result<String, WordError> {
     if !text.is_empty() && text.len() <= 256 && text.trim() == text && text.chars().all(is_printable) {
         Ok(text)
     } else {
-        Err(WordError::new(format!("{} is no serial or WWN (1 to 256 printable characters)", quoted(&text))))
+        let what = "is not a valid serial, WWN or location (1 to 256 printable characters)";
+        Err(WordError::new(format!("{} {what}", quoted(&text))))
     }
 }
 
@@ -132,8 +137,9 @@ impl FromStr for DiskSelector {
         match text.split_once('=') {
             Some(("serial", value)) => Ok(DiskSelector::Serial(identity_text(value)?)),
             Some(("wwn", value)) => Ok(DiskSelector::Wwn(identity_text(value)?)),
+            Some(("at", value)) => Ok(DiskSelector::At(identity_text(value)?)),
             Some(_) => Err(WordError::new(format!(
-                "{} is no disk selector (a kernel name, serial=ID or wwn=ID)",
+                "{} is not a valid disk selector (a kernel name, serial=ID, wwn=ID or at=LOCATION)",
                 quoted(text)
             ))),
             None => Ok(DiskSelector::Name(text.parse()?)),
@@ -229,6 +235,7 @@ mod tests {
             logical_block_size: 512,
             physical_block_size: 512,
             identity: Identity { serial: Some(serial.into()), wwn: Some(wwn.into()), model: None },
+            location: "pci-0000:00:1f.2-ata-2.1".into(),
             ..Disk::default()
         }
     }
@@ -252,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn selectors_match_by_name_serial_and_wwn() {
+    fn selectors_match_by_name_serial_wwn_and_location() {
         let sda = disk("sda", "WD 1,2", "naa.5000C500A1B2C3D4");
         for (selector, hit) in [
             ("sda", true),
@@ -264,10 +271,15 @@ mod tests {
             ("wwn=naa.5000c500a1b2c3d4", true),
             ("wwn=0x5000c500a1b2c3d4", true),
             ("wwn=5000c500a1b2c3d4", false),
+            ("at=pci-0000:00:1f.2-ata-2.1", true),
+            ("at=PCI-0000:00:1F.2-ATA-2.1", true),
+            ("at=pci-0000:00:1f.2-ata-2", false),
         ] {
             assert_eq!(selector.parse::<DiskSelector>().unwrap().matches(&sda), hit, "{selector}");
         }
-        for bad in ["", "serial=", "wwn=", "model=x", "serial=%0A", "serial=%20x", "Serial=x"] {
+        for bad in
+            ["", "serial=", "wwn=", "at=", "at=%0A", "model=x", "serial=%0A", "serial=%20x", "Serial=x"]
+        {
             assert!(bad.parse::<DiskSelector>().is_err(), "{bad}");
         }
     }
@@ -287,10 +299,12 @@ mod tests {
     proptest! {
         #[test]
         fn selectors_and_maps_survive_a_kernel_word(serial in "[!-~]([ -~]{0,40}[!-~])?") {
-            let map = MapEntry { image: "sda".parse().unwrap(), disk: DiskSelector::Serial(serial) };
-            let word = map.to_string();
-            prop_assert!(!word.contains([' ', ',', '"', '*', '$']));
-            prop_assert_eq!(word.parse(), Ok(map));
+            for disk in [DiskSelector::Serial(serial.clone()), DiskSelector::At(serial)] {
+                let map = MapEntry { image: "sda".parse().unwrap(), disk };
+                let word = map.to_string();
+                prop_assert!(!word.contains([' ', ',', '"', '*', '$']));
+                prop_assert_eq!(word.parse(), Ok(map));
+            }
         }
 
         #[test]

@@ -107,12 +107,15 @@ fn wanted(
     let pick = |selectors: &[DiskSelector], from: &str| -> Result<BTreeSet<String>, Failure> {
         let mut names = BTreeSet::new();
         for selector in selectors {
-            let images =
-                record.images.iter().filter(|i| selector.names(&i.name, &i.identity)).map(|i| i.name.clone());
+            let images = record
+                .images
+                .iter()
+                .filter(|i| selector.names(&i.name, &i.identity, &i.location))
+                .map(|i| i.name.clone());
             let before = names.len();
             names.extend(images);
             let known_here = || {
-                known(record).any(|k| selector.names(k.name, k.identity))
+                known(record).any(|k| selector.names(k.name, k.identity, k.location))
                     || inventory.disks.iter().any(|d| selector.matches(d))
             };
             if names.len() == before && !known_here() {
