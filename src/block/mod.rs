@@ -3,6 +3,7 @@
 //! Everything above this module is written against [`BlockDevice`], so that each test can fail any operation.
 
 mod aligned;
+mod backing;
 mod direct;
 pub mod mem;
 pub mod passthrough;
@@ -12,6 +13,7 @@ mod view;
 pub mod watched;
 
 pub use aligned::{ALIGN, AlignedBuf};
+pub use backing::{FileId, backing_of, user_of};
 pub use direct::DirectFile;
 pub use real::{Disk, OpenError, device_number};
 pub use view::View;

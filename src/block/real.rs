@@ -1,6 +1,6 @@
 //! A block device or a regular file, read and written past the page cache where the kernel lets us.
 
-use super::{ALIGN, AlignedBuf, BlockDevice};
+use super::{ALIGN, AlignedBuf, BlockDevice, FileId};
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -96,6 +96,22 @@ impl Disk {
     /// Opens a disk that will be overwritten; a block device that anybody uses is refused.
     pub fn open_write(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open(path.as_ref(), true, true)
+    }
+
+    /// A regular file that is open already, as a disk to write: the very file of this descriptor, whatever its name
+    /// leads to by now. `path` is what it is called in messages.
+    pub fn from_file(file: &File, path: &Path) -> Result<Self, OpenError> {
+        let mut disk = Self::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), true, true)?;
+        disk.name = path.display().to_string();
+        Ok(disk)
+    }
+
+    /// Which file or device node this is.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn file_id(&self) -> io::Result<FileId> {
+        FileId::of(&self.buffered)
     }
 
     /// Makes a new regular file of `size` bytes (all hole) and opens it as a disk; it must not exist.

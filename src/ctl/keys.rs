@@ -1,11 +1,13 @@
 //! Key files, and `keygen`, which makes a pair of them.
 
 use super::output::Out;
+use super::target::{Target, sync_folder};
 use super::{Answer, Error};
+use crate::share::ownership::{SECRET_FILE, SERVED_FILE};
 use crate::signature::{SecretKey, Trust};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Largest key file that is read, in bytes.
@@ -43,27 +45,28 @@ pub(super) fn keygen(args: &KeygenArgs, out: &mut Out) -> Answer {
     random(&mut seed)?;
     random(&mut check)?;
     let key = SecretKey::new(&seed, comment).map_err(|e| Error::failed(format!("no key was made: {e}")))?;
-    let write = |path: &Path, text: &str, mode: u32| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    let failed = |path: &Path, e: io::Error| match e.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Error::failed(format!("{}: it is there already, and was left alone", path.display()))
-        }
-        _ => Error::failed(format!("{}: cannot write it: {e}", path.display())),
-    };
     // The public one first: a secret key without it would look like a whole pair.
-    write(&public, &(key.public().line() + "\n"), 0o644).map_err(|e| failed(&public, e))?;
-    if let Err(e) = write(path, &key.to_file(check), 0o600) {
+    let public = write(&public, &(key.public().line() + "\n"), SERVED_FILE)?;
+    if let Err(e) = write(path, &key.to_file(check), SECRET_FILE) {
         // It is of no use without the secret one. The first error is the one that counts.
-        let _ = fs::remove_file(&public);
-        return Err(failed(path, e));
+        public.remove();
+        return Err(e);
     }
+    let public = &public.path;
     out.line(format!("{}: secret key {}; keep it to yourself", path.display(), key.public()))?;
     out.line(format!("{}: public key, for scripts/make-nfsroot --trusted-key", public.display()))?;
     Ok(true)
+}
+
+/// Makes one file of the pair, durable with its name.
+fn write(path: &Path, text: &str, mode: u32) -> Result<Target, Error> {
+    let target = Target::create(path, mode)?;
+    let written = (&target.file).write_all(text.as_bytes());
+    written.and_then(|()| target.file.sync_all()).and_then(|()| sync_folder(path)).map_err(|e| {
+        target.remove();
+        Error::failed(format!("{}: cannot write it: {e}", path.display()))
+    })?;
+    Ok(target)
 }
 
 fn public_path(path: &Path) -> PathBuf {

@@ -14,6 +14,7 @@ mod output;
 mod shares;
 mod sign;
 mod status;
+mod target;
 
 use clap::{Parser, Subcommand};
 use output::Out;

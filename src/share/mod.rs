@@ -9,6 +9,7 @@ mod mem;
 pub mod mount;
 mod name;
 mod nfs_options;
+pub mod ownership;
 mod watched;
 
 pub use dir::DirFiles;

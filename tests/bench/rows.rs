@@ -130,13 +130,13 @@ pub const TABLES: &[Table] = &[
             same(
                 "testboxctl, one thread",
                 "testbox",
-                "$CTL image restore --no-verify --threads 1 $IMAGE $TARGET",
+                "$CTL image restore --overwrite --no-verify --threads 1 $IMAGE $TARGET",
             ),
-            same(OURS_BACK, "testbox", "$CTL image restore --no-verify $IMAGE $TARGET"),
+            same(OURS_BACK, "testbox", "$CTL image restore --overwrite --no-verify $IMAGE $TARGET"),
             same(
                 "testboxctl image restore (and check first)",
                 "testbox",
-                "$CTL image restore $IMAGE $TARGET",
+                "$CTL image restore --overwrite $IMAGE $TARGET",
             ),
         ],
         goals: &[
@@ -173,7 +173,7 @@ pub const TABLES: &[Table] = &[
                 "used-zstd",
                 "zstd -q -dc <$IMAGE | partclone.ext4 -r -L $IMAGE.log -s - -o $PART_TARGET && sync $PART_TARGET && sync $TARGET",
             ),
-            sound(USED_BACK, "used", "$CTL image restore --no-verify $IMAGE $TARGET"),
+            sound(USED_BACK, "used", "$CTL image restore --overwrite --no-verify $IMAGE $TARGET"),
         ],
         goals: &[goal(USED_BACK, PARTCLONE_BACK, 1.0)],
     },
@@ -219,7 +219,7 @@ const fn sound(name: &'static str, image: &'static str, command: &'static str) -
 
 /// A restore onto a disk that is right but for some thousandths.
 const fn changed(name: &'static str, thousandths: u64) -> Row {
-    let restore = row(name, "testbox", "$CTL image restore --no-verify $IMAGE $TARGET");
+    let restore = row(name, "testbox", "$CTL image restore --overwrite --no-verify $IMAGE $TARGET");
     Row { check: Check::SameDisk, ..onto(Target::Changed(thousandths), restore) }
 }
 

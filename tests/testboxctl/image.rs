@@ -48,11 +48,12 @@ fn an_image_goes_round() {
     assert!(lab.read("new") == bytes);
     let mut longer = vec![0xa5; bytes.len() + 4096];
     lab.write("longer", &longer);
-    lab.run(&["image", "restore", "disk.raw.gz", "longer"]).expect(0, &[]);
+    lab.run(&["image", "restore", "--overwrite", "disk.raw.gz", "longer"]).expect(0, &[]);
     longer[..bytes.len()].copy_from_slice(&bytes);
     assert!(lab.read("longer")[..bytes.len()] == bytes);
     lab.write("shorter", &bytes[..1 << 20]);
-    lab.run(&["image", "restore", "disk.raw.gz", "shorter"]).expect(1, &["nothing was written"]);
+    lab.run(&["image", "restore", "--overwrite", "disk.raw.gz", "shorter"])
+        .expect(1, &["nothing was written"]);
     assert!(lab.read("shorter") == bytes[..1 << 20]);
 
     let cat = |words: &[&str]| {
@@ -119,7 +120,7 @@ fn gzip_files_of_others_are_restored_too() {
     lab.run(&["image", "restore", "cut.gz", "cut"]).expect(1, &["nothing was written"]);
     assert!(!lab.path("cut").exists());
     lab.write("new", &vec![0x5a; bytes.len()]);
-    lab.run(&["image", "restore", "cut.gz", "new"]).expect(1, &["nothing was written"]);
+    lab.run(&["image", "restore", "--overwrite", "cut.gz", "new"]).expect(1, &["nothing was written"]);
     assert!(lab.read("new") == vec![0x5a; bytes.len()]);
     lab.write("text", b"hello");
     lab.run(&["image", "restore", "text", "x"]).expect(1, &["neither"]);
@@ -153,7 +154,7 @@ fn a_damaged_image_is_refused_before_the_first_write() {
         for words in [
             &["verify", "bad.gz"][..],
             &["verify", "--scrub", "bad.gz"],
-            &["restore", "bad.gz", "target"],
+            &["restore", "--overwrite", "bad.gz", "target"],
             &["restore", "bad.gz", "fresh"],
         ] {
             let run = lab.run(&[&["image"], words].concat());
@@ -220,7 +221,7 @@ fn a_restore_says_what_was_there_already() {
     let mut changed = bytes.clone();
     changed[(3 << 20) + 5000] ^= 1;
     lab.write("target", &changed);
-    let words = ["image", "restore", "--delta", "always", "a.gz", "target"];
+    let words = ["image", "restore", "--overwrite", "--delta", "always", "a.gz", "target"];
     // The first and the last MiB, and one block.
     lab.run(&words)
         .expect(0, &["(2101248 bytes) written and read back", "(4190208 bytes) was right already"]);
@@ -299,7 +300,9 @@ fn what_nobody_uses_is_left_out_and_told() {
         .expect(0, &["equal", "that nobody used was not compared"]);
     for (free, byte, told) in [("leave", 0xa5, true), ("discard", 0, true), ("zero", 0, false)] {
         lab.write("target", &vec![0xa5; 8 << 20]);
-        let run = lab.run(&["image", "restore", "--free", free, "i.gz", "target"]).expect(0, &["restored"]);
+        let run = lab
+            .run(&["image", "restore", "--overwrite", "--free", free, "i.gz", "target"])
+            .expect(0, &["restored"]);
         assert_eq!(run.out.contains("used by nobody, left as it was"), told, "{}", run.out);
         let now = lab.read("target");
         let is_right = |i: usize| now[i] == bytes[i] || (zcat[i] == 0 && now[i] == byte);

@@ -3,6 +3,7 @@
 
 mod arm;
 mod image;
+mod overwrite;
 mod shares;
 mod sign;
 
@@ -70,12 +71,15 @@ impl Lab {
         fs::read(self.path(name)).unwrap()
     }
 
-    /// Every file below the folder, with its bytes.
+    /// Every file below the folder, with its bytes; of a link, where it leads.
     fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         fn walk(dir: &Path, all: &mut Vec<(PathBuf, Vec<u8>)>) {
             for entry in fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() {
+                if path.is_symlink() {
+                    let leads_to = fs::read_link(&path).unwrap();
+                    all.push((path, leads_to.into_os_string().into_encoded_bytes()))
+                } else if path.is_dir() {
                     walk(&path, all)
                 } else {
                     all.push((path.clone(), fs::read(&path).unwrap()))

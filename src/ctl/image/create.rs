@@ -1,19 +1,18 @@
 //! `image create`: disk in, image out, verified before it gets its name.
 
 use super::super::output::{Out, warn};
+use super::super::target::{Content, Others, Target};
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, is_same, open_image, open_own, real_path, show};
+use super::{ImageFile, image_error, open_image_file, open_own_file, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk};
 use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
 use crate::inventory::{self, Identity, why_in_use};
 use crate::progress::Progress;
+use crate::share::ownership::PRIVATE_FILE;
 use crate::used::{self, Used};
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
-use rustix::io::Errno;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Seek};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,19 +47,23 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let image = &args.image;
-    may_replace(args)?;
     let disk = Disk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
+    let (base, base_id) = args.base.as_deref().map(open_own_file).transpose()?.unzip();
+    let source = disk.file_id().map_err(|e| Error::failed(format!("{}: {e}", args.disk.display())))?;
+    let mut others = vec![("the disk", source)];
+    others.extend(base_id.map(|id| ("the base", id)));
+    let replaces = replaced(args, &others)?;
+    others.extend(replaces.as_ref().map(|there| ("the image that is there", there.id)));
+    let part = take_part(&part_of(image), args.force, &others)?;
     let about = about(&disk, &args.disk);
-    let base = args.base.as_deref().map(open_own).transpose()?.map(Arc::from);
-    let part = part_of(image);
-    let file = take_part(&part)?;
-    let made = make(args, &disk, &about, base, &part, &file);
-    if made.is_err() {
-        // Best effort: the error is what counts, and the next create takes a leftover over.
-        let _ = fs::remove_file(&part);
-    }
-    let report = made?;
-    publish(&part, image, args.force)?;
+    let report = match make(args, &disk, &about, base.map(Arc::from), &part) {
+        Ok(report) => report,
+        Err(e) => {
+            part.remove();
+            return Err(e);
+        }
+    };
+    part.publish(image, replaces.as_ref())?;
     for line in report {
         out.line(line)?;
     }
@@ -74,46 +77,47 @@ fn part_of(image: &Path) -> PathBuf {
     name.into()
 }
 
-/// Refuses what would be overwritten without anybody having asked for it.
-fn may_replace(args: &Args) -> Result<(), Error> {
-    let image = &args.image;
-    let failed = |what: &str| Err(Error::failed(format!("{}: {what}", image.display())));
-    match fs::symlink_metadata(image) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => failed(&format!("cannot look at it: {e}")),
-        Ok(_) if is_same(&args.disk, image) => failed("it is the disk itself: give the image another name"),
-        Ok(there) if !there.is_file() => {
-            failed("it is there and no regular file: give the image another name")
-        }
-        Ok(_) if !args.force => failed("it exists: give another name, or --force to replace it"),
-        Ok(_) => Ok(()),
+/// The image that will be replaced, where somebody has asked for that.
+fn replaced(args: &Args, others: Others) -> Result<Option<Target>, Error> {
+    let Some(there) = Target::open(&args.image, false)? else { return Ok(None) };
+    there.check(others)?;
+    if !args.force {
+        return Err(Error::failed(format!(
+            "{}: it exists: give another name, or --force to replace it",
+            args.image.display()
+        )));
     }
+    Ok(Some(there))
 }
 
-/// Opens the part file for this process alone. What an interrupted create has left is taken over.
-fn take_part(part: &Path) -> Result<File, Error> {
-    let failed = |what: &str, e: io::Error| Error::failed(format!("{}: cannot {what}: {e}", part.display()));
-    let busy = || Error::failed(format!("{}: another testboxctl is writing it", part.display()));
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(flags.bits() as i32)
-        .open(part)
-        .map_err(|e| failed("create it", e))?;
-    // Any other error: a share that has no locks.
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        return Err(busy());
+/// Opens the part file for this process alone. What an interrupted create has left is taken over, and truncated when
+/// it is known to be that.
+fn take_part(path: &Path, force: bool, others: Others) -> Result<Target, Error> {
+    let Some(part) = Target::open(path, true)? else {
+        let part = Target::create(path, PRIVATE_FILE)?;
+        part.lock()?;
+        return Ok(part);
+    };
+    part.check_bytes(others)?;
+    part.lock()?;
+    match part.content()? {
+        Content::Unfinished => {}
+        Content::Image => {
+            return Err(Error::failed(format!(
+                "{}: it is a whole image: rename it to keep it, or remove it",
+                path.display()
+            )));
+        }
+        Content::Gzip | Content::Other if force => {}
+        Content::Gzip | Content::Other => {
+            return Err(Error::failed(format!(
+                "{}: not what an interrupted create has left: give the image another name, or --force to overwrite it",
+                path.display()
+            )));
+        }
     }
-    let ours = file.metadata().map_err(|e| failed("look at it", e))?;
-    let is_still_it =
-        fs::symlink_metadata(part).is_ok_and(|m| (m.dev(), m.ino()) == (ours.dev(), ours.ino()));
-    if !is_still_it || !ours.is_file() {
-        // Published between our opening and our lock: it is somebody's image now.
-        return Err(busy());
-    }
-    Ok(file)
+    part.set_mode(PRIVATE_FILE)?;
+    Ok(part)
 }
 
 /// Writes and verifies the part file; the lines that tell about it.
@@ -122,8 +126,7 @@ fn make(
     disk: &Disk,
     about: &DiskAbout,
     base: Option<Arc<Image>>,
-    part: &Path,
-    file: &File,
+    part: &Target,
 ) -> Result<Vec<String>, Error> {
     let progress = Progress::new();
     let look = || used::survey(disk, args.used, &progress);
@@ -139,7 +142,7 @@ fn make(
     loop {
         // Members of the base are taken over unread: all of the new image is inflated afterwards.
         earlier.prove_base = again;
-        match make_once(args, disk, about, &options, &earlier, part, file) {
+        match make_once(args, disk, about, &options, &earlier, part) {
             Err(Made::Unproven(error)) if !again => {
                 warn(&format!("{error}; it is made again, each member of the base being read first"));
                 again = true;
@@ -169,18 +172,18 @@ fn make_once(
     about: &DiskAbout,
     options: &BackupOptions,
     earlier: &Earlier,
-    part: &Path,
-    mut file: &File,
+    part: &Target,
 ) -> Result<Vec<String>, Made> {
+    let (mut file, part_path) = (&part.file, part.path.as_path());
     let progress = Progress::new();
-    let part_error = |e: io::Error| Error::failed(format!("{}: {e}", part.display()));
+    let part_error = |e: io::Error| Error::failed(format!("{}: {e}", part_path.display()));
     file.set_len(0).and_then(|()| file.rewind()).map_err(part_error)?;
     let mut sink = FileSink::new(file.try_clone().map_err(part_error)?);
     let work = || backup_again(disk, &mut sink, about, options, earlier, &progress);
     let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
     let written = written.map_err(|e| match e {
-        ImageError::Read { .. } => Made::Unproven(image_error(part, &e)),
-        e => Made::Failed(image_error(part, &e)),
+        ImageError::Read { .. } => Made::Unproven(image_error(part_path, &e)),
+        e => Made::Failed(image_error(part_path, &e)),
     })?;
     let empty = written.zero_bytes + written.unallocated_bytes;
     let mut lines = vec![
@@ -228,46 +231,16 @@ fn make_once(
 }
 
 /// The image must be whole, and the one that was written.
-fn read_back(part: &Path, threads: usize, written: &Written, progress: &Progress) -> Result<(), Error> {
-    let ImageFile::Own(image) = open_image(part)? else {
-        return Err(Error::failed(format!("{}: it does not read back as an image", part.display())));
+fn read_back(part: &Target, threads: usize, written: &Written, progress: &Progress) -> Result<(), Error> {
+    let failed = |what: &str| Error::failed(format!("{}: {what}", part.path.display()));
+    let (ImageFile::Own(image), id) = open_image_file(&part.path)? else {
+        return Err(failed("it does not read back as an image"));
     };
-    let summary = verify(&image, threads, progress).map_err(|e| image_error(part, &e))?;
-    if summary.root_hash != written.root_hash {
-        return Err(Error::failed(format!(
-            "{}: another image than the one written was read back",
-            part.display()
-        )));
+    let summary = verify(&image, threads, progress).map_err(|e| image_error(&part.path, &e))?;
+    if summary.root_hash != written.root_hash || id != part.id {
+        return Err(failed("another image than the one written was read back"));
     }
     Ok(())
-}
-
-/// Gives the image its name, for good.
-fn publish(part: &Path, image: &Path, force: bool) -> Result<(), Error> {
-    let failed = |what: &str, e: io::Error| {
-        Error::failed(format!(
-            "{}: cannot {what}: {e}; the image is whole in {}",
-            image.display(),
-            part.display()
-        ))
-    };
-    let renamed = if force {
-        fs::rename(part, image)
-    } else {
-        match rustix::fs::renameat_with(CWD, part, CWD, image, RenameFlags::NOREPLACE) {
-            // A file system without this flag.
-            Err(Errno::INVAL | Errno::NOSYS) if !image.exists() => fs::rename(part, image),
-            renamed => renamed.map_err(io::Error::from),
-        }
-    };
-    renamed.map_err(|e| failed("rename the image to it", e))?;
-    sync_folder(image).map_err(|e| failed("make its name durable", e))
-}
-
-/// fsync of the folder that holds `path`.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 /// What is known of the disk: for a block device, who it is.

@@ -8,11 +8,14 @@ mod show;
 
 use super::output::{Out, closed_or};
 use super::{Answer, Error};
-use crate::block::{BlockDevice, DirectFile, Disk};
+use crate::block::{BlockDevice, DirectFile, Disk, FileId};
 use crate::image::{FileKind, Image, ImageError, file_kind};
 use crate::sys::drop_cached;
+use rustix::fs::OFlags;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +30,8 @@ Example:
 const RESTORE_HELP: &str = "\
 IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; \
 what the disk holds already is found by its hashes and not written again; what was written is read back; what boots \
-is written last. A missing DISK is created as a file, an existing file must be large enough.
+is written last. A missing DISK is created as a file; an existing file wants --overwrite and must be large enough, and \
+is never an image, a file with a second name, or one that is in use.
 
 Example:
   testboxctl image restore sda.raw.gz disk.raw
@@ -74,30 +78,50 @@ enum ImageFile {
 /// Opens an image. A damaged one of testbox is an error, and never a foreign gzip: a gzip reader could not tell that
 /// it was cut.
 fn open_image(path: &Path) -> Result<ImageFile, Error> {
+    open_image_file(path).map(|(image, _)| image)
+}
+
+/// The same, and which file that is.
+fn open_image_file(path: &Path) -> Result<(ImageFile, FileId), Error> {
     let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
+    let no_open = |e: io::Error| failed(format!("cannot open it: {e}"));
+    let not_regular = || failed("not a regular file".into());
     // A FIFO or a device would block, or act.
-    if !fs::metadata(path).map_err(|e| failed(format!("cannot open it: {e}")))?.is_file() {
-        return Err(failed("it is no regular file".into()));
+    if !fs::metadata(path).map_err(no_open)?.is_file() {
+        return Err(not_regular());
     }
-    let file = fs::File::open(path).map_err(|e| failed(format!("cannot open it: {e}")))?;
+    let nonblock = OFlags::NONBLOCK.bits() as i32;
+    let file = fs::File::options().read(true).custom_flags(nonblock).open(path).map_err(no_open)?;
+    if !file.metadata().map_err(no_open)?.is_file() {
+        return Err(not_regular());
+    }
+    let id = FileId::of(&file).map_err(no_open)?;
     // What is proven is the file on its disk or server, and not what this computer remembers of it.
     drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
-    let direct = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(path);
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let direct = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(this);
     let file = Arc::new(DirectFile::new(file, direct));
-    match file_kind(&*file).map_err(|e| image_error(path, &e))? {
+    let image = match file_kind(&*file).map_err(|e| image_error(path, &e))? {
         FileKind::Testbox => {
-            Image::open(file).map(|image| ImageFile::Own(Box::new(image))).map_err(|e| image_error(path, &e))
+            let image = Image::open(file).map_err(|e| image_error(path, &e))?;
+            ImageFile::Own(Box::new(image))
         }
-        FileKind::Gzip => Ok(ImageFile::Foreign(file)),
-        FileKind::Other => Err(failed("it is neither a testbox image nor a gzip file".into())),
-    }
+        FileKind::Gzip => ImageFile::Foreign(file),
+        FileKind::Other => return Err(failed("it is neither a testbox image nor a gzip file".into())),
+    };
+    Ok((image, id))
 }
 
 /// Opens an image of testbox, to be compared with another one.
 fn open_own(path: &Path) -> Result<Box<Image>, Error> {
-    match open_image(path)? {
-        ImageFile::Own(image) => Ok(image),
-        ImageFile::Foreign(_) => Err(Error::failed(format!(
+    open_own_file(path).map(|(image, _)| image)
+}
+
+/// The same, and which file that is.
+fn open_own_file(path: &Path) -> Result<(Box<Image>, FileId), Error> {
+    match open_image_file(path)? {
+        (ImageFile::Own(image), id) => Ok((image, id)),
+        (ImageFile::Foreign(_), _) => Err(Error::failed(format!(
             "{}: a gzip file, not of testbox: it has no index to go by; cmp <(zcat A) <(zcat B) compares any two",
             path.display()
         ))),
@@ -119,17 +143,6 @@ fn image_error(path: &Path, error: &ImageError) -> Error {
 /// A block device under its kernel name, whatever link led to it.
 fn real_path(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
-/// True where both paths are the same file or device.
-fn is_same(a: &Path, b: &Path) -> bool {
-    match (fs::metadata(a), fs::metadata(b)) {
-        (Ok(a), Ok(b)) if a.file_type().is_block_device() && b.file_type().is_block_device() => {
-            a.rdev() == b.rdev()
-        }
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
 }
 
 /// Opens a disk that is only read.

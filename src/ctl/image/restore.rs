@@ -1,13 +1,14 @@
 //! `image restore`: image in, disk out.
 
 use super::super::output::{Out, warn};
+use super::super::target::{Content, Target, sync_folder};
 use super::super::{Answer, Error};
-use super::create::sync_folder;
-use super::{ImageFile, image_error, is_same, open_image, real_path, show, sized};
-use crate::block::{BlockDevice, Disk};
+use super::{ImageFile, image_error, open_image_file, real_path, show, sized};
+use crate::block::{BlockDevice, Disk, FileId, backing_of};
 use crate::image::{Delta, FreeSpace, ImageError, RestoreOptions, Restored, foreign, restore, scrub};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
+use crate::share::ownership::PRIVATE_FILE;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -23,6 +24,9 @@ pub(in super::super) struct Args {
     /// Overwrite a block device
     #[arg(long)]
     yes: bool,
+    /// Overwrite a regular file that is there: never an image, a file with a second name, or one that is in use
+    #[arg(long)]
+    overwrite: bool,
     /// Do not check the whole image before the first write: each part is still checked before it is written
     #[arg(long)]
     no_verify: bool,
@@ -39,23 +43,20 @@ pub(in super::super) struct Args {
     free: FreeSpace,
 }
 
+/// What will be written.
+enum Onto {
+    /// A block device, by its kernel name.
+    Device(PathBuf),
+    /// A regular file that somebody wants overwritten.
+    File(Target),
+    /// A file that is not there yet.
+    New(PathBuf),
+}
+
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
-    let path = real_path(&args.disk);
-    if is_same(&args.image, &path) {
-        return Err(Error::failed(format!("{}: image and disk are the same", args.image.display())));
-    }
-    let is_missing = match fs::metadata(&path) {
-        Ok(there) if there.file_type().is_block_device() && !args.yes => {
-            return Err(Error::usage(format!(
-                "{} would be overwritten: say --yes if that is meant",
-                describe(&path)
-            )));
-        }
-        Ok(_) => false,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-        Err(e) => return Err(Error::failed(format!("{}: cannot look at it: {e}", path.display()))),
-    };
-    let (restored, time) = match open_image(&args.image)? {
+    let (image, id) = open_image_file(&args.image)?;
+    let onto = Onto::find(args, id)?;
+    let (restored, time) = match image {
         ImageFile::Own(image) => {
             let progress = Progress::new();
             if !args.no_verify {
@@ -70,17 +71,16 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
                 free: args.free,
                 ..RestoreOptions::default()
             };
-            onto(&path, is_missing, size, |disk| {
+            onto.write(size, |disk| {
                 show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
             })
         }
         ImageFile::Foreign(file) => {
             let progress = Progress::new();
-            let limit = if is_missing { i64::MAX as u64 } else { open(&path)?.size() };
-            let work = || foreign::measure(&*file, limit, &progress);
-            let content =
-                show::timed("check gzip", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
-            onto(&path, is_missing, content.size, |disk| {
+            let work =
+                || foreign::measure(&*file, onto.room()?, &progress).map_err(|e| untouched(&args.image, &e));
+            let content = show::timed("check gzip", &progress, work).0?;
+            onto.write(content.size, |disk| {
                 show::timed("restore", &progress, || foreign::restore(&*file, &content, disk, &progress))
             })
         }
@@ -94,7 +94,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     }
     out.line(format!(
         "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
-        path.display(),
+        onto.path().display(),
         show::size(restored.disk_bytes),
         show::size(restored.written_bytes),
         show::size(restored.kept_bytes),
@@ -119,30 +119,87 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
 
 type Outcome = (Result<Restored, ImageError>, std::time::Duration);
 
-/// Opens or creates the target and writes to it; a file that was created for a restore that failed is removed.
-fn onto(
-    path: &Path,
-    is_missing: bool,
-    size: u64,
-    write: impl FnOnce(&Disk) -> Outcome,
-) -> Result<Outcome, Error> {
-    if !is_missing {
-        return Ok(write(&open(path)?));
+impl Onto {
+    /// Refuses what nobody has asked to be overwritten, and what must not be, whoever asks.
+    fn find(args: &Args, image: FileId) -> Result<Onto, Error> {
+        let path = &args.disk;
+        let refused = |what: &str| Error::failed(format!("{}: {what}; nothing was written", path.display()));
+        if fs::metadata(path).is_ok_and(|there| there.file_type().is_block_device()) {
+            let device = real_path(path);
+            if !args.yes {
+                let device = describe(&device);
+                return Err(Error::usage(format!(
+                    "{device} would be overwritten: say --yes if that is meant"
+                )));
+            }
+            if backing_of(&device) == Some(image) {
+                return Err(refused("it is a loop device of the image"));
+            }
+            return Ok(Onto::Device(device));
+        }
+        let Some(there) = Target::open(path, args.overwrite)? else { return Ok(Onto::New(path.clone())) };
+        there.check_bytes(&[("the image", image)])?;
+        if !args.overwrite {
+            return Err(refused("it exists: give another name, or --overwrite if that is meant"));
+        }
+        there.lock()?;
+        match there.content()? {
+            Content::Image => Err(refused("it is an image: remove it first if it is not wanted any more")),
+            Content::Unfinished if there.file.metadata().is_ok_and(|about| about.len() > 0) => {
+                Err(refused("it is an image that is cut or damaged: remove it first if it is not wanted"))
+            }
+            Content::Gzip => {
+                Err(refused("it is a gzip file, perhaps an image: remove it first if it is not wanted"))
+            }
+            Content::Unfinished | Content::Other => Ok(Onto::File(there)),
+        }
     }
-    let disk = Disk::create_file(path, size).map_err(|e| Error::failed(e.to_string()))?;
-    let outcome = write(&disk);
-    if outcome.0.is_err() {
-        // Best effort: the restore's own error is what counts.
-        let _ = fs::remove_file(path);
-        return Ok(outcome);
+
+    fn path(&self) -> &Path {
+        match self {
+            Onto::Device(path) | Onto::New(path) => path,
+            Onto::File(target) => &target.path,
+        }
     }
-    sync_folder(path)
-        .map_err(|e| Error::failed(format!("{}: cannot make its name durable: {e}", path.display())))?;
-    Ok(outcome)
+
+    /// The bytes that there is room for.
+    fn room(&self) -> Result<u64, Error> {
+        match self {
+            Onto::Device(path) => Ok(open(path)?.size()),
+            Onto::File(target) => Ok(from_file(target)?.size()),
+            Onto::New(_) => Ok(i64::MAX as u64),
+        }
+    }
+
+    /// Opens or creates the target and writes to it; a file that was created for a restore that failed is removed.
+    fn write(&self, size: u64, write: impl FnOnce(&Disk) -> Outcome) -> Result<Outcome, Error> {
+        let path = match self {
+            Onto::Device(path) => return Ok(write(&open(path)?)),
+            Onto::File(target) => return Ok(write(&from_file(target)?)),
+            Onto::New(path) => path,
+        };
+        let failed =
+            |what: &str, e: io::Error| Error::failed(format!("{}: cannot {what}: {e}", path.display()));
+        let target = Target::create(path, PRIVATE_FILE)?;
+        let outcome = target.file.set_len(size).map_err(|e| failed("give it its size", e)).and_then(|()| {
+            target.lock()?;
+            Ok(write(&from_file(&target)?))
+        });
+        if !outcome.as_ref().is_ok_and(|(restored, _)| restored.is_ok()) {
+            target.remove();
+            return outcome;
+        }
+        sync_folder(path).map_err(|e| failed("make its name durable", e))?;
+        outcome
+    }
 }
 
 fn open(path: &Path) -> Result<Disk, Error> {
     Disk::open_write(path).map_err(|e| Error::failed(e.to_string()))
+}
+
+fn from_file(target: &Target) -> Result<Disk, Error> {
+    Disk::from_file(&target.file, &target.path).map_err(|e| Error::failed(e.to_string()))
 }
 
 /// An error that came before the first write.
