@@ -36,36 +36,21 @@
 //!
 //! Only in [`sys`] and [`block`]; everything else forbids it.
 
-pub mod action;
+pub mod agent;
 pub mod block;
-pub mod cmdline;
-pub mod console;
 pub mod ctl;
-pub mod diskslist;
-pub mod dns;
-pub mod engine;
 pub mod failure;
-pub mod hostkey;
 pub mod image;
-pub mod info;
 pub mod inventory;
 pub mod io;
 pub mod job;
-pub mod lease;
-pub mod logging;
-pub mod netconf;
-pub mod overlay;
+pub mod net;
 pub mod plan;
 pub mod progress;
-pub mod pxe;
-pub mod quota;
-pub mod record;
 pub mod share;
 pub mod signature;
-pub mod status;
+pub mod store;
 pub mod sys;
-pub mod tftp;
-mod udp;
+pub mod text;
+pub mod types;
 pub mod used;
-pub mod words;
-pub mod world;

@@ -7,9 +7,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use testbox::block::mem::{Fault, MemDisk, Op};
-use testbox::record::SetState;
 use testbox::share::{Fault as ShareFault, Survivors};
-use testbox::status::State;
+use testbox::store::record::SetState;
+use testbox::store::status::State;
 use testbox::sys::{Call, Reboot};
 use world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 

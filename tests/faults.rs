@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::signature::{SET_NAMESPACE, SIGNATURE, SecretKey, Trust, Verdict};
-use testbox::status::State;
+use testbox::store::status::State;
 use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 
 const OLD: u64 = 1;

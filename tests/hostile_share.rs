@@ -10,9 +10,9 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::OnceLock;
+use testbox::agent::world::Purpose;
 use testbox::share::Files;
-use testbox::status::Status;
-use testbox::world::Purpose;
+use testbox::store::status::Status;
 use world::{IP, Machine, REBOOT, contents, disk};
 
 const MIB: usize = 1 << 20;

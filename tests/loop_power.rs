@@ -16,12 +16,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use testbox::block::Disk;
 use testbox::block::mem::MemDisk;
-use testbox::image::{BackupOptions, Delta, DiskAbout, Image, RestoreOptions, backup, restore};
+use testbox::image::{BackupOptions, DiskAbout, Image, RestoreOptions, backup, restore};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
-use testbox::record::Record;
 use testbox::share::DirFiles;
-use testbox::status::{State, Status};
+use testbox::store::record::Record;
+use testbox::store::status::{State, Status};
+use testbox::types::Delta;
 use world::disk::{bootable, check_unbootable_or_right};
 use world::{IP, Machine, REBOOT, contents_of, disk, sets_of};
 

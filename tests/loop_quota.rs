@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use testbox::quota::{Asker, Of, Quota, QuotaError};
+use testbox::net::quota::{Asker, Of, Quota, QuotaError};
 
 /// Makes a file system whose files count for quotas, and waits for a line before it starts the portmapper, the service,
 /// and ends.

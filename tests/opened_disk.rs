@@ -4,8 +4,8 @@
 
 mod world;
 
+use testbox::agent::world::Purpose;
 use testbox::inventory::Disk;
-use testbox::world::Purpose;
 use world::{Machine, Seen, TestDisk, contents, disk};
 
 /// Two disks that only their identity tells apart: size, model and everything else is the same.

@@ -4,10 +4,10 @@
 mod world;
 
 use std::io::Write;
-use testbox::engine::{Ending, Mode};
+use testbox::agent::world::Purpose;
+use testbox::agent::{Ending, Mode};
 use testbox::share::{Fault, Op};
-use testbox::status::State;
-use testbox::world::Purpose;
+use testbox::store::status::State;
 use world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 
 /// A machine whose set 1 is published, armed with nothing.

@@ -7,12 +7,12 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use testbox::agent::world::Purpose;
 use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
-use testbox::quota::{Of, Owner, Quota, QuotaError};
+use testbox::net::quota::{Of, Owner, Quota, QuotaError};
 use testbox::share::{Fault, Op};
-use testbox::status::State;
+use testbox::store::status::State;
 use testbox::sys::{Call, Reboot, Recording, System};
-use testbox::world::Purpose;
 use world::{HOLD, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
 
 /// How often heartbeats are made and shares looked at where a test waits for that.

@@ -4,15 +4,16 @@
 
 mod world;
 
-use testbox::action::Action;
-use testbox::cmdline::Cmdline;
-use testbox::engine::{Ending, Mode};
-use testbox::record::Record;
+use testbox::agent::world::Purpose;
+use testbox::agent::{Ending, Mode};
+use testbox::job::Action;
+use testbox::job::Cmdline;
+use testbox::job::job_text;
 use testbox::share::{Files, MemFiles};
-use testbox::signature::{JOB_NAMESPACE, SET_NAMESPACE, SecretKey, Trust, Verdict, job_text};
-use testbox::status::State;
-use testbox::words::{JobSignature, SetHash};
-use testbox::world::Purpose;
+use testbox::signature::{JOB_NAMESPACE, SET_NAMESPACE, SecretKey, Trust, Verdict};
+use testbox::store::record::Record;
+use testbox::store::status::State;
+use testbox::types::{JobSignature, SetHash};
 use world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 
 const RECORD: &str = "backup.json";

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use testbox::cmdline::RebootMode;
-use testbox::console::Console;
-use testbox::engine::{Ending, Journal, Mode, run};
-use testbox::logging::AgentLog;
+use testbox::agent::console::Console;
+use testbox::agent::logging::AgentLog;
+use testbox::agent::world::{RealWorld, World};
+use testbox::agent::{Ending, Journal, Mode, run};
+use testbox::job::RebootMode;
 use testbox::sys::Reboot;
-use testbox::world::{RealWorld, World};
 
 const RUN_DIR: &str = "/run/testbox";
 

@@ -1,12 +1,11 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
 use super::{Error, shares};
-use crate::cmdline::{
-    BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind,
-};
-use crate::image::{Delta, FreeSpace};
+use crate::job::{BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind};
+use crate::text::quoted;
+use crate::types::{Delta, FreeSpace};
+use crate::types::{DiskSelector, HostName, MapEntry, NfsSource};
 use crate::used::Used;
-use crate::words::{DiskSelector, HostName, MapEntry, NfsSource, quoted};
 use clap::{Args, ValueEnum};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

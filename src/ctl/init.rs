@@ -261,7 +261,7 @@ Where dnsmasq is the only DHCP server: a range of addresses in dhcp-range, and d
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pxe::PxeFile;
+    use crate::job::pxe::PxeFile;
 
     #[test]
     fn the_default_boots_the_local_disk() {

@@ -1,7 +1,8 @@
 //! Machines as an admin names them: by address or by host name.
 
 use super::Error;
-use crate::words::{HostName, quoted};
+use crate::text::quoted;
+use crate::types::HostName;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// A machine, by its address.

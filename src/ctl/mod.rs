@@ -118,7 +118,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    crate::logging::init_for_cli(cli.verbose);
+    output::init_for_cli(cli.verbose);
     match dispatch(cli) {
         Ok(true) | Err(Error::Closed) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -1,7 +1,7 @@
 //! Standard output and standard error of a program that must not panic when nobody reads them.
 
 use super::Error;
-use crate::words::{is_plain, plain};
+use crate::text::{is_plain, plain};
 use serde_json::Value;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -74,4 +74,13 @@ pub(super) fn say(text: &str) {
 /// A warning on standard error.
 pub(super) fn warn(text: &str) {
     say(&format!("warning: {text}"));
+}
+
+/// Initialises the log of `testboxctl`: warnings on standard error, everything with `verbose`.
+pub fn init_for_cli(verbose: bool) {
+    let level = if verbose { log::LevelFilter::Debug } else { log::LevelFilter::Warn };
+    let logger = simple_logger::SimpleLogger::new().with_level(level);
+    let logger = if verbose { logger.with_utc_timestamps() } else { logger.without_timestamps() };
+    // It fails only where a logger is there already: that one stays.
+    let _ = logger.init();
 }

@@ -2,9 +2,9 @@
 
 use super::Error;
 use super::config::Settings;
-use crate::pxe::PxeFile;
-use crate::record::is_disk_name;
+use crate::job::pxe::PxeFile;
 use crate::share::{DirFiles, Files, exists, read_limited};
+use crate::store::record::is_disk_name;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

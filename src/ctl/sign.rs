@@ -5,12 +5,12 @@ use super::keys::{load_secret, load_trusted};
 use super::output::{Out, say};
 use super::shares::{self, Folder};
 use super::{Answer, Error, machine};
-use crate::console::ascii;
 use crate::image::Image;
-use crate::record::{RECORD, RECORD_LIMIT, Record, SetState};
 use crate::share::{Files, write_atomic};
 use crate::signature::{SET_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
-use crate::words::SetHash;
+use crate::store::record::{RECORD, RECORD_LIMIT, Record, SetState};
+use crate::text::ascii;
+use crate::types::SetHash;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\

@@ -11,31 +11,17 @@ use super::leg::{Leg, Wanted};
 use super::member::Kind;
 use super::parallel::is_zero;
 use super::reader::{Image, Workspace};
-use super::restore::{FreeSpace, RestoreOptions};
+use super::restore::RestoreOptions;
 use super::run::Run;
 use super::seal::Seal;
 use super::verify::{data_parts, read};
 use crate::block::{ALIGN, BlockDevice};
-use crate::cmdline::choice;
 use crate::progress::Progress;
+use crate::types::{Delta, FreeSpace};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-choice! {
-    /// Whether a restore reads what the disk holds before it writes: `testbox.delta=`.
-    #[derive(Default)]
-    Delta {
-        /// As long as reading first saves more than it costs.
-        #[default]
-        Auto = "auto",
-        /// Nothing that is right is written.
-        Always = "always",
-        /// Everything is written.
-        Never = "never",
-    }
-}
 
 /// Bytes that are compared before anything is decided.
 const FIRST: u64 = 16 << 20;

@@ -45,7 +45,6 @@ pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_
 pub use bad_sectors::Patience;
 pub use blake3::Hash;
 pub use codec::Codec;
-pub use delta::Delta;
 pub use diff::diff;
 pub use error::ImageError;
 pub use found::FoundTexts;
@@ -53,7 +52,7 @@ pub use header::{DiskAbout, Header, MAX_CHUNK};
 pub use mapfile::ddrescue_map;
 pub use member::Kind;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
-pub use restore::{FreeSpace, RestoreOptions, Restored, restore};
+pub use restore::{RestoreOptions, Restored, restore};
 pub use resume::Part;
 pub use run::Run;
 pub use verify::{scrub, verify, verify_again, verify_against};

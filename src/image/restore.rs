@@ -8,31 +8,17 @@
 #![forbid(unsafe_code)]
 
 use super::bad_sectors::disk_error;
-use super::delta::{Bring, Delta};
+use super::delta::Bring;
 use super::error::ImageError;
 use super::leg::{Leg, drop_cache};
 use super::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
 use super::reader::Image;
 use super::seal::Seal;
 use crate::block::BlockDevice;
-use crate::cmdline::choice;
 use crate::progress::Progress;
+use crate::types::{Delta, FreeSpace};
 use std::iter;
 use std::sync::atomic::Ordering::Relaxed;
-
-choice! {
-    /// What a restore does where the image holds nothing because nobody used it: `testbox.free=`.
-    #[derive(Default)]
-    FreeSpace {
-        /// It stays what it is: neither read nor written. Gaps of a data run that is written anew become zeros.
-        #[default]
-        Leave = "leave",
-        /// The disk is told that nobody needs it; what is there afterwards is up to the disk.
-        Discard = "discard",
-        /// It becomes zeros, proven as all else.
-        Zero = "zero",
-    }
-}
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]

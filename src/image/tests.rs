@@ -4,6 +4,7 @@ use super::*;
 use crate::block::mem::{Fault, MemDisk, Op};
 use crate::inventory::Identity;
 use crate::progress::Progress;
+use crate::types::{Delta, FreeSpace};
 use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;

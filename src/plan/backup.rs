@@ -2,12 +2,12 @@
 
 use super::identify::{bearers, find, listing};
 use super::{OnBad, Plan, Publish, Request, ShareState, Step};
-use crate::action::Action;
-use crate::cmdline::{BadSectors, DegradedSet};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
-use crate::record::{ImageRecord, OtherDisk, Record, SetState};
-use crate::words::DiskSelector;
+use crate::job::Action;
+use crate::job::{BadSectors, DegradedSet};
+use crate::store::record::{ImageRecord, OtherDisk, Record, SetState};
+use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
@@ -241,7 +241,7 @@ mod tests {
     use super::super::Seal;
     use super::super::testkit::*;
     use super::*;
-    use crate::words::MapEntry;
+    use crate::types::MapEntry;
 
     fn again(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
         super::plan(&request(Action::BackupAgain), &inventory(disks), share)

@@ -1,9 +1,9 @@
 //! What the disks of a plan say of themselves, and what follows from it: a finding, or a refusal.
 
 use super::{Plan, Request, Step};
-use crate::cmdline::FailingDisk;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
+use crate::job::FailingDisk;
 
 /// Refuses to read or write a locked disk, and to write onto a failing one without its own word; adds what an admin
 /// should know of the others to the findings. A frozen disk is none of it: testbox sends no security command.
@@ -83,8 +83,8 @@ fn refuse_locked(disk: &Disk) -> Result<(), Failure> {
 mod tests {
     use super::super::testkit::*;
     use super::*;
-    use crate::action::Action;
     use crate::inventory::Health;
+    use crate::job::Action;
     use crate::plan::{ShareState, plan};
 
     fn sick(why: &str) -> Health {

@@ -3,8 +3,8 @@
 
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Identity, Inventory};
-use crate::record::Record;
-use crate::words::DiskSelector;
+use crate::store::record::Record;
+use crate::types::DiskSelector;
 
 /// A disk that a record knows, in whatever role.
 pub struct Known<'a> {

@@ -9,14 +9,14 @@ mod restore;
 
 pub(crate) use restore::refuse_degraded;
 
-use crate::action::Action;
-use crate::cmdline::{BadSectors, DegradedSet, FailingDisk};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
-use crate::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::job::Action;
+use crate::job::{BadSectors, DegradedSet, FailingDisk};
 use crate::signature::Verdict;
+use crate::store::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::types::{DiskSelector, MapEntry, SetHash};
 use crate::used::Used;
-use crate::words::{DiskSelector, MapEntry, SetHash};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -267,7 +267,7 @@ pub(crate) mod testkit {
     //! Short ways to write disks, records and shares down.
     use super::*;
     use crate::inventory::{Exclusion, Identity};
-    use crate::record::{Machine, SetState};
+    use crate::store::record::{Machine, SetState};
     use jiff::Timestamp;
 
     /// `sda S1 4G@1`: name, serial (`-` for none), size in GiB, location.

@@ -4,7 +4,7 @@ use super::{Files, components, split_parent};
 use crate::block::DirectFile;
 use crate::block::sink::FileSink;
 use crate::io::{ReadAt, SyncWrite};
-use crate::quota::Owner;
+use crate::net::quota::Owner;
 use crate::sys::drop_cached;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};

@@ -19,7 +19,7 @@ pub use nfs_options::{BadOption, NfsOptions, Version};
 pub use watched::{Flights, InFlight, WatchedFiles};
 
 use crate::io::{ReadAt, SyncWrite};
-use crate::quota::Owner;
+use crate::net::quota::Owner;
 use std::io;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub trait Files: Send + Sync {
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Bytes that an unprivileged writer may still use in a folder. A server whose file system limits a folder by a
     /// project quota (XFS, ext4) answers with what that leaves; quotas of users and groups it does not tell:
-    /// [`quota`](crate::quota) does.
+    /// [`quota`](crate::net::quota) does.
     fn free_bytes(&self, path: &str) -> io::Result<u64>;
     /// Who owns a file, as the server shows it: whose quota it counts for.
     fn owner(&self, path: &str) -> io::Result<Owner>;

@@ -5,7 +5,7 @@
 use super::nfs_options::{NfsOptions, Version};
 use super::{Files, exists};
 use crate::sys::{MountFlags, System, UnmountFlags, errno_words, with_deadline};
-use crate::words::NfsSource;
+use crate::types::NfsSource;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
 //! Names that come from disks or the network, before they become file names. Host names have a type of their own,
-//! [`crate::words::HostName`].
+//! [`crate::types::HostName`].
 
 /// The name is not on the allow-list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -129,7 +129,7 @@ const IDLE: [&str; 17] = [
 ];
 
 impl NfsOptions {
-    /// Takes the words of nfs(5), one by one as [`crate::words::NfsSource`] has them. None is the default.
+    /// Takes the words of nfs(5), one by one as [`crate::types::NfsSource`] has them. None is the default.
     pub fn parse<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Result<Self, BadOption> {
         let mut options = NfsOptions::default();
         for word in words {

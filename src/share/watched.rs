@@ -3,7 +3,7 @@
 
 use super::Files;
 use crate::io::{ReadAt, SyncWrite};
-use crate::quota::Owner;
+use crate::net::quota::Owner;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,15 +5,13 @@
 //! The agent only verifies: no secret key is ever on a testbox.
 #![forbid(unsafe_code)]
 
-mod job;
 mod secret;
 mod ssh;
 
-pub use job::job_text;
 pub use secret::SecretKey;
 pub use ssh::{FormatError, PublicKey, SshSignature, parse_keys};
 
-use crate::words::JobSignature;
+use crate::types::JobSignature;
 
 /// The signature beside `backup.json`, under the name that `ssh-keygen -Y sign` gives it.
 pub const SIGNATURE: &str = "backup.json.sig";

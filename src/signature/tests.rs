@@ -1,6 +1,5 @@
 use super::*;
-use crate::cmdline::Cmdline;
-use crate::words::SetHash;
+use crate::types::SetHash;
 use proptest::prelude::*;
 use std::process::Command;
 
@@ -68,49 +67,6 @@ fn key_files_that_cannot_be_read_trust_nobody_and_are_named() {
         assert!(why.contains(expected) && why.contains("no usable key"), "{text}: {why}");
     }
     assert!(Trust::new([("a.pub", &b"# nothing\n\n"[..])], true).problems.is_empty());
-}
-
-/// Whatever changes in the words of a job, it is another job.
-#[test]
-fn a_signed_job_is_one_machine_one_id_and_exactly_these_words() {
-    let admin = key(1);
-    let hash = "ab".repeat(32);
-    let line = format!("testbox.action=restore testbox.job=j testbox.set={hash} testbox.map=sda:serial=A");
-    let text = |line: &str, ip: [u8; 4]| {
-        let c = Cmdline::parse(line);
-        assert_eq!(c.problems, [""; 0], "{line}");
-        job_text(ip.into(), c.action.unwrap(), &c.job.unwrap(), &c.options)
-    };
-    let signed = text(&line, [10, 0, 0, 1]);
-    assert_eq!(
-        signed,
-        format!(
-            "testbox-job-v1\nmachine 10.0.0.1\naction restore\njob j\ntestbox.set={hash}\ntestbox.map=sda:serial=A\n"
-        )
-    );
-    let signature = JobSignature(admin.sign(JOB_NAMESPACE, signed.as_bytes()).signature);
-    let of = |text: &str| trust(&[&key(9), &admin]).of_job(text, Some(&signature));
-    assert_eq!(of(&signed), Verdict::By(admin.public().to_string()));
-    assert!(of(&text(&line, [10, 0, 0, 2])).why_not().is_some());
-    for (from, to) in [
-        ("restore", "verify"),
-        ("job=j", "job=k"),
-        ("=ab", "=bb"),
-        ("serial=A", "serial=B"),
-        ("serial=A", "serial=A testbox.free=zero"),
-        ("serial=A", "serial=A testbox.delta=never"),
-        ("serial=A", "serial=A testbox.degraded=restore"),
-        ("serial=A", "serial=A testbox.disks=sda"),
-        ("serial=A", "serial=A testbox.backup=10.9.9.9:/b"),
-        ("testbox.map=sda:serial=A", ""),
-    ] {
-        assert!(of(&text(&line.replacen(from, to, 1), [10, 0, 0, 1])).why_not().is_some(), "{from} {to}");
-    }
-    assert_eq!(trust(&[&admin]).of_job(&signed, None), Verdict::Unsigned);
-    assert!(trust(&[&key(9)]).of_job(&signed, Some(&signature)).why_not().is_some());
-    // Nor is the signature of a set one of a job with the same text.
-    let set = JobSignature(admin.sign(SET_NAMESPACE, signed.as_bytes()).signature);
-    assert!(trust(&[&admin]).of_job(&signed, Some(&set)).why_not().is_some());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::lvm::{self, Linear, Logical};
 use super::{About, Doubt, Free, Options, Parser, Volume, ntfs, signatures, swap};
-use crate::console::human_bytes;
+use crate::text::human_bytes;
 use std::ops::Range;
 
 /// Who is asked, and what may be left out.

@@ -3,9 +3,9 @@
 
 use super::{Found, Map, Options, map_leaving_out};
 use crate::block::{BlockDevice, View};
-use crate::cmdline::choice;
-use crate::console::{ascii, human_bytes};
 use crate::progress::Progress;
+use crate::text::{ascii, human_bytes};
+use crate::types::choice;
 use std::ops::Range;
 
 /// Partitions that get a line.

@@ -17,11 +17,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use testbox::block::BlockDevice;
 use testbox::image::{
-    BackupOptions, Delta, DiskAbout, Image, RestoreOptions, backup, restore, verify, verify_against,
+    BackupOptions, DiskAbout, Image, RestoreOptions, backup, restore, verify, verify_against,
 };
 use testbox::inventory::Identity;
 use testbox::io::{ReadAt, SyncWrite};
 use testbox::progress::Progress;
+use testbox::types::Delta;
 
 /// Bytes of disk, taken in pieces of 4 MiB from all over the reference disk.
 const SIZE: usize = 512 << 20;

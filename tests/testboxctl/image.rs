@@ -351,6 +351,6 @@ fn hostile_names_reach_no_terminal() {
     let json = run(&["image", "diff", "--json", "a.gz", "b.gz"]).expect(1, &[]);
     assert!(serde_json::from_str::<Value>(&json.out).is_ok(), "{}", json.out);
     run(&["image", "info", "no\u{1b}]0;such\u{7}"]).expect(1, &["no\\u{1b}]0;such"]);
-    let raw: Vec<char> = said.chars().filter(|c| *c != '\n' && !testbox::words::is_plain(*c)).collect();
+    let raw: Vec<char> = said.chars().filter(|c| *c != '\n' && !testbox::text::is_plain(*c)).collect();
     assert!(raw.is_empty(), "{raw:?} in {said:?}");
 }

@@ -6,12 +6,13 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use testbox::cmdline::Cmdline;
 use testbox::inventory::Identity;
-use testbox::pxe::PxeFile;
-use testbox::record::{ImageRecord, Machine, Record, SetState};
-use testbox::signature::{Trust, Verdict, job_text};
-use testbox::words::SetHash;
+use testbox::job::Cmdline;
+use testbox::job::job_text;
+use testbox::job::pxe::PxeFile;
+use testbox::signature::{Trust, Verdict};
+use testbox::store::record::{ImageRecord, Machine, Record, SetState};
+use testbox::types::SetHash;
 
 /// Shares with one set of 10.42.1.20, and a key.
 fn lab() -> Lab {

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use testbox::block::Disk;
-use testbox::image::{BackupOptions, DiskAbout, FreeSpace, Image, RestoreOptions, backup, restore};
+use testbox::image::{BackupOptions, DiskAbout, Image, RestoreOptions, backup, restore};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
+use testbox::types::FreeSpace;
 use testbox::used::{Map, Used, survey};
 
 /// One way of making a file system. `$IMG` in commands is the image, a sparse file of `mib` MiB.

@@ -3,10 +3,10 @@
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
 use super::{open_own, show};
-use crate::console::ascii;
+use crate::agent::info::partitions::{self, PartitionTable};
 use crate::image::{Image, diff};
-use crate::info::partitions::{self, PartitionTable};
 use crate::progress::Progress;
+use crate::text::ascii;
 use serde_json::json;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

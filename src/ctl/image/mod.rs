@@ -160,5 +160,5 @@ fn stream_error(path: &Path, error: &ImageError) -> Error {
 
 /// Size, for messages.
 fn sized(disk: &dyn BlockDevice) -> String {
-    format!("{} ({} bytes)", crate::console::human_bytes(disk.size()), disk.size())
+    format!("{} ({} bytes)", crate::text::human_bytes(disk.size()), disk.size())
 }

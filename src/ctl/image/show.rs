@@ -1,7 +1,7 @@
 //! What a person sees while the engine works, and afterwards.
 
-use crate::console::{COLUMNS, human_bytes, progress_line};
 use crate::progress::{Meter, Progress};
+use crate::text::{COLUMNS, human_bytes, progress_line};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -1,11 +1,11 @@
 //! Images without any record, made by the original system or by hand: plain gzip files.
 
-use crate::action::Action;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Inventory};
+use crate::job::Action;
 use crate::plan::identify::{find, listing};
 use crate::plan::{Plan, Request, SeenImage, ShareState, Source, Step};
-use crate::words::DiskSelector;
+use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
 /// Images without any record: made by the original system or by hand. They name no disk, so they are taken by

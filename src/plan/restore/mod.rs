@@ -14,11 +14,11 @@ mod vouched;
 
 use super::identify::bearers;
 use super::{Plan, Request, ShareState, Source, Step};
-use crate::action::Action;
-use crate::cmdline::DegradedSet;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
-use crate::record::{ImageRecord, SetState};
+use crate::job::Action;
+use crate::job::DegradedSet;
+use crate::store::record::{ImageRecord, SetState};
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     let mut plan =

@@ -1,13 +1,13 @@
 //! Which set is trusted: the newest one whose images are those that its record names.
 
 use super::vouched::{about_signature, not_vouched};
-use crate::action::Action;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
+use crate::job::Action;
 use crate::plan::identify::known;
 use crate::plan::{Request, SeenImage, SeenKind, ShareState};
-use crate::record::{ImageRecord, Record};
-use crate::words::DiskSelector;
+use crate::store::record::{ImageRecord, Record};
+use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
 /// The images of one set that are wanted and whole.

@@ -4,7 +4,7 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Inventory};
 use crate::plan::Request;
 use crate::plan::identify::{Known, bearers, find, known, listing};
-use crate::record::{ImageRecord, Record};
+use crate::store::record::{ImageRecord, Record};
 
 /// One disk for each image, in their order, or a refusal.
 pub fn assign<'a>(

@@ -4,7 +4,7 @@ use super::*;
 use crate::inventory::Disk;
 use crate::plan::testkit::*;
 use crate::plan::{HistorySet, Seal, SeenKind};
-use crate::words::MapEntry;
+use crate::types::MapEntry;
 
 fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
     plan(&request(Action::Restore), &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)

@@ -1,10 +1,10 @@
 //! What a signature says of a set, and what must not be restored without one.
 
-use crate::action::Action;
 use crate::failure::{Failure, Kind};
+use crate::job::Action;
 use crate::plan::{Request, Seal};
-use crate::record::Record;
 use crate::signature::Verdict;
+use crate::store::record::Record;
 use std::net::Ipv4Addr;
 
 /// A plain gzip has no record: nothing of it is signed, and it is none of the sets that a job can name.

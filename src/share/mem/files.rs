@@ -3,7 +3,7 @@
 use super::fault::{Fault, Op};
 use super::{Folder, MemFiles, Node, State, errno};
 use crate::io::{ReadAt, SyncWrite};
-use crate::quota::Owner;
+use crate::net::quota::Owner;
 use crate::share::{Files, split_parent};
 use std::any::Any;
 use std::io::{self, Write};

@@ -8,7 +8,7 @@ pub use crash::Survivors;
 pub use fault::{Fault, Op};
 
 use super::{components, split_parent};
-use crate::quota::Owner;
+use crate::net::quota::Owner;
 use crate::sys::{Chance, Power};
 use fault::{Gate, Random};
 use files::Handle;

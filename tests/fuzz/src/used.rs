@@ -47,7 +47,7 @@ pub fn map(bytes: &[u8]) {
 pub fn partitions(bytes: &[u8]) {
     let disk = Sparse::new(bytes);
     for sector in [512, 4096] {
-        if let Ok(table) = testbox::info::partitions::read(&disk, sector) {
+        if let Ok(table) = testbox::agent::info::partitions::read(&disk, sector) {
             let shown = table.to_string();
             assert!(!shown.chars().any(|c| c != '\n' && c.is_control()), "{shown:?}");
         }

@@ -1,21 +1,20 @@
 //! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS, quotas.
 
-use testbox::cmdline::Cmdline;
+use testbox::job::Cmdline;
 use testbox::ctl::check_settings;
-use testbox::lease::{self, Watcher};
-use testbox::netconf::{IpWord, NetConf};
-use testbox::pxe::{BootMode, PxeFile, PxeJob, render};
-use testbox::quota::{self, Of};
-use testbox::record::{Record, is_disk_name};
+use testbox::store::lease::{self, Watcher};
+use testbox::net::netconf::{IpWord, NetConf};
+use testbox::job::pxe::{BootMode, PxeFile, PxeJob, render};
+use testbox::net::quota::{self, Of};
+use testbox::store::record::{Record, is_disk_name};
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
-use testbox::status::Status;
-use testbox::tftp::{Limits, Packet, Reply, Transfer};
-use testbox::words::{
-    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, TftpPath, Uuid,
-    is_plain, percent_decode, percent_encode,
-};
-use testbox::{diskslist, dns};
+use testbox::store::status::Status;
+use testbox::net::tftp::{Limits, Packet, Reply, Transfer};
+use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, TftpPath, Uuid, percent_decode, percent_encode};
+use testbox::text::is_plain;
+use testbox::net::dns;
+use testbox::store::disk_list;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -124,9 +123,9 @@ pub fn pxe(bytes: &[u8]) {
 }
 
 pub fn disks_list(bytes: &[u8]) {
-    if let Ok(list) = diskslist::parse(&text(bytes)) {
+    if let Ok(list) = disk_list::parse(&text(bytes)) {
         let printed: String = list.iter().map(|selector| format!("{selector}\n")).collect();
-        assert!(diskslist::parse(&printed).is_ok_and(|again| again == list));
+        assert!(disk_list::parse(&printed).is_ok_and(|again| again == list));
     }
 }
 

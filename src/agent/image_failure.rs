@@ -1,0 +1,100 @@
+//! What is said where imaging fails: the outcome, what happened, and what to do.
+
+use crate::failure::{Failure, Kind};
+use crate::image::ImageError;
+use crate::inventory::Disk;
+use crate::plan::OnBad;
+use crate::store::record::{image_file, map_file};
+use crate::store::{self, cannot_read, cannot_write};
+use std::io;
+use std::ops::Range;
+
+/// True for what reading an image, old or new, can show to be wrong with it.
+pub fn is_of_image(error: &ImageError) -> bool {
+    matches!(error, ImageError::Read { .. } | ImageError::Damaged { .. } | ImageError::NotAnImage(_))
+}
+
+/// A sector that cannot be read ends the backup.
+pub fn bad_sector(error: &ImageError, part: &str, on_bad: OnBad) -> Failure {
+    let what = format!("{part}: {error}");
+    if on_bad == OnBad::KeepComplete {
+        let what = format!("{what}; the set would be DEGRADED, and the one that is there is complete");
+        let advice = "the complete set stays as it is. To have the degraded one in its place, and the complete one in \
+                      history/: testbox.degraded=replace (testboxctl arm --degraded replace). Better replace the disk.";
+        return Failure::new(Kind::Degraded, what, advice);
+    }
+    let advice = "the disk or its cable is failing: replace it, and restore the last good set. To image what can be read, \
+                  with zeros for the rest: testbox.bad-sectors=degraded (testboxctl arm --bad-sectors degraded).";
+    Failure::new(Kind::DiskRead, what, advice)
+}
+
+/// What a set says about an image with holes.
+pub fn degraded_note(disk: &Disk, name: &str, bad: &[Range<u64>]) -> String {
+    let bytes: u64 = bad.iter().map(|range| range.end - range.start).sum();
+    let first = bad.first().map_or(0, |range| range.start / u64::from(disk.logical_block_size.max(1)));
+    format!(
+        "DEGRADED: {}: {bytes} bytes of {} in {} ranges cannot be read, the first at LBA {first}; they are zeros in the \
+         image, and {} lists them",
+        image_file(name),
+        disk.name,
+        bad.len(),
+        map_file(name)
+    )
+}
+
+/// What cannot happen.
+pub fn mistake(what: String) -> Failure {
+    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
+}
+
+/// A file of the share cannot be read.
+pub fn share_read(path: &str, error: &io::Error) -> Failure {
+    cannot_read(&format!("read {path}"), error)
+}
+
+/// A file of the share cannot be written.
+pub fn share_write(name: &str, error: &io::Error) -> Failure {
+    cannot_write(&format!("write {name}"), error)
+}
+
+/// The share got full meanwhile.
+pub fn no_space(name: &str) -> Failure {
+    Failure::new(
+        Kind::NoSpace,
+        format!("the backup share is nearly full: the image of {name} was given up"),
+        "make room on the share. The set before is untouched.",
+    )
+}
+
+/// Which outcome an imaging error is.
+pub fn image_failure(error: &ImageError, image: &str) -> Failure {
+    let (kind, advice) = match error {
+        ImageError::Unfinished { source, .. } => (
+            image_failure(source, image).kind,
+            "do not use this disk until a restore succeeds; the next attempt begins anew.",
+        ),
+        ImageError::Gone { .. } => (
+            Kind::DiskGone,
+            "look at the disk, its cable, power and controller; the kernel's log tells more.",
+        ),
+        ImageError::Resized { .. } => {
+            (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
+        }
+        ImageError::Disk { op: "read", .. } | ImageError::Failing { .. } => {
+            (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
+        }
+        ImageError::Disk { .. } | ImageError::DiskCall { .. } | ImageError::Differs { .. } => {
+            (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
+        }
+        ImageError::Sink { source, .. } => return share_write(image, source),
+        ImageError::Read { source, .. } => {
+            (Kind::ShareRead, store::advice(source).unwrap_or("check the share."))
+        }
+        ImageError::NotAnImage(_) | ImageError::Damaged { .. } | ImageError::Foreign { .. } => {
+            (Kind::BadImage, "this image must not be used; an older set may be in history/.")
+        }
+        ImageError::Refused(_) => (Kind::Unfit, "nothing was written."),
+        ImageError::Cancelled => (Kind::Internal, "it was stopped."),
+    };
+    Failure::new(kind, format!("{image}: {error}"), advice)
+}

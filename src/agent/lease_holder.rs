@@ -1,0 +1,246 @@
+//! Takes, keeps and lets go of the lease on the machine's folder. The rules, and what they are worth: [`crate::store::lease`].
+
+use super::Journal;
+use crate::failure::{Failure, Kind};
+use crate::share::Files;
+use crate::store::lease::{self, After, BEAT, Holder, LEASE, Next, RELEASED, Watcher};
+use crate::store::{Folder, cannot_read, cannot_write};
+use crate::sys::{System, with_deadline};
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Time between two looks at somebody else's lease.
+const POLL: Duration = Duration::from_secs(1);
+/// Others that were quicker, before something else must be wrong.
+const LOST_RACES: u32 = 20;
+
+/// The lease that this agent holds. Its heartbeat ends when it is dropped.
+pub struct Lease {
+    held: Arc<Held>,
+    /// It was taken over from another machine, which may still have files open.
+    pub is_from_another: bool,
+    _beating: mpsc::Sender<()>,
+}
+
+struct Held {
+    files: Arc<dyn Files>,
+    /// The folder of leases, as a path of the share.
+    dir: String,
+    number: u64,
+    /// Why it is lost, once it is.
+    lost: Mutex<Option<Failure>>,
+    /// Released: no heartbeat may follow. Held while the file is written.
+    is_over: Mutex<bool>,
+}
+
+impl Lease {
+    /// Waits for the lease of the folder and takes it; from then on it beats every `tick`.
+    ///
+    /// # Errors
+    /// [`Kind::Lease`]: another agent has it, and lives. Nothing was changed then.
+    pub fn take(
+        system: &dyn System,
+        journal: &Journal,
+        folder: &Folder,
+        me: &Holder,
+        tick: Duration,
+    ) -> Result<Lease, Failure> {
+        let (files, dir) = (folder.files.clone(), folder.path(LEASE));
+        let failed = |e: io::Error| cannot_write(&format!("take the lease {dir}"), &e);
+        let mut watcher = Watcher::new(me.clone());
+        let mut is_said = false;
+        for _ in 0..LOST_RACES {
+            let (number, after) = loop {
+                let seen = lease::current(&*files, &dir).map_err(failed)?;
+                match watcher.look(seen.clone(), system.monotonic()) {
+                    Next::Claim(number, after) => break (number, after),
+                    Next::GiveWay => return Err(in_use(folder, seen.as_ref())),
+                    Next::Watch(limit) => {
+                        if !std::mem::replace(&mut is_said, true) {
+                            let who = seen.as_ref().map_or_else(String::new, lease::Seen::who);
+                            journal.info(&format!(
+                                "{dir} was not released by {who}: watching for up to {} s whether that agent lives",
+                                limit.as_secs()
+                            ));
+                        }
+                        system.sleep(POLL);
+                    }
+                }
+            };
+            if claim(&*files, &dir, number, me).map_err(failed)? {
+                if after == After::Another {
+                    journal.warn("the agent of another machine held the folder and is silent: taking over");
+                }
+                return Ok(Lease::keep(files, dir, number, after, journal.clone(), tick));
+            }
+        }
+        let why = io::Error::other("the share says that it is taken, and does not show by whom");
+        Err(cannot_write(&format!("take the lease {dir}"), &why))
+    }
+
+    fn keep(
+        files: Arc<dyn Files>,
+        dir: String,
+        number: u64,
+        after: After,
+        journal: Journal,
+        tick: Duration,
+    ) -> Lease {
+        let held = Arc::new(Held { files, dir, number, lost: Mutex::default(), is_over: Mutex::new(false) });
+        let (beating, stop) = mpsc::channel();
+        let beat = held.clone();
+        // Not joined by anybody: on a dead server it hangs in the kernel.
+        let spawned = std::thread::Builder::new().name("lease".into()).spawn({
+            let journal = journal.clone();
+            move || {
+                let mut is_said = false;
+                while stop.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
+                    match beat.beat() {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(e) if !is_said => {
+                            journal.warn(&format!("no heartbeat in {}/{number}: {e}", beat.dir));
+                            is_said = true;
+                        }
+                        Err(_) => {}
+                    }
+                }
+            }
+        });
+        if let Err(e) = spawned {
+            journal.warn(&format!("no thread for the heartbeat, others will take this agent for dead: {e}"));
+        }
+        Lease { held, is_from_another: after == After::Another, _beating: beating }
+    }
+
+    /// Looks whether the lease is still this agent's.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.held.check()
+    }
+
+    /// Looks, and says only whether it is certainly lost: then not even the status may be written.
+    pub fn is_lost(&self) -> bool {
+        self.check().is_err_and(|failure| failure.kind == Kind::Lease)
+    }
+
+    /// Why the lease is lost, as far as the heartbeat has noticed.
+    pub fn lost(&self) -> Option<Failure> {
+        self.held.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets go of the folder: who comes next need not wait.
+    pub fn release(&self, limit: Duration) -> io::Result<()> {
+        let held = self.held.clone();
+        with_deadline(limit, move || held.release())
+    }
+}
+
+impl Held {
+    fn check(&self) -> Result<(), Failure> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = &*lost {
+            return Err(failure.clone());
+        }
+        drop(lost);
+        let newest = lease::newest(&*self.files, &self.dir)
+            .map_err(|e| cannot_read(&format!("look who holds {}", self.dir), &e))?;
+        if newest == Some(self.number) {
+            return Ok(());
+        }
+        let by = newest.and_then(|number| lease::read(&*self.files, &self.dir, number).ok().flatten());
+        let failure = Failure::new(
+            Kind::Lease,
+            match by {
+                Some(seen) => {
+                    format!("{} was taken over by {}: this agent was silent too long", self.dir, seen.who())
+                }
+                None => format!("the lease {}/{} was removed", self.dir, self.number),
+            },
+            "this agent has stopped; what it has not published does not count. If two machines have one address, \
+             mend that. The machine stays armed, and tries again after a reboot.",
+        );
+        lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *lost = Some(failure.clone());
+        Err(failure)
+    }
+
+    /// One heartbeat; false where there will be none any more.
+    fn beat(&self) -> io::Result<bool> {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_over {
+            return Ok(false);
+        }
+        match self.check() {
+            Err(failure) if failure.kind == Kind::Lease => return Ok(false),
+            Err(failure) => return Err(io::Error::other(failure.what)),
+            Ok(()) => {}
+        }
+        self.files.append(&format!("{}/{}", self.dir, self.number), BEAT).map(|()| true)
+    }
+
+    fn release(&self) -> io::Result<()> {
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *is_over, true) || self.check().is_err() {
+            return Ok(());
+        }
+        self.files.append(&format!("{}/{}", self.dir, self.number), RELEASED)
+    }
+}
+
+/// Takes the lease `number`, which must be free; false where somebody else was quicker. Then removes what it follows.
+fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<bool> {
+    files.make_dir(dir)?;
+    let (claim, lease) = (format!("{dir}/claim-{}", me.session), format!("{dir}/{number}"));
+    let mut file = files.create(&claim)?;
+    let linked = file.write_all(&me.to_bytes()).and_then(|()| file.sync()).and_then(|()| {
+        drop(file);
+        files.hard_link(&claim, &lease)
+    });
+    let removed = files.remove(&claim);
+    let seen = lease::read(files, dir, number)?;
+    let is_mine = seen.and_then(|seen| seen.holder()).is_some_and(|holder| holder == *me);
+    match linked {
+        _ if is_mine => {}
+        // Somebody else has it; or has it already, and has tidied up.
+        Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            return Ok(false);
+        }
+        Err(e) => return Err(e),
+        Ok(()) => return Err(io::Error::other("the share says that it is done, and it is not")),
+    }
+    removed?;
+    files.sync_dir(dir)?;
+    let names = files.list(dir)?;
+    // A number is free again where its successor has removed it: who was so slow has lost.
+    if names.iter().any(|name| lease::number(name).is_some_and(|other| other > number)) {
+        files.remove(&lease)?;
+        return Ok(false);
+    }
+    for name in names {
+        let is_older = lease::number(&name).is_some_and(|other| other < number);
+        if is_older || name.starts_with("claim-") {
+            match files.remove(&format!("{dir}/{name}")) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    files.sync_dir(dir)?;
+    Ok(true)
+}
+
+fn in_use(folder: &Folder, seen: Option<&lease::Seen>) -> Failure {
+    let who = seen.map_or_else(String::new, lease::Seen::who);
+    Failure::new(
+        Kind::Lease,
+        format!(
+            "the folder {} is in use: {} is held by {who}, which lives",
+            folder.path(""),
+            folder.path(LEASE)
+        ),
+        "two machines have this address, or two virtual machines behind one NAT: give each its own (DHCP reservations). \
+         Nothing was changed; this machine stays armed, and tries again after a reboot.",
+    )
+}

@@ -1,0 +1,67 @@
+//! What follows a failure, whoever has noticed it: the engine itself, or the watchdog while the engine is stuck.
+
+use super::{Ending, Journal};
+use crate::failure::{Failure, Kind};
+use crate::job::{OnError, RebootMode, Settings};
+use crate::share::write_atomic;
+use crate::store::Folder;
+use crate::store::status::{STATUS, State, Status};
+use crate::sys::System;
+
+/// Says the failure in both logs, the status and on the console, and waits as the settings say.
+pub fn fail(
+    journal: &Journal,
+    system: &dyn System,
+    settings: &Settings,
+    failure: &Failure,
+    mut status: Option<&mut Status>,
+    folder: Option<&Folder>,
+) -> Ending {
+    journal.failure(&failure.to_string());
+    let attempt = status.as_ref().map_or(0, |s| s.attempt);
+    let last = attempt >= settings.attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
+    let hold = last || settings.on_error == OnError::Hold;
+    let stays = hold || settings.on_error == OnError::Shell;
+    if let Some(status) = status.as_mut() {
+        // A job that is done stays done, whatever could not be cleaned up after it.
+        if status.state != State::Done {
+            status.state = if stays { State::Holding } else { State::Failed };
+        }
+        status.error = Some(failure.to_string());
+        status.code = Some(failure.kind.code());
+    }
+    write_status(journal, system, status, folder);
+    let what = format!("{} [{} {}]", failure.what, failure.kind.word(), failure.kind.code());
+    journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
+    if settings.on_error == OnError::Shell {
+        return Ending::ErrorShell;
+    }
+    if hold {
+        let why = match failure.kind {
+            Kind::Disarm => "a reboot would do the action again",
+            _ if last => "it has failed for the last time",
+            _ => "testbox.on-error=hold",
+        };
+        journal.banner(&[format!("HOLDING: {why}. Arm or disarm the machine, then switch it off and on.")]);
+        return Ending::Machine(RebootMode::Hold);
+    }
+    let wait = settings.error_wait;
+    journal.info(&format!("rebooting in {} s; the machine stays armed and will try again", wait.as_secs()));
+    system.sleep(wait);
+    Ending::Machine(RebootMode::Reboot)
+}
+
+/// Status is news: a failure to write it is said, and stops nothing.
+pub fn write_status(
+    journal: &Journal,
+    system: &dyn System,
+    status: Option<&mut Status>,
+    folder: Option<&Folder>,
+) {
+    let (Some(status), Some(folder)) = (status, folder) else { return };
+    status.updated = system.now();
+    let write = || write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes());
+    if let Err(e) = write().or_else(|_| write()) {
+        journal.warn(&format!("cannot write {}: {e}", folder.path(STATUS)));
+    }
+}

@@ -1,0 +1,553 @@
+//! The steps of a plan, each one call into the imaging pipelines or the share.
+
+use super::image_failure::{
+    bad_sector, degraded_note, image_failure, is_of_image, mistake, no_space, share_read, share_write,
+};
+use super::journal::Journal;
+use super::listed::check_listed;
+use super::report::Reporter;
+use super::space::Room;
+use crate::agent::info::Who;
+use crate::agent::world::World;
+use crate::block::BlockDevice;
+use crate::failure::{Failure, Kind};
+use crate::image::{
+    self, BackupOptions, DiskAbout, Earlier, FileKind, Image, ImageError, Part, RestoreOptions, Written,
+    file_kind, foreign,
+};
+use crate::inventory::Disk;
+use crate::io::SyncWrite;
+use crate::job::Action;
+use crate::job::DegradedSet;
+use crate::net::quota::Export;
+use crate::plan::{OnBad, Plan, Publish, Source, Step, refuse_degraded};
+use crate::progress::Progress;
+use crate::share::{Files, write_atomic};
+use crate::store::publish;
+use crate::store::record::{
+    BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file,
+};
+use crate::store::{Folder, INFO_TEXT, PART};
+use crate::types::{Delta, FreeSpace};
+use crate::used::{self, Found, Map, Used};
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Everything that the steps of one plan share.
+pub struct Run<'a> {
+    /// Disks and the machine's facts.
+    pub world: &'a dyn World,
+    /// Where lines go.
+    pub journal: &'a Journal,
+    /// The machine's folder, writable.
+    pub folder: &'a Folder,
+    /// Where its share is mounted from.
+    pub export: &'a Export,
+    /// The same folder through the mount that images are read from.
+    pub images: Folder,
+    /// Who the machine is.
+    pub who: &'a Who,
+    /// The same, for the record.
+    pub machine: Machine,
+    /// The job, for the record.
+    pub job_id: Option<String>,
+    /// Sets to keep in the history.
+    pub keep: u32,
+    /// Whether a restore reads what the disk holds first.
+    pub delta: Delta,
+    /// What a restore does with space that nobody used.
+    pub free: FreeSpace,
+    /// What a degraded set may do.
+    pub degraded: DegradedSet,
+    /// There will be another attempt.
+    pub may_go_on: bool,
+    /// Tells how it goes.
+    pub reporter: Reporter<'a>,
+}
+
+/// An image that was read back: its figures, what it could not hold, and what was found on its disk.
+type Verified = (image::Summary, Vec<Range<u64>>, Vec<Found>);
+
+impl Run<'_> {
+    /// Runs every step. What is returned are results that are neither success nor failure.
+    pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
+        let targets = self.open_targets(plan)?;
+        let mut made: Vec<ImageRecord> = Vec::new();
+        let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
+        let mut notes = plan.findings.clone();
+        let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
+            self.reporter.check_lease()?;
+            let done = match step {
+                Step::CollectInfo => self.collect_info(plan.action),
+                Step::BackupDisk { disk, name, used, on_bad } => {
+                    self.backup_disk(disk, name, *used, *on_bad, &mut notes).map(|image| made.push(image))
+                }
+                Step::Publish(publish) => self.publish(publish, &made),
+                Step::CheckImage(source) => self.check_image(source, plan, &targets).map(|content| {
+                    measured.extend(content.map(|content| (source.path.clone(), content)));
+                }),
+                Step::RestoreDisk { source, disk } => match targets.get(&disk.name) {
+                    Some(device) => self.restore_disk(source, disk, &**device, measured.get(&source.path)),
+                    None => Err(mistake(format!("{} is not open", disk.name))),
+                },
+                Step::CompareDisk { source, disk } => {
+                    self.compare_disk(source, disk).map(|note| notes.push(note))
+                }
+            };
+            if done.is_err() {
+                // Perhaps because the folder is another agent's by now: then that is the reason.
+                let _ = self.reporter.check_lease();
+            }
+            self.reporter.check()?;
+            done
+        });
+        if plan.action.is_backup()
+            && let Err(failure) = &result
+            && failure.kind != Kind::Lease
+            && !(self.may_go_on && is_gone_on_after(failure.kind))
+        {
+            self.remove_parts(plan);
+        }
+        result.map(|()| notes)
+    }
+
+    /// Every disk that will be written is opened, exclusively, before the first of them is written.
+    fn open_targets(&self, plan: &Plan) -> Result<BTreeMap<String, Arc<dyn BlockDevice>>, Failure> {
+        let mut open = BTreeMap::new();
+        for step in &plan.steps {
+            if let Step::RestoreDisk { disk, .. } = step {
+                let device = check_listed(disk, self.world.open_target(disk)?)?;
+                open.insert(disk.name.clone(), self.reporter.watch(device));
+            }
+        }
+        Ok(open)
+    }
+
+    fn collect_info(&self, action: Action) -> Result<(), Failure> {
+        let collected =
+            self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
+                let (text, zip) = self.world.info(self.who);
+                let files = &*self.folder.files;
+                write_atomic(files, &self.folder.path(INFO_TEXT), text.as_bytes())?;
+                write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
+            });
+        match collected {
+            Ok(()) => Ok(()),
+            Err(e) if action == Action::RefreshInfo => Err(share_write("testbox-info", &e)),
+            // News about the machine must not keep its disks from being saved.
+            Err(e) => {
+                self.journal.warn(&format!("cannot write testbox-info: {e}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn backup_disk(
+        &self,
+        disk: &Disk,
+        name: &str,
+        used: Used,
+        on_bad: OnBad,
+        notes: &mut Vec<String>,
+    ) -> Result<ImageRecord, Failure> {
+        let files = &*self.folder.files;
+        let part = format!("{}{PART}", image_file(name));
+        let before = self.folder.record(RECORD)?;
+        let before = before.as_ref().and_then(|record| record.image(name));
+        let Run { world, journal, folder, export, .. } = *self;
+        Room { world, journal, folder, export }.check(disk, name, before)?;
+        let device = self.open_source(disk)?;
+        let about = DiskAbout::new(name, disk.identity.clone(), &*device);
+        let base = before.and_then(|image| self.base(image, disk));
+        let allow_bad_sectors = on_bad == OnBad::Zeros;
+        let used = self.look(&*device, used);
+        let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
+        let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
+        let (written, (summary, bad, partitions)) = loop {
+            // Looking at the disk can have taken long.
+            self.reporter.check_lease()?;
+            let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
+            let taken_unread = match &written {
+                Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
+                Err(_) => base.is_some(),
+            };
+            let made = written.and_then(|written| {
+                self.tell(&part, &written);
+                let verified = self.verify_image(name, base.as_deref())?;
+                Ok((written, verified))
+            });
+            match made {
+                Err(e) if !earlier.prove_base && taken_unread && is_of_image(&e) => {
+                    // What was taken over unread is not what it was: once more, each member of it read first.
+                    self.journal
+                        .warn(&format!("{part}: {e}. It is made again, and nothing taken over unread"));
+                    files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
+                    earlier.prove_base = true;
+                }
+                Err(ImageError::Cancelled) => {
+                    self.reporter.check()?;
+                    return Err(no_space(name));
+                }
+                Err(e) if e.is_bad_sector() => return Err(bad_sector(&e, &part, on_bad)),
+                made => break made.map_err(|e| image_failure(&e, &part))?,
+            }
+        };
+        drop(device);
+        if let Some(why) = &written.bad_base {
+            // The old set is published: nothing may be written into it. Whoever relies on it must know.
+            let note = format!(
+                "DAMAGED: {} of the set before: {why}; {} places of it were bad. The new image was made from the \
+                 disk there. Do not rely on the old one, and check the file server",
+                image_file(name),
+                written.retaken_bad
+            );
+            self.journal.global(&note);
+            notes.push(note);
+        }
+        if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
+            let what = format!("{part} on the share is not the image that was written");
+            return Err(Failure::new(
+                Kind::BadImage,
+                what,
+                "check the file server: it does not keep what it is given.",
+            ));
+        }
+        if summary.degraded {
+            if on_bad != OnBad::Zeros {
+                return Err(mistake(format!("{part} is degraded, and must not be")));
+            }
+            let note = degraded_note(disk, name, &bad);
+            self.journal.banner(std::slice::from_ref(&note));
+            self.journal.global(&note);
+            notes.push(note);
+        }
+        let bad_range =
+            |range: &Range<u64>| BadRange { offset: range.start, length: range.end - range.start };
+        Ok(ImageRecord {
+            name: name.into(),
+            identity: disk.identity.clone(),
+            location: disk.location.clone(),
+            disk_size: disk.size,
+            logical_block_size: disk.logical_block_size,
+            physical_block_size: disk.physical_block_size,
+            image_size: summary.image,
+            root_hash: summary.root_hash.to_string(),
+            state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
+            bad_ranges: bad.iter().take(BAD_RANGES).map(bad_range).collect(),
+            unreadable_bytes: summary.unreadable,
+            hidden_bytes: disk.health.hidden,
+            partitions,
+        })
+    }
+
+    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+        Ok(self.reporter.watch(check_listed(disk, self.world.open_source(disk)?)?))
+    }
+
+    /// What of the disk need not be imaged; the log says for each partition what was found.
+    fn look(&self, device: &dyn BlockDevice, mode: Used) -> Arc<Map> {
+        let progress = Progress::new();
+        let step = format!("looking for what is used of {}", device.name());
+        let look = || used::survey(device, mode, &progress);
+        let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
+        lines.iter().for_each(|line| self.journal.info(line));
+        Arc::new(map)
+    }
+
+    /// Writes the image of a disk into its part file.
+    fn write_image(
+        &self,
+        disk: &Disk,
+        device: &dyn BlockDevice,
+        about: &DiskAbout,
+        earlier: Earlier,
+        opts: &BackupOptions,
+    ) -> Result<Written, ImageError> {
+        let (folder, files) = (self.folder, &*self.folder.files);
+        let image = image_file(&about.name);
+        let progress = Progress::new();
+        progress.start(disk.size);
+        let step = format!("imaging {} as {image}", disk.name);
+        self.reporter.during(&step, Some(&about.name), &progress, true, || {
+            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+            let (mut file, part) = begin(files, &folder.path(&format!("{image}{PART}"))).map_err(sink)?;
+            // From here on a power cut leaves something to go on with.
+            files.sync_dir(&folder.path("")).map_err(sink)?;
+            let earlier = Earlier { part, ..earlier };
+            image::backup_again(device, &mut *file, about, opts, &earlier, &progress)
+        })
+    }
+
+    /// Reads the part file of an image back from the share, and proves it.
+    fn verify_image(&self, name: &str, base: Option<&Image>) -> Result<Verified, ImageError> {
+        let part = format!("{}{PART}", image_file(name));
+        let progress = Progress::new();
+        self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
+            let file = self.folder.files.open(&self.folder.path(&part));
+            let image = Image::open(file.map_err(|source| ImageError::Read { position: 0, source })?)?;
+            let summary = match base {
+                Some(base) => image::verify_again(&image, base, 0, &progress)?,
+                None => image::verify(&image, 0, &progress)?,
+            };
+            Ok((summary, image.unreadable_ranges()?, image.header().found.list.clone()))
+        })
+    }
+
+    /// The current image of the disk, where it is the one that the record names: the base of the new one.
+    fn base(&self, image: &ImageRecord, disk: &Disk) -> Option<Arc<Image>> {
+        let file = image.file();
+        let open = || -> Result<Arc<Image>, String> {
+            let opened = self.folder.files.open(&self.folder.path(&file)).map_err(|e| e.to_string())?;
+            let opened = Image::open(opened).map_err(|e| e.to_string())?;
+            if !opened.summary().root_hash.to_string().eq_ignore_ascii_case(&image.root_hash) {
+                return Err(format!("it is not the image that {RECORD} names"));
+            }
+            if opened.header().disk.logical_block_size != disk.logical_block_size {
+                return Err("the disk has other blocks now".into());
+            }
+            Ok(Arc::new(opened))
+        };
+        match open() {
+            Ok(base) => Some(base),
+            Err(why) => {
+                self.journal.warn(&format!("nothing is taken over from {file} of the set before: {why}"));
+                None
+            }
+        }
+    }
+
+    fn tell(&self, part: &str, written: &Written) {
+        let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } =
+            written;
+        let unused = written.unallocated_bytes;
+        let compressed = disk_bytes
+            .saturating_sub(unused)
+            .saturating_sub(*zero_bytes)
+            .saturating_sub(written.unreadable_bytes)
+            .saturating_sub(*taken_bytes)
+            .saturating_sub(*kept_bytes)
+            .saturating_sub(*stored_bytes);
+        self.journal.info(&format!(
+            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} used by nobody and not read, \
+             {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
+             from a cut attempt"
+        ));
+    }
+
+    fn publish(&self, publish: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {
+        let now = self.world.system().now();
+        let mut record = Record::new(publish.generation, self.job_id.clone(), self.machine.clone(), now);
+        record.images = made.iter().chain(&publish.carried).cloned().collect();
+        record.images.sort_by(|a, b| a.name.cmp(&b.name));
+        record.others = publish.others.clone();
+        let step = format!("publishing set {}", publish.generation);
+        self.reporter.during(&step, None, &Progress::default(), false, || {
+            publish::publish(self.folder, &record, self.keep)
+        })
+    }
+
+    /// What nothing goes on with is of no use to anybody; a set whose publishing has begun is another matter.
+    fn remove_parts(&self, plan: &Plan) {
+        if !matches!(self.folder.record(crate::store::record::RECORD_PENDING), Ok(None)) {
+            return;
+        }
+        for name in imaged(plan) {
+            let part = self.folder.path(&format!("{}{PART}", image_file(&name)));
+            match self.folder.files.remove(&part) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    self.journal.warn(&format!("cannot remove {part}: {e}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn open_image(&self, source: &Source) -> Result<Image, Failure> {
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let image = Image::open(file).map_err(|e| image_failure(&e, &source.path))?;
+        if let Some(record) = &source.record
+            && !image.summary().root_hash.to_string().eq_ignore_ascii_case(&record.root_hash)
+        {
+            return Err(Failure::new(
+                Kind::BadImage,
+                format!("{} is not the image that {RECORD} names: it was replaced meanwhile", source.path),
+                "look who else writes to the share.",
+            ));
+        }
+        Ok(image)
+    }
+
+    /// True where the source is an image of testbox, whole or damaged, false where it is some other gzip.
+    fn is_own(&self, source: &Source) -> Result<bool, Failure> {
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let kind = file_kind(&*file).map_err(|e| image_failure(&e, &source.path))?;
+        Ok(source.record.is_some() || kind == FileKind::Testbox)
+    }
+
+    /// Proves an image whole. Of a foreign gzip, what it holds.
+    fn check_image(
+        &self,
+        source: &Source,
+        plan: &Plan,
+        targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
+    ) -> Result<Option<foreign::Content>, Failure> {
+        let progress = Progress::new();
+        let step = format!("checking {}", source.path);
+        if self.is_own(source)? {
+            let image = self.open_image(source)?;
+            if plan.action == Action::Restore
+                && image.summary().degraded
+                && self.degraded != DegradedSet::Restore
+            {
+                let what = format!("DEGRADED: {}: parts of the disk could not be read", source.path);
+                return Err(refuse_degraded(what));
+            }
+            // All of it, before the first write too: a damaged chunk must show while the disk is still what it was.
+            // An image that a record names was inflated when it was made, and its hashes show whether it is still the
+            // same; each chunk is inflated and checked before it is written anyway.
+            let verify = || match (plan.action, &source.record) {
+                (Action::Restore, Some(_)) => image::scrub(&image, 0, &progress),
+                _ => image::verify(&image, 0, &progress),
+            };
+            let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
+            verified.map_err(|e| image_failure(&e, &source.path))?;
+            self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
+            return Ok(None);
+        }
+        // The disk bounds what the gzip may inflate to.
+        let target = plan.steps.iter().find_map(|s| match s {
+            Step::RestoreDisk { source: other, disk } if other.path == source.path => targets.get(&disk.name),
+            _ => None,
+        });
+        let limit = target.map_or(u64::MAX, |disk| disk.size());
+        let path = self.images.path(&source.path);
+        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+        let measure = || foreign::measure(&*file, limit, &progress);
+        let measured = self.reporter.during(&step, Some(&source.name), &progress, false, measure);
+        let content = measured.map_err(|e| image_failure(&e, &source.path))?;
+        self.journal.info(&format!("{} is a whole gzip file of {} bytes of disk", source.path, content.size));
+        // A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
+        if let Some(disk) = target.filter(|disk| disk.size() != content.size && !source.is_mapped) {
+            return Err(Failure::new(
+                Kind::Unfit,
+                format!(
+                    "{} holds {} bytes, {} has {}: it was cut, or it is of another disk",
+                    source.path,
+                    content.size,
+                    disk.name(),
+                    disk.size()
+                ),
+                format!(
+                    "nothing was written. If it is right all the same: testbox.map={}:<disk>.",
+                    source.name
+                ),
+            ));
+        }
+        Ok(Some(content))
+    }
+
+    fn restore_disk(
+        &self,
+        source: &Source,
+        disk: &Disk,
+        device: &dyn BlockDevice,
+        content: Option<&foreign::Content>,
+    ) -> Result<(), Failure> {
+        let progress = Progress::new();
+        let step = format!("writing {} onto {}", source.path, disk.name);
+        let restored = if self.is_own(source)? {
+            let image = self.open_image(source)?;
+            progress.start(image.summary().disk);
+            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+                let options =
+                    RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
+                image::restore(&image, device, &options, &progress)
+            })
+        } else {
+            let path = self.images.path(&source.path);
+            let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
+            let content = content.ok_or_else(|| mistake(format!("{path} was not measured")))?;
+            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+                foreign::restore(&*file, content, device, &progress)
+            })
+        };
+        let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
+        self.journal.info(&format!(
+            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are used by nobody \
+             and were left alone ({} of them discarded); {} are zeros",
+            disk.name,
+            restored.disk_bytes,
+            restored.written_bytes,
+            restored.kept_bytes,
+            restored.left_bytes,
+            restored.discarded_bytes,
+            restored.zero_bytes
+        ));
+        if let Some(why) = restored.discard_error {
+            self.journal.warn(&format!("not all that nobody uses was discarded: {why}"));
+        }
+        if let Some(why) = restored.reread_error {
+            self.journal
+                .warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
+        }
+        Ok(())
+    }
+
+    fn compare_disk(&self, source: &Source, disk: &Disk) -> Result<String, Failure> {
+        let device = self.open_source(disk)?;
+        let image = self.open_image(source)?;
+        let progress = Progress::new();
+        progress.start(image.summary().disk);
+        let step = format!("comparing {} with {}", disk.name, source.path);
+        let compared = self.reporter.during(&step, Some(&disk.name), &progress, false, || {
+            image::verify_against(&image, &*device, 0, &progress)
+        });
+        match compared {
+            Ok(()) => Ok(match image.summary().unallocated {
+                0 => format!("{} is what {} holds", disk.name, source.path),
+                n => {
+                    format!("{} is what {} holds, without {n} bytes that nobody used", disk.name, source.path)
+                }
+            }),
+            // A disk that was used since differs: that is a finding, not a fault.
+            Err(e @ ImageError::Differs { .. }) => Ok(format!("DIFFERS: {e}")),
+            Err(e) => Err(image_failure(&e, &source.path)),
+        }
+    }
+}
+
+/// Names of the images that a plan makes.
+pub fn imaged(plan: &Plan) -> Vec<String> {
+    let names = plan.steps.iter().filter_map(|step| match step {
+        Step::BackupDisk { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// True where the images that a failed backup leaves are good to go on with. After a failed write or sync they are not:
+/// Linux tells once that it has lost data, and no later sync of that file tells again. A full share needs the room.
+fn is_gone_on_after(kind: Kind) -> bool {
+    matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
+}
+
+/// The file that an image is written to, and what a cut attempt has left in it.
+fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
+    match files.reopen(path) {
+        Ok(file) => {
+            let there = files.open(path)?;
+            return Ok((file, Some(Part::new(there))));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // No file to go on with: a link, a file with a second name.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            files.remove(path)?;
+        }
+        Err(e) => return Err(e),
+    }
+    Ok((files.create(path)?, None))
+}

@@ -1,0 +1,145 @@
+//! Everything outside the agent, as one seam: the real machine, or a test's.
+
+mod real;
+
+pub use real::RealWorld;
+
+use crate::agent::hostkey::HostKey;
+use crate::agent::info::Who;
+use crate::block::BlockDevice;
+use crate::failure::Failure;
+use crate::inventory::{Disk, Health, Inventory, ScanError};
+use crate::net::quota::{Export, Of, Quota, QuotaError};
+use crate::net::tftp::TftpError;
+use crate::share::Files;
+use crate::share::mount::MountFailed;
+use crate::signature::Trust;
+use crate::sys::System;
+use crate::types::{HostName, MacAddr, NfsSource, Uuid};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the kernel and the initramfs have left for the agent to read.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `/proc/cmdline`.
+    pub cmdline: String,
+    /// The `/run/net-*.conf` files of the initramfs, in the order of their names.
+    pub net_conf: Vec<String>,
+    /// The system UUID.
+    pub uuid: Option<Uuid>,
+    /// MAC of each NIC, by its name.
+    pub macs: Vec<(String, MacAddr)>,
+    /// The keys that this initramfs trusts, and whether it demands signatures.
+    pub trust: Trust,
+}
+
+/// What a share is mounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The backup share: logs, status, new images.
+    Backup,
+    /// The backup share once more, read-only: the images that a restore reads.
+    Images,
+    /// The TFTP share: to disarm.
+    Tftp,
+}
+
+impl Purpose {
+    /// Folder name of its mount point.
+    pub fn word(self) -> &'static str {
+        match self {
+            Purpose::Backup => "backup",
+            Purpose::Images => "images",
+            Purpose::Tftp => "tftp",
+        }
+    }
+}
+
+/// A mounted share. Dropping it unmounts it lazily.
+pub struct Share {
+    /// Server and path, for messages.
+    pub name: String,
+    /// Where it comes from: whom to ask for quotas.
+    pub export: Export,
+    /// What is on it.
+    pub files: Arc<dyn Files>,
+    /// Writes back and unmounts within the time given; that is what a regular end does.
+    pub close: Box<dyn FnOnce(Duration) -> io::Result<()> + Send>,
+}
+
+/// A disk that was opened by its name, and who it turned out to be.
+pub struct OpenDisk {
+    /// The open disk.
+    pub device: Arc<dyn BlockDevice>,
+    /// Who it is, from the descriptor and never by the name.
+    pub found: Disk,
+}
+
+/// How to mount a share.
+pub struct MountOrder<'a> {
+    /// Which export.
+    pub source: &'a NfsSource,
+    /// The server's address.
+    pub server: Ipv4Addr,
+    /// This machine's address.
+    pub client: Ipv4Addr,
+    /// What for.
+    pub purpose: Purpose,
+    /// How long an unreachable server is retried.
+    pub limit: Duration,
+}
+
+/// The world that the engine acts on.
+pub trait World: Send + Sync {
+    /// Mounts, clock, reboot.
+    fn system(&self) -> Arc<dyn System>;
+
+    /// What can be read before the first effect.
+    fn facts(&self) -> Facts;
+
+    /// Folder in which mount points may be made; it outlives neither the agent nor the boot.
+    fn run_dir(&self) -> &Path;
+
+    /// How often a running step is looked at, and its status written.
+    fn tick(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Fetches a file by TFTP.
+    fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError>;
+
+    /// The address of a host name.
+    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Option<Ipv4Addr>;
+
+    /// The host name of an address.
+    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Option<HostName>;
+
+    /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;
+
+    /// A quota on the file system of an export; ends in bounded time, whatever the server does.
+    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError>;
+
+    /// Lists the disks, as they are now.
+    fn scan(&self) -> Result<Inventory, ScanError>;
+
+    /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
+    fn health(&self, disk: &Disk) -> Health;
+
+    /// Opens what has this disk's name now, for reading, exclusively where nobody uses it; `Failure` says what holds it
+    /// or why it cannot be opened.
+    fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
+
+    /// Opens what has this disk's name now, for overwriting, exclusively: nothing else may have it in use.
+    fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
+
+    /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
+    fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
+
+    /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
+    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>);
+}

@@ -1,0 +1,7 @@
+//! What the agent asks of the network beside the shares, and what it was told of it: small clients, each of its protocol.
+
+pub mod dns;
+pub mod netconf;
+pub mod quota;
+pub mod tftp;
+mod udp;

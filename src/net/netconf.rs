@@ -1,0 +1,406 @@
+//! This machine's network configuration as the boot left it: `/run/net-<nic>.conf` of klibc's ipconfig, and the
+//! `ip=` word of the kernel command line (kernel document admin-guide/nfs/nfsroot.rst).
+//!
+//! Host name, domain and boot file come from whoever answered the DHCP request, so all of it is hostile until
+//! allow-listed: what does not fit is left out.
+#![forbid(unsafe_code)]
+
+use crate::text::quoted;
+use crate::types::{HostName, WordError};
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take, take_while, take_while1};
+use nom::character::complete::{char, none_of};
+use nom::combinator::{map, recognize, value};
+use nom::multi::{fold_many0, fold_many1};
+use nom::sequence::{delimited, preceded, separated_pair};
+use nom::{IResult, Parser};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// What is known of the network. Unset addresses (0.0.0.0) are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetConf {
+    /// NIC, such as `enp0s2`.
+    pub device: Option<String>,
+    /// Own address.
+    pub address: Option<Ipv4Addr>,
+    /// Netmask.
+    pub netmask: Option<Ipv4Addr>,
+    /// Default gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// DNS servers, at most two.
+    pub dns: Vec<Ipv4Addr>,
+    /// The boot server (DHCP's next server, siaddr): where TFTP is.
+    pub boot_server: Option<Ipv4Addr>,
+    /// Host name that DHCP or the `ip=` word gave.
+    pub hostname: Option<HostName>,
+    /// DNS domain.
+    pub domain: Option<HostName>,
+    /// Boot file name of DHCP, such as `bios/pxelinux.0`; printable, at most 128 characters.
+    pub filename: Option<String>,
+}
+
+impl NetConf {
+    /// Parses the shell variables of `/run/net-<nic>.conf`. Of a variable set twice the last counts; reading stops
+    /// where the text is no assignment any more.
+    pub fn parse(text: &str) -> NetConf {
+        let mut conf = NetConf::default();
+        let (mut dns0, mut dns1) = (None, None);
+        let mut rest = text;
+        while let Ok((after, (name, value))) = assignment(rest) {
+            rest = after;
+            let value = value.as_str();
+            match name {
+                "DEVICE" => conf.device = device_name(value),
+                "IPV4ADDR" => conf.address = set_address(value),
+                "IPV4NETMASK" => conf.netmask = set_address(value),
+                "IPV4GATEWAY" => conf.gateway = set_address(value),
+                "IPV4DNS0" => dns0 = set_address(value),
+                "IPV4DNS1" => dns1 = set_address(value),
+                "ROOTSERVER" => conf.boot_server = set_address(value),
+                "HOSTNAME" => conf.hostname = value.parse().ok(),
+                "DNSDOMAIN" => conf.domain = value.parse().ok(),
+                "filename" => conf.filename = boot_file(value),
+                _ => {}
+            }
+        }
+        conf.dns = [dns0, dns1].into_iter().flatten().collect();
+        conf
+    }
+
+    /// This configuration, with `other` for whatever is not known here.
+    pub fn or(self, other: NetConf) -> NetConf {
+        NetConf {
+            device: self.device.or(other.device),
+            address: self.address.or(other.address),
+            netmask: self.netmask.or(other.netmask),
+            gateway: self.gateway.or(other.gateway),
+            dns: if self.dns.is_empty() { other.dns } else { self.dns },
+            boot_server: self.boot_server.or(other.boot_server),
+            hostname: self.hostname.or(other.hostname),
+            domain: self.domain.or(other.domain),
+            filename: self.filename.or(other.filename),
+        }
+    }
+
+    /// The folder on the TFTP server that PXELINUX came from, with its final `/`, or nothing: PXELINUX looks for
+    /// its configuration below it.
+    pub fn tftp_prefix(&self) -> &str {
+        let file = self.filename.as_deref().unwrap_or_default();
+        file.rfind('/').and_then(|at| file.get(..=at)).unwrap_or_default()
+    }
+}
+
+/// What an `ip=` word asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IpWord {
+    /// `ip=dhcp` and its relatives without fields: ask on every NIC.
+    Dhcp,
+    /// `ip=off`, `none`, `static`.
+    Off,
+    /// The form with colons.
+    Fields(IpFields),
+}
+
+/// The fields of `ip=CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE:AUTOCONF:DNS0:DNS1`, each may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IpFields {
+    /// Own address.
+    pub client: Option<Ipv4Addr>,
+    /// Boot server.
+    pub server: Option<Ipv4Addr>,
+    /// Default gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// Netmask.
+    pub netmask: Option<Ipv4Addr>,
+    /// Host name.
+    pub hostname: Option<HostName>,
+    /// NIC. A name here beats BOOTIF, and a wrong one ends the boot.
+    pub device: Option<String>,
+    /// DNS servers.
+    pub dns: Vec<Ipv4Addr>,
+}
+
+impl IpWord {
+    /// The word for a machine that `arm` boots: six fields where all is known, else DHCP. The NIC stays empty,
+    /// because nobody knows its name beforehand.
+    pub fn for_machine(
+        client: Ipv4Addr,
+        server: Option<Ipv4Addr>,
+        gateway: Option<Ipv4Addr>,
+        netmask: Option<Ipv4Addr>,
+        hostname: HostName,
+    ) -> IpWord {
+        if server.is_none() || gateway.is_none() || netmask.is_none() {
+            return IpWord::Dhcp;
+        }
+        let hostname = Some(hostname);
+        IpWord::Fields(IpFields {
+            client: Some(client),
+            server,
+            gateway,
+            netmask,
+            hostname,
+            ..IpFields::default()
+        })
+    }
+
+    /// The configuration that the word states; nothing where it leaves all to DHCP.
+    pub fn netconf(&self) -> NetConf {
+        match self {
+            IpWord::Dhcp | IpWord::Off => NetConf::default(),
+            IpWord::Fields(f) => NetConf {
+                device: f.device.clone(),
+                address: f.client,
+                netmask: f.netmask,
+                gateway: f.gateway,
+                dns: f.dns.clone(),
+                boot_server: f.server,
+                hostname: f.hostname.clone(),
+                ..NetConf::default()
+            },
+        }
+    }
+}
+
+impl fmt::Display for IpWord {
+    /// Writes six fields and never more: klibc's ipconfig fails where DNS fields follow.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = match self {
+            IpWord::Dhcp => return f.write_str("dhcp"),
+            IpWord::Off => return f.write_str("off"),
+            IpWord::Fields(fields) => fields,
+        };
+        for address in [fields.client, fields.server, fields.gateway, fields.netmask] {
+            match address {
+                Some(a) => write!(f, "{a}:")?,
+                None => f.write_str(":")?,
+            }
+        }
+        let hostname = fields.hostname.as_ref().map(HostName::as_str).unwrap_or_default();
+        write!(f, "{hostname}:{}", fields.device.as_deref().unwrap_or_default())
+    }
+}
+
+impl FromStr for IpWord {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        match text {
+            "" | "on" | "any" | "dhcp" | "both" | "bootp" | "rarp" => return Ok(IpWord::Dhcp),
+            "off" | "none" | "static" => return Ok(IpWord::Off),
+            _ => {}
+        }
+        let wrong = |what: &str, part: &str| {
+            WordError::new(format!("ip={}: {} is no {what}", quoted(text), quoted(part)))
+        };
+        if !text.contains(':') || text.split(':').count() > 10 {
+            return Err(wrong("dhcp and no CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE", text));
+        }
+        let mut parts = text.split(':');
+        let mut next = || parts.next().unwrap_or_default();
+        let address = |part: &str| match part {
+            "" => Ok(None),
+            _ => part.parse().map(unset_is_none).map_err(|_| wrong("IPv4 address", part)),
+        };
+        let mut fields = IpFields {
+            client: address(next())?,
+            server: address(next())?,
+            gateway: address(next())?,
+            netmask: address(next())?,
+            ..IpFields::default()
+        };
+        match next() {
+            "" => {}
+            host => fields.hostname = Some(host.parse()?),
+        }
+        match next() {
+            "" => {}
+            nic => fields.device = Some(device_name(nic).ok_or_else(|| wrong("NIC name", nic))?),
+        }
+        let _autoconf = next();
+        for part in [next(), next()] {
+            fields.dns.extend(address(part)?);
+        }
+        Ok(IpWord::Fields(fields))
+    }
+}
+
+fn unset_is_none(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    (!address.is_unspecified()).then_some(address)
+}
+
+fn set_address(text: &str) -> Option<Ipv4Addr> {
+    text.parse().ok().and_then(unset_is_none)
+}
+
+/// A NIC name becomes a path below /sys: 1 to 15 characters (IFNAMSIZ), nothing special.
+fn device_name(text: &str) -> Option<String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    let good = (1..=15).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('.');
+    good.then(|| text.to_owned())
+}
+
+/// BOOTP's file field has 128 bytes (RFC 951).
+fn boot_file(text: &str) -> Option<String> {
+    let good = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    good.then(|| text.to_owned())
+}
+
+fn name(input: &str) -> IResult<&str, &str> {
+    take_while1(|c: char| c.is_ascii_alphanumeric() || c == '_').parse(input)
+}
+
+/// A shell word made of pieces: 'literal', "with \" escapes", \c, and bare characters. Nothing is expanded.
+fn shell_value(input: &str) -> IResult<&str, String> {
+    let escaped = || preceded(char('\\'), take(1usize));
+    let inner = alt((
+        value("\"", tag("\\\"")),
+        value("\\", tag("\\\\")),
+        value("$", tag("\\$")),
+        value("`", tag("\\`")),
+        recognize(none_of("\"")),
+    ));
+    let double = delimited(
+        char('"'),
+        fold_many0(inner, String::new, |mut out, piece| {
+            out.push_str(piece);
+            out
+        }),
+        char('"'),
+    );
+    let single = delimited(char('\''), take_while(|c| c != '\''), char('\''));
+    let bare = take_while1(|c: char| !c.is_ascii_whitespace() && !"'\"\\;&|<>()#".contains(c));
+    let piece = alt((map(single, str::to_owned), double, map(alt((escaped(), bare)), str::to_owned)));
+    let full = fold_many1(piece, String::new, |mut out, piece| {
+        out.push_str(&piece);
+        out
+    });
+    alt((full, |rest| Ok((rest, String::new())))).parse(input)
+}
+
+/// `NAME=value`, with spaces, semicolons and newlines before it.
+fn assignment(input: &str) -> IResult<&str, (&str, String)> {
+    let space = take_while(|c: char| c.is_ascii_whitespace() || c == ';');
+    preceded(space, separated_pair(name, char('='), shell_value)).parse(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONF: &str = "DEVICE='enp0s2'\nPROTO='dhcp'\nIPV4ADDR='10.0.2.15'\nIPV4BROADCAST='10.0.2.255'\n\
+        IPV4NETMASK='255.255.255.0'\nIPV4GATEWAY='10.0.2.2'\nIPV4DNS0='10.0.2.3'\nIPV4DNS1='0.0.0.0'\n\
+        HOSTNAME='tb1'\nDNSDOMAIN='lab.example'\nNISDOMAIN=''\nROOTSERVER='10.0.2.4'\nROOTPATH=''\n\
+        filename='bios/pxelinux.0'\nUPTIME='4'\nDHCPLEASETIME='86400'\nDOMAINSEARCH=''\n";
+
+    #[test]
+    fn the_file_that_ipconfig_writes() {
+        let conf = NetConf::parse(CONF);
+        let expected = NetConf {
+            device: Some("enp0s2".into()),
+            address: Some(Ipv4Addr::new(10, 0, 2, 15)),
+            netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+            gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
+            dns: vec![Ipv4Addr::new(10, 0, 2, 3)],
+            boot_server: Some(Ipv4Addr::new(10, 0, 2, 4)),
+            hostname: Some("tb1".parse().unwrap()),
+            domain: Some("lab.example".parse().unwrap()),
+            filename: Some("bios/pxelinux.0".into()),
+        };
+        assert_eq!(conf, expected);
+        assert_eq!(conf.tftp_prefix(), "bios/");
+        assert_eq!(NetConf::default().tftp_prefix(), "");
+    }
+
+    /// A DHCP server chooses these texts: they must not become other variables, paths or host names.
+    #[test]
+    fn hostile_values_stay_inside_their_quotes() {
+        // ipconfig writes ' as '\'' : a newline or quote in a value cannot begin another assignment.
+        let text =
+            "HOSTNAME='x\nIPV4ADDR=6.6.6.6'\nfilename='a'\\''\nROOTSERVER='\\''6.6.6.6'\nDEVICE='../x'\n";
+        assert_eq!(NetConf::parse(text), NetConf::default());
+        let text = "HOSTNAME='$(reboot)'\nDNSDOMAIN='a;b'\nDEVICE='a b'\nIPV4ADDR='1.2.3'\nIPV4DNS0='x'\n";
+        assert_eq!(NetConf::parse(text), NetConf::default());
+        for nic in ["..", ".", "a/b", "abcdefghijklmnop"] {
+            assert_eq!(NetConf::parse(&format!("DEVICE='{nic}'")).device, None, "{nic}");
+        }
+        assert_eq!(NetConf::parse("IPV4ADDR='10.0.0.1\nROOTSERVER='10.0.0.2'").address, None);
+    }
+
+    #[test]
+    fn every_way_to_quote() {
+        for (text, value) in [
+            ("HOSTNAME=a", "a"),
+            ("HOSTNAME=\"a\"", "a"),
+            ("HOSTNAME='a'\"b\"c\\d", "abcd"),
+            ("X=1; HOSTNAME=a;", "a"),
+            ("HOSTNAME=a\nHOSTNAME=b", "b"),
+        ] {
+            assert_eq!(NetConf::parse(text).hostname.unwrap().as_str(), value, "{text}");
+        }
+        assert_eq!(NetConf::parse("filename=\"a\\\"b\\\\c\"").filename.unwrap(), "a\"b\\c");
+    }
+
+    #[test]
+    fn ip_words() {
+        assert_eq!("dhcp".parse(), Ok(IpWord::Dhcp));
+        assert_eq!("off".parse(), Ok(IpWord::Off));
+        let word: IpWord = "10.1.2.3:10.0.0.1:10.1.0.1:255.255.0.0:maintenance:".parse().unwrap();
+        let conf = word.netconf();
+        assert_eq!(conf.address, Some(Ipv4Addr::new(10, 1, 2, 3)));
+        assert_eq!(conf.boot_server, Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!((conf.device, conf.hostname), (None, Some("maintenance".parse().unwrap())));
+        let nine: IpWord = ":::::eth0:dhcp:10.0.0.8:10.0.0.9".parse().unwrap();
+        assert_eq!((nine.netconf().device.as_deref(), nine.netconf().dns.len()), (Some("eth0"), 2));
+        for bad in ["eth0", "10.1.2:::", "a:b", "::::a_b:", ":::::../x:", "1:2:3:4:5:6:7:8:9:10:11"] {
+            assert!(bad.parse::<IpWord>().is_err(), "{bad}");
+        }
+    }
+
+    /// Six fields, empty NIC, and only where server, gateway and netmask are all known.
+    #[test]
+    fn the_word_that_arm_writes() {
+        let ip = |n| Ipv4Addr::new(10, 0, 0, n);
+        let host: HostName = "maintenance".parse().unwrap();
+        let full = IpWord::for_machine(ip(9), Some(ip(1)), Some(ip(2)), Some(ip(3)), host.clone());
+        assert_eq!(full.to_string(), "10.0.0.9:10.0.0.1:10.0.0.2:10.0.0.3:maintenance:");
+        for (server, gateway, netmask) in [
+            (None, Some(ip(2)), Some(ip(3))),
+            (Some(ip(1)), None, Some(ip(3))),
+            (Some(ip(1)), Some(ip(2)), None),
+        ] {
+            assert_eq!(IpWord::for_machine(ip(9), server, gateway, netmask, host.clone()), IpWord::Dhcp);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in any::<String>(), near in "([A-Z0-9]{0,9}=?['\"\\\\a0. \n]{0,12}){0,6}") {
+            let _ = (NetConf::parse(&text), NetConf::parse(&near), text.parse::<IpWord>(), near.parse::<IpWord>());
+        }
+
+        /// Quoted as ipconfig quotes, no value leaks into another variable.
+        #[test]
+        fn quoting_of_ipconfig_is_undone(value in any::<String>()) {
+            let quoted = value.replace('\'', "'\\''").replace('!', "'\\!'");
+            let text = format!("ROOTPATH='{quoted}'\nIPV4ADDR='10.0.0.7'\n");
+            let expected = NetConf { address: Some(Ipv4Addr::new(10, 0, 0, 7)), ..NetConf::default() };
+            prop_assert_eq!(NetConf::parse(&text), expected);
+        }
+
+        #[test]
+        fn display_parses_back(a in any::<u32>(), b in any::<u32>(), nic in "([a-z]{2,8}[0-9])?") {
+            let fields = IpFields {
+                client: unset_is_none(a.into()),
+                server: unset_is_none(b.into()),
+                device: (!nic.is_empty()).then_some(nic),
+                ..IpFields::default()
+            };
+            let word = IpWord::Fields(fields);
+            prop_assert_eq!(word.to_string().parse(), Ok(word));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A machine's folder on the backup share, and what stands in it.
+
+use super::share_failure::cannot_read;
+use crate::failure::{Failure, Kind};
+use crate::image::{Image, ImageError};
+use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
+use crate::share::{Files, exists, read_limited};
+use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
+use crate::store::disk_list;
+use crate::store::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
+use crate::types::{DiskSelector, SetHash};
+use std::io;
+use std::sync::Arc;
+
+/// The folder that keeps the sets before the current one.
+pub const HISTORY: &str = "history";
+/// Ending of what is being made and not yet published.
+pub const PART: &str = ".part";
+/// What the machine consists of, for people.
+pub const INFO_TEXT: &str = "testbox-info.txt";
+const DISK_LIST: &str = "disk-devices.lst";
+const DISK_LIST_LIMIT: usize = 1 << 20;
+
+/// The folder `<ip>/` of one machine. Every path given to it is relative to that folder.
+#[derive(Clone)]
+pub struct Folder {
+    /// The share.
+    pub files: Arc<dyn Files>,
+    dir: String,
+}
+
+impl Folder {
+    /// The folder called `dir` in the root of the share.
+    pub fn new(files: Arc<dyn Files>, dir: impl Into<String>) -> Self {
+        Folder { files, dir: dir.into() }
+    }
+
+    /// `name` as a path of the share; the folder itself for an empty name.
+    pub fn path(&self, name: &str) -> String {
+        if name.is_empty() { self.dir.clone() } else { format!("{}/{name}", self.dir) }
+    }
+
+    /// Root hash in hex of the image at `path`, where it is one whose header, index and footer agree; else why not.
+    /// `NotFound` and other errors of the share are errors.
+    pub fn root_hash(&self, path: &str) -> io::Result<Result<String, String>> {
+        let file = self.files.open(&self.path(path))?;
+        match Image::open(file) {
+            Ok(image) => Ok(Ok(image.summary().root_hash.to_string())),
+            Err(ImageError::Read { source, .. }) => Err(source),
+            Err(e) => Ok(Err(e.to_string())),
+        }
+    }
+
+    /// The record at `path`; `None` where there is none.
+    pub fn record(&self, path: &str) -> Result<Option<Record>, Failure> {
+        Ok(self.record_and_bytes(path)?.map(|(record, _)| record))
+    }
+
+    fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
+        let bytes = match read_limited(&*self.files, &self.path(path), RECORD_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.unreadable(path, &e)),
+        };
+        let record = Record::parse(&bytes).map_err(|e| {
+            Failure::new(
+                Kind::BadRecord,
+                format!("{} cannot be used: {e}", self.path(path)),
+                "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
+            )
+        })?;
+        Ok(Some((record, bytes)))
+    }
+
+    /// The record of the set in a folder, and what its bytes, read once, and the signature beside them say.
+    fn set(&self, folder: &str, trust: &Trust) -> Result<(Option<Record>, Seal), Failure> {
+        let path = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let Some((record, bytes)) = self.record_and_bytes(&path(RECORD))? else {
+            return Ok((None, Seal::default()));
+        };
+        let signed = if trust.is_idle() {
+            Verdict::Unsigned
+        } else {
+            match read_limited(&*self.files, &self.path(&path(SIGNATURE)), SIGNATURE_LIMIT) {
+                Ok(signature) => trust.of_set(&bytes, Some(&signature)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => trust.of_set(&bytes, None),
+                Err(e) => Verdict::Not(format!("it cannot be read: {e}")),
+            }
+        };
+        Ok((Some(record), Seal { set: SetHash::of(&bytes), signed }))
+    }
+
+    fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
+        cannot_read(&format!("read {}", self.path(path)), error)
+    }
+
+    /// Everything that a plan needs to know of the folder.
+    pub fn state(&self, trust: &Trust) -> Result<ShareState, Failure> {
+        let (record, seal) = self.set("", trust)?;
+        let images = self.images("", record.as_ref())?;
+        let mut history = Vec::new();
+        for generation in self.generations()?.into_iter().rev() {
+            let folder = format!("{HISTORY}/{generation}");
+            // A set of the history whose record is bad is only a set that is not trusted.
+            let (record, seal) = self.set(&folder, trust).unwrap_or_default();
+            let images =
+                if self.is_folder(&folder)? { self.images(&folder, record.as_ref())? } else { Vec::new() };
+            history.push(HistorySet { folder, record, seal, images });
+        }
+        let has_info =
+            exists(&*self.files, &self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
+        Ok(ShareState { record, seal, images, history, disk_list: self.disk_list()?, has_info })
+    }
+
+    /// False for what stands in a folder's place and is none: a file, a link, a FIFO.
+    pub fn is_folder(&self, path: &str) -> Result<bool, Failure> {
+        match self.files.list(&self.path(path)) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput) => {
+                Ok(false)
+            }
+            Err(e) => Err(self.unreadable(path, &e)),
+        }
+    }
+
+    /// The numbers of the sets in the history, ascending; what else has a number for its name, too.
+    pub fn generations(&self) -> Result<Vec<u64>, Failure> {
+        let names = match self.files.list(&self.path(HISTORY)) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(self.unreadable(HISTORY, &e)),
+        };
+        // Only the spelling that testbox writes: "+3" and "03" are numbers too, and other folders.
+        let number = |n: &String| n.parse::<u64>().ok().filter(|number| number.to_string() == *n);
+        let mut generations: Vec<u64> = names.iter().filter_map(number).collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    /// The image files of one folder. With a record only those that it names matter, and what the original wrote.
+    fn images(&self, folder: &str, record: Option<&Record>) -> Result<Vec<SeenImage>, Failure> {
+        let names = self.files.list(&self.path(folder)).map_err(|e| self.unreadable(folder, &e))?;
+        let mut images = Vec::new();
+        for file in names {
+            let Some(name) = file.strip_suffix(".raw.gz").or(file.strip_suffix(".gz")) else { continue };
+            let known = record.is_some_and(|r| r.image(name).is_some() && image_file(name) == file);
+            if !known && !is_disk_name(name) {
+                continue;
+            }
+            let path = if folder.is_empty() { file.clone() } else { format!("{folder}/{file}") };
+            let kind = match self.root_hash(&path) {
+                Ok(Ok(hash)) => SeenKind::Own(hash),
+                Ok(Err(why)) => SeenKind::Foreign(why),
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                    SeenKind::Foreign("not a regular file".into())
+                }
+                Err(e) => return Err(self.unreadable(&path, &e)),
+            };
+            images.push(SeenImage { name: name.to_owned(), file, kind });
+        }
+        Ok(images)
+    }
+
+    fn disk_list(&self) -> Result<Option<Vec<DiskSelector>>, Failure> {
+        let bytes = match read_limited(&*self.files, &self.path(DISK_LIST), DISK_LIST_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.unreadable(DISK_LIST, &e)),
+        };
+        disk_list::parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|e| {
+            let what = format!("{}: {e}", self.path(DISK_LIST));
+            Failure::new(
+                Kind::DiskList,
+                what,
+                "correct the file. One disk a line: sda, serial=..., wwn=..., at=..., # comment.",
+            )
+        })
+    }
+}

@@ -1,0 +1,12 @@
+//! What lies on the backup share: a machine's folder, its sets and their record, publishing, lease and status.
+
+pub mod disk_list;
+mod folder;
+pub mod lease;
+pub mod publish;
+pub mod record;
+mod share_failure;
+pub mod status;
+
+pub use folder::{Folder, HISTORY, INFO_TEXT, PART};
+pub(crate) use share_failure::{advice, cannot_read, cannot_write};

@@ -1,0 +1,35 @@
+//! The small typed values that kernel words, configuration files and host names are made of.
+//!
+//! Each type is valid by construction: it is made by `parse::<T>()`, which takes nothing that could leave a
+//! folder, a line or a kernel word.
+#![forbid(unsafe_code)]
+
+pub(crate) mod choice;
+mod host;
+mod machine;
+mod percent;
+mod signed;
+mod split;
+mod tftp_path;
+mod value;
+
+pub(crate) use choice::choice;
+pub use choice::{Delta, FreeSpace};
+pub use host::HostName;
+pub use machine::{MacAddr, Uuid};
+pub use percent::{decode as percent_decode, encode as percent_encode};
+pub use signed::{JobSignature, SetHash};
+pub use split::{Word, split};
+pub use tftp_path::TftpPath;
+pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};
+
+/// Why a value is refused: what is wrong and what is allowed, as the end of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WordError(pub String);
+
+impl WordError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        WordError(text.into())
+    }
+}
