@@ -1,8 +1,8 @@
 //! Reading around media errors.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
 use crate::block::{AlignedBuf, BlockDevice};
+use crate::image::error::ImageError;
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};

@@ -1,11 +1,11 @@
 //! Diff: where two images hold different bytes, from their indexes as far as that goes.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
-use super::member::Kind;
-use super::parallel::is_zero;
-use super::reader::{Image, Runs, Workspace};
-use super::run::Run;
+use crate::image::error::ImageError;
+use crate::image::format::member::Kind;
+use crate::image::format::run::Run;
+use crate::image::parallel::is_zero;
+use crate::image::reader::{Image, Runs, Workspace};
 use crate::progress::Progress;
 use std::ops::Range;
 

@@ -15,46 +15,28 @@
 
 mod backup;
 mod bad_sectors;
-mod codec;
-mod delta;
 mod diff;
 mod error;
-mod footer;
-pub mod foreign;
-mod found;
-mod gaps;
-mod header;
-mod incremental;
-mod index;
-mod leg;
-mod mapfile;
-mod member;
-mod output;
+mod format;
 mod parallel;
-mod pipeline;
 mod reader;
 mod restore;
-mod resume;
-mod run;
-mod seal;
 mod verify;
-mod writer;
-mod zeros;
 
+pub use backup::resume::Part;
 pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_again};
 pub use bad_sectors::Patience;
 pub use blake3::Hash;
-pub use codec::Codec;
 pub use diff::diff;
 pub use error::ImageError;
-pub use found::FoundTexts;
-pub use header::{DiskAbout, Header, MAX_CHUNK};
-pub use mapfile::ddrescue_map;
-pub use member::Kind;
+pub use format::codec::Codec;
+pub use format::found::FoundTexts;
+pub use format::header::{DiskAbout, Header, MAX_CHUNK};
+pub use format::mapfile::ddrescue_map;
+pub use format::member::Kind;
+pub use format::run::Run;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
-pub use restore::{RestoreOptions, Restored, restore};
-pub use resume::Part;
-pub use run::Run;
+pub use restore::{RestoreOptions, Restored, foreign, restore};
 pub use verify::{scrub, verify, verify_again, verify_against};
 
 #[cfg(test)]

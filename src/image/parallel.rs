@@ -1,9 +1,9 @@
 //! The loops of everything that handles runs in any order: restore, read-back, verify.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
-use super::reader::{Image, Workspace};
-use super::run::Run;
+use crate::image::error::ImageError;
+use crate::image::format::run::Run;
+use crate::image::reader::{Image, Workspace};
 use crate::progress::Progress;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;

@@ -1,16 +1,16 @@
 //! An open image: header, totals, runs in order, any range of bytes.
 #![forbid(unsafe_code)]
 
-use super::codec::{Codec, Inflate};
-use super::error::ImageError;
-use super::footer::Footer;
-use super::gaps::{Gaps, MAX_LIST};
-use super::header::Header;
-use super::index::{self, Child, Entries, Expected, MAX_NODE};
-use super::member::{self, FRAME, Kind, UNIT};
-use super::run::{RUN_PAYLOAD, Run, data_member, longest_data_member};
-use super::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
 use crate::block::AlignedBuf;
+use crate::image::error::ImageError;
+use crate::image::format::codec::{Codec, Inflate};
+use crate::image::format::footer::Footer;
+use crate::image::format::gaps::{Gaps, MAX_LIST};
+use crate::image::format::header::Header;
+use crate::image::format::index::{self, Child, Entries, Expected, MAX_NODE};
+use crate::image::format::member::{self, FRAME, Kind, UNIT};
+use crate::image::format::run::{RUN_PAYLOAD, Run, data_member, longest_data_member};
+use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
 use crate::io::ReadAt;
 use blake3::Hash;
 use std::io::Write;
@@ -31,7 +31,7 @@ pub enum FileKind {
 
 /// Looks at both ends of a file: where its first bytes are those of another gzip file or of nothing known, members of
 /// testbox where the second or the last one of an image stands make it a (damaged) image all the same. What lies
-/// between, [`super::foreign`] looks at when it inflates.
+/// between, [`crate::image::restore::foreign`] looks at when it inflates.
 pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
     let read_error = |position| move |source| ImageError::Read { position, source };
     let size = file.size().map_err(read_error(0))?;
@@ -82,7 +82,7 @@ pub struct Summary {
 /// A file that was found to be a testbox image with a right footer, header and index root.
 ///
 /// Opening reads a few KiB. What is read later is checked when it is read: each index node and each run by its
-/// hash, which the root hash binds. Only [`super::verify`] looks at everything.
+/// hash, which the root hash binds. Only [`crate::image::verify`] looks at everything.
 pub struct Image {
     file: Arc<dyn ReadAt>,
     size: u64,
@@ -216,8 +216,8 @@ impl Image {
             } else {
                 let mut left = until - from;
                 while left > 0 {
-                    let n = left.min(super::parallel::ZEROS.len() as u64);
-                    write(&super::parallel::ZEROS[..n as usize])?;
+                    let n = left.min(crate::image::parallel::ZEROS.len() as u64);
+                    write(&crate::image::parallel::ZEROS[..n as usize])?;
                     left -= n;
                 }
             }

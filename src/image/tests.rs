@@ -1,5 +1,6 @@
 //! The engine as a whole: round trips, damage, faults.
 
+use super::format::{footer, index, member, run};
 use super::*;
 use crate::block::mem::{Fault, MemDisk, Op};
 use crate::inventory::Identity;

@@ -5,14 +5,14 @@
 //! reads past them.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
-use super::error::ImageError;
-use super::incremental::Aligned;
-use super::member::Kind;
-use super::parallel::{for_each, for_each_run, io_threads, is_zero};
-use super::reader::{Image, Summary, Workspace};
-use super::run::{Run, data_member};
 use crate::block::BlockDevice;
+use crate::image::backup::incremental::Aligned;
+use crate::image::bad_sectors::disk_error;
+use crate::image::error::ImageError;
+use crate::image::format::member::Kind;
+use crate::image::format::run::{Run, data_member};
+use crate::image::parallel::{for_each, for_each_run, io_threads, is_zero};
+use crate::image::reader::{Image, Summary, Workspace};
 use crate::progress::Progress;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;

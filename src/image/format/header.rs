@@ -1,9 +1,9 @@
 //! The header member: which disk this is.
 #![forbid(unsafe_code)]
 
-use super::found::FoundTexts;
-use super::member::{self, Kind, Reason, array, u32_at, u64_at};
 use crate::block::BlockDevice;
+use crate::image::format::found::FoundTexts;
+use crate::image::format::member::{self, Kind, Reason, array, u32_at, u64_at};
 use crate::inventory::Identity;
 
 /// Largest chunk size in bytes.

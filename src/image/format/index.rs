@@ -1,8 +1,8 @@
 //! The index: a tree of hashes that grows while the image is written, one open node per level.
 #![forbid(unsafe_code)]
 
-use super::member::{self, Kind, Reason, array, u32_at, u64_at};
-use super::run::{Run, check_entry};
+use crate::image::format::member::{self, Kind, Reason, array, u32_at, u64_at};
+use crate::image::format::run::{Run, check_entry};
 use blake3::Hash;
 
 /// Entries of a full node.

@@ -5,11 +5,11 @@
 //! too: a stale backup GPT there must not win.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
-use super::error::ImageError;
-use super::parallel::is_zero;
-use super::verify::{differs, read};
 use crate::block::{ALIGN, AlignedBuf, BlockDevice};
+use crate::image::bad_sectors::disk_error;
+use crate::image::error::ImageError;
+use crate::image::parallel::is_zero;
+use crate::image::verify::{differs, read};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

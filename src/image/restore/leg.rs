@@ -5,11 +5,11 @@
 //! proven before the next one begins.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
-use super::parallel::for_each;
-use super::seal::{JUST_WRITTEN, Seal};
-use super::verify::{differs, expect_zeros, read};
 use crate::block::{AlignedBuf, BlockDevice};
+use crate::image::error::ImageError;
+use crate::image::parallel::for_each;
+use crate::image::restore::seal::{JUST_WRITTEN, Seal};
+use crate::image::verify::{differs, expect_zeros, read};
 use crate::progress::Progress;
 use blake3::Hash;
 use std::ops::Range;
@@ -116,9 +116,9 @@ pub fn drop_cache(disk: &dyn BlockDevice) -> Result<(), ImageError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::run::NO_HASH;
     use super::*;
     use crate::block::mem::MemDisk;
+    use crate::image::format::run::NO_HASH;
 
     #[test]
     fn a_leg_ends_after_its_bytes_or_its_pieces() {

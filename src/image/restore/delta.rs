@@ -2,20 +2,20 @@
 //!
 //! A run whose hash is that of the bytes on the disk is neither read from the image nor written. Of a run that
 //! differs, only the blocks that differ are written, and only they are read back. Everything else of a restore stays
-//! as it is: see [`super::restore`].
+//! as it is: see [`crate::image::restore`].
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
-use super::error::ImageError;
-use super::leg::{Leg, Wanted};
-use super::member::Kind;
-use super::parallel::is_zero;
-use super::reader::{Image, Workspace};
-use super::restore::RestoreOptions;
-use super::run::Run;
-use super::seal::Seal;
-use super::verify::{data_parts, read};
 use crate::block::{ALIGN, BlockDevice};
+use crate::image::bad_sectors::disk_error;
+use crate::image::error::ImageError;
+use crate::image::format::member::Kind;
+use crate::image::format::run::Run;
+use crate::image::parallel::is_zero;
+use crate::image::reader::{Image, Workspace};
+use crate::image::restore::RestoreOptions;
+use crate::image::restore::leg::{Leg, Wanted};
+use crate::image::restore::seal::Seal;
+use crate::image::verify::{data_parts, read};
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
 use std::ops::Range;

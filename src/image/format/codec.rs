@@ -1,9 +1,9 @@
 //! The codecs: raw chunk in, deflate stream with gzip trailer out, and back.
 #![forbid(unsafe_code)]
 
-use super::gaps::{Gaps, MAX_LIST};
-use super::member::{FRAME, TRAILER, UNIT};
-use super::run::{RUN_PAYLOAD, data_front, write_data_front};
+use crate::image::format::gaps::{Gaps, MAX_LIST};
+use crate::image::format::member::{FRAME, TRAILER, UNIT};
+use crate::image::format::run::{RUN_PAYLOAD, data_front, write_data_front};
 use crate::sys::isal;
 use blake3::Hash;
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
@@ -237,8 +237,8 @@ fn incompressible(deflater: &mut dyn Deflate, raw: &[u8], scratch: &mut [u8]) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::member;
     use super::*;
+    use crate::image::format::member;
     use proptest::prelude::*;
     use std::io::Read;
 

@@ -10,11 +10,11 @@
 //! image, which verification refuses.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
-use super::header::Header;
-use super::index::{self, Entries, Expected, FANOUT, MAX_NODE};
-use super::member::{self, FRAME, Kind, UNIT};
-use super::run::{NO_HASH, RUN_PAYLOAD, Run};
+use crate::image::error::ImageError;
+use crate::image::format::header::Header;
+use crate::image::format::index::{self, Entries, Expected, FANOUT, MAX_NODE};
+use crate::image::format::member::{self, FRAME, Kind, UNIT};
+use crate::image::format::run::{NO_HASH, RUN_PAYLOAD, Run};
 use crate::io::ReadAt;
 use blake3::Hash;
 use std::sync::Arc;

@@ -1,20 +1,20 @@
 //! From pieces of disk, in order, to the image file.
 #![forbid(unsafe_code)]
 
-use super::backup::{BackupOptions, Written};
-use super::codec::{DataMember, Deflate, data_member};
-use super::error::ImageError;
-use super::footer::Footer;
-use super::header::Header;
-use super::index::IndexWriter;
-use super::member::Kind;
-use super::output::Output;
-use super::parallel::is_zero;
-use super::pipeline::{Content, Earlier, Slot};
-use super::resume::Unfinished;
-use super::run::{NO_HASH, Run};
-use super::zeros::{MAX_ZERO_RUN, ZeroMembers};
 use crate::block::BlockDevice;
+use crate::image::backup::output::Output;
+use crate::image::backup::pipeline::{Content, Earlier, Slot};
+use crate::image::backup::resume::Unfinished;
+use crate::image::backup::{BackupOptions, Written};
+use crate::image::error::ImageError;
+use crate::image::format::codec::{DataMember, Deflate, data_member};
+use crate::image::format::footer::Footer;
+use crate::image::format::header::Header;
+use crate::image::format::index::IndexWriter;
+use crate::image::format::member::Kind;
+use crate::image::format::run::{NO_HASH, Run};
+use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers};
+use crate::image::parallel::is_zero;
 use crate::io::SyncWrite;
 use crate::progress::Progress;
 use blake3::Hash;

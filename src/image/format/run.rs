@@ -1,9 +1,9 @@
 //! Runs: consecutive pieces of the disk, each in a member of its own.
 #![forbid(unsafe_code)]
 
-use super::gaps::{Gaps, MAX_LIST};
-use super::member::{self, FRAME, Kind, Reason, TRAILER, array, u64_at};
-use super::zeros::{self, MAX_ZERO_RUN};
+use crate::image::format::gaps::{Gaps, MAX_LIST};
+use crate::image::format::member::{self, FRAME, Kind, Reason, TRAILER, array, u64_at};
+use crate::image::format::zeros::{self, MAX_ZERO_RUN};
 use blake3::Hash;
 use std::ops::Range;
 

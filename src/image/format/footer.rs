@@ -1,7 +1,7 @@
 //! The footer member: the proof that a file is a whole image.
 #![forbid(unsafe_code)]
 
-use super::member::{self, Kind, Reason, UNIT, array, u32_at, u64_at};
+use crate::image::format::member::{self, Kind, Reason, UNIT, array, u32_at, u64_at};
 use blake3::Hash;
 
 const CONTEXT: &str = "testbox image root hash v1";

@@ -9,17 +9,23 @@
 //! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::Patience;
-use super::codec::Codec;
-use super::error::ImageError;
-use super::found::FoundTexts;
-use super::header::{DiskAbout, Header};
-use super::incremental::joint_codec;
-use super::pipeline::{Earlier as Sources, free_bytes, pipeline};
-use super::reader::Image;
-use super::resume::{Part, Unfinished};
-use super::writer::Writer;
+pub(crate) mod incremental;
+pub(crate) mod output;
+pub(crate) mod pipeline;
+pub(crate) mod resume;
+pub(crate) mod writer;
+
 use crate::block::BlockDevice;
+use crate::image::backup::incremental::joint_codec;
+use crate::image::backup::pipeline::{Earlier as Sources, free_bytes, pipeline};
+use crate::image::backup::resume::{Part, Unfinished};
+use crate::image::backup::writer::Writer;
+use crate::image::bad_sectors::Patience;
+use crate::image::error::ImageError;
+use crate::image::format::codec::Codec;
+use crate::image::format::found::FoundTexts;
+use crate::image::format::header::{DiskAbout, Header};
+use crate::image::reader::Image;
 use crate::io::SyncWrite;
 use crate::progress::Progress;
 use crate::used::Map;

@@ -4,12 +4,12 @@
 //! data run, which listing them makes as good as unallocated: a disk may hold anything there.
 #![forbid(unsafe_code)]
 
-use super::member::{Reason, UNIT, array};
+use crate::image::format::member::{Reason, UNIT, array};
 use blake3::Hash;
 use std::ops::Range;
 
 /// Most gaps of a run: every other block of the longest chunk.
-const MOST: usize = super::header::MAX_CHUNK as usize / UNIT / 2;
+const MOST: usize = crate::image::format::header::MAX_CHUNK as usize / UNIT / 2;
 /// Bytes that the list counts in: the smallest logical block, because a bad sector may cut a run anywhere.
 const SECTOR: u64 = 512;
 /// Bytes of the longest list.
@@ -26,7 +26,11 @@ impl Gaps {
     pub fn push(&mut self, range: Range<u64>, unit: u64) {
         let (start, end) = (range.start.next_multiple_of(unit), range.end / unit * unit);
         let is_apart = self.0.last().is_none_or(|last| last.end < start);
-        if start < end && is_apart && self.0.len() < MOST && end <= super::header::MAX_CHUNK.into() {
+        if start < end
+            && is_apart
+            && self.0.len() < MOST
+            && end <= crate::image::format::header::MAX_CHUNK.into()
+        {
             self.0.push(start..end);
         }
     }
@@ -80,7 +84,7 @@ impl Gaps {
 
     /// True where they are zeros.
     pub fn are_zero_in(&self, raw: &[u8]) -> bool {
-        self.parts(raw).all(super::parallel::is_zero)
+        self.parts(raw).all(crate::image::parallel::is_zero)
     }
 
     /// The hash of a run: of its bytes, and of the list where there is one, so that nobody can call a gap what is none.

@@ -2,11 +2,11 @@
 //! of an earlier image copied.
 #![forbid(unsafe_code)]
 
-use super::error::ImageError;
-use super::pipeline::Earlier;
-use super::reader::Image;
-use super::resume::Unfinished;
-use super::run::Run;
+use crate::image::backup::pipeline::Earlier;
+use crate::image::backup::resume::Unfinished;
+use crate::image::error::ImageError;
+use crate::image::format::run::Run;
+use crate::image::reader::Image;
 use crate::io::SyncWrite;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

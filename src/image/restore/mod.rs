@@ -1,20 +1,25 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order: check everything that can be checked -> zero what boots ([`super::seal`]) -> discard what nobody uses, where
-//! that is wanted -> write the body where the disk differs ([`super::delta`]), each run's hash checked before it is
-//! written -> flush -> read back what was written and compare ([`super::leg`]: both go on at the same time, one behind
+//! Order: check everything that can be checked -> zero what boots ([`crate::image::restore::seal`]) -> discard what nobody uses, where
+//! that is wanted -> write the body where the disk differs ([`crate::image::restore::delta`]), each run's hash checked before it is
+//! written -> flush -> read back what was written and compare ([`crate::image::restore::leg`]: both go on at the same time, one behind
 //! the other) -> write what boots. What was not written was read and found right. A restore that was interrupted is
 //! repeated: that is a delta restore, which finds what is there already.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
-use super::delta::Bring;
-use super::error::ImageError;
-use super::leg::{Leg, drop_cache};
-use super::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
-use super::reader::Image;
-use super::seal::Seal;
+pub(crate) mod delta;
+pub mod foreign;
+pub(crate) mod leg;
+pub(crate) mod seal;
+
 use crate::block::BlockDevice;
+use crate::image::bad_sectors::disk_error;
+use crate::image::error::ImageError;
+use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
+use crate::image::reader::Image;
+use crate::image::restore::delta::Bring;
+use crate::image::restore::leg::{Leg, drop_cache};
+use crate::image::restore::seal::Seal;
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
 use std::iter;

@@ -13,11 +13,11 @@
 //! disk, and is as rare as a file server that loses bytes.
 #![forbid(unsafe_code)]
 
-use super::codec::Codec;
-use super::error::ImageError;
-use super::member::Kind;
-use super::reader::Image;
-use super::run::{Run, data_member};
+use crate::image::error::ImageError;
+use crate::image::format::codec::Codec;
+use crate::image::format::member::Kind;
+use crate::image::format::run::{Run, data_member};
+use crate::image::reader::Image;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -36,7 +36,7 @@ pub(super) fn joint_codec(codec: Codec, base: Option<&Image>) -> String {
 }
 
 /// Runs of an earlier image, asked for piece by piece in the order of the disk. Holds one run.
-pub(super) struct Aligned<I> {
+pub(in crate::image) struct Aligned<I> {
     runs: I,
     ahead: Option<Run>,
 }

@@ -4,15 +4,15 @@
 //! it before anything is written, and [`restore`] must then find the same bytes, and find them on the disk.
 #![forbid(unsafe_code)]
 
-use super::bad_sectors::disk_error;
-use super::error::ImageError;
-use super::member::{self, FRAME};
-use super::parallel::is_zero;
-use super::reader::{FileKind, file_kind};
-use super::restore::{Restored, check_fit, reread, sealed};
-use super::seal::{JUST_WRITTEN, Seal};
-use super::verify::{differs, read};
 use crate::block::{AlignedBuf, BlockDevice};
+use crate::image::bad_sectors::disk_error;
+use crate::image::error::ImageError;
+use crate::image::format::member::{self, FRAME};
+use crate::image::parallel::is_zero;
+use crate::image::reader::{FileKind, file_kind};
+use crate::image::restore::seal::{JUST_WRITTEN, Seal};
+use crate::image::restore::{Restored, check_fit, reread, sealed};
+use crate::image::verify::{differs, read};
 use crate::io::ReadAt;
 use crate::progress::Progress;
 use crate::sys::isal::Inflater;
@@ -62,7 +62,7 @@ pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Con
 }
 
 /// Writes a foreign gzip onto a disk; `content` is what [`measure`] found. Unbootable first, bootable last, all read
-/// back, as [`super::restore`]. Progress counts every byte of disk twice.
+/// back, as [`crate::image::restore`]. Progress counts every byte of disk twice.
 pub fn restore(
     file: &dyn ReadAt,
     content: &Content,

@@ -5,18 +5,18 @@
 //! always has all that it needs, and nothing can block it: one thread of each kind is enough.
 #![forbid(unsafe_code)]
 
-use super::backup::BackupOptions;
-use super::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
-use super::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
-use super::error::ImageError;
-use super::gaps::Gaps;
-use super::incremental::{Aligned, old_member};
-use super::member::UNIT;
-use super::parallel::{io_threads, is_zero, thread_count};
-use super::reader::{Image, Runs};
-use super::resume::KeptRuns;
-use super::run::Run;
 use crate::block::{AlignedBuf, BlockDevice};
+use crate::image::backup::BackupOptions;
+use crate::image::backup::incremental::{Aligned, old_member};
+use crate::image::backup::resume::KeptRuns;
+use crate::image::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
+use crate::image::error::ImageError;
+use crate::image::format::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
+use crate::image::format::gaps::Gaps;
+use crate::image::format::member::UNIT;
+use crate::image::format::run::Run;
+use crate::image::parallel::{io_threads, is_zero, thread_count};
+use crate::image::reader::{Image, Runs};
 use crate::progress::Progress;
 use crate::used::is_in_order;
 use crossbeam_channel::{Receiver, Sender, unbounded};
