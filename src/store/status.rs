@@ -55,7 +55,7 @@ pub struct Status {
     /// What went wrong, in the words of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Code of the failure; see the README's table.
+    /// Code of the failure; see the table in the manual's chapter on failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
     /// Results that are neither success nor failure, such as "disk sda differs from its image".
