@@ -39,7 +39,7 @@ pub enum Kind {
     ImageExists,
     /// `restore` or `verify` where no image can be trusted.
     NoImage,
-    /// `backup.json` is malformed, or from a newer version.
+    /// `backup.json` is malformed.
     BadRecord,
     /// A disk that the record knows is missing.
     DiskMissing,
@@ -77,6 +77,8 @@ pub enum Kind {
     Signature,
     /// The initramfs demands a signed job for this action, and this one is not signed by a key that it trusts.
     JobSignature,
+    /// A set on the share was made by a newer testbox, in a format that this one does not know.
+    NewerFormat,
     /// A mistake in testbox itself.
     Internal,
 }
@@ -121,6 +123,7 @@ impl Kind {
             Kind::TooManyAttempts => 61,
             Kind::Signature => 62,
             Kind::JobSignature => 63,
+            Kind::NewerFormat => 64,
             Kind::Internal => 70,
         }
     }
@@ -164,6 +167,7 @@ impl Kind {
             Kind::TooManyAttempts => "too-many-attempts",
             Kind::Signature => "signature",
             Kind::JobSignature => "job-signature",
+            Kind::NewerFormat => "newer-format",
             Kind::Internal => "internal",
         }
     }

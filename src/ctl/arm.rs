@@ -221,6 +221,13 @@ fn refusals(orders: &[Order], action: Action, backup: Option<&Folder>, force: bo
                 order.file
             ));
         }
+        if let Some(share) = backup.filter(|_| action != Action::Rescue)
+            && let Err(e) = shares::refuse_newer(share, &order.machine.ip.to_string())
+        {
+            problems.push(format!(
+                "{label}: {e}; arm with --force where the machine's initrd is of that release"
+            ));
+        }
         if let (Action::Restore | Action::Verify, Some(share)) = (action, backup)
             && shares::find_image(share, order.machine.ip)?.is_none()
         {

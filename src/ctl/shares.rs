@@ -2,9 +2,13 @@
 
 use super::Error;
 use super::config::Settings;
+use crate::failure::Kind;
 use crate::job::pxe::PxeFile;
 use crate::share::{DirFiles, Files, exists, read_limited};
-use crate::store::record::is_disk_name;
+use crate::store::HISTORY;
+use crate::store::record::{
+    RECORD, RECORD_LIMIT, RECORD_PENDING, Record, RecordError, generation, is_disk_name,
+};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -121,6 +125,35 @@ pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Err
     }
 }
 
+/// Fails where a newer testbox has made a set of a machine: the current one, one that is being published, or one of the
+/// history. What this program would do with it, it cannot know. `dir` is the machine's folder, or that of a set.
+pub(super) fn refuse_newer(share: &Folder, dir: &str) -> Result<(), Error> {
+    match newer(&share.files, dir) {
+        None => Ok(()),
+        Some(what) => Err(Error::failed(format!("{}: {what}", share.path.display()))),
+    }
+}
+
+/// The set in `dir` that a newer testbox has made, in words. What cannot be read is somebody else's to tell.
+pub(super) fn newer(files: &dyn Files, dir: &str) -> Option<String> {
+    let below = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
+    let mut sets = files.list(&below(HISTORY)).unwrap_or_default();
+    sets.retain(|name| generation(name).is_some());
+    let sets = sets.into_iter().map(|set| format!("{HISTORY}/{set}/{RECORD}"));
+    let mut records = [RECORD.to_owned(), RECORD_PENDING.to_owned()].into_iter().chain(sets);
+    records.find_map(|record| {
+        let path = below(&record);
+        match Record::parse(&read_limited(files, &path, RECORD_LIMIT).ok()?) {
+            Err(e @ RecordError::TooNew(_)) => Some(format!(
+                "{path} cannot be used: {e} [{} {}]: use the testboxctl of that release, or a newer one",
+                Kind::NewerFormat.word(),
+                Kind::NewerFormat.code()
+            )),
+            _ => None,
+        }
+    })
+}
+
 /// The first image file of a machine, in its folder or in a set of its history.
 pub(super) fn find_image(share: &Folder, machine: Ipv4Addr) -> Result<Option<String>, Error> {
     let list = |path: &str| match share.files.list(path) {
@@ -131,9 +164,9 @@ pub(super) fn find_image(share: &Folder, machine: Ipv4Addr) -> Result<Option<Str
         Err(e) => Err(share.error(path, "list it", &e)),
     };
     let mut folders = vec![machine.to_string()];
-    let history = format!("{machine}/history");
+    let history = format!("{machine}/{HISTORY}");
     let sets = list(&history)?;
-    folders.extend(sets.iter().filter(|s| s.parse::<u64>().is_ok()).map(|s| format!("{history}/{s}")));
+    folders.extend(sets.iter().filter(|s| generation(s).is_some()).map(|s| format!("{history}/{s}")));
     for folder in folders {
         let is_image = |name: &&String| {
             let disk = name.strip_suffix(".raw.gz").or_else(|| name.strip_suffix(".gz"));

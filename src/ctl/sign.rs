@@ -82,6 +82,7 @@ fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
 /// Signs the set in a folder; gives what to tell about it.
 fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
     let folder = Folder::open(path)?;
+    shares::refuse_newer(&folder, "")?;
     let read = || folder.read(RECORD, RECORD_LIMIT);
     let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
     let bytes = read()?.ok_or_else(|| failed(format!("there is no {RECORD}, so no set to sign")))?;

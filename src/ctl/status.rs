@@ -9,7 +9,7 @@ use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::share::{Files, read_limited};
 use crate::store::lease::{self, LEASE, Seen};
-use crate::store::record::{RECORD, RECORD_LIMIT, Record, SetState};
+use crate::store::record::{RECORD, RECORD_LIMIT, Record, RecordError, SetState};
 use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
@@ -127,15 +127,19 @@ fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
     });
     let record = record.and_then(|bytes| match Record::parse(&bytes) {
         Ok(record) => Some(record),
+        // Below.
+        Err(RecordError::TooNew(_)) => None,
         Err(e) => {
             problems.push(format!("{RECORD} cannot be used: {e}"));
             None
         }
     });
+    let newer = shares::newer(files, &ip.to_string());
     let lease = lease::current(files, &format!("{ip}/{LEASE}")).unwrap_or_else(|e| {
         problems.push(format!("cannot read {LEASE}/: {e}"));
         None
     });
+    problems.extend(newer);
     News { ip, is_known, status, record, lease, problems }
 }
 

@@ -7,17 +7,17 @@ use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
 use crate::share::{Files, exists, read_limited};
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
-use crate::store::record::{RECORD, RECORD_LIMIT, Record, image_file, is_disk_name};
+use crate::store::layout::HISTORY;
+use crate::store::record::{RECORD, RECORD_LIMIT, Record, RecordError, generation, image_file, is_disk_name};
 use crate::types::{DiskSelector, SetHash};
 use std::io;
 use std::sync::Arc;
 
-/// The folder that keeps the sets before the current one.
-pub const HISTORY: &str = "history";
-/// Ending of what is being made and not yet published.
-pub const PART: &str = ".part";
 /// What the machine consists of, for people.
 pub const INFO_TEXT: &str = "testbox-info.txt";
+/// What mends [`Kind::NewerFormat`].
+const UPDATE: &str = "nothing was changed. The initrd of this machine has an older testbox-agent than the one that made this set: make it \
+                      again with the scripts/make-nfsroot of the newer release, then boot the machine again.";
 const DISK_LIST: &str = "disk-devices.lst";
 const DISK_LIST_LIMIT: usize = 1 << 20;
 
@@ -56,18 +56,23 @@ impl Folder {
         Ok(self.record_and_bytes(path)?.map(|(record, _)| record))
     }
 
-    fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
+    /// The same with its bytes, which are what is signed and compared.
+    pub fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
         let bytes = match read_limited(&*self.files, &self.path(path), RECORD_LIMIT) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreadable(path, &e)),
         };
         let record = Record::parse(&bytes).map_err(|e| {
-            Failure::new(
-                Kind::BadRecord,
-                format!("{} cannot be used: {e}", self.path(path)),
-                "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
-            )
+            let what = format!("{} cannot be used: {e}", self.path(path));
+            match e {
+                RecordError::TooNew(_) => Failure::new(Kind::NewerFormat, what, UPDATE),
+                _ => Failure::new(
+                    Kind::BadRecord,
+                    what,
+                    "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
+                ),
+            }
         })?;
         Ok(Some((record, bytes)))
     }
@@ -101,8 +106,11 @@ impl Folder {
         let mut history = Vec::new();
         for generation in self.generations()?.into_iter().rev() {
             let folder = format!("{HISTORY}/{generation}");
-            // A set of the history whose record is bad is only a set that is not trusted.
-            let (record, seal) = self.set(&folder, trust).unwrap_or_default();
+            let (record, seal) = match self.set(&folder, trust) {
+                Err(failure) if failure.kind == Kind::NewerFormat => return Err(failure),
+                // A set of the history whose record is bad is only a set that is not trusted.
+                set => set.unwrap_or_default(),
+            };
             let images =
                 if self.is_folder(&folder)? { self.images(&folder, record.as_ref())? } else { Vec::new() };
             history.push(HistorySet { folder, record, seal, images });
@@ -130,9 +138,7 @@ impl Folder {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(self.unreadable(HISTORY, &e)),
         };
-        // Only the spelling that testbox writes: "+3" and "03" are numbers too, and other folders.
-        let number = |n: &String| n.parse::<u64>().ok().filter(|number| number.to_string() == *n);
-        let mut generations: Vec<u64> = names.iter().filter_map(number).collect();
+        let mut generations: Vec<u64> = names.iter().filter_map(|name| generation(name)).collect();
         generations.sort_unstable();
         Ok(generations)
     }

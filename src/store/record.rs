@@ -16,6 +16,16 @@ pub const RECORD_LIMIT: usize = 4 << 20;
 pub const BAD_RANGES: usize = 1000;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
+/// The highest generation. A set a second would take millions of years to get there, and every program that reads JSON
+/// numbers as floating point still tells two of them apart.
+pub const GENERATION_MAX: u64 = 999_999_999_999_999;
+
+/// The generation that the name of a folder below `history/` says: the only spelling that testbox writes, from 1 to
+/// [`GENERATION_MAX`]. `03`, `+3` and what is longer are other folders.
+pub fn generation(name: &str) -> Option<u64> {
+    let number = name.parse().ok().filter(|number| (1..=GENERATION_MAX).contains(number))?;
+    (number.to_string() == name).then_some(number)
+}
 
 /// One set of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +152,12 @@ impl OtherDisk {
     }
 }
 
+/// What every format of the record has.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
 /// A record that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -150,9 +166,10 @@ pub enum RecordError {
     Malformed(#[from] serde_json::Error),
     /// A newer testbox wrote it.
     #[error(
-        "it has format {0}, this version reads up to {FORMAT}: use the testbox that wrote it, or a newer one"
+        "a newer testbox wrote it, in format {0}; this one, {version}, reads up to format {FORMAT}",
+        version = env!("CARGO_PKG_VERSION")
     )]
-    TooNew(u32),
+    TooNew(u64),
     /// A field has a value that no testbox writes.
     #[error("its {0}")]
     Invalid(String),
@@ -176,12 +193,18 @@ impl Record {
     /// Reads a record, and accepts only one that every later step can rely on: unique and safe names, root hashes
     /// of the right form, sizes that are whole blocks.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
-        let record: Record = serde_json::from_slice(bytes)?;
-        if record.format > FORMAT {
-            return Err(RecordError::TooNew(record.format));
+        // On its own: a newer format may have any shape beside it.
+        let Format { format } = serde_json::from_slice(bytes)?;
+        if format > u64::from(FORMAT) {
+            return Err(RecordError::TooNew(format));
         }
-        if record.generation == 0 {
-            return Err(RecordError::Invalid("generation is 0".into()));
+        let record: Record = serde_json::from_slice(bytes)?;
+        if record.format == 0 {
+            return Err(RecordError::Invalid("format is 0".into()));
+        }
+        if !(1..=GENERATION_MAX).contains(&record.generation) {
+            let what = format!("generation is {}, not from 1 to {GENERATION_MAX}", record.generation);
+            return Err(RecordError::Invalid(what));
         }
         let mut names = BTreeSet::new();
         for image in &record.images {
@@ -288,8 +311,10 @@ mod tests {
     #[test]
     fn a_record_that_later_steps_could_not_rely_on_is_refused() {
         type Spoil = fn(&mut Record);
-        let rows: [(Spoil, &str); 7] = [
+        let rows: [(Spoil, &str); 9] = [
             (|r| r.format = 2, "format 2"),
+            (|r| r.format = 0, "format is 0"),
+            (|r| r.generation = GENERATION_MAX + 1, "generation is 1000000000000000"),
             (|r| r.generation = 0, "generation is 0"),
             (|r| r.images[0].name = "../x".into(), "no disk name"),
             (|r| r.images.push(r.images[0].clone()), "named twice"),
@@ -305,6 +330,50 @@ mod tests {
         }
         for bytes in [&b""[..], b"{}", b"[1]", b"\xff\xfe", &sample().to_bytes()[..40]] {
             assert!(Record::parse(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_whatever_else_it_has() {
+        for (bytes, format) in [
+            (&br#"{"format": 2}"#[..], 2),
+            (br#"{"format": 2, "generation": "seven", "images": {}}"#, 2),
+            (br#"{"sets": [], "format": 18446744073709551615}"#, u64::MAX),
+        ] {
+            let error = Record::parse(bytes).unwrap_err();
+            assert!(matches!(error, RecordError::TooNew(found) if found == format), "{error}");
+        }
+        for bytes in
+            [&br#"{"format": "2"}"#[..], br#"{"format": -2}"#, br#"{"format": 1}"#, b"{\"format\": 2"]
+        {
+            let error = Record::parse(bytes).unwrap_err();
+            assert!(matches!(error, RecordError::Malformed(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_generation_has_one_spelling_and_a_bound() {
+        for number in [1, 3, 10, 4_294_967_296, GENERATION_MAX] {
+            assert_eq!(generation(&number.to_string()), Some(number));
+        }
+        for name in [
+            "",
+            "0",
+            "03",
+            "+3",
+            "-3",
+            " 3",
+            "3 ",
+            "3.part",
+            "0x3",
+            "3e1",
+            "\u{663}",
+            "1000000000000000",
+            "18446744073709551614",
+            "18446744073709551615",
+            "18446744073709551616",
+        ] {
+            assert_eq!(generation(name), None, "{name:?}");
         }
     }
 

@@ -106,3 +106,22 @@ fn init_makes_both_shares_and_may_run_again() {
     fs::remove_file(lab.path("px/pxelinux.0")).unwrap();
     lab.run(&init).expect(1, &["package pxelinux"]);
 }
+
+/// One parser of generations: a restore is armed where the agent finds a set, and nowhere else.
+#[test]
+fn arm_and_agent_agree_on_what_is_a_set_of_the_history() {
+    for (set, is_one) in [
+        ("3", true),
+        ("999999999999999", true),
+        ("03", false),
+        ("+3", false),
+        ("0", false),
+        ("18446744073709551615", false),
+    ] {
+        let lab = Lab::new();
+        lab.write(&format!("b/10.42.1.20/history/{set}/sda.raw.gz"), b"x");
+        let run = lab.arm(&["10.42.1.20", "restore"]);
+        assert_eq!(run.code == 0, is_one, "{set}: {}", run.err);
+        assert_eq!(testbox::store::record::generation(set).is_some(), is_one);
+    }
+}

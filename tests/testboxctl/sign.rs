@@ -161,3 +161,28 @@ fn a_signed_job_names_its_set_and_is_bound_to_its_words() {
     fs::remove_file(lab.path("b/10.42.1.20/backup.json")).unwrap();
     lab.arm(&["--sign-key", "key", "10.42.1.20", "restore"]).expect(1, &["there is no current set", "--set"]);
 }
+
+/// What a newer testbox has made, whichever of the sets it is: nothing is read out of it and nothing written beside it.
+#[test]
+fn a_set_of_a_newer_format_is_refused_by_every_command() {
+    let image = "b/10.42.1.20/sda.raw.gz";
+    for record in ["backup.json", "backup.json.part", "history/2/backup.json"] {
+        let lab = lab();
+        lab.write(&format!("b/10.42.1.20/{record}"), br#"{ "format": 2, "sets": [] }"#);
+        let before = lab.snapshot();
+        let says = &[record, "format 2", "[newer-format 64]", "testboxctl of that release"][..];
+        for action in ["backup", "backup-again", "restore", "verify", "refresh-info"] {
+            lab.arm(&["10.42.1.20", action]).expect(1, says);
+        }
+        lab.run(&[&SIGN[..], &["10.42.1.20"]].concat()).expect(1, says);
+        lab.run(&["status", "--backup-dir", "b"]).expect(0, says);
+        lab.run(&["image", "restore", image, "copy"]).expect(1, says);
+        lab.run(&["image", "verify", image]).expect(1, says);
+        lab.run(&["image", "info", image]).expect(1, says);
+        lab.run(&["image", "cat", image]).expect(1, says);
+        assert!(lab.snapshot() == before, "{record}");
+        // A rescue touches no set; and whoever knows that the initrd is a newer one may arm all the same.
+        lab.arm(&["10.42.1.20", "rescue"]).expect(0, &[]);
+        lab.arm(&["--force", "10.42.1.20", "backup-again"]).expect(0, &[]);
+    }
+}

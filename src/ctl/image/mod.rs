@@ -7,6 +7,7 @@ mod restore;
 mod show;
 
 use super::output::{Out, closed_or};
+use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::block::{BlockDevice, DirectFile, Disk, FileId};
 use crate::image::{FileKind, Image, ImageError, file_kind};
@@ -96,6 +97,9 @@ fn open_image_file(path: &Path) -> Result<(ImageFile, FileId), Error> {
         return Err(not_regular());
     }
     let id = FileId::of(&file).map_err(no_open)?;
+    // What it means beside such a record only a newer program knows.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Folder::open(dir).map_or(Ok(()), |folder| shares::refuse_newer(&folder, ""))?;
     // What is proven is the file on its disk or server, and not what this computer remembers of it.
     drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
     let this = format!("/proc/self/fd/{}", file.as_raw_fd());
