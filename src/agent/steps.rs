@@ -175,6 +175,9 @@ impl Run<'_> {
             };
             let made = written.and_then(|written| {
                 self.tell(&part, &written);
+                if let (Some(why), Some(before)) = (&written.bad_base, before) {
+                    self.note_damage(&before.file(), &before.root_hash, why);
+                }
                 let verified = self.verify_image(name, base.as_deref())?;
                 Ok((written, verified))
             });
@@ -343,9 +346,20 @@ impl Run<'_> {
         record.images.sort_by(|a, b| a.name.cmp(&b.name));
         record.others = publish.others.clone();
         let step = format!("publishing set {}", publish.generation);
-        self.reporter.during(&step, None, &Progress::default(), false, || {
-            publish::publish(self.folder, &record, self.keep)
-        })
+        let generation = self.reporter.during(&step, None, &Progress::default(), false, || {
+            publish::publish(self.folder, &record, self.keep, &|| self.reporter.check_lease())
+        })?;
+        if generation != publish.generation {
+            self.journal.info(&format!("its number was taken meanwhile: published as set {generation}"));
+        }
+        Ok(())
+    }
+
+    /// A set with an image that was found damaged never counts as a good one from then on.
+    fn note_damage(&self, path: &str, root_hash: &str, why: &str) {
+        if let Err(e) = publish::mark(self.folder, path, root_hash, why) {
+            self.journal.warn(&format!("cannot note beside {path} that it is damaged: {e}"));
+        }
     }
 
     /// What nothing goes on with is of no use to anybody; a set whose publishing has begun is another matter.
@@ -414,7 +428,17 @@ impl Run<'_> {
                 _ => image::verify(&image, 0, &progress),
             };
             let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
+            if let (Some(record), Err(e)) = (&source.record, &verified)
+                && matches!(e, ImageError::Damaged { .. })
+            {
+                self.note_damage(&source.path, &record.root_hash, &e.to_string());
+            }
             verified.map_err(|e| image_failure(&e, &source.path))?;
+            if plan.action == Action::Verify
+                && let Err(e) = publish::clear(self.folder, &source.path)
+            {
+                self.journal.warn(&format!("cannot remove the note of damage beside {}: {e}", source.path));
+            }
             self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
             return Ok(None);
         }

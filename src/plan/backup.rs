@@ -1,12 +1,12 @@
 //! The plan of `backup` and `backup-again`: which disks, under which names, beside which images kept.
 
 use super::identify::{bearers, find, listing};
-use super::{OnBad, Plan, Publish, Request, ShareState, Step};
+use super::{HistorySet, OnBad, Plan, Publish, Request, ShareState, Step};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::job::Action;
 use crate::job::{BadSectors, DegradedSet};
-use crate::store::record::{ImageRecord, OtherDisk, Record, SetState};
+use crate::store::record::{GENERATION_MAX, ImageRecord, OtherDisk, Record, SetState, generation};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
@@ -25,11 +25,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         refuse_missing(request, inventory, share, &carried)?;
     }
 
-    // Above every set that may still be somewhere, even where a record got lost; images without a record get the
-    // number between.
-    let newest = share.history.iter().filter_map(|h| h.folder.rsplit('/').next()?.parse::<u64>().ok()).max();
-    let recordless = record.is_none() && !share.images.is_empty();
-    let generation = 1 + u64::from(recordless) + record.map_or(0, |r| r.generation).max(newest.unwrap_or(0));
+    let generation = next_generation(share)?;
     let mut notes: Vec<String> =
         others.iter().map(|o| format!("{} ({}) is left out: {}", o.name, o.identity, o.why)).collect();
     notes.extend(carried.iter().map(|i| format!("{} stays as it is: its disk is not selected", i.file())));
@@ -41,6 +37,31 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     steps.extend(named.into_iter().map(step));
     steps.push(Step::Publish(Publish { generation, carried, others }));
     Ok(Plan { action: request.action, notes, findings: Vec::new(), steps })
+}
+
+/// Above every set that may still be somewhere, even where a record got lost. One number between is left where the set
+/// before, which becomes the newest of the history, cannot have its own there: it has no record, or another set has that
+/// number or a higher one.
+fn next_generation(share: &ShareState) -> Result<u64, Failure> {
+    let number = |set: &HistorySet| set.folder.rsplit('/').next().and_then(generation);
+    let newest = share.history.iter().filter_map(|set| Some((number(set)?, set))).max_by_key(|(n, _)| *n);
+    let top = newest.map_or(0, |(n, _)| n);
+    let own = share.record.as_ref().map_or(0, |record| record.generation);
+    let is_kept =
+        || newest.is_some_and(|(n, set)| n == own && set.record.is_some() && set.seal.set == share.seal.set);
+    let needs_another = match &share.record {
+        Some(_) => own <= top && !is_kept(),
+        None => !share.images.is_empty(),
+    };
+    let next = own.max(top) + 1 + u64::from(needs_another);
+    if next > GENERATION_MAX {
+        return Err(Failure::new(
+            Kind::BadRecord,
+            format!("history/{top} leaves no number for a new set: {GENERATION_MAX} is the highest"),
+            "no testbox counts that far: look who made that folder, and move it away. Nothing was written.",
+        ));
+    }
+    Ok(next)
 }
 
 /// Whether the image `name` of this set may be degraded. A set that is complete is never replaced by a degraded one
@@ -241,7 +262,7 @@ mod tests {
     use super::super::Seal;
     use super::super::testkit::*;
     use super::*;
-    use crate::types::MapEntry;
+    use crate::types::{MapEntry, SetHash};
 
     fn again(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
         super::plan(&request(Action::BackupAgain), &inventory(disks), share)
@@ -359,15 +380,40 @@ mod tests {
     #[test]
     fn a_generation_is_above_every_set_that_is_left() {
         let mut share = ShareState::default();
-        share.history.push(super::super::HistorySet {
-            folder: "history/7".into(),
-            record: None,
-            seal: Seal::default(),
-            images: Vec::new(),
-        });
+        share.history.push(history("history/7", None, ""));
         assert_eq!(
             first(&["sda S1 4G@1"], &share).unwrap().last().unwrap(),
             "publish 8 carried [] others []"
         );
+    }
+
+    fn history(folder: &str, record: Option<Record>, bytes: &str) -> HistorySet {
+        let seal = Seal { set: SetHash::of(bytes.as_bytes()), ..Seal::default() };
+        HistorySet { folder: folder.into(), record, seal, images: Vec::new() }
+    }
+
+    #[test]
+    fn a_number_between_is_left_where_the_set_before_needs_one() {
+        let old = || record(4, &["sda S1 4G@1"], &[]);
+        let next = |sets: Vec<HistorySet>| {
+            let seal = Seal { set: SetHash::of(b"current"), ..Seal::default() };
+            next_generation(&ShareState { seal, history: sets, ..share(old()) }).map_err(|f| f.kind)
+        };
+        let rows = [
+            (vec![], Ok(5)),
+            (vec![history("history/3", Some(old()), "other")], Ok(5)),
+            (vec![history("history/4", Some(old()), "current")], Ok(5)),
+            (vec![history("history/4", Some(old()), "other")], Ok(6)),
+            (vec![history("history/4", None, "")], Ok(6)),
+            (vec![history("history/9", None, ""), history("history/4", Some(old()), "current")], Ok(11)),
+            (vec![history("history/09", None, ""), history("history/+9", None, "")], Ok(5)),
+            (vec![history("history/18446744073709551615", None, "")], Ok(5)),
+            (vec![history("history/999999999999998", None, "")], Err(Kind::BadRecord)),
+            (vec![history("history/999999999999999", None, "")], Err(Kind::BadRecord)),
+        ];
+        for (sets, expected) in rows {
+            let names: Vec<_> = sets.iter().map(|set| set.folder.clone()).collect();
+            assert_eq!(next(sets), expected, "{names:?}");
+        }
     }
 }

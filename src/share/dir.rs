@@ -182,6 +182,13 @@ impl Files for DirFiles {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
+        // Both open at once: a number that is free again could be another file's.
+        let (a, b) = (self.file(a, OFlags::RDONLY)?, self.file(b, OFlags::RDONLY)?);
+        let (a, b) = (rustix::fs::fstat(&a)?, rustix::fs::fstat(&b)?);
+        Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+    }
+
     fn owner(&self, path: &str) -> io::Result<Owner> {
         let stat = rustix::fs::fstat(self.file(path, OFlags::RDONLY)?)?;
         Ok(Owner { user: stat.st_uid, group: stat.st_gid })

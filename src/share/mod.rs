@@ -15,7 +15,7 @@ mod watched;
 pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_name};
-pub use nfs_options::{BadOption, NfsOptions, Version};
+pub use nfs_options::{BadOption, LONGEST_CACHE, NfsOptions, Version};
 pub use watched::{Flights, InFlight, WatchedFiles};
 
 use crate::io::{ReadAt, SyncWrite};
@@ -56,6 +56,11 @@ pub trait Files: Send + Sync {
     /// project quota (XFS, ext4) answers with what that leaves; quotas of users and groups it does not tell:
     /// [`quota`](crate::net::quota) does.
     fn free_bytes(&self, path: &str) -> io::Result<u64>;
+    /// True where both names are of one file. A share that cannot tell says no.
+    fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
+        let _ = (a, b);
+        Ok(false)
+    }
     /// Who owns a file, as the server shows it: whose quota it counts for.
     fn owner(&self, path: &str) -> io::Result<Owner>;
 }

@@ -170,6 +170,10 @@ impl Files for WatchedFiles {
         self.watch("statfs", path, |files| files.free_bytes(path))
     }
 
+    fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
+        self.watch("fstat", a, |files| files.is_same_file(a, b))
+    }
+
     fn owner(&self, path: &str) -> io::Result<Owner> {
         self.watch("fstat", path, |files| files.owner(path))
     }

@@ -257,6 +257,12 @@ impl Files for MemFiles {
         Ok(state.capacity.saturating_sub(state.used()))
     }
 
+    fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
+        let mut state = self.state();
+        state.begin(Op::Open, a)?;
+        Ok(state.find_file(a)? == state.find_file(b)?)
+    }
+
     fn owner(&self, path: &str) -> io::Result<Owner> {
         let mut state = self.state();
         state.begin(Op::Owner, path)?;

@@ -328,6 +328,20 @@ impl MemFiles {
         self.state().operations.clone()
     }
 
+    /// How many operations of this kind there were so far.
+    pub fn count(&self, op: Op) -> usize {
+        self.state().operations.iter().filter(|o| **o == op).count()
+    }
+
+    /// Removes a file, as somebody else does: no operation is counted and nothing fails. It may be gone already.
+    pub fn remove_quietly(&self, path: &str) {
+        let mut state = self.state();
+        if state.take(path).is_ok() {
+            // Of a folder that is not there nothing was taken.
+            let _ = state.note_names(path);
+        }
+    }
+
     /// Sets how many bytes all files together may have; beyond, syncs fail with ENOSPC.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;

@@ -1,0 +1,58 @@
+//! `sda.raw.gz.damaged` beside an image: that an agent has found it damaged behind its header and index, which alone look
+//! whole. Such a set is kept, and never counts as a good one. The note names the root hash, so it says nothing of another
+//! image of that name.
+
+use super::remove_if_there;
+use crate::share::{read_limited, write_atomic};
+use crate::store::Folder;
+use crate::store::record::Record;
+use std::io;
+
+/// Largest note that is read, in bytes.
+const LIMIT: usize = 64 << 10;
+
+/// Name of the note beside an image file.
+pub fn note_file(image: &str) -> String {
+    format!("{image}.damaged")
+}
+
+/// Notes that the image at `path`, which has this root hash, is damaged.
+///
+/// # Errors
+/// Those of the share.
+pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Result<()> {
+    let text = format!("{root_hash} {}\n", why.replace(char::is_control, " "));
+    write_atomic(&*folder.files, &folder.path(&note_file(path)), text.as_bytes())
+}
+
+/// Takes the note back: the image at `path` was proven whole.
+///
+/// # Errors
+/// Those of the share.
+pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
+    remove_if_there(&*folder.files, &folder.path(&note_file(path)))
+}
+
+/// True where the image at `path`, with this root hash, is noted to be damaged; also where the note cannot be told.
+pub fn is_damaged(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
+    use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
+    match read_limited(&*folder.files, &folder.path(&note_file(path)), LIMIT) {
+        Ok(note) => Ok(note
+            .split(|b| *b == b' ')
+            .next()
+            .is_some_and(|hash| hash.eq_ignore_ascii_case(root_hash.as_bytes()))),
+        Err(e) if e.kind() == NotFound => Ok(false),
+        Err(e) if matches!(e.kind(), InvalidInput | FileTooLarge) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes the notes about images that those of `new` have replaced. By now they are in the history.
+pub fn remove_old(folder: &Folder, new: &Record) -> io::Result<()> {
+    for image in &new.images {
+        if !is_damaged(folder, &image.file(), &image.root_hash)? {
+            clear(folder, &image.file())?;
+        }
+    }
+    Ok(())
+}
