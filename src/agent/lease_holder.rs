@@ -3,7 +3,7 @@
 use super::Journal;
 use crate::failure::{Failure, Kind};
 use crate::share::Files;
-use crate::store::lease::{self, After, BEAT, Holder, LEASE, Next, RELEASED, Watcher};
+use crate::store::lease::{self, After, BEAT, BLIND, Holder, LEASE, Next, POLL, RELEASED, Watcher};
 use crate::store::{Folder, cannot_read, cannot_write};
 use crate::sys::{System, with_deadline};
 use std::io;
@@ -11,8 +11,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Time between two looks at somebody else's lease.
-const POLL: Duration = Duration::from_secs(1);
 /// Others that were quicker, before something else must be wrong.
 const LOST_RACES: u32 = 20;
 
@@ -51,12 +49,16 @@ impl Lease {
         let failed = |e: io::Error| cannot_write(&format!("take the lease {dir}"), &e);
         let mut watcher = Watcher::new(me.clone());
         let mut is_said = false;
+        let began = system.monotonic();
         for _ in 0..LOST_RACES {
             let (number, after) = loop {
                 let seen = lease::current(&*files, &dir).map_err(failed)?;
                 match watcher.look(seen.clone(), system.monotonic()) {
                     Next::Claim(number, after) => break (number, after),
                     Next::GiveWay => return Err(in_use(folder, seen.as_ref())),
+                    Next::Watch(_) if system.monotonic().saturating_sub(began) > BLIND => {
+                        return Err(too_slow(&dir));
+                    }
                     Next::Watch(limit) => {
                         if !std::mem::replace(&mut is_said, true) {
                             let who = seen.as_ref().map_or_else(String::new, lease::Seen::who);
@@ -69,6 +71,11 @@ impl Lease {
                     }
                 }
             };
+            if lease::number(&number.to_string()).is_none() {
+                let why =
+                    format!("{} leaves no number above it; no agent counts that far: remove it", number - 1);
+                return Err(failed(io::Error::other(why)));
+            }
             if claim(&*files, &dir, number, me).map_err(failed)? {
                 if after == After::Another {
                     journal.warn("the agent of another machine held the folder and is silent: taking over");
@@ -229,6 +236,18 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<b
     }
     files.sync_dir(dir)?;
     Ok(true)
+}
+
+fn too_slow(dir: &str) -> Failure {
+    let minutes = BLIND.as_secs() / 60;
+    Failure::new(
+        Kind::ShareHung,
+        format!(
+            "for {minutes} minutes the share answered too slowly to tell whether the holder of {dir} lives"
+        ),
+        "look at the server and the network: an answer took several seconds again and again. Nothing was changed; this \
+         machine stays armed, and tries again after a reboot.",
+    )
 }
 
 fn in_use(folder: &Folder, seen: Option<&lease::Seen>) -> Failure {

@@ -2,6 +2,12 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Longest time that a client may be told to answer from its cache of attributes: half of what another machine's
+/// [lease](crate::store::lease::OTHER) is watched, so that the server is asked at least twice meanwhile. It is also what Linux
+/// takes where nothing is said (`acregmax`, `acdirmax`, nfs(5)).
+pub const LONGEST_CACHE: Duration = Duration::from_secs(60);
 
 /// A version of NFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +110,15 @@ const NUMBERS: [(&str, u64, u64); 12] = [
     ("acdirmax", 0, 3600),
     ("retry", 0, 100_000),
 ];
+/// Those that are seconds for which the client answers from its cache.
+const CACHES: [&str; 5] = ["actimeo", "acregmin", "acregmax", "acdirmin", "acdirmax"];
 const NUMBERS_V3: [(&str, u64, u64); 2] = [("mountport", 1, 65535), ("mountvers", 1, 3)];
-const FLAGS: [&str; 5] = ["noac", "noresvport", "resvport", "nocto", "sec=sys"];
+const FLAGS: [&str; 4] = ["noac", "noresvport", "resvport", "sec=sys"];
 const FLAGS_V3: [&str; 3] = ["noacl", "nordirplus", "rdirplus"];
 /// Words of fstab and of mount programs that ask for what is done anyway, or mean nothing here.
-const IDLE: [&str; 17] = [
+const IDLE: [&str; 18] = [
     "hard",
+    "cto",
     "tcp",
     "proto=tcp",
     "mountproto=tcp",
@@ -148,6 +157,9 @@ impl NfsOptions {
             "soft" | "softerr" => self.notes.push(format!(
                 "'{word}' is not done: with it data is lost silently when the server is slow; mounted 'hard'"
             )),
+            "nocto" => self.notes.push(
+                "'nocto' is not done: with it another agent's heartbeat is not seen, and its folder taken for free".into(),
+            ),
             "lock" => self.notes.push("'lock' is not done: there is no lock service in the initramfs".into()),
             "udp" | "proto=udp" | "mountproto=udp" => return Err(BadOption::Udp(word.to_owned())),
             _ if IDLE.contains(&word) => {}
@@ -177,9 +189,15 @@ impl NfsOptions {
         let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
         match value.parse::<u64>() {
             Ok(number) if digits && (low..=high).contains(&number) => {
-                // How long to retry is the caller's to say, not the kernel's.
-                if name != "retry" {
-                    replace(list, &format!("{name}={number}"));
+                match name {
+                    // How long to retry is the caller's to say, not the kernel's.
+                    "retry" => {}
+                    _ if CACHES.contains(&name) && number > LONGEST_CACHE.as_secs() => self.notes.push(format!(
+                        "'{word}' is not done: with more than {} s of cached attributes another agent's heartbeat is seen \
+                         too late",
+                        LONGEST_CACHE.as_secs()
+                    )),
+                    _ => replace(list, &format!("{name}={number}")),
                 }
                 Ok(())
             }
@@ -266,6 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn what_hides_a_heartbeat_never_reaches_the_kernel() {
+        let rows = [
+            "nocto",
+            "actimeo=61",
+            "actimeo=3600",
+            "acregmin=61",
+            "acregmax=600",
+            "acdirmin=61",
+            "acdirmax=0061",
+        ];
+        for word in rows {
+            let options = NfsOptions::parse(["actimeo=30", word]).unwrap();
+            assert!(matches!(&options.notes[..], [note] if note.contains(word)), "{:?}", options.notes);
+            for version in options.versions.clone() {
+                let data = options.data(version, Ipv4Addr::LOCALHOST, None);
+                assert!(data.ends_with(",actimeo=30") && !data.contains("cto"), "{word}: {data}");
+            }
+        }
+        for word in ["noac", "actimeo=0", "actimeo=60", "acregmax=60", "acdirmin=1"] {
+            let options = NfsOptions::parse([word]).unwrap();
+            assert!(options.notes.is_empty(), "{word}");
+            let data = options.data(Version::V3, Ipv4Addr::LOCALHOST, None);
+            assert!(data.ends_with(&format!(",{word}")), "{data}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_or_out_of_range_is_refused_and_named() {
         for word in [
             "frob",
@@ -312,6 +357,11 @@ mod tests {
                         prop_assert!(count <= 1, "{}", data);
                     }
                     prop_assert!(!data.contains("soft") && data.contains(",hard,"), "{}", data);
+                    prop_assert!(!data.contains("nocto"), "{}", data);
+                    for word in data.split(',').filter(|word| word.starts_with("ac")) {
+                        let seconds: u64 = word.split_once('=').unwrap().1.parse().unwrap();
+                        prop_assert!(seconds <= LONGEST_CACHE.as_secs(), "{}", data);
+                    }
                 }
             }
         }

@@ -12,7 +12,9 @@
 //!   again only when a higher one is there, and who takes one looks for that: a late request takes nothing.
 //! - A lease that was [released](RELEASED) is free at once. Any other is **watched** ([`Watcher`]): it changes, so its
 //!   holder lives (or another one), and the watcher gives way; or it has not changed for a while by the watcher's
-//!   monotonic clock, and the holder is taken for dead. No time that another machine has written is ever looked at.
+//!   monotonic clock, and the holder is taken for dead. No time that another machine has written is ever looked at. What
+//!   counts is time in which the watcher saw: where a look comes back later than [`PROMPT`] after the one before (the
+//!   server was away, for the holder as well; or this machine stood still), the time begins anew.
 //!
 //! How long it is watched: [`OWN`] where the holder was this same machine (a MAC in common, and no other system UUID).
 //! A machine runs one boot at a time, so its lease is left from before a power cut; the few seconds are for virtual
@@ -33,10 +35,11 @@
 //! is known by its hash.
 //!
 //! Looking means listing the folder `lease`, which is opened for that: NFS clients then ask the server whether it has
-//! changed (close-to-open consistency, nfs(5)), and do not answer from their caches.
+//! changed (close-to-open consistency, nfs(5)), and do not answer from their caches. So `nocto`, and caches of attributes
+//! longer than [`LONGEST_CACHE`], are not done.
 #![forbid(unsafe_code)]
 
-use crate::share::{Files, read_limited};
+use crate::share::{Files, LONGEST_CACHE, read_limited};
 use crate::text::ascii;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -53,6 +56,15 @@ pub const BEAT: &[u8] = b".";
 pub const OWN: Duration = Duration::from_secs(12);
 /// How long the lease of another machine must be silent.
 pub const OTHER: Duration = Duration::from_secs(120);
+/// Time between two looks at somebody else's lease.
+pub const POLL: Duration = Duration::from_secs(1);
+/// Looks that come back within this of each other have seen all of the time between them: a second is slept, and a server
+/// that takes longer than the rest is away. Less than two heartbeats.
+pub const PROMPT: Duration = Duration::from_secs(5);
+/// How long a server may be so slow that nobody's silence can be told, before the watcher says so and ends.
+pub const BLIND: Duration = Duration::from_secs(3600);
+// While a lease is watched, the server is asked at least twice, however long a client caches.
+const _: () = assert!(LONGEST_CACHE.as_secs() * 2 <= OTHER.as_secs());
 
 /// Largest lease that is read, in bytes: the heartbeats of months.
 const LIMIT: usize = 8 << 20;
@@ -141,10 +153,10 @@ pub fn newest(files: &dyn Files, dir: &str) -> io::Result<Option<u64>> {
     Ok(names.iter().filter_map(|name| number(name)).max())
 }
 
-/// The number that a file name says: digits only, and few enough that there is always a next one.
+/// The number that a file name says: only as an agent spells it, and of at most 18 digits.
 pub fn number(name: &str) -> Option<u64> {
-    let is_number = (1..=18).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| name.parse().ok()).flatten()
+    let number: u64 = name.parse().ok().filter(|_| name.len() <= 18)?;
+    (number.to_string() == name).then_some(number)
 }
 
 /// The lease `number` in the folder `dir`; `None` where it is not there.
@@ -198,7 +210,17 @@ pub enum After {
 #[derive(Debug)]
 pub struct Watcher {
     me: Holder,
-    seen: Option<(Seen, Duration)>,
+    seen: Option<Watched>,
+}
+
+/// A lease that has not changed.
+#[derive(Debug)]
+struct Watched {
+    lease: Seen,
+    /// Since when, without a moment in which the watcher could not see.
+    since: Duration,
+    /// When the last look came back.
+    last: Duration,
 }
 
 impl Watcher {
@@ -207,7 +229,8 @@ impl Watcher {
         Watcher { me, seen: None }
     }
 
-    /// What follows from the lease that counts at `now`, by the own monotonic clock.
+    /// What follows from the lease that counts, as a look has shown it that came back at `now`, by the own monotonic
+    /// clock.
     pub fn look(&mut self, lease: Option<Seen>, now: Duration) -> Next {
         let Some(lease) = lease else { return Next::Claim(1, After::Nobody) };
         let next = lease.number.saturating_add(1);
@@ -216,18 +239,20 @@ impl Watcher {
         }
         let is_own = lease.holder().is_some_and(|holder| holder.is_same_machine(&self.me));
         let (patience, after) = if is_own { (OWN, After::Itself) } else { (OTHER, After::Another) };
-        match &self.seen {
-            Some((seen, since)) if *seen == lease => {
-                let is_dead = now.saturating_sub(*since) >= patience;
-                if is_dead { Next::Claim(next, after) } else { Next::Watch(patience) }
-            }
+        let Some(watched) = &mut self.seen else {
+            self.seen = Some(Watched { lease, since: now, last: now });
+            return Next::Watch(patience);
+        };
+        if watched.lease != lease {
             // A heartbeat, or somebody was quicker.
-            Some(_) => Next::GiveWay,
-            None => {
-                self.seen = Some((lease, now));
-                Next::Watch(patience)
-            }
+            return Next::GiveWay;
         }
+        if now.saturating_sub(watched.last) > PROMPT {
+            watched.since = now;
+        }
+        watched.last = now;
+        let is_dead = now.saturating_sub(watched.since) >= patience;
+        if is_dead { Next::Claim(next, after) } else { Next::Watch(patience) }
     }
 }
 
@@ -315,9 +340,45 @@ mod tests {
         ];
         for (what, looks) in rows {
             let mut watcher = Watcher::new(me.clone());
+            let mut before: Option<Look> = None;
             for (now, lease, next) in looks {
-                assert_eq!(watcher.look(lease, Duration::from_secs(now)), next, "{what}, at {now}");
+                // A look each second: what lies between them does not count.
+                if let Some((then, lease, next)) = before.take() {
+                    for between in then + 1..now {
+                        let seen = watcher.look(lease.clone(), Duration::from_secs(between));
+                        assert_eq!(seen, next, "{what}, at {between}");
+                    }
+                }
+                assert_eq!(watcher.look(lease.clone(), Duration::from_secs(now)), next, "{what}, at {now}");
+                before = Some((now, lease, next));
             }
+        }
+    }
+
+    /// When each look came back, and when the lease may be taken at the earliest; every look before that watches.
+    #[test]
+    fn time_in_which_the_watcher_was_blind_is_not_silence() {
+        let me = holder("me", "a", None);
+        let each = |from: u64, to: u64| (from..=to).collect::<Vec<_>>();
+        let rows: Vec<(&str, &str, Vec<u64>, bool)> = vec![
+            ("own", "a", each(0, 12), true),
+            ("another's", "b", each(0, 120), true),
+            ("one look, a minute late", "a", vec![0, 61], false),
+            ("one look, an hour late", "b", vec![0, 3600], false),
+            ("a minute blind at the end", "a", [each(0, 11), vec![71]].concat(), false),
+            ("and as long again", "a", [each(0, 11), each(71, 82)].concat(), false),
+            ("and seen all along", "a", [each(0, 11), each(71, 83)].concat(), true),
+            ("every look takes too long", "a", (0..100).map(|n| n * 6).collect(), false),
+            ("every look takes long, but not too long", "a", vec![0, 5, 10, 15], true),
+            ("blind again and again", "b", [each(0, 119), each(126, 245), each(252, 371)].concat(), false),
+        ];
+        for (what, mac, looks, is_taken) in rows {
+            let mut watcher = Watcher::new(me.clone());
+            let (last, before) = looks.split_last().unwrap();
+            let mut look =
+                |at: u64| watcher.look(Some(seen(7, &holder("x", mac, None), b".")), Duration::from_secs(at));
+            before.iter().for_each(|at| assert!(matches!(look(*at), Next::Watch(_)), "{what}, at {at}"));
+            assert_eq!(matches!(look(*last), Next::Claim(8, _)), is_taken, "{what}");
         }
     }
 
@@ -339,7 +400,7 @@ mod tests {
     fn the_highest_number_counts_and_hostile_names_are_none() {
         let files = MemFiles::new();
         assert_eq!(current(&files, "10.0.0.1/lease").unwrap(), None);
-        for name in ["2", "10", "9", "claim-x", "+99", "18446744073709551615", "-1", "0x7"] {
+        for name in ["2", "10", "9", "claim-x", "+99", "18446744073709551615", "-1", "0x7", "011", "+12"] {
             files.put(&format!("10.0.0.1/lease/{name}"), name);
         }
         assert_eq!(current(&files, "10.0.0.1/lease").unwrap().unwrap().number, 10);
@@ -357,6 +418,28 @@ mod tests {
     }
 
     proptest! {
+        /// However looks come back: before a lease is taken it was seen not to change for long enough without a gap.
+        #[test]
+        fn a_lease_is_only_taken_after_silence_that_was_seen(gaps in proptest::collection::vec(0u64..9000, 1..200), mac in "[ab]") {
+            let mut watcher = Watcher::new(holder("me", "a", None));
+            let patience = if mac == "a" { OWN } else { OTHER };
+            let (mut now, mut silent) = (Duration::ZERO, None);
+            for gap in gaps {
+                let gap = Duration::from_millis(gap);
+                now += gap;
+                let watched = match silent {
+                    Some(silent) if gap <= PROMPT => silent + gap,
+                    _ => Duration::ZERO,
+                };
+                silent = Some(watched);
+                let next = watcher.look(Some(seen(7, &holder("x", &mac, None), b".")), now);
+                prop_assert_eq!(matches!(next, Next::Claim(..)), watched >= patience);
+                if watched >= patience {
+                    break;
+                }
+            }
+        }
+
         /// Whatever stands in the folder: it is read, shown, and watched.
         #[test]
         fn never_panics(bytes in any::<Vec<u8>>(), near in "\\{\"session\":\"[a-z]{0,3}\",\"macs\":\\[\"a\"\\],.{0,40}") {
