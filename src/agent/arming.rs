@@ -54,9 +54,14 @@ pub fn ask_boot_server(
 fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
     match read_limited(files, path, LIMIT) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Neither the file is there, nor perhaps the folder that it was in.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Finds the file that armed this machine on the TFTP share, and checks that it says what this boot is about.
@@ -134,27 +139,39 @@ pub fn disarm(
             "remove the file by hand (testboxctl disarm), then switch the machine off and on.",
         )
     };
-    let is_ours = |bytes: Vec<u8>| match armed.cmdline().job {
-        Some(id) => Found { bytes, ..armed.clone() }.cmdline().job == Some(id),
+    let is_ours = |bytes: &[u8]| match armed.cmdline().job {
+        Some(id) => Found { bytes: bytes.to_vec(), ..armed.clone() }.cmdline().job == Some(id),
         None => bytes == armed.bytes,
     };
+    let still_served = || served(world, network, armed);
     let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
         return Ok(Disarmed::WasGone);
     };
-    if !is_ours(bytes) || served(world, network, armed).is_some_and(|bytes| !is_ours(bytes)) {
+    if !is_ours(&bytes) || still_served().is_some_and(|bytes| !is_ours(&bytes)) {
         return Ok(Disarmed::ArmedAgain);
     }
-    share.files.remove(&armed.path).map_err(|e| failed("removed", &e))?;
+    // Gone, by whomever: by the admin meanwhile, or by this very request, whose reply was lost and which was sent again.
+    let done = match share.files.remove(&armed.path) {
+        Ok(()) => Disarmed::Removed,
+        Err(e) if is_gone(&e) => Disarmed::WasGone,
+        Err(e) => return Err(failed("removed", &e)),
+    };
     let dir = armed.path.rsplit_once('/').map_or("", |(dir, _)| dir);
-    share.files.sync_dir(dir).map_err(|e| failed("removed for good", &e))?;
-    let back = || io::Error::other("it is there again, or the share does not do what it says");
+    match share.files.sync_dir(dir) {
+        Err(e) if !is_gone(&e) => return Err(failed("removed for good", &e)),
+        _ => {}
+    }
     match read(&*share.files, &armed.path) {
-        Ok(None) if served(world, network, armed).is_some_and(is_ours) => Err(failed(
+        Ok(None) if still_served().is_some_and(|bytes| is_ours(&bytes)) => Err(failed(
             "taken from the boot server",
             &io::Error::other("TFTP still gives it: is the share the folder that TFTP serves?"),
         )),
-        Ok(None) => Ok(Disarmed::Removed),
-        Ok(Some(_)) => Err(failed("removed", &back())),
+        Ok(None) => Ok(done),
+        Ok(Some(bytes)) if !is_ours(&bytes) => Ok(Disarmed::ArmedAgain),
+        Ok(Some(_)) => {
+            let back = io::Error::other("it is there again, or the share does not do what it says");
+            Err(failed("removed", &back))
+        }
         Err(e) => Err(failed("looked for", &e)),
     }
 }

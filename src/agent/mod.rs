@@ -40,8 +40,9 @@ use crate::job::{Cmdline, OnError, Options, RebootMode, Settings};
 use crate::job::{Job, Order, Origin};
 use crate::plan::{self, Request};
 use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
-use crate::share::{exists, read_limited, write_atomic};
+use crate::share::{Files, exists, read_limited, write_atomic};
 use crate::signature::{Trust, Verdict};
+use crate::store::layout::is_free_for_host;
 use crate::store::lease::Holder;
 use crate::store::publish::{self, Recovered};
 use crate::store::record::{Machine, RECORD};
@@ -300,10 +301,10 @@ impl Engine<'_> {
         let folder = Folder::new(backup.files.clone(), who.ip.to_string());
         let made = || -> std::io::Result<()> {
             backup.files.make_dir(&folder.path(""))?;
-            for aid in [&who.hostname, &who.hexip] {
-                if !exists(&*backup.files, &folder.path(aid))? {
-                    backup.files.create(&folder.path(aid))?.sync()?;
-                }
+            // A host name comes from whoever answers DNS.
+            let host = Some(&who.hostname).filter(|name| is_free_for_host(name));
+            for aid in host.into_iter().chain([&who.hexip]) {
+                make_aid(&*backup.files, &folder.path(aid))?;
             }
             backup.files.sync_dir(&folder.path(""))?;
             backup.files.sync_dir("")
@@ -436,7 +437,11 @@ impl Engine<'_> {
         armed: &Found,
     ) -> Result<Option<Ending>, Failure> {
         let folder = self.folder()?.clone();
-        match publish::recover(&folder, self.settings.keep)? {
+        let lease = self.lease.clone().ok_or_else(|| internal("no lease"))?;
+        let id = job.id.as_ref().map(|id| id.as_str().to_owned());
+        // Only the action that made a set removes older ones.
+        let maker = id.as_deref().filter(|_| job.action.is_backup());
+        match publish::recover(&folder, maker, self.settings.keep, &|| lease.check())? {
             Recovered::Nothing => {}
             Recovered::Completed(record) => {
                 self.journal
@@ -448,7 +453,6 @@ impl Engine<'_> {
         }
         let status = self.status.as_ref().ok_or_else(|| internal("no status"))?;
         let (attempt, notes, is_done) = (status.attempt, status.notes.clone(), status.state == State::Done);
-        let id = job.id.as_ref().map(|id| id.as_str().to_owned());
         let is_published =
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if is_done || is_published {
@@ -486,6 +490,8 @@ impl Engine<'_> {
         if job.action.is_backup() {
             // The agent that was taken over may have its images open, and come back: they are made under new files.
             let gone_on_with = if lease.is_from_another { Vec::new() } else { steps::imaged(&plan) };
+            // Settling has taken a while.
+            lease.check()?;
             publish::sweep(&folder, &gone_on_with)?;
         }
         let images = match job.action {
@@ -645,6 +651,20 @@ impl Engine<'_> {
 
     fn folder(&self) -> Result<&Folder, Failure> {
         self.folder.as_ref().ok_or_else(|| internal("no share is attached"))
+    }
+}
+
+/// Makes an empty file whose name tells people something. What is there already, of whatever kind, stays as it is.
+fn make_aid(files: &dyn Files, path: &str) -> std::io::Result<()> {
+    match exists(files, path) {
+        Ok(true) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),
+        Ok(false) => {}
+        Err(e) => return Err(e),
+    }
+    match files.create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created?.sync(),
     }
 }
 

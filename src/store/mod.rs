@@ -2,11 +2,13 @@
 
 pub mod disk_list;
 mod folder;
+pub mod layout;
 pub mod lease;
 pub mod publish;
 pub mod record;
 mod share_failure;
 pub mod status;
 
-pub use folder::{Folder, HISTORY, INFO_TEXT, PART};
+pub use folder::{Folder, INFO_TEXT};
+pub use layout::{HISTORY, PART};
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};

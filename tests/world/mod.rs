@@ -300,6 +300,11 @@ impl Machine {
         Record::parse(&self.file("backup.json").expect("backup.json")).expect("a record")
     }
 
+    /// The record in a folder of the machine's own, such as `history/3`.
+    pub fn record_at(&self, folder: &str) -> Record {
+        Record::parse(&self.file(&format!("{folder}/backup.json")).expect("backup.json")).expect("a record")
+    }
+
     pub fn disk_bytes(&self, name: &str) -> Vec<u8> {
         self.disks.lock().unwrap().iter().find(|d| d.disk.name == name).unwrap().bytes.content()
     }
