@@ -5,8 +5,8 @@
 //! give its disks serials of their own.
 #![forbid(unsafe_code)]
 
-use super::Identity;
 use super::attr::{self, Attr};
+use super::who::{Identity, is_programmed};
 use std::path::Path;
 
 /// Longest serial or name that is believed, in bytes. The longest that a standard allows is an iSCSI name (223,
@@ -77,14 +77,9 @@ pub(super) fn clean(raw: &[u8]) -> Option<String> {
     (!text.is_empty() && text.len() <= MAX_TEXT).then(|| text.to_owned())
 }
 
-/// `None` for what firmware leaves where a number was never programmed: all zeros, all ones, nothing readable.
+/// `None` for what firmware leaves where a number was never programmed.
 fn known(text: String) -> Option<String> {
-    let body = text.split_once('.').map_or(text.as_str(), |(_, body)| body);
-    let body = body.strip_prefix("0x").unwrap_or(body);
-    let digits: Vec<u8> = body.bytes().filter(|b| !b" -:.?_".contains(b)).collect();
-    let only = |set: &[u8]| digits.iter().all(|b| set.contains(b));
-    let blank = digits.is_empty() || only(b"0") || (digits.len() >= 8 && only(b"fF"));
-    (!blank).then_some(text)
+    is_programmed(&text).then_some(text)
 }
 
 /// Unit serial number page (SPC-4, 7.8.15): 0x80 in byte 1, big-endian length in bytes 2 and 3, then the text.
@@ -180,12 +175,8 @@ mod tests {
 
     #[test]
     fn numbers_that_were_never_programmed_are_no_identity() {
-        for text in ["0", "0000000", "0x00000000", "eui.0000000000000000", "eui.ffffffffffffffff", "???"] {
-            assert_eq!(known(text.into()), None, "{text}");
-        }
-        for text in ["QM00001", "naa.5000000000000001", "F", "0x1234"] {
-            assert_eq!(known(text.into()).as_deref(), Some(text));
-        }
+        assert_eq!(known("00000000".into()), None);
+        assert_eq!(known("QM00001".into()).as_deref(), Some("QM00001"));
         assert_eq!(clean(&[b'A'; 256]), None);
     }
 

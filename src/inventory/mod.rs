@@ -10,69 +10,16 @@ mod location;
 mod opened;
 mod settle;
 mod usage;
+mod who;
 
 pub use health::Health;
 pub use settle::{Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
+pub use who::{Identity, is_named_by};
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
-
-/// Who a disk is, whatever the kernel calls it today. Every text is trimmed and printable ASCII.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Identity {
-    /// Serial number as the disk reports it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub serial: Option<String>,
-    /// World wide name: `naa.…`, `eui.…`, `uuid.…`, `t10.…` or `nvme.…`, as the kernel's `wwid` spells it (those of
-    /// ATA disks hold runs of spaces); `mmc.<CID>` for eMMC and SD.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub wwn: Option<String>,
-    /// Model name; describes, never identifies.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub model: Option<String>,
-}
-
-impl Identity {
-    /// True where a disk can be told from its siblings: it has a serial or a WWN.
-    pub fn is_unique(&self) -> bool {
-        self.serial.is_some() || self.wwn.is_some()
-    }
-
-    /// True where both name the same physical disk. Model and serial must not contradict; a WWN decides over a
-    /// missing serial.
-    ///
-    /// One exception: kernels differ in whether an ATA disk with a real WWN shows that or the `t10.ATA` text made of
-    /// model and serial, so those two spellings do not contradict, and the serial decides.
-    pub fn is_same_disk(&self, other: &Identity) -> bool {
-        if self.model.is_some() && other.model.is_some() && self.model != other.model {
-            return false;
-        }
-        if self.serial.is_some() && other.serial.is_some() && self.serial != other.serial {
-            return false;
-        }
-        match (&self.wwn, &other.wwn) {
-            (Some(a), Some(b)) if a == b || !is_ata_respelling(a, b) => a == b,
-            _ => self.serial.is_some() && self.serial == other.serial,
-        }
-    }
-}
-
-fn is_ata_respelling(a: &str, b: &str) -> bool {
-    let pair = |a: &str, b: &str| a.starts_with("t10.ATA ") && b.starts_with("naa.");
-    pair(a, b) || pair(b, a)
-}
-
-/// True where a person's `word` means this serial or WWN: case does not matter, and `_` stands for a run of spaces,
-/// which neither a kernel command line nor a list of words can carry.
-pub fn is_named_by(text: &str, word: &str) -> bool {
-    let plain = |text: &str| {
-        let words: Vec<&str> = text.split([' ', '_']).filter(|part| !part.is_empty()).collect();
-        words.join("_").to_ascii_lowercase()
-    };
-    !word.is_empty() && plain(text) == plain(word)
-}
 
 /// Why a whole disk is never touched unless it is asked for by its serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,17 +182,6 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         health: Health::default(),
         name,
     }))
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.model.as_deref().unwrap_or("unknown model"))?;
-        match (&self.serial, &self.wwn) {
-            (Some(serial), _) => write!(f, ", serial {serial}"),
-            (None, Some(wwn)) => write!(f, ", wwn {wwn}"),
-            (None, None) => f.write_str(", no serial"),
-        }
-    }
 }
 
 impl fmt::Display for Exclusion {
