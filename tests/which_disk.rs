@@ -4,7 +4,9 @@
 
 mod world;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use testbox::inventory::{Exclusion, Health};
+use testbox::share::Files;
 use world::{Machine, REBOOT, Seen, TestDisk, contents, disk};
 
 /// What fills a disk that must not be written.
@@ -25,7 +27,10 @@ fn backed_up(disks: &[&str]) -> Machine {
 }
 
 fn restore(machine: &mut Machine, words: &str) -> Seen {
-    machine.arm(&format!("testbox.action=restore testbox.job=second {words}"));
+    // A job is done once.
+    static JOBS: AtomicU32 = AtomicU32::new(0);
+    let job = JOBS.fetch_add(1, Ordering::Relaxed);
+    machine.arm(&format!("testbox.action=restore testbox.job=restore{job} {words}"));
     machine.boot()
 }
 
@@ -51,9 +56,14 @@ fn two_disks_that_cannot_be_told_apart_are_refused_with_the_list() {
     let mut machine = backed_up(&["sda T @1"]);
     machine.set_disks(vec![filled("sda T @1"), filled("sdb T @2")]);
     let seen = restore(&mut machine, "");
-    assert_refused(&machine, &seen, "[ambiguous 47]", &["sda: ", "sdb: ", "testbox.map=sda:<kernel name>"]);
+    assert_refused(
+        &machine,
+        &seen,
+        "[ambiguous 47]",
+        &["sda: ", "sdb: ", "testbox.map=sda:at=@1 or testbox.map=sda:at=@2"],
+    );
     let seen = restore(&mut machine, "testbox.map=sda:serial=T");
-    assert_refused(&machine, &seen, "[ambiguous 47]", &["matches several disks", "use wwn="]);
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["matches several disks", "at=@1 or at=@2"]);
     restore(&mut machine, "testbox.map=sda:sdb");
     assert_eq!((machine.disk_bytes("sdb"), untouched(&machine)), (contents(2, 1), vec!["sda".to_owned()]));
 
@@ -94,7 +104,7 @@ fn two_possible_targets_are_refused_with_both_and_the_word_that_decides() {
     let mut machine = backed_up(&["sda SYS @1"]);
     machine.set_disks(vec![filled("sda NEW1 @1"), filled("sdb NEW2 @2")]);
     let seen = restore(&mut machine, "");
-    let parts = ["serial NEW1", "serial NEW2", "testbox.map=sda:serial=<serial>"];
+    let parts = ["serial NEW1", "serial NEW2", "testbox.map=sda:serial=NEW1 or testbox.map=sda:serial=NEW2"];
     assert_refused(&machine, &seen, "[ambiguous 47]", &parts);
     restore(&mut machine, "testbox.map=sda:serial=NEW2");
     assert_eq!((machine.disk_bytes("sdb"), untouched(&machine)), (contents(2, 1), vec!["sda".to_owned()]));
@@ -221,4 +231,124 @@ fn what_a_disk_hides_is_said_recorded_and_the_reason_where_it_is_too_small() {
     assert_eq!(restore(&mut machine, "").ending, REBOOT);
     assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
     assert!(machine.status().notes[0].starts_with("HIDDEN: "), "{:?}", machine.status().notes);
+}
+
+/// Set 1 images sda only; sdb is left out by the list of the machine.
+fn left_out(disks: &[&str]) -> Machine {
+    let mut machine = Machine::new();
+    machine.backup.put(&format!("{}/disk-devices.lst", world::IP), "sda\n");
+    machine.set_disks(disks.iter().zip(1..).map(|(text, n)| disk(text, contents(2, n))).collect());
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert!(!machine.is_armed(), "{}", seen.console);
+    machine
+}
+
+#[test]
+fn a_twin_that_is_left_out_is_never_the_target() {
+    let mut machine = left_out(&["sda T @1", "sdb T @2"]);
+    let record = machine.record();
+    assert!(record.images[0].twin && record.others[0].twin && record.others[0].content.head.is_some());
+    assert!(
+        machine.status().notes[0].starts_with("TWINS: sda at @1 and sdb at @2"),
+        "{:?}",
+        machine.status()
+    );
+    assert!(machine.text("maintenance.log").contains("warning: TWINS: "));
+    // The system disk is dead, and a new one in its place: it gets the image.
+    machine.set_disks(vec![filled("sda NEW @1"), filled("sdb T @2")]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert!(machine.disk_bytes("sda") == contents(2, 1) && untouched(&machine) == ["sdb"]);
+    // No new one: the twin is neither its disk nor a replacement, wherever it sits.
+    for place in ["@1", "@2", "@3"] {
+        machine.set_disks(vec![filled(&format!("sda T {place}"))]);
+        let seen = restore(&mut machine, "");
+        assert_refused(&machine, &seen, "[ambiguous 47]", &["testbox.map=sda:serial=T"]);
+    }
+}
+
+#[test]
+fn twins_are_told_apart_by_place_and_content_and_recabling_shows() {
+    let mut machine = backed_up(&["sda T @1", "sdb T @2"]);
+    let with = |texts: [(&str, u64); 2]| texts.map(|(text, n)| disk(text, contents(2, n))).to_vec();
+    // In their places with what they held: nothing can be mistaken.
+    machine.set_disks(with([("sda T @2", 2), ("sdb T @1", 1)]));
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert!(machine.disk_bytes("sda") == contents(2, 2) && machine.disk_bytes("sdb") == contents(2, 1));
+    // One is wiped, and the other one is known by its content.
+    machine.set_disks(vec![filled("sda T @1"), disk("sdb T @2", contents(2, 2))]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert!(machine.disk_bytes("sda") == contents(2, 1));
+    // The cables are swapped: neither written nor imaged under the other's name.
+    for action in ["restore", "backup-again"] {
+        machine.set_disks(with([("sda T @1", 2), ("sdb T @2", 1)]));
+        machine.arm(&format!("testbox.action={action} testbox.job={action}"));
+        let seen = machine.boot();
+        assert!(seen.console.contains("[ambiguous 47]") && machine.is_armed(), "{}", seen.console);
+        assert!(machine.disk_bytes("sda") == contents(2, 2) && machine.record().generation == 1);
+    }
+    // The admin says where each goes.
+    restore(&mut machine, "testbox.map=sda:at=@2,sdb:at=@1");
+    assert!(machine.disk_bytes("sda") == contents(2, 2) && machine.disk_bytes("sdb") == contents(2, 1));
+}
+
+#[test]
+fn a_newer_record_keeps_an_older_set_off_a_disk() {
+    let mut machine = backed_up(&["sda S1 @1"]);
+    machine.set_disks(vec![disk("sda S1 @1", contents(2, 1)), filled("sdb DATA @2")]);
+    machine.arm("testbox.action=backup-again testbox.job=again");
+    machine.boot();
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    image.truncate(image.len() - 4096);
+    machine.backup.put(&format!("{}/sda.raw.gz", world::IP), image);
+    machine.set_disks(vec![filled("sda DATA @1")]);
+    let seen = restore(&mut machine, "");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["set 2 knows it as 'sdb'", "map=sda:serial=DATA"]);
+    let seen = restore(&mut machine, "testbox.map=sda:sda");
+    assert_refused(&machine, &seen, "[ambiguous 47]", &["'sda' is another disk at this boot", "set 2"]);
+    let seen = restore(&mut machine, "testbox.map=sda:serial=DATA");
+    assert!(seen.ending == REBOOT && machine.disk_bytes("sda") == contents(2, 1), "{}", seen.console);
+    let said = &machine.status().notes;
+    assert!(
+        said.iter().any(|n| n.contains("overrides") && n.contains("set 2 knows it as 'sdb'")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_kernel_name_in_a_map_takes_no_disk_that_a_record_knows() {
+    let mut machine = left_out(&["sda SYS @1", "sdb DATA @2"]);
+    machine.set_disks(vec![filled("sda DATA @2"), filled("sdb NEW @1")]);
+    let seen = restore(&mut machine, "testbox.map=sda:sda");
+    let parts = ["set 1 knows it as 'sdb', which is left out", "testbox.map=sda:serial=NEW"];
+    assert_refused(&machine, &seen, "[ambiguous 47]", &parts);
+    restore(&mut machine, "testbox.map=sda:sdb");
+    assert!(machine.disk_bytes("sdb") == contents(2, 1) && untouched(&machine) == ["sda"]);
+}
+
+#[test]
+fn an_image_without_a_record_goes_to_the_disk_of_its_header() {
+    let mut machine = backed_up(&["sda S1 @1"]);
+    let record = format!("{}/backup.json", world::IP);
+    machine.backup.put(&record, "{");
+    let seen = restore(&mut machine, "");
+    assert!(
+        seen.console.contains("[bad-record 45]") && seen.console.contains("its own header"),
+        "{}",
+        seen.console
+    );
+    machine.backup.remove(&record).unwrap();
+    machine.set_disks(vec![filled("sdb DATA @2")]);
+    for word in ["", "testbox.map=sda:sdb"] {
+        let seen = restore(&mut machine, word);
+        assert_refused(&machine, &seen, "[ambiguous 47]", &["is the image of", "serial S1", "serial=DATA"]);
+    }
+    machine.set_disks(vec![filled("sda T @3"), filled("sdb S1 @2")]);
+    assert_eq!(restore(&mut machine, "").ending, REBOOT);
+    assert!(machine.disk_bytes("sdb") == contents(2, 1) && untouched(&machine) == ["sda"]);
+    machine.set_disks(vec![filled("sdb DATA @2")]);
+    restore(&mut machine, "testbox.map=sda:serial=DATA");
+    assert!(machine.disk_bytes("sdb") == contents(2, 1));
+    let said = &machine.status().notes;
+    assert!(said.iter().any(|note| note.contains("overrides the header of sda.raw.gz")), "{said:?}");
 }

@@ -554,6 +554,9 @@ impl Engine<'_> {
         })?;
         for disk in &mut inventory.disks {
             disk.health = self.world.health(disk);
+            if !disk.health.locked {
+                disk.content = self.world.content(disk);
+            }
             self.journal.info(&format!("disk {disk}"));
         }
         Ok(inventory)

@@ -242,6 +242,8 @@ impl Run<'_> {
             unreadable_bytes: summary.unreadable,
             hidden_bytes: disk.health.hidden,
             partitions,
+            content: disk.content.clone(),
+            twin: disk.is_twin,
         })
     }
 

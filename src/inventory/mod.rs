@@ -17,6 +17,7 @@ pub use settle::{Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
 pub use who::{Identity, is_named_by};
 
+use crate::used::Content;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -56,6 +57,10 @@ pub struct Disk {
     pub read_only: bool,
     /// Set where the disk is taken only when asked for by its serial.
     pub excluded: Option<Exclusion>,
+    /// What tells its content from that of other disks. As with `health`, [`Inventory::scan`] does not look.
+    pub content: Content,
+    /// Another disk of the machine shows the same identity. The plan finds it out.
+    pub is_twin: bool,
     /// What its firmware says of its state. [`Inventory::scan`] does not ask: whoever has the devices does, once the
     /// list is settled.
     pub health: Health,
@@ -179,6 +184,8 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         location: location::of(root, dir),
         read_only: set("ro"),
         excluded,
+        content: Content::default(),
+        is_twin: false,
         health: Health::default(),
         name,
     }))

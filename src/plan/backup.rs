@@ -1,6 +1,7 @@
 //! The plan of `backup` and `backup-again`: which disks, under which names, beside which images kept.
 
-use super::identify::{bearers, find, listing};
+use super::identify::{find, listing, selector, twins};
+use super::memory::{Memory, known};
 use super::{HistorySet, OnBad, Plan, Publish, Request, ShareState, Step};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
@@ -12,8 +13,9 @@ use std::collections::BTreeSet;
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     let record = share.record.as_ref();
-    let (chosen, others) = select(request, inventory, share)?;
-    let named = assign_names(request, inventory, record, &chosen)?;
+    let memory = Memory::new(inventory, share);
+    let (chosen, mut others) = select(request, &memory, share)?;
+    let named = assign_names(request, &memory, record, &chosen)?;
     if request.action == Action::Backup {
         refuse_existing(&named, share)?;
     }
@@ -22,8 +24,14 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     let carried: Vec<ImageRecord> =
         old.iter().filter(|i| !taken.contains(i.name.as_str())).cloned().collect();
     if request.action == Action::BackupAgain {
-        refuse_missing(request, inventory, share, &carried)?;
+        refuse_missing(request, &memory, share, &carried)?;
     }
+    // A disk whose image is carried over belongs to the set: it is not left out of it.
+    let is_carried = |other: &OtherDisk| {
+        let mut seats = carried.iter().filter_map(|image| seat(&memory, record?, image));
+        seats.any(|disk| disk.name == other.name)
+    };
+    others.retain(|other| !is_carried(other));
 
     let generation = next_generation(share)?;
     let mut notes: Vec<String> =
@@ -36,7 +44,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     };
     steps.extend(named.into_iter().map(step));
     steps.push(Step::Publish(Publish { generation, carried, others }));
-    Ok(Plan { action: request.action, notes, findings: Vec::new(), steps })
+    Ok(Plan { action: request.action, notes, findings: twins(inventory), steps })
 }
 
 /// Above every set that may still be somewhere, even where a record got lost. One number between is left where the set
@@ -88,9 +96,10 @@ fn on_bad(request: &Request, share: &ShareState, name: &str) -> OnBad {
 /// The disks to image, and all others with the reason.
 fn select<'a>(
     request: &Request,
-    inventory: &'a Inventory,
+    memory: &Memory<'a>,
     share: &ShareState,
 ) -> Result<(Vec<&'a Disk>, Vec<OtherDisk>), Failure> {
+    let inventory = memory.inventory;
     if inventory.disks.is_empty() {
         return Err(Failure::new(
             Kind::NoDisk,
@@ -108,7 +117,7 @@ fn select<'a>(
         };
         selectors
             .iter()
-            .map(|s| Ok(find(&meant(s), inventory, share.record.as_ref(), from)?.name.as_str()))
+            .map(|s| Ok(find(&meant(s), memory, share.record.as_ref(), from)?.name.as_str()))
             .collect()
     };
     let listed = match &share.disk_list {
@@ -154,13 +163,13 @@ fn select<'a>(
 /// a suffix where the name stands for another disk's image.
 fn assign_names<'a>(
     request: &Request,
-    inventory: &Inventory,
+    memory: &Memory<'_>,
     record: Option<&Record>,
     chosen: &[&'a Disk],
 ) -> Result<Vec<(&'a Disk, String)>, Failure> {
     let mut mapped = Vec::new();
     for entry in &request.map {
-        let disk = find(&entry.disk, inventory, record, "testbox.map")?;
+        let disk = find(&entry.disk, memory, record, "testbox.map")?;
         if !chosen.iter().any(|d| d.name == disk.name) {
             return Err(Failure::new(
                 Kind::DiskList,
@@ -176,16 +185,10 @@ fn assign_names<'a>(
     let mut named: Vec<(&Disk, String)> = Vec::new();
     for disk in chosen {
         let from_map = mapped.iter().find(|(name, _)| *name == disk.name).map(|(_, image)| *image);
-        let weak = |i: &&ImageRecord| {
-            let nameless = !i.identity.is_unique() && !disk.identity.is_unique();
-            nameless && i.name == disk.name && i.disk_size == disk.size
-        };
-        let same =
-            || images.iter().find(|i| i.identity.is_same_disk(&disk.identity)).or(images.iter().find(weak));
         let name = match from_map {
             Some(image) => image.to_owned(),
-            None => match same() {
-                Some(image) => image.name.clone(),
+            None => match recorded(memory, record, disk)? {
+                Some(image) => image.to_owned(),
                 None => (1..=999)
                     .map(|n| if n == 1 { disk.name.clone() } else { format!("{}-{n}", disk.name) })
                     .find(|name| !taken.contains(name))
@@ -196,13 +199,58 @@ fn assign_names<'a>(
             return Err(Failure::new(
                 Kind::Ambiguous,
                 format!("two disks could be the one that the set calls '{name}':{}", listing([*twin, *disk])),
-                format!("say which: testbox.map={name}:<selector>."),
+                format!(
+                    "say which: testbox.map={name}:{} or testbox.map={name}:{}.",
+                    selector(twin, memory.inventory),
+                    selector(disk, memory.inventory)
+                ),
             ));
         }
         taken.insert(name.clone());
         named.push((disk, name));
     }
     Ok(named)
+}
+
+/// The disk of an image, as far as a reader needs to know.
+fn seat<'a>(memory: &Memory<'a>, record: &Record, image: &ImageRecord) -> Option<&'a Disk> {
+    let entry = known(record).find(|entry| entry.is_image(&image.name))?;
+    memory.seat(record, &entry)
+}
+
+/// The name that the record has for this disk; `None` for a new one. A twin that the record does not know at this
+/// place, or whose content it knows of another disk, is not imaged under a name that may be wrong.
+fn recorded<'r>(
+    memory: &Memory<'_>,
+    record: Option<&'r Record>,
+    disk: &Disk,
+) -> Result<Option<&'r str>, Failure> {
+    let Some(record) = record else { return Ok(None) };
+    let is_it = |image: &&ImageRecord| seat(memory, record, image).is_some_and(|d| d.name == disk.name);
+    if let Some(image) = record.images.iter().find(is_it) {
+        return Ok(Some(&image.name));
+    }
+    let is_left_out = known(record)
+        .any(|entry| !entry.imaged && memory.seat(record, &entry).is_some_and(|d| d.name == disk.name));
+    let alike = |entry: &super::memory::Known<'_>| {
+        !memory.is(entry, disk) && disk.identity.is_same_disk(entry.identity)
+    };
+    match known(record).find(alike).filter(|_| !is_left_out) {
+        None => Ok(None),
+        Some(entry) => Err(Failure::new(
+            Kind::Ambiguous,
+            format!(
+                "this disk could be {} of set {}, or another one with the same serial: {disk}",
+                entry.role(),
+                record.generation
+            ),
+            format!(
+                "say which it is: testbox.map={}:{}; or leave it out: disk-devices.lst, testbox.disks.",
+                entry.name,
+                selector(disk, memory.inventory)
+            ),
+        )),
+    }
 }
 
 fn refuse_existing(named: &[(&Disk, String)], share: &ShareState) -> Result<(), Failure> {
@@ -229,15 +277,13 @@ fn refuse_existing(named: &[(&Disk, String)], share: &ShareState) -> Result<(), 
 /// has left out on purpose is carried over instead.
 fn refuse_missing(
     request: &Request,
-    inventory: &Inventory,
+    memory: &Memory<'_>,
     share: &ShareState,
     carried: &[ImageRecord],
 ) -> Result<(), Failure> {
     let on_purpose = !request.disks.is_empty() || share.disk_list.is_some();
     for image in carried {
-        let gone = image.identity.is_unique() && bearers(&image.identity, inventory).is_empty();
-        let gone =
-            gone || (!image.identity.is_unique() && !inventory.disks.iter().any(|d| d.name == image.name));
+        let gone = share.record.as_ref().is_some_and(|record| seat(memory, record, image).is_none());
         if gone && !on_purpose {
             return Err(Failure::new(
                 Kind::DiskMissing,
@@ -245,7 +291,7 @@ fn refuse_missing(
                     "the disk of {} ({}) is not here:{}",
                     image.file(),
                     image.identity,
-                    listing(&inventory.disks)
+                    listing(&memory.inventory.disks)
                 ),
                 format!(
                     "plug it in; if it was replaced: testbox.map={}:serial=<new serial>; to leave it out: testbox.disks.",

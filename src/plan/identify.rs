@@ -1,42 +1,68 @@
 //! Which disk is meant. Identity (serial, WWN) decides; a kernel name is only what a disk was called when a set
 //! was made, or, where no set knows it, what it is called now.
 
+use super::memory::{Memory, known};
 use crate::failure::{Failure, Kind};
-use crate::inventory::{Disk, Exclusion, Identity, Inventory};
+use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::store::record::Record;
 use crate::types::DiskSelector;
 
-/// A disk that a record knows, in whatever role.
-pub struct Known<'a> {
-    pub name: &'a str,
-    pub identity: &'a Identity,
-    pub location: &'a str,
-    pub size: u64,
-    pub imaged: bool,
+/// Most words that an advice lists.
+const MOST_WORDS: usize = 8;
+
+/// The list, with every disk marked that shows the identity of another one.
+pub fn with_twins(inventory: &Inventory) -> Inventory {
+    let mut marked = inventory.clone();
+    for disk in &mut marked.disks {
+        let is_twin = |d: &Disk| d.name != disk.name && d.identity.is_same_disk(&disk.identity);
+        disk.is_twin = inventory.disks.iter().any(is_twin);
+    }
+    marked
 }
 
-/// Every disk of a record.
-pub fn known(record: &Record) -> impl Iterator<Item = Known<'_>> {
-    let images = record.images.iter().map(|i| Known {
-        name: &i.name,
-        identity: &i.identity,
-        location: &i.location,
-        size: i.disk_size,
-        imaged: true,
-    });
-    let others = record.others.iter().map(|o| Known {
-        name: &o.name,
-        identity: &o.identity,
-        location: &o.location,
-        size: o.disk_size,
-        imaged: false,
-    });
-    images.chain(others)
+/// What the result of a backup says of disks that cannot be told apart.
+pub fn twins(inventory: &Inventory) -> Vec<String> {
+    let mut left: Vec<&Disk> = inventory.disks.iter().filter(|disk| disk.is_twin).collect();
+    let mut findings = Vec::new();
+    while let Some(first) = left.first().copied() {
+        let is_same = |disk: &&Disk| disk.name == first.name || disk.identity.is_same_disk(&first.identity);
+        let (group, rest): (Vec<&Disk>, Vec<&Disk>) = left.into_iter().partition(is_same);
+        left = rest;
+        let names: Vec<String> = group.iter().map(|d| format!("{} at {}", d.name, d.location)).collect();
+        findings.push(format!(
+            "TWINS: {} show the same identity ({}): only their places and what they hold tell them apart",
+            names.join(" and "),
+            first.identity
+        ));
+    }
+    findings
 }
 
-/// All disks that carry this identity: none, one, or, where a vendor was careless, several.
-pub fn bearers<'a>(identity: &Identity, inventory: &'a Inventory) -> Vec<&'a Disk> {
-    inventory.disks.iter().filter(|d| identity.is_unique() && d.identity.is_same_disk(identity)).collect()
+/// The word that means this disk, and no other of today, at the next boot too; the kernel name where there is none.
+pub fn selector(disk: &Disk, inventory: &Inventory) -> DiskSelector {
+    let number = |text: &Option<String>| text.clone().filter(|_| disk.identity.is_unique());
+    let serial = number(&disk.identity.serial).map(DiskSelector::Serial);
+    let wwn = number(&disk.identity.wwn).map(DiskSelector::Wwn);
+    let at = DiskSelector::At(disk.location.clone());
+    let is_only = |s: &DiskSelector| inventory.disks.iter().filter(|d| s.matches(d)).count() == 1;
+    // Only what reads back is good advice.
+    let is_word = |s: &DiskSelector| s.to_string().parse().as_ref() == Ok(s);
+    let name = || disk.name.parse().map_or(DiskSelector::At(disk.location.clone()), DiskSelector::Name);
+    serial.into_iter().chain(wwn).chain([at]).find(|s| is_only(s) && is_word(s)).unwrap_or_else(name)
+}
+
+/// Advice: the words of `testbox.map` for an image, one for each of these disks.
+pub fn say_which<'a>(
+    image: &str,
+    disks: impl IntoIterator<Item = &'a Disk>,
+    inventory: &Inventory,
+) -> String {
+    let word = |disk| format!("testbox.map={image}:{}", selector(disk, inventory));
+    let words: Vec<String> = disks.into_iter().take(MOST_WORDS).map(word).collect();
+    match words.is_empty() {
+        true => "nothing was written. Plug the disk in.".to_owned(),
+        false => format!("nothing was written. Say which disk: {}.", words.join(" or ")),
+    }
 }
 
 /// Disks for a refusal's text, one a line.
@@ -48,17 +74,18 @@ pub fn listing<'a>(disks: impl IntoIterator<Item = &'a Disk>) -> String {
 /// Finds the one disk that a selector means now. `record` is the set that names refer to.
 pub fn find<'a>(
     selector: &DiskSelector,
-    inventory: &'a Inventory,
+    memory: &Memory<'a>,
     record: Option<&Record>,
     where_from: &str,
 ) -> Result<&'a Disk, Failure> {
+    let inventory = memory.inventory;
     // A USB or removable disk is another one tomorrow, in the same port.
     let by_serial = matches!(selector, DiskSelector::Serial(_) | DiskSelector::Wwn(_));
     let found: Vec<&Disk> = match selector {
         DiskSelector::Serial(_) | DiskSelector::Wwn(_) | DiskSelector::At(_) => {
             inventory.disks.iter().filter(|d| selector.matches(d)).collect()
         }
-        DiskSelector::Name(name) => find_name(name.as_str(), inventory, record, where_from)?,
+        DiskSelector::Name(name) => find_name(name.as_str(), memory, record, where_from)?,
     };
     match found[..] {
         [disk] if disk.excluded.is_some() && !by_serial => {
@@ -75,51 +102,65 @@ pub fn find<'a>(
             ),
             "correct the entry, or plug the disk in.",
         )),
-        _ => Err(Failure::new(
-            Kind::Ambiguous,
-            format!("{where_from}: '{selector}' matches several disks:{}", listing(found)),
-            "use wwn=, or the kernel name.",
-        )),
+        _ => {
+            let words: Vec<String> = found.iter().map(|d| self::selector(d, inventory).to_string()).collect();
+            Err(Failure::new(
+                Kind::Ambiguous,
+                format!("{where_from}: '{selector}' matches several disks:{}", listing(found)),
+                format!("use a word that means one of them: {}.", words.join(" or ")),
+            ))
+        }
     }
 }
 
+/// A name is the set's own word for a disk; only what no set knows is called as it is today.
 fn find_name<'a>(
     name: &str,
-    inventory: &'a Inventory,
+    memory: &Memory<'a>,
     record: Option<&Record>,
     where_from: &str,
 ) -> Result<Vec<&'a Disk>, Failure> {
+    let inventory = memory.inventory;
     let now = || inventory.disks.iter().filter(|d| d.name == name).collect::<Vec<_>>();
     let Some(record) = record else { return Ok(now()) };
     // An imaged disk's name is the set's own word, so it goes before the name of a disk that was left out.
     if let Some(role) = known(record).find(|k| k.name == name) {
-        if role.identity.is_unique() {
-            let found = bearers(role.identity, inventory);
-            if found.is_empty() {
-                return Err(Failure::new(
-                    Kind::DiskMissing,
-                    format!(
-                        "{where_from}: '{name}' is the disk {} of set {}, which is not here:{}",
-                        role.identity,
-                        record.generation,
-                        listing(&inventory.disks)
-                    ),
-                    format!("if it was replaced, say by what: testbox.map={name}:serial=<new serial>."),
-                ));
-            }
-            return Ok(found);
+        if let Some(disk) = memory.seat(record, &role) {
+            return Ok(vec![disk]);
         }
-        return Ok(now().into_iter().filter(|d| !d.identity.is_unique() && d.size == role.size).collect());
+        if !role.identity.is_unique() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<&Disk> = memory.bearers(role.identity).collect();
+        if !found.is_empty() {
+            let words: Vec<String> = found.iter().map(|d| selector(d, inventory).to_string()).collect();
+            return Err(Failure::new(
+                Kind::Ambiguous,
+                format!("{where_from}: '{name}' cannot be told from other disks:{}", listing(found)),
+                format!("use a word that means one of them: {}.", words.join(" or ")),
+            ));
+        }
+        return Err(Failure::new(
+            Kind::DiskMissing,
+            format!(
+                "{where_from}: '{name}' is the disk {} of set {}, which is not here:{}",
+                role.identity,
+                record.generation,
+                listing(&inventory.disks)
+            ),
+            format!("if it was replaced, say by what: testbox.map={name}:serial=<new serial>."),
+        ));
     }
     for disk in now() {
-        if let Some(role) = known(record).find(|k| k.identity.is_same_disk(&disk.identity)) {
+        let is_it = |k: &super::memory::Known<'_>| memory.is(k, disk) || memory.sits(k, disk);
+        if let Some(role) = known(record).find(is_it) {
             return Err(Failure::new(
                 Kind::Ambiguous,
                 format!(
                     "{where_from}: '{name}' is today's name of the disk that set {} calls '{}': {disk}",
                     record.generation, role.name
                 ),
-                format!("write '{}', or name the disk by serial=.", role.name),
+                format!("write '{}', or {}.", role.name, selector(disk, inventory)),
             ));
         }
     }
@@ -128,11 +169,15 @@ fn find_name<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::ShareState;
     use super::super::testkit::*;
     use super::*;
 
     fn found(selector: &str, disks: &[&str], record: Option<&Record>) -> Result<String, Kind> {
-        find(&selectors(selector)[0], &inventory(disks), record, "test")
+        let (inventory, record) = (inventory(disks), record.cloned());
+        let share = ShareState { record, ..ShareState::default() };
+        let memory = Memory::new(&inventory, &share);
+        find(&selectors(selector)[0], &memory, share.record.as_ref(), "test")
             .map(|d| d.name.clone())
             .map_err(|f| f.kind)
     }

@@ -5,11 +5,13 @@
 mod backup;
 mod health;
 mod identify;
+mod memory;
 mod restore;
 
 pub(crate) use restore::refuse_degraded;
 
 use crate::failure::Failure;
+use crate::image::DiskAbout;
 use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
 use crate::job::{BadSectors, DegradedSet, FailingDisk};
@@ -91,6 +93,8 @@ pub struct SeenImage {
     pub name: String,
     /// What it is.
     pub kind: SeenKind,
+    /// The disk that it was taken from, as its own header says; `None` where it has none.
+    pub about: Option<DiskAbout>,
 }
 
 /// What an image file turned out to be.
@@ -196,6 +200,7 @@ impl Source {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+    let inventory = &identify::with_twins(inventory);
     let mut plan = match request.action {
         Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share)?,
         Action::Restore | Action::Verify => {
@@ -311,6 +316,8 @@ pub(crate) mod testkit {
             unreadable_bytes: 0,
             hidden_bytes: 0,
             partitions: Vec::new(),
+            content: disk.content,
+            twin: false,
         }
     }
 
@@ -327,6 +334,13 @@ pub(crate) mod testkit {
             file: i.file(),
             name: i.name.clone(),
             kind: SeenKind::Own(i.root_hash.clone()),
+            about: Some(DiskAbout {
+                name: i.name.clone(),
+                identity: i.identity.clone(),
+                size: i.disk_size,
+                logical_block_size: i.logical_block_size,
+                physical_block_size: i.physical_block_size,
+            }),
         };
         record.images.iter().map(seen).collect()
     }
@@ -337,7 +351,7 @@ pub(crate) mod testkit {
 
     pub fn foreign_gzip(file: &str) -> SeenImage {
         let name = file.split('.').next().unwrap().into();
-        SeenImage { file: file.into(), name, kind: SeenKind::Foreign("no footer".into()) }
+        SeenImage { file: file.into(), name, kind: SeenKind::Foreign("no footer".into()), about: None }
     }
 
     /// `sda serial=X` style words.

@@ -2,7 +2,7 @@
 
 use super::share_failure::cannot_read;
 use crate::failure::{Failure, Kind};
-use crate::image::{Image, ImageError};
+use crate::image::{DiskAbout, Image, ImageError};
 use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
 use crate::share::{Files, exists, read_limited};
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
@@ -43,9 +43,14 @@ impl Folder {
     /// Root hash in hex of the image at `path`, where it is one whose header, index and footer agree; else why not.
     /// `NotFound` and other errors of the share are errors.
     pub fn root_hash(&self, path: &str) -> io::Result<Result<String, String>> {
+        Ok(self.look(path)?.map(|(hash, _)| hash))
+    }
+
+    /// The same, and the disk that the image was taken from.
+    fn look(&self, path: &str) -> io::Result<Result<(String, DiskAbout), String>> {
         let file = self.files.open(&self.path(path))?;
         match Image::open(file) {
-            Ok(image) => Ok(Ok(image.summary().root_hash.to_string())),
+            Ok(image) => Ok(Ok((image.summary().root_hash.to_string(), image.header().disk.clone()))),
             Err(ImageError::Read { source, .. }) => Err(source),
             Err(e) => Ok(Err(e.to_string())),
         }
@@ -70,7 +75,9 @@ impl Folder {
                 _ => Failure::new(
                     Kind::BadRecord,
                     what,
-                    "nothing was written. Put a good copy there, or move the file away: its images then count as foreign.",
+                    "nothing was written. Put a good copy there. Without this record nobody knows which disks were left out on \
+                     purpose: if it is moved away, a restore takes the newest set of history/ that has one, and where there \
+                     is none, each image goes only to the disk that its own header names.",
                 ),
             }
         })?;
@@ -154,15 +161,19 @@ impl Folder {
                 continue;
             }
             let path = if folder.is_empty() { file.clone() } else { format!("{folder}/{file}") };
-            let kind = match self.root_hash(&path) {
-                Ok(Ok(hash)) => SeenKind::Own(hash),
+            let mut about = None;
+            let kind = match self.look(&path) {
+                Ok(Ok((hash, disk))) => {
+                    about = Some(disk);
+                    SeenKind::Own(hash)
+                }
                 Ok(Err(why)) => SeenKind::Foreign(why),
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                     SeenKind::Foreign("not a regular file".into())
                 }
                 Err(e) => return Err(self.unreadable(&path, &e)),
             };
-            images.push(SeenImage { name: name.to_owned(), file, kind });
+            images.push(SeenImage { name: name.to_owned(), file, kind, about });
         }
         Ok(images)
     }

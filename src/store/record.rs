@@ -1,7 +1,7 @@
 //! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
 
 use crate::inventory::{Disk, Identity};
-use crate::used::Found;
+use crate::used::{Content, Found};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -96,6 +96,12 @@ pub struct ImageRecord {
     /// header lists. For people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Found>,
+    /// What told the disk's content from that of others when it was imaged.
+    #[serde(default, skip_serializing_if = "Content::is_empty")]
+    pub content: Content,
+    /// Another disk of the machine had the same identity.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub twin: bool,
 }
 
 impl ImageRecord {
@@ -137,6 +143,12 @@ pub struct OtherDisk {
     pub disk_size: u64,
     /// Why it was left out.
     pub why: String,
+    /// What told its content from that of others.
+    #[serde(default, skip_serializing_if = "Content::is_empty")]
+    pub content: Content,
+    /// Another disk of the machine had the same identity.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub twin: bool,
 }
 
 impl OtherDisk {
@@ -148,6 +160,8 @@ impl OtherDisk {
             location: disk.location.clone(),
             disk_size: disk.size,
             why: why.into(),
+            content: disk.content.clone(),
+            twin: disk.is_twin,
         }
     }
 }
@@ -250,6 +264,10 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// Name of the map file beside a degraded image, in the format of ddrescue.
 pub fn map_file(name: &str) -> String {
     format!("{}.map", image_file(name))
@@ -299,6 +317,12 @@ mod tests {
             unreadable_bytes: 0,
             hidden_bytes: 0,
             partitions: vec![Found { number: 1, kind: "ext4".into(), skipped: 4096, ..Found::default() }],
+            content: Content {
+                gpt: Some("5f2a".into()),
+                volumes: vec!["ext4:07".into()],
+                ..Content::default()
+            },
+            twin: true,
         });
         record
     }

@@ -11,6 +11,7 @@
 
 pub mod btrfs;
 mod clusters;
+mod content;
 pub mod exfat;
 pub mod ext4;
 pub mod fat;
@@ -36,6 +37,7 @@ mod tests;
 mod volume;
 pub mod xfs;
 
+pub use content::Content;
 pub use free::Free;
 pub use map::{Found, Map, Options, map, map_leaving_out};
 pub use survey::{Used, is_in_order, survey};

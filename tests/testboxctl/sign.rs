@@ -39,6 +39,8 @@ fn lab() -> Lab {
         unreadable_bytes: 0,
         hidden_bytes: 0,
         partitions: Vec::new(),
+        content: Default::default(),
+        twin: false,
     });
     lab.write("b/10.42.1.20/backup.json", &record.to_bytes());
     lab

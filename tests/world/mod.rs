@@ -35,6 +35,7 @@ use testbox::store::record::Record;
 use testbox::store::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::types::HostName;
+use testbox::used::Content;
 
 pub const IP: &str = "10.40.41.42";
 pub const HEX: &str = "0A28292A";
@@ -425,6 +426,15 @@ impl World for Machine {
 
     fn health(&self, disk: &Disk) -> Health {
         disk.health.clone()
+    }
+
+    fn content(&self, disk: &Disk) -> Content {
+        let disks = self.disks.lock().unwrap();
+        let found = disks.iter().find(|d| d.disk.name == disk.name);
+        // Not through the disk: its faults and its count of operations are about the steps.
+        found.map_or_else(Content::default, |d| {
+            Content::read(&d.bytes.content(), disk.size, disk.logical_block_size)
+        })
     }
 
     fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure> {

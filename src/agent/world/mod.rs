@@ -16,6 +16,7 @@ use crate::share::mount::MountFailed;
 use crate::signature::Trust;
 use crate::sys::System;
 use crate::types::{HostName, MacAddr, NfsSource, Uuid};
+use crate::used::Content;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -129,6 +130,9 @@ pub trait World: Send + Sync {
 
     /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
     fn health(&self, disk: &Disk) -> Health;
+
+    /// What tells a disk's content from others: a look at its partition table and volumes, in bounded time.
+    fn content(&self, disk: &Disk) -> Content;
 
     /// Opens what has this disk's name now, for reading, exclusively where nobody uses it; `Failure` says what holds it
     /// or why it cannot be opened.

@@ -16,6 +16,7 @@ use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
 use crate::sys::{RealSystem, System, with_deadline};
 use crate::types::{HostName, MacAddr};
+use crate::used::Content;
 use std::fs;
 use std::io::{self, Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -211,6 +212,15 @@ impl World for RealWorld {
                 log::debug!("{}: it does not say how it is: {e}", disk.name);
             }
             Health::default()
+        })
+    }
+
+    fn content(&self, disk: &Disk) -> Content {
+        let (path, size, sector) = (disk.path.clone(), disk.size, disk.logical_block_size);
+        let read = move || Ok(Content::read(&fs::File::open(&path)?, size, sector));
+        with_deadline(HEALTH_LIMIT, read).unwrap_or_else(|e| {
+            log::warn!("{}: cannot read what tells its content from others: {e}", disk.name);
+            Content::default()
         })
     }
 

@@ -1,18 +1,22 @@
 //! The plan of `restore` and `verify`: which set is trusted, and which disk each image goes to.
 //!
-//! An image goes to the disk whose identity it records. A replaced disk, the main case of a restore, is accepted
-//! only when nothing else can be meant: the recorded disk is gone, exactly one disk is left that fits, it is plugged
-//! in where the recorded disk was, and the record does not know it in another role. A disk somewhere else may be one
-//! that was added since, with data on it: that wants the admin's word (`testbox.map`).
+//! An image goes to the disk whose identity it records, while that is unique, and no newer record knows the disk in
+//! another role. A replaced disk, the main case of a restore, is accepted only when nothing else can be meant: the
+//! recorded disk is gone, exactly one disk is left that fits, it is plugged in where the recorded disk was, and no
+//! record knows it in another role. A disk somewhere else may be one that was added since, with data on it: that wants
+//! the admin's word (`testbox.map`).
 
 mod foreign;
+#[cfg(test)]
+mod property;
 mod set;
 mod target;
 #[cfg(test)]
 mod tests;
+mod veto;
 mod vouched;
 
-use super::identify::bearers;
+use super::memory::{Memory, known};
 use super::{Plan, Request, ShareState, Source, Step};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
@@ -28,6 +32,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         foreign::plan(request, inventory, share, &mut plan)?;
         return Ok(plan);
     }
+    let memory = Memory::new(inventory, share);
     let set = set::trusted(request, inventory, share, &mut plan.findings)?;
     let degraded: Vec<_> =
         set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
@@ -53,18 +58,20 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
             plan.steps.push(Step::CheckImage(source(image)));
         }
         for image in &set.images {
-            match bearers(&image.identity, inventory)[..] {
-                [disk] => plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() }),
-                _ => plan.notes.push(format!(
-                    "{} is not compared: its disk ({}) is not here",
-                    image.file(),
-                    image.identity
-                )),
+            let entry = known(set.record).find(|entry| entry.is_image(&image.name));
+            let disk = entry.and_then(|e| memory.bearer(&e).or_else(|| memory.in_place(set.record, &e)));
+            if let Some(disk) = disk {
+                plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() });
+                continue;
             }
+            let is_here = memory.bearers(&image.identity).next().is_some();
+            let why = if is_here { "cannot be told from another one" } else { "is not here" };
+            let (file, identity) = (image.file(), &image.identity);
+            plan.notes.push(format!("{file} is not compared: its disk ({identity}) {why}"));
         }
         return Ok(plan);
     }
-    let targets = target::assign(request, inventory, set.record, &set.images, &mut plan.notes)?;
+    let targets = target::assign(request, &memory, &set, &mut plan)?;
     for disk in &inventory.disks {
         if !targets.iter().any(|t| t.name == disk.name) {
             plan.notes.push(format!("not written: {disk}"));

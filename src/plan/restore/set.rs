@@ -4,7 +4,7 @@ use super::vouched::{about_signature, not_vouched};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::job::Action;
-use crate::plan::identify::known;
+use crate::plan::memory::known;
 use crate::plan::{Request, SeenImage, SeenKind, ShareState};
 use crate::store::record::{ImageRecord, Record};
 use crate::types::DiskSelector;
@@ -88,7 +88,12 @@ pub fn trusted<'a>(
 
 fn damage_of(image: &ImageRecord, seen: &[SeenImage]) -> Option<String> {
     let file = image.file();
-    match seen.iter().find(|s| s.file == file).map(|s| &s.kind) {
+    let seen = seen.iter().find(|s| s.file == file);
+    let of = seen.and_then(|s| s.about.as_ref()).map(|about| &about.identity).filter(|of| of.is_unique());
+    if let Some(of) = of.filter(|of| image.identity.is_unique() && !of.is_same_disk(&image.identity)) {
+        return Some(format!("{file} says that it is of {of}, its record says {}", image.identity));
+    }
+    match seen.map(|s| &s.kind) {
         Some(SeenKind::Own(hash)) if hash.eq_ignore_ascii_case(&image.root_hash) => None,
         Some(SeenKind::Own(_)) => Some(format!("{file} is whole, but not the image that its record names")),
         Some(SeenKind::Foreign(why)) => Some(format!("{file} is damaged: {why}")),

@@ -1,19 +1,23 @@
 //! Which disk each image goes to.
 
+use super::set::Trusted;
+use super::veto::{Because, objections};
 use crate::failure::{Failure, Kind};
-use crate::inventory::{Disk, Inventory};
-use crate::plan::Request;
-use crate::plan::identify::{Known, bearers, find, known, listing};
+use crate::inventory::Disk;
+use crate::plan::identify::{find, listing, say_which};
+use crate::plan::memory::{Memory, known};
+use crate::plan::{Plan, Request};
 use crate::store::record::{ImageRecord, Record};
+use crate::types::{DiskSelector, MapEntry};
 
-/// One disk for each image, in their order, or a refusal.
+/// One disk for each image, in their order, or a refusal. What the admin should know of the choice goes into `plan`.
 pub fn assign<'a>(
     request: &Request,
-    inventory: &'a Inventory,
-    record: &Record,
-    images: &[ImageRecord],
-    notes: &mut Vec<String>,
+    memory: &Memory<'a>,
+    set: &Trusted<'_>,
+    plan: &mut Plan,
 ) -> Result<Vec<&'a Disk>, Failure> {
+    let (inventory, images) = (memory.inventory, &set.images);
     if inventory.disks.is_empty() {
         return Err(Failure::new(
             Kind::NoDisk,
@@ -30,56 +34,34 @@ pub fn assign<'a>(
                 "correct testbox.map.",
             ));
         };
-        // A kernel name on the right of a map word is today's: the admin has just read it off a refusal's list.
-        let disk = find(&entry.disk, inventory, None, "testbox.map")?;
-        targets[n] = Some(disk);
+        targets[n] = Some(mapped(entry, memory, set.record, &mut plan.findings)?);
     }
-    for (image, target) in images.iter().zip(&mut targets) {
-        if target.is_some() {
-            continue;
-        }
-        match bearers(&image.identity, inventory)[..] {
-            [disk] => *target = Some(disk),
-            [] => {}
-            ref twins => {
-                return Err(Failure::new(
-                    Kind::Ambiguous,
-                    format!(
-                        "several disks could be that of {} ({}):{}",
-                        image.file(),
-                        image.identity,
-                        listing(twins.iter().copied())
-                    ),
-                    format!("nothing was written. Say which: testbox.map={}:<kernel name>.", image.name),
-                ));
-            }
-        }
+    for (image, target) in images.iter().zip(&mut targets).filter(|(_, target)| target.is_none()) {
+        *target = own(image, memory, set.record)?;
     }
-    let taken: Vec<&Disk> = targets.iter().flatten().copied().collect();
-    let homeless: Vec<usize> = (0..images.len()).filter(|n| targets[*n].is_none()).collect();
-    if let [n] = homeless[..] {
-        let disk = replacement(&images[n], record, inventory, &taken)?;
-        let how = if images[n].identity.is_unique() { "a replacement" } else { "the only disk that fits" };
-        notes.push(format!(
-            "{} was taken from another disk ({}); {how}: {disk}",
-            images[n].file(),
-            images[n].identity
-        ));
-        targets[n] = Some(disk);
-    } else if !homeless.is_empty() {
-        let files: Vec<_> = homeless.iter().map(|n| images[*n].file()).collect();
-        return Err(Failure::new(
-            Kind::Ambiguous,
-            format!(
-                "the disks of {} are not here; there are:{}",
-                files.join(" and "),
-                listing(&inventory.disks)
-            ),
-            format!(
-                "nothing was written. Say which goes where: testbox.map={}:serial=<serial>,...",
-                images[homeless[0]].name
-            ),
-        ));
+    let homeless: Vec<&ImageRecord> =
+        images.iter().zip(&targets).filter(|(_, target)| target.is_none()).map(|(image, _)| image).collect();
+    match homeless[..] {
+        [] => {}
+        [image] => {
+            let taken: Vec<&Disk> = targets.iter().flatten().copied().collect();
+            let disk = replacement(image, set.record, memory, &taken)?;
+            let how = if image.identity.is_unique() { "a replacement" } else { "the only disk that fits" };
+            let (file, from) = (image.file(), &image.identity);
+            plan.notes.push(format!("{file} was taken from another disk ({from}); {how}: {disk}"));
+            targets.iter_mut().filter(|target| target.is_none()).for_each(|target| *target = Some(disk));
+        }
+        [first, ..] => {
+            let files: Vec<_> = homeless.iter().map(|image| image.file()).collect();
+            let (files, disks) = (files.join(" and "), listing(&inventory.disks));
+            let what =
+                format!("the disks of {files} are not here, or cannot be told apart; there are:{disks}");
+            return Err(Failure::new(
+                Kind::Ambiguous,
+                what,
+                say_which(&first.name, &inventory.disks, inventory),
+            ));
+        }
     }
     let targets: Vec<&Disk> = targets.into_iter().flatten().collect();
     for (n, (image, disk)) in images.iter().zip(&targets).enumerate() {
@@ -90,7 +72,7 @@ pub fn assign<'a>(
                 "nothing was written. Say which goes where with testbox.map.",
             ));
         }
-        fits(image, disk).map_err(|why| {
+        fits(image.disk_size, image.logical_block_size, disk).map_err(|why| {
             let what = format!("{} does not fit {disk}: {why}", image.file());
             Failure::new(Kind::Unfit, what, "nothing was written. Use another disk, or testbox.map.")
         })?;
@@ -98,21 +80,74 @@ pub fn assign<'a>(
     Ok(targets)
 }
 
+/// The disk that `testbox.map` names. A serial, WWN or location is the admin's last word, and the log tells what it
+/// overrode. A kernel name is today's, read off a list of another boot: a disk that a record knows is not taken by it.
+fn mapped<'a>(
+    entry: &MapEntry,
+    memory: &Memory<'a>,
+    record: &Record,
+    findings: &mut Vec<String>,
+) -> Result<&'a Disk, Failure> {
+    let disk = find(&entry.disk, memory, None, "testbox.map")?;
+    let objections = objections(memory, record, entry.image.as_str(), disk, Because::Name);
+    let DiskSelector::Name(name) = &entry.disk else {
+        let told = |why| format!("testbox.map={entry} overrides what is recorded: {disk}: {why}");
+        findings.extend(objections.into_iter().map(told));
+        return Ok(disk);
+    };
+    let Some(why) = objections.into_iter().next() else { return Ok(disk) };
+    Err(Failure::new(
+        Kind::Ambiguous,
+        format!("testbox.map: '{name}' is another disk at this boot: {disk}: {why}"),
+        format!(
+            "{} Name it so only if it is really meant.",
+            say_which(entry.image.as_str(), &memory.inventory.disks, memory.inventory)
+        ),
+    ))
+}
+
+/// The disk that the image was taken from; `None` where it is not here. An error where it is here, and is known in
+/// another role since, or where it cannot be told from others.
+fn own<'a>(image: &ImageRecord, memory: &Memory<'a>, record: &Record) -> Result<Option<&'a Disk>, Failure> {
+    let Some(entry) = known(record).find(|entry| entry.is_image(&image.name)) else { return Ok(None) };
+    let found = memory.bearer(&entry).or_else(|| memory.in_place(record, &entry));
+    let refuse = |disks: Vec<&Disk>, why: &str| {
+        let what = format!("{} ({}): {why}:{}", image.file(), image.identity, listing(disks.iter().copied()));
+        Err(Failure::new(Kind::Ambiguous, what, say_which(&image.name, disks, memory.inventory)))
+    };
+    if let Some(disk) = found {
+        return match objections(memory, record, &image.name, disk, Because::Identity).into_iter().next() {
+            Some(why) => refuse(vec![disk], &format!("this is its disk, but {why}")),
+            None => Ok(Some(disk)),
+        };
+    }
+    // Where the twins are known each in its own place, the one of this image can be gone: then it is replaced.
+    let is_another = |disk: &&Disk| {
+        let others = || known(record).filter(|e| !e.is_image(&image.name));
+        others().any(|e| memory.sits(&e, disk) || memory.holds(record, &e, disk))
+    };
+    let twins: Vec<&Disk> = memory.bearers(&image.identity).filter(|disk| !is_another(disk)).collect();
+    match twins.is_empty() {
+        true => Ok(None),
+        false => refuse(twins, "several disks could be its disk"),
+    }
+}
+
 /// Size, block size and write protection; what else may hold a disk shows when it is opened.
-fn fits(image: &ImageRecord, disk: &Disk) -> Result<(), String> {
-    if disk.size < image.disk_size {
+pub fn fits(size: u64, logical_block_size: u32, disk: &Disk) -> Result<(), String> {
+    if disk.size < size {
         let hidden = match disk.health.hidden {
             0 => String::new(),
             bytes => format!(
                 "; it hides {bytes} more behind its end, which 'hdparm -N' in a rescue shows and gives back"
             ),
         };
-        return Err(format!("it has {} bytes, the image needs {}{hidden}", disk.size, image.disk_size));
+        return Err(format!("it has {} bytes, the image needs {}{hidden}", disk.size, size));
     }
-    if disk.logical_block_size != image.logical_block_size {
+    if disk.logical_block_size != logical_block_size {
         return Err(format!(
             "its logical blocks have {} bytes, those of the imaged disk {}",
-            disk.logical_block_size, image.logical_block_size
+            disk.logical_block_size, logical_block_size
         ));
     }
     if disk.read_only { Err("it is read-only".into()) } else { Ok(()) }
@@ -122,33 +157,22 @@ fn fits(image: &ImageRecord, disk: &Disk) -> Result<(), String> {
 fn replacement<'a>(
     image: &ImageRecord,
     record: &Record,
-    inventory: &'a Inventory,
+    memory: &Memory<'a>,
     taken: &[&Disk],
 ) -> Result<&'a Disk, Failure> {
     let mut candidates = Vec::new();
     let mut reasons = Vec::new();
-    for disk in &inventory.disks {
-        let role = known(record).find(|k| k.name != image.name && k.identity.is_same_disk(&disk.identity));
-        // Without a serial on either side nobody can tell whether it is the same disk: take it that it is.
-        let nameless = |k: &Known| {
-            k.name != image.name
-                && !k.identity.is_unique()
-                && !disk.identity.is_unique()
-                && k.size == disk.size
-        };
-        let was_here = known(record).find(|k| !k.imaged && k.location == disk.location);
+    for disk in &memory.inventory.disks {
+        let objection =
+            || objections(memory, record, &image.name, disk, Because::Replacement).into_iter().next();
         let why_not = if taken.iter().any(|t| t.name == disk.name) {
             Some("another image goes there".to_owned())
-        } else if let Some(role) = role {
-            Some(format!("set {} knows it as '{}'", record.generation, role.name))
-        } else if let Some(role) = known(record).find(nameless) {
-            Some(format!("it has no serial and could be '{}' of set {}", role.name, record.generation))
-        } else if let Some(role) = was_here {
-            Some(format!("it is where '{}' was, which is not part of set {}", role.name, record.generation))
         } else if disk.excluded.is_some() {
             Some("it is a USB or removable disk".to_owned())
+        } else if let Some(why) = objection() {
+            Some(why)
         } else {
-            fits(image, disk).err()
+            fits(image.disk_size, image.logical_block_size, disk).err()
         };
         match why_not {
             None => candidates.push(disk),
@@ -156,12 +180,18 @@ fn replacement<'a>(
         }
     }
     match candidates[..] {
-        [disk] if disk.location == image.location => return Ok(disk),
+        [disk] if memory.is_at(&image.location, disk) => return Ok(disk),
         [_] => reasons.push(format!("\n    (that disk was at {}, not there)", image.location)),
         _ => {}
     }
-    let maybe =
-        if candidates.is_empty() { String::new() } else { format!(" candidates:{}", listing(candidates)) };
+    let maybe = match candidates.is_empty() {
+        true => String::new(),
+        false => format!(" candidates:{}", listing(candidates.iter().copied())),
+    };
+    let advice = match candidates.is_empty() {
+        true => say_which(&image.name, &memory.inventory.disks, memory.inventory),
+        false => say_which(&image.name, candidates, memory.inventory),
+    };
     Err(Failure::new(
         Kind::Ambiguous,
         format!(
@@ -170,6 +200,6 @@ fn replacement<'a>(
             image.identity,
             reasons.concat()
         ),
-        format!("nothing was written. Say which disk: testbox.map={}:serial=<serial>.", image.name),
+        advice,
     ))
 }

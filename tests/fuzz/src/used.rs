@@ -1,7 +1,7 @@
 //! Partition tables and file systems: whatever a disk holds, what is called free lies inside it, in order.
 
 use crate::disk::Sparse;
-use testbox::used::{self, Free, Parser, Volume};
+use testbox::used::{self, Content, Free, Parser, Volume};
 
 fn parse(bytes: &[u8], parser: Parser) {
     let disk = Sparse::new(bytes);
@@ -47,6 +47,8 @@ pub fn map(bytes: &[u8]) {
 pub fn partitions(bytes: &[u8]) {
     let disk = Sparse::new(bytes);
     for sector in [512, 4096] {
+        let content = Content::read(&disk, disk.bytes(), sector);
+        assert!(content.ids().all(|(_, id)| id.bytes().all(|b| b.is_ascii_graphic())), "{content:?}");
         if let Ok(table) = testbox::agent::info::partitions::read(&disk, sector) {
             let shown = table.to_string();
             assert!(!shown.chars().any(|c| c != '\n' && c.is_control()), "{shown:?}");
