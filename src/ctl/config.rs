@@ -4,7 +4,7 @@ use super::{Error, shares};
 use crate::job::{BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind};
 use crate::text::quoted;
 use crate::types::{Delta, FreeSpace};
-use crate::types::{DiskSelector, HostName, MapEntry, NfsSource};
+use crate::types::{DiskSelector, HostName, MapEntry, NfsSource, without_bom};
 use crate::used::Used;
 use clap::{Args, ValueEnum};
 use serde::de::Error as _;
@@ -238,7 +238,7 @@ pub(super) fn load(named: Option<&Path>) -> Result<Settings, Error> {
 }
 
 pub(super) fn parse_file(text: &str) -> Result<Settings, toml::de::Error> {
-    let settings: Settings = toml::from_str(text)?;
+    let settings: Settings = toml::from_str(without_bom(text))?;
     let wrong = settings.problems();
     if wrong.is_empty() { Ok(settings) } else { Err(toml::de::Error::custom(wrong.join("; "))) }
 }
@@ -385,6 +385,8 @@ mod tests {
         assert_eq!(both.console, ["tty1"]);
         assert_eq!(both.disks[1], DiskSelector::Serial("A B".into()));
         assert_eq!(both.cfg_dir(), Path::new("/t/pxelinux.cfg"));
+        let with_bom = parse_file("\u{feff}disks = [\"sda\"]\r\n").unwrap();
+        assert_eq!(with_bom.disks.len(), 1, "a byte order mark before the first key hides nothing");
     }
 
     #[test]
@@ -403,6 +405,8 @@ mod tests {
             ("server = \"10.1.2.300\"", "10.1.2.300"),
             ("map = [\"sda:sdb\", \"sda:sdc\"]", "contradict"),
             ("keep", "expected"),
+            ("\u{a0}disks = [\"sda\"]", ""),
+            ("Disks = [\"sda\"]", "Disks"),
         ] {
             let error = parse_file(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

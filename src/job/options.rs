@@ -129,7 +129,8 @@ pub struct Options {
     pub mount_wait: Option<Duration>,
     /// `testbox.share-wait=` seconds for which an operation on a mounted share is waited for.
     pub share_wait: Option<Duration>,
-    /// `testbox.net-wait=` seconds for which the boot scripts wait for an address (300), before the agent runs.
+    /// `testbox.net-wait=` seconds for which the boot scripts wait for an address, before the agent runs, and then the
+    /// agent for answers.
     pub net_wait: Option<Duration>,
     /// `testbox.armed-file=`: the file that arms this machine, as whoever wrote it knows.
     pub armed_file: Option<TftpPath>,
@@ -171,6 +172,8 @@ pub struct Settings {
     /// 900 s: a server that restarts within 5 minutes, its grace period of 90 s, and the pauses of up to 5 minutes
     /// between a Linux client's attempts to connect.
     pub share_wait: Duration,
+    /// 300 s.
+    pub net_wait: Duration,
 }
 
 impl Default for Settings {
@@ -191,6 +194,7 @@ impl Default for Settings {
             settle: Duration::from_secs(10),
             mount_wait: Duration::from_secs(300),
             share_wait: Duration::from_secs(900),
+            net_wait: Duration::from_secs(300),
         }
     }
 }
@@ -249,6 +253,7 @@ impl Options {
             settle: self.settle.unwrap_or(default.settle),
             mount_wait: self.mount_wait.unwrap_or(default.mount_wait),
             share_wait: self.share_wait.unwrap_or(default.share_wait),
+            net_wait: self.net_wait.unwrap_or(default.net_wait),
         }
     }
 

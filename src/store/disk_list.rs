@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::job::without_comment;
-use crate::types::DiskSelector;
+use crate::types::{DiskSelector, code_point, hidden_break, lines};
 
 /// A line of `disk-devices.lst` that is no selector. The whole file is refused: a disk left out by a typing error
 /// would be missed only when it is needed.
@@ -22,12 +22,16 @@ pub struct DisksListError {
 /// Parses the file. A file with nothing but comments gives an empty list, which selects every disk as no file does.
 pub fn parse(text: &str) -> Result<Vec<DiskSelector>, DisksListError> {
     let mut selectors = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let entry = without_comment(line).trim();
+    for (at, line) in lines(text).enumerate() {
+        let wrong = |why| DisksListError { line: at + 1, why };
+        if let Some(c) = hidden_break(line) {
+            return Err(wrong(format!("the character {} ends no line; write a line feed", code_point(c))));
+        }
+        let entry = without_comment(line).trim_matches(|c: char| c.is_ascii_whitespace());
         if entry.is_empty() {
             continue;
         }
-        let selector = entry.parse().map_err(|e| DisksListError { line: at + 1, why: format!("{e}") })?;
+        let selector = entry.parse().map_err(|e| wrong(format!("{e}")))?;
         if !selectors.contains(&selector) {
             selectors.push(selector);
         }
@@ -57,6 +61,24 @@ mod tests {
             let error = parse(&format!("sda\n# c\n{bad}\n")).unwrap_err();
             assert_eq!(error.line, 3, "{bad}");
             assert!(error.to_string().starts_with("disk-devices.lst, line 3: '"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_not_lost_in_odd_characters() {
+        assert_eq!(parse("\u{feff}sda\r\n").unwrap().len(), 1);
+        assert_eq!(parse("\u{feff}# rack 3\r\nsda").unwrap().len(), 1);
+        for bad in [
+            "# rack 3\rsda\r",
+            "# a\u{2028}sda",
+            "#\u{b}sda",
+            "sda\u{a0}",
+            "\u{feff}\u{feff}sda",
+            "s\0d\0a\0",
+            "serial=A\u{200b}",
+            "\u{ff53}da",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
 

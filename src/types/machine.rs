@@ -19,11 +19,15 @@ impl fmt::Display for MacAddr {
 impl FromStr for MacAddr {
     type Err = WordError;
 
-    /// Takes `aa:bb:cc:dd:ee:ff` (sysfs), the same with hyphens, and `01-aa-bb-cc-dd-ee-ff` (PXELINUX's BOOTIF,
-    /// where 01 is the ARP hardware type of Ethernet).
+    /// Takes `aa:bb:cc:dd:ee:ff` (sysfs), the same with hyphens, and both with the ARP hardware type of Ethernet before
+    /// them, as in `01-aa-bb-cc-dd-ee-ff` (PXELINUX's BOOTIF); in either case.
     fn from_str(text: &str) -> Result<Self, WordError> {
         let wrong = || WordError::new(format!("{} is no Ethernet address aa:bb:cc:dd:ee:ff", quoted(text)));
-        let bare = if text.len() == 20 { text.strip_prefix("01-").ok_or_else(wrong)? } else { text };
+        let bare = if text.len() == 20 {
+            text.strip_prefix("01").and_then(|t| t.strip_prefix(['-', ':'])).ok_or_else(wrong)?
+        } else {
+            text
+        };
         let separator = if bare.contains('-') { '-' } else { ':' };
         let mut octets = bare.split(separator).map(|o| match (o.len(), o.starts_with('+')) {
             (2, false) => u8::from_str_radix(o, 16).ok(),
@@ -95,8 +99,12 @@ mod tests {
     #[test]
     fn mac_spellings() {
         let mac = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-        for good in ["52:54:00:12:34:56", "52-54-00-12-34-56", "01-52-54-00-12-34-56"] {
+        for good in ["52:54:00:12:34:56", "52-54-00-12-34-56", "01-52-54-00-12-34-56", "01:52:54:00:12:34:56"]
+        {
             assert_eq!(good.parse(), Ok(mac), "{good}");
+        }
+        for good in ["01-AA-bb-CC-dd-EE-ff", "01:AA:BB:CC:DD:EE:FF", "aa-bb-cc-dd-ee-FF"] {
+            assert_eq!(good.parse(), Ok(MacAddr([0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff])), "{good}");
         }
         for bad in ["", "52:54:00:12:34", "52:54:00:12:34:56:78", "06-52-54-00-12-34-56", "+2:54:00:12:34:56"]
         {

@@ -1,6 +1,7 @@
 //! `testbox-info.zip`: `/proc/cpuinfo` and the whole of `/sys/firmware`, byte for byte.
 
 use super::Sources;
+use crate::types::Redactor;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
@@ -38,7 +39,13 @@ impl From<io::Error> for ArchiveError {
 /// # Errors
 /// Where `out` cannot be written.
 pub fn write_zip(out: impl Write + Seek, sources: &Sources) -> Result<Vec<String>, ArchiveError> {
-    let mut archive = Archive { zip: ZipWriter::new(out), missing: Vec::new(), bytes: 0, entries: 0 };
+    let mut archive = Archive {
+        zip: ZipWriter::new(out),
+        redactor: sources.redactor(),
+        missing: Vec::new(),
+        bytes: 0,
+        entries: 0,
+    };
     archive.add(&sources.proc.join("cpuinfo"), "proc/cpuinfo", 0)?;
     archive.add(&sources.sys.join("firmware"), "sys/firmware", 0)?;
     archive.zip.start_file(UNREADABLE, SimpleFileOptions::default())?;
@@ -51,6 +58,7 @@ pub fn write_zip(out: impl Write + Seek, sources: &Sources) -> Result<Vec<String
 
 struct Archive<W: Write + Seek> {
     zip: ZipWriter<W>,
+    redactor: Redactor,
     missing: Vec<String>,
     bytes: u64,
     entries: u32,
@@ -117,6 +125,8 @@ impl<W: Write + Seek> Archive<W> {
             self.note(name, format!("cut after {limit} bytes: it is too long"));
         }
         self.bytes += content.len() as u64;
+        // Device trees, and emulators' configuration, hold the command line too.
+        self.redactor.bytes(&mut content);
         self.zip.start_file(name, SimpleFileOptions::default())?;
         self.zip.write_all(&content)?;
         Ok(())

@@ -21,7 +21,8 @@ pub use kernel_log::read as read_kernel_log;
 use crate::block::device_number;
 use crate::inventory::Disk;
 use crate::io::ReadAt;
-use page::Page;
+use crate::types::{Redactor, redacted};
+use page::{Page, read};
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -70,6 +71,18 @@ fn open_disk(disk: &Disk) -> io::Result<Box<dyn ReadAt>> {
     }
 }
 
+/// Longest command line in bytes: kernels take 2 KiB (x86) to 64 KiB.
+const CMDLINE_LIMIT: u64 = 1 << 20;
+
+impl Sources {
+    /// What of the kernel command line must not be copied.
+    fn redactor(&self) -> Redactor {
+        // Without a command line there is nothing to hide.
+        let raw = read(&self.proc.join("cmdline"), CMDLINE_LIMIT).unwrap_or_default();
+        Redactor::of(&String::from_utf8_lossy(&raw))
+    }
+}
+
 /// Who the machine is on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
@@ -90,17 +103,20 @@ pub struct Info {
 
 /// Collects everything that `testbox-info.txt` says.
 pub fn collect(sources: &Sources, me: &Who) -> Info {
-    let mut page = Page::default();
+    let mut page = Page::new(sources.redactor());
     page.line(format!("IP:       {}", me.ip));
     page.line(format!("HEX-IP:   {}", me.hexip));
     page.line(format!("Hostname: {}", me.hostname));
     let Sources { proc, sys, .. } = sources;
-    for (title, file) in
-        [("Kernel version", "version"), ("Kernel command line", "cmdline"), ("CPU", "cpuinfo")]
-    {
-        page.section(title);
-        page.file(&proc.join(file));
+    page.section("Kernel version");
+    page.file(&proc.join("version"));
+    page.section("Kernel command line");
+    match read(&proc.join("cmdline"), CMDLINE_LIMIT) {
+        Ok(raw) => page.block("", &redacted(&String::from_utf8_lossy(&raw))),
+        Err(e) => page.missing("the kernel command line", &e),
     }
+    page.section("CPU");
+    page.file(&proc.join("cpuinfo"));
     page.section("Memory");
     page.file(&proc.join("meminfo"));
     for (title, file) in

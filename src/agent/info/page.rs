@@ -1,6 +1,7 @@
 //! The text under way: bounded by section, free of control characters.
 
 use crate::text::is_plain;
+use crate::types::Redactor;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,9 +17,15 @@ pub(super) struct Page {
     text: String,
     section: usize,
     cut: bool,
+    redactor: Redactor,
 }
 
 impl Page {
+    /// An empty page that shows none of these secrets.
+    pub(super) fn new(redactor: Redactor) -> Page {
+        Page { redactor, ..Page::default() }
+    }
+
     pub(super) fn section(&mut self, title: &str) {
         self.section = self.text.len();
         self.cut = false;
@@ -28,7 +35,7 @@ impl Page {
 
     /// Adds one line; what is not plain in it becomes visible escapes.
     pub(super) fn line(&mut self, line: impl AsRef<str>) {
-        let line = line.as_ref();
+        let line = self.redactor.line(line.as_ref());
         if self.cut {
             return;
         }

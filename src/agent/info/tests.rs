@@ -76,6 +76,31 @@ fn text_starts_with_who_and_has_every_section() {
     }
 }
 
+/// A command line is copied by the kernel's log, by device trees and by emulators' configuration.
+#[test]
+fn no_secret_of_the_command_line_is_in_text_or_archive() {
+    let tree = machine();
+    let line = "boot=testbox testbox.token=hush-hush iscsi_password=pw x=nfs://u:sesame1@h/";
+    fs::write(tree.root().join("proc/cmdline"), format!("{line}\n")).unwrap();
+    tree.file("firmware/devicetree/base/chosen/bootargs", format!("{line}\0"));
+    let mut sources = sources(&tree);
+    sources.kernel_log =
+        Box::new(move || Ok(format!("[ 0.0] Command line: {line}\n[ 9.0] init: hush-hush?\n")));
+    let text = collect(&sources, &me()).text;
+    assert!(text.contains("boot=testbox testbox.token=[redacted] iscsi_password=[redacted]"), "{text}");
+    let mut zip = Cursor::new(Vec::new());
+    write_zip(&mut zip, &sources).unwrap();
+    let mut archive = zip::ZipArchive::new(zip).unwrap();
+    let mut args = String::new();
+    let mut entry = archive.by_name("sys/firmware/devicetree/base/chosen/bootargs").unwrap();
+    std::io::Read::read_to_string(&mut entry, &mut args).unwrap();
+    assert!(args.starts_with("boot=testbox testbox.token=xxxxxxxxx "), "{args}");
+    for secret in ["hush-hush", "sesame1"] {
+        assert!(!text.contains(secret) && !args.contains(secret), "{secret}: {text} {args}");
+    }
+    assert!(!text.contains("password=pw"), "{text}");
+}
+
 #[test]
 fn machine_without_anything_still_gives_a_text_that_says_what_is_missing() {
     let tree = Tree::new();

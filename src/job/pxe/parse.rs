@@ -1,6 +1,11 @@
 //! Reading a PXELINUX configuration file: which label boots by default, and with which words.
 
 use crate::job::Cmdline;
+use crate::text::{is_plain, quoted};
+use crate::types::{lines, looks_like_ours, split};
+
+/// Lines that are complained about: a hostile file must not fill the memory.
+const PROBLEMS_MAX: usize = 16;
 
 /// What PXELINUX boots from a file without anybody at the keyboard.
 ///
@@ -12,6 +17,8 @@ pub struct PxeFile {
     pub default: Option<String>,
     /// The words that the default label gives its kernel; `None` where it boots from the local disk, or is not there.
     pub append: Option<String>,
+    /// Lines that may hold words which PXELINUX gives to nobody, one sentence each.
+    pub problems: Vec<String>,
 }
 
 #[derive(Default)]
@@ -37,7 +44,8 @@ impl PxeFile {
         let mut global_append = None;
         let mut labels: Vec<Label<'_>> = Vec::new();
         let mut in_text = false;
-        for line in text.lines() {
+        let mut problems = Vec::new();
+        for (at, line) in lines(text).enumerate() {
             let (word, rest) = directive(line);
             if in_text {
                 in_text = word != "endtext";
@@ -61,6 +69,9 @@ impl PxeFile {
                 | "none" => {
                     set_kind(&mut labels, false);
                 }
+                _ if hides_words(line) && problems.len() < PROBLEMS_MAX => {
+                    problems.push(format!("line {}: {} is not an APPEND line", at + 1, quoted(line)));
+                }
                 _ => {}
             }
         }
@@ -70,13 +81,30 @@ impl PxeFile {
             let own = label.append.or(global_append).filter(|a| *a != "-").unwrap_or_default();
             label.boots_kernel.then(|| [own, more].join(" ").trim().to_owned())
         });
-        PxeFile { default: (!name.is_empty()).then(|| name.to_owned()), append }
+        PxeFile { default: (!name.is_empty()).then(|| name.to_owned()), append, problems }
     }
 
     /// The words of the default label; those of nothing at all where it boots from the local disk.
     pub fn cmdline(&self) -> Cmdline {
-        Cmdline::parse(self.append.as_deref().unwrap_or_default())
+        Cmdline::parse_append(self.append.as_deref().unwrap_or_default(), &self.problems)
     }
+}
+
+/// A line of no directive with a testbox word in it, in plain characters or in others that look like them. Comments and
+/// menus are for people.
+fn hides_words(line: &str) -> bool {
+    let (word, _) = directive(line);
+    let is_for_people = word.starts_with('#') || matches!(word.as_str(), "menu" | "say" | "display");
+    // What is no letter of ours may be taken for a space, and full-width letters for narrow ones.
+    let seen: String = line
+        .chars()
+        .map(|c| match u32::from(c) {
+            wide @ 0xff01..=0xff5e => char::from_u32(wide - 0xfee0).unwrap_or(c),
+            _ if is_plain(c) => c,
+            _ => ' ',
+        })
+        .collect();
+    !is_for_people && split(&seen).iter().any(|word| looks_like_ours(word.key) && word.value.is_some())
 }
 
 fn set_kind(labels: &mut [Label<'_>], boots_kernel: bool) {
@@ -119,6 +147,32 @@ mod tests {
             ("default\nlabel\nappend a", None),
         ] {
             assert_eq!(PxeFile::parse(text).append.as_deref(), append, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pxe_file_loses_no_restriction_in_silence() {
+        let file = |first: &str, more: &str| {
+            PxeFile::parse(&format!("{first}DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.job=j\n{more}"))
+                .cmdline()
+        };
+        for (first, more) in [
+            ("\u{feff}", ""),
+            ("# Büro – 2\n", "MENU LABEL a\u{a0}b\nSAY testbox.x=1\n"),
+            ("", "prompt\t0\r\nINITRD testbox/i\nF1 a\u{a0}b\n"),
+        ] {
+            let words = file(first, more);
+            assert!(words.job.is_some() && words.problems.is_empty(), "{first:?} {more:?}: {words:?}");
+        }
+        for more in [
+            "APPEND\u{a0}testbox.job=j testbox.disks=sda\n",
+            "APEND testbox.disks=sda\n",
+            "testbox.disks=sda\n",
+            "\u{feff}APPEND testbox.disks=sda\n",
+            "\u{ff21}PPEND testbox.disks=sda\n",
+            "IPAPPEND 2\u{2003}\u{ff54}\u{ff45}stbox.disks=sda\n",
+        ] {
+            assert!(!file("", more).problems.is_empty(), "{more:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use crate::job::Action;
 use crate::job::Options;
 use crate::net::netconf::IpWord;
 use crate::text::quoted;
-use crate::types::{JobId, JobSignature, NfsSource};
+use crate::types::{JobId, JobSignature, NfsSource, looks_like_ours};
 use std::fmt::Write;
 
 /// Longest command line of an x86 kernel in bytes: COMMAND_LINE_SIZE is 2048 with the final NUL (kernel document
@@ -187,7 +187,7 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
     words.push(format!("panic={PANIC_SECONDS}"));
     for word in &job.extra {
         let allowed = "one kernel word without spaces or quotes, which is no testbox word, 'panic=' or '--'";
-        let ours = word.starts_with("testbox") || word.starts_with("panic=") || word == "--";
+        let ours = looks_like_ours(word) || word.starts_with("panic=") || word == "--";
         let good = !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') && !ours;
         check("kernel word", word, allowed, good)?;
         words.push(word.clone());
