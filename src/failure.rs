@@ -128,6 +128,14 @@ impl Kind {
         }
     }
 
+    /// True where interface, link, address and servers are what a person must see first.
+    pub fn is_of_network(self) -> bool {
+        matches!(
+            self,
+            Kind::Network | Kind::NoAction | Kind::ShareUnreachable | Kind::NotTheShare | Kind::NotArmed
+        )
+    }
+
     /// The word that names the kind in `status.json`.
     pub fn word(self) -> &'static str {
         match self {

@@ -1,18 +1,20 @@
-//! The file that armed this machine: asked for by TFTP, found on the share, and removed when the job is done.
+//! The file that armed this machine, on the TFTP share: found, and removed when the job is done.
 
-use super::network::Network;
+use super::Journal;
+use super::network::{BootServer, Network};
 use crate::agent::world::{Share, World};
 use crate::failure::{Failure, Kind};
-use crate::job::Cmdline;
-use crate::job::pxe::candidates;
-use crate::job::{Found, Source, find_job_file};
-use crate::job::{Order, Origin};
+use crate::job::pxe::{Candidate, candidates};
+use crate::job::{Found, Order, Origin, Source};
 use crate::net::tftp::TftpError;
 use crate::share::{Files, read_limited};
+use crate::types::TftpPath;
 use std::io;
 
 /// Largest file that arms a machine, in bytes.
 const LIMIT: usize = 64 << 10;
+/// Folders of the share in which a PXE folder is looked for.
+const FOLDERS_MAX: usize = 256;
 
 /// What [`disarm`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,32 +25,6 @@ pub enum Disarmed {
     WasGone,
     /// It holds another job by now, and was left alone.
     ArmedAgain,
-}
-
-/// Asks the boot server: `testbox.cfg/<id>`, then the APPEND line of `pxelinux.cfg/<id>`, each in PXELINUX's order
-/// of ids. `None` where no file is there, or where PXELINUX's file names no action: local boot, for one.
-pub fn ask_boot_server(
-    world: &dyn World,
-    network: &Network,
-    kernel: &Cmdline,
-) -> Result<Option<Order>, Failure> {
-    let Some(server) = network.boot_server else { return Ok(None) };
-    let found = find_job_file(&network.tftp_prefix, &candidates(&network.ids), |path| {
-        match world.fetch(server, path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(TftpError::NotFound) => Ok(None),
-            Err(e) => Err(Failure::new(
-                Kind::NoAction,
-                format!("cannot ask {server} by TFTP for {path}: {e}"),
-                "check the TFTP server, or give the action on the kernel command line.",
-            )),
-        }
-    })?;
-    let Some(found) = found else { return Ok(None) };
-    let is_job_file = found.source == Source::TestboxCfg;
-    let order = Order::from_tftp(found, kernel);
-    let is_order = is_job_file || order.words.action.is_some() || !order.words.problems.is_empty();
-    Ok(is_order.then_some(order))
 }
 
 fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
@@ -64,70 +40,157 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Finds the file that armed this machine on the TFTP share, and checks that it says what this boot is about.
+/// The file that the job names by `testbox.armed-file=`, where its name is one of this machine's.
+pub fn named_by_job(network: &Network, order_file: Option<&TftpPath>) -> Option<Found> {
+    let path = order_file?;
+    let own = candidates(&network.ids).into_iter().filter(Candidate::names_one_machine);
+    let candidate = own.into_iter().find(|candidate| candidate.name == path.file_name())?;
+    let folder = path.as_str().rsplit('/').nth(1).unwrap_or_default();
+    let source = if folder == Source::TestboxCfg.folder() { Source::TestboxCfg } else { Source::PxelinuxCfg };
+    Some(Found { source, candidate, path: path.as_str().to_owned(), bytes: Vec::new() })
+}
+
+/// A look for the file that holds this job. What is seen on the way is for the message.
+struct Search<'a> {
+    share: &'a Share,
+    order: &'a Order,
+    looked: Vec<String>,
+    /// Files of this machine's that hold another job, or cannot be read.
+    others: Vec<String>,
+}
+
+impl Search<'_> {
+    /// The file, if it is there and holds this job. Whatever else is there is not this machine's business.
+    fn look(&mut self, mut armed: Found) -> Option<Found> {
+        // The root of the share is the root of the TFTP server.
+        armed.path = armed.path.trim_start_matches('/').to_owned();
+        if self.looked.contains(&armed.path) {
+            return None;
+        }
+        self.looked.push(armed.path.clone());
+        match read(&*self.share.files, &armed.path) {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => armed.bytes = bytes,
+            Err(e) => {
+                self.others.push(format!("cannot read {} on {}: {e}", armed.path, self.share.name));
+                return None;
+            }
+        }
+        let words = armed.cmdline();
+        if words.job == self.order.words.job && words.action == self.order.words.action {
+            return Some(armed);
+        }
+        let (path, share) = (&armed.path, &self.share.name);
+        self.others.push(format!("{path} on {share} does not hold the job that this machine has booted"));
+        None
+    }
+
+    fn failure(self, network: &Network) -> Failure {
+        let looked = self.looked.join(", ");
+        let name = &self.share.name;
+        if !self.others.is_empty() {
+            return Failure::new(
+                Kind::NotArmed,
+                format!("{} (looked at {looked})", self.others.join("; ")),
+                "it was armed or disarmed meanwhile, or another file was loaded; the next boot does what the file \
+                 says. Nothing was written.",
+            );
+        }
+        let strange = self
+            .order
+            .options
+            .armed_file
+            .as_ref()
+            .filter(|_| named_by_job(network, self.order.options.armed_file.as_ref()).is_none());
+        let strange = strange.map_or_else(String::new, |path| {
+            format!("; the job says that it lies at {}, which names another machine", path.as_str())
+        });
+        Failure::new(
+            Kind::NotArmed,
+            format!(
+                "{name} holds no PXE config of this machine, address {} (looked at {looked}){strange}",
+                network.address
+            ),
+            "the machine has a wrong address (check DHCP and ip=), or testbox.tftp= is not the folder that the TFTP server \
+             serves. Nothing was written.",
+        )
+    }
+}
+
+/// Finds the file that armed this machine on the TFTP share: it carries one of this machine's own names, and holds the
+/// job that this boot is about. First where the job says, then where DHCP's boot file name suggests, then in the root
+/// and in every folder of the root.
 ///
 /// Without such a file the machine has somebody else's address, or the share is not the TFTP server's: the action
 /// would hit the wrong folder, and could never be disarmed.
+///
+/// # Errors
+/// [`Kind::NotArmed`], with every path that was looked at.
 pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Failure> {
-    let wanted: Vec<Found> = match &order.origin {
-        Origin::Tftp(found) => vec![found.clone()],
-        Origin::KernelCommandLine => {
-            let own = candidates(&network.ids).into_iter().filter(|c| c.names_one_machine());
-            let source = Source::PxelinuxCfg;
-            own.map(|candidate| Found {
-                source,
-                path: format!("{}{}/{}", network.tftp_prefix, source.folder(), candidate.name),
-                candidate,
-                bytes: Vec::new(),
-            })
-            .collect()
+    let mut search = Search { share, order, looked: Vec::new(), others: Vec::new() };
+    if let Origin::Tftp(found) = &order.origin {
+        return search.look(found.clone()).ok_or_else(|| search.failure(network));
+    }
+    let named = named_by_job(network, order.options.armed_file.as_ref());
+    if let Some(found) = named.and_then(|named| search.look(named)) {
+        return Ok(found);
+    }
+    if let Some(found) = look_in(&mut search, network, &network.folders) {
+        return Ok(found);
+    }
+    // What is no folder holds no file either.
+    let mut folders = share.files.list("").unwrap_or_default();
+    folders.sort();
+    folders.truncate(FOLDERS_MAX);
+    let folders: Vec<String> =
+        folders.into_iter().filter(|name| !is_ours(name)).map(|name| name + "/").collect();
+    look_in(&mut search, network, &folders).ok_or_else(|| search.failure(network))
+}
+
+/// The folders of the files themselves hold no others.
+fn is_ours(name: &str) -> bool {
+    Source::ALL.iter().any(|source| source.folder() == name)
+}
+
+fn look_in(search: &mut Search<'_>, network: &Network, folders: &[String]) -> Option<Found> {
+    let source = Source::PxelinuxCfg;
+    let own = candidates(&network.ids).into_iter().filter(Candidate::names_one_machine);
+    for candidate in own {
+        for path in source.paths(folders, &candidate) {
+            let found = Found { source, candidate: candidate.clone(), path, bytes: Vec::new() };
+            if let Some(found) = search.look(found) {
+                return Some(found);
+            }
         }
-    };
-    let names: Vec<String> = wanted.iter().map(|w| w.path.clone()).collect();
-    for mut armed in wanted {
-        // The root of the share is the root of the TFTP server.
-        armed.path = armed.path.trim_start_matches('/').to_owned();
-        let found = read(&*share.files, &armed.path).map_err(|e| {
-            let what = format!("cannot read {} on {}: {e}", armed.path, share.name);
-            Failure::new(Kind::NotArmed, what, "check the TFTP share. Nothing was written.")
-        })?;
-        let Some(bytes) = found else { continue };
-        armed.bytes = bytes;
-        let words = armed.cmdline();
-        if words.job != order.words.job || words.action != order.words.action {
-            return Err(Failure::new(
-                Kind::NotArmed,
-                format!(
-                    "{} on {} does not hold the job that this machine has booted",
-                    armed.path, share.name
-                ),
-                "it was armed or disarmed meanwhile, or another file was loaded; the next boot does what the file \
-                 says. Nothing was written.",
-            ));
-        }
-        return Ok(armed);
+    }
+    None
+}
+
+/// What is wrong in the file that armed this machine, beside the words that the kernel got from it: a restriction may
+/// have been meant there.
+pub fn check(armed: &Found) -> Result<(), Failure> {
+    let problems = armed.cmdline().problems;
+    if problems.is_empty() {
+        return Ok(());
     }
     Err(Failure::new(
-        Kind::NotArmed,
-        format!(
-            "{} holds no PXE config of this machine, address {} ({})",
-            share.name,
-            network.address,
-            names.join(", ")
-        ),
-        "the machine probably has a wrong address: check DHCP and ip=. Nothing was written.",
+        Kind::BadWords,
+        format!("{}: {}", armed.path, problems.join("; ")),
+        "correct the file, or arm the machine again with testboxctl arm. No disk was touched.",
     ))
 }
 
 /// Removes the file that armed this machine, and only that one: a file that holds another job by now stays.
 ///
 /// The boot server is asked too, as the next boot will ask it: a file server may show for a minute what is not there
-/// any more when the file was replaced on its own disk (nfs-ganesha keeps names that long).
+/// any more when the file was replaced on its own disk (nfs-ganesha keeps names that long). Where no server gives the
+/// file, a warning says who was asked and what came.
 ///
 /// # Errors
 /// [`Kind::Disarm`]: the file is still there. The machine must not reboot then, it would do the job again.
 pub fn disarm(
     world: &dyn World,
+    journal: &Journal,
     network: &Network,
     share: &Share,
     armed: &Found,
@@ -143,11 +206,14 @@ pub fn disarm(
         Some(id) => Found { bytes: bytes.to_vec(), ..armed.clone() }.cmdline().job == Some(id),
         None => bytes == armed.bytes,
     };
-    let still_served = || served(world, network, armed);
     let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
         return Ok(Disarmed::WasGone);
     };
-    if !is_ours(&bytes) || still_served().is_some_and(|bytes| !is_ours(&bytes)) {
+    if !is_ours(&bytes) {
+        return Ok(Disarmed::ArmedAgain);
+    }
+    let served = served(world, journal, network, armed);
+    if served.as_ref().is_some_and(|(_, bytes)| !is_ours(bytes)) {
         return Ok(Disarmed::ArmedAgain);
     }
     // Gone, by whomever: by the admin meanwhile, or by this very request, whose reply was lost and which was sent again.
@@ -161,8 +227,12 @@ pub fn disarm(
         Err(e) if !is_gone(&e) => return Err(failed("removed for good", &e)),
         _ => {}
     }
+    let is_still_served = || {
+        let again = served.as_ref().map(|((server, _), _)| world.fetch(*server, &armed.path));
+        again.is_some_and(|again| again.is_ok_and(|bytes| is_ours(&bytes)))
+    };
     match read(&*share.files, &armed.path) {
-        Ok(None) if still_served().is_some_and(|bytes| is_ours(&bytes)) => Err(failed(
+        Ok(None) if is_still_served() => Err(failed(
             "taken from the boot server",
             &io::Error::other("TFTP still gives it: is the share the folder that TFTP serves?"),
         )),
@@ -176,7 +246,33 @@ pub fn disarm(
     }
 }
 
-/// What the boot server gives for the file; `None` where it has none, does not answer, or is unknown.
-fn served(world: &dyn World, network: &Network, armed: &Found) -> Option<Vec<u8>> {
-    world.fetch(network.boot_server?, &armed.path).ok()
+/// The first server that gives the file, and what it gives. Where none does, who was asked and what came is a warning.
+fn served(
+    world: &dyn World,
+    journal: &Journal,
+    network: &Network,
+    armed: &Found,
+) -> Option<(BootServer, Vec<u8>)> {
+    let mut answers = Vec::new();
+    for server in network.boot_servers(world) {
+        match world.fetch(server.0, &armed.path) {
+            Ok(bytes) => return Some((server, bytes)),
+            Err(e) => answers.push(format!("{} ({}): {e}", server.0, server.1)),
+        }
+    }
+    let answers = if answers.is_empty() { "no boot server is known".into() } else { answers.join("; ") };
+    journal.warn(&format!(
+        "whether {} was armed again could not be asked by TFTP: {answers}; the share alone counts",
+        armed.path
+    ));
+    None
+}
+
+/// Why a file was not read, in few words for the report.
+pub fn short(error: &TftpError) -> String {
+    match error {
+        TftpError::NotFound => "no such file".into(),
+        TftpError::Timeout => "no answer".into(),
+        e => e.to_string(),
+    }
 }

@@ -65,6 +65,12 @@ impl Journal {
         self.console.lines(&banner(texts));
     }
 
+    /// Lines of their own on the console, and in the machine's log of everything.
+    pub fn report(&self, lines: &[String]) {
+        self.console.lines(lines);
+        lines.iter().for_each(|line| self.detail(line));
+    }
+
     /// The end result on the console.
     pub fn verdict(&self, is_done: bool, texts: &[String]) {
         self.console.lines(&verdict(is_done, texts));

@@ -9,6 +9,8 @@
 //! waits, and reboots; after a bounded number of attempts, or where a success cannot be disarmed, the machine holds.
 
 mod arming;
+mod asking;
+pub mod bootnet;
 pub mod console;
 pub mod hostkey;
 mod image_failure;
@@ -17,6 +19,7 @@ mod journal;
 mod lease_holder;
 mod listed;
 pub mod logging;
+mod net_report;
 mod network;
 pub mod overlay;
 mod policy;
@@ -28,6 +31,8 @@ mod watchdog;
 pub mod world;
 
 pub use journal::Journal;
+pub use net_report::NetReport;
+pub use network::network_report;
 
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::Who;
@@ -91,6 +96,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         trust: Trust::default(),
         settings: Settings::default(),
         who: None,
+        network: None,
         guard: None,
         backup: None,
         tftp: None,
@@ -111,6 +117,7 @@ struct Engine<'a> {
     trust: Trust,
     settings: Settings,
     who: Option<Who>,
+    network: Option<Network>,
     /// Watches the shares, from the first mount on.
     guard: Option<ShareGuard>,
     backup: Option<Share>,
@@ -133,8 +140,10 @@ impl Engine<'_> {
         if let Mode::NfsRoot(root) = mode {
             self.overlay_root(root)?;
         }
-        let mut network = Network::read(&facts, &kernel)?;
+        let mut network = Network::read(self.world, &facts, &kernel)?;
+        self.network = Some(network.clone());
         self.journal.set_address(network.address);
+        network.wait_for_neighbours(self.world, self.journal);
 
         let Some(order) = self.order(&network, &kernel)? else {
             return match mode {
@@ -158,6 +167,7 @@ impl Engine<'_> {
         let signed = order.signed(network.address, &self.trust);
         self.obey(&order.options, &signed);
         network.obey(&order);
+        self.network = Some(network.clone());
         if matches!(order.origin, Origin::Tftp(_))
             && (order.words.options.union.is_some() || order.words.options.net_wait.is_some())
         {
@@ -165,7 +175,7 @@ impl Engine<'_> {
                 "testbox.union and testbox.net-wait come too late in a file that is fetched by TFTP: ignored",
             );
         }
-        let who = network.who(self.world, &order.options);
+        let who = network.who(self.world, self.journal);
         self.who = Some(who.clone());
         self.introduce(&order, &who, &signed);
         let unsigned = self.trust.required.then(|| order.unsigned(&signed)).flatten();
@@ -178,6 +188,7 @@ impl Engine<'_> {
         self.attach(folder, &order, &who);
         self.count_attempt(&order)?;
         let job = order.job()?;
+        arming::check(&armed)?;
         if let Some(unsigned) = unsigned {
             return Err(unsigned);
         }
@@ -243,7 +254,7 @@ impl Engine<'_> {
         if let Some(order) = Order::from_kernel(kernel) {
             return Ok(Some(order));
         }
-        arming::ask_boot_server(self.world, network, kernel)
+        asking::ask_boot_servers(self.world, self.journal, network, kernel)
     }
 
     /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
@@ -366,6 +377,7 @@ impl Engine<'_> {
         let server = network.resolve(self.world, &source.host)?;
         let request = MountOrder { source: &source, server, client: network.address, purpose, limit };
         let share = self.world.mount(&request, &mut |line| self.journal.info(line)).map_err(|e| {
+            network.note(&format!("{server} by NFS"), &source.path, &e.to_string());
             let advice =
                 "check the server and its exports. The machine stays armed, and tries again after a reboot.";
             Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
@@ -581,7 +593,7 @@ impl Engine<'_> {
             status.notes = notes;
         });
         let tftp = self.tftp.as_ref().ok_or_else(|| internal("no TFTP share"))?;
-        match arming::disarm(self.world, network, tftp, armed)? {
+        match arming::disarm(self.world, self.journal, network, tftp, armed)? {
             arming::Disarmed::Removed => self.journal.info(&format!("disarmed: {} is gone", armed.path)),
             arming::Disarmed::WasGone => self.journal.warn(&format!("{} was gone already", armed.path)),
             arming::Disarmed::ArmedAgain => {
@@ -619,7 +631,17 @@ impl Engine<'_> {
             // So is the status in it.
             self.status = None;
         }
+        if failure.kind.is_of_network() {
+            journal.report(&self.net_report().lines());
+        }
         policy::fail(journal, &*system, &self.settings, failure, self.status.as_mut(), self.folder.as_ref())
+    }
+
+    fn net_report(&self) -> NetReport {
+        match &self.network {
+            Some(network) => network.report(self.world),
+            None => network_report(self.world),
+        }
     }
 
     /// Status is news: a failure to write it is said, and stops nothing.

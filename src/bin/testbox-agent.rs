@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use testbox::agent::bootnet::{self, Plan};
 use testbox::agent::console::Console;
 use testbox::agent::logging::AgentLog;
 use testbox::agent::world::{RealWorld, World};
-use testbox::agent::{Ending, Journal, Mode, run};
+use testbox::agent::{Ending, Journal, Mode, network_report, run};
 use testbox::job::RebootMode;
 use testbox::sys::Reboot;
 
@@ -26,8 +27,16 @@ fn main() -> ExitCode {
             println!("testbox-agent {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
+        ["boot-network"] => return boot_network(),
+        ["network-report"] => {
+            let report = network_report(&RealWorld::new(Path::new(RUN_DIR)));
+            Console::open(Path::new("/sys"), Path::new("/dev")).lines(&report.lines());
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("usage: testbox-agent nfs-root <mount point> | agent-only | --version");
+            eprintln!(
+                "usage: testbox-agent nfs-root <mount point> | agent-only | boot-network | network-report | --version"
+            );
             return ExitCode::from(2);
         }
     };
@@ -41,6 +50,23 @@ fn main() -> ExitCode {
         Ending::RescueShell => ExitCode::from(10),
         Ending::ErrorShell => ExitCode::from(11),
         Ending::Machine(how) => end_machine(&world, &journal, how),
+    }
+}
+
+/// What the boot script evaluates before it brings the network up; 13 where it must wait for a link, 12 and a sentence
+/// where it must not go on.
+fn boot_network() -> ExitCode {
+    let world = RealWorld::new(Path::new(RUN_DIR));
+    match bootnet::plan(&world.facts().cmdline, &world.links()) {
+        Plan::Ready(assignments) => {
+            print!("{assignments}");
+            ExitCode::SUCCESS
+        }
+        Plan::Wait => ExitCode::from(13),
+        Plan::Refused(why) => {
+            println!("{why}");
+            ExitCode::from(12)
+        }
     }
 }
 

@@ -23,6 +23,11 @@ impl Source {
             Source::PxelinuxCfg => "pxelinux.cfg",
         }
     }
+
+    /// Where the file with this name may be, below each of the folders.
+    pub fn paths(self, folders: &[String], candidate: &Candidate) -> impl Iterator<Item = String> {
+        folders.iter().map(move |folder| format!("{folder}{}/{}", self.folder(), candidate.name))
+    }
 }
 
 /// A file that was found.
@@ -52,18 +57,20 @@ impl Found {
 /// Looks for `testbox.cfg/<id>` for every candidate, then for `pxelinux.cfg/<id>`, and gives the first file that is
 /// there; later ones are not looked at, as PXELINUX does not.
 ///
-/// `prefix` is the folder of PXELINUX on the server with its final `/`, or empty. `fetch` gives `None` for a file
-/// that is not there; its error ends the search, because a file that could not be read may be the one that counts.
+/// Each name is looked for in all `folders` (see [`folders`](super::folders)) before the next one: what names one machine
+/// goes before what names many. `fetch` gives `None` for a file that is not there; its error ends the search, because a
+/// file that could not be read may be the one that counts.
 pub fn find_job_file<E>(
-    prefix: &str,
+    folders: &[String],
     candidates: &[Candidate],
     mut fetch: impl FnMut(&str) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<Option<Found>, E> {
     for source in Source::ALL {
         for candidate in candidates {
-            let path = format!("{prefix}{}/{}", source.folder(), candidate.name);
-            if let Some(bytes) = fetch(&path)? {
-                return Ok(Some(Found { source, candidate: candidate.clone(), path, bytes }));
+            for path in source.paths(folders, candidate) {
+                if let Some(bytes) = fetch(&path)? {
+                    return Ok(Some(Found { source, candidate: candidate.clone(), path, bytes }));
+                }
             }
         }
     }
@@ -90,7 +97,7 @@ mod tests {
     fn find(files: &[(&str, &str)]) -> (Option<Found>, Vec<String>) {
         let files: BTreeMap<&str, &str> = files.iter().copied().collect();
         let mut asked = Vec::new();
-        let found = find_job_file("", &ids(), |path| {
+        let found = find_job_file(&[String::new()], &ids(), |path| {
             asked.push(path.to_owned());
             Ok::<_, ()>(files.get(path).map(|text| text.as_bytes().to_vec()))
         });
@@ -147,9 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_one_machine_goes_before_any_of_many() {
+        let files = ["bios/pxelinux.cfg/default", "pxelinux.cfg/0A28292A"];
+        let folders = ["bios/".to_owned(), String::new()];
+        let fetch = |path: &str| Ok::<_, ()>(files.contains(&path).then(Vec::new));
+        assert_eq!(find_job_file(&folders, &ids(), fetch).unwrap().unwrap().path, files[1]);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_ends_the_search() {
         let mut asked = 0;
-        let result = find_job_file("bios/", &ids(), |path| {
+        let result = find_job_file(&["bios/".into()], &ids(), |path| {
             asked += 1;
             assert!(path.starts_with("bios/testbox.cfg/"));
             if asked == 2 { Err("timeout") } else { Ok(None) }

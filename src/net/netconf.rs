@@ -18,6 +18,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+/// DNS servers that are asked at most: an answer of DHCP holds up to 63.
+const DNS_MAX: usize = 8;
+
 /// What is known of the network. Unset addresses (0.0.0.0) are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetConf {
@@ -29,9 +32,9 @@ pub struct NetConf {
     pub netmask: Option<Ipv4Addr>,
     /// Default gateway.
     pub gateway: Option<Ipv4Addr>,
-    /// DNS servers, at most two.
+    /// DNS servers.
     pub dns: Vec<Ipv4Addr>,
-    /// The boot server (DHCP's next server, siaddr): where TFTP is.
+    /// The boot server (DHCP's next server, siaddr): where TFTP is. dhcpcd's hook writes the router here.
     pub boot_server: Option<Ipv4Addr>,
     /// Host name that DHCP or the `ip=` word gave.
     pub hostname: Option<HostName>,
@@ -43,10 +46,15 @@ pub struct NetConf {
 
 impl NetConf {
     /// Parses the shell variables of `/run/net-<nic>.conf`. Of a variable set twice the last counts; reading stops
-    /// where the text is no assignment any more.
+    /// where the text is not an assignment any more.
+    ///
+    /// klibc's ipconfig writes one address for each variable, dhcpcd's hook of initramfs-tools (70-net-conf) all that
+    /// DHCP gave, with spaces between. Of gateways and boot servers the first counts. The classless routes that
+    /// ipconfig writes (`IPV4ROUTE0SUBNET` and its kin) it has set itself, and DHCP's MTU too.
     pub fn parse(text: &str) -> NetConf {
         let mut conf = NetConf::default();
-        let (mut dns0, mut dns1) = (None, None);
+        let (mut dns0, mut dns1) = (Vec::new(), None);
+        let mut default_route = None;
         let mut rest = text;
         while let Ok((after, (name, value))) = assignment(rest) {
             rest = after;
@@ -55,17 +63,26 @@ impl NetConf {
                 "DEVICE" => conf.device = device_name(value),
                 "IPV4ADDR" => conf.address = set_address(value),
                 "IPV4NETMASK" => conf.netmask = set_address(value),
-                "IPV4GATEWAY" => conf.gateway = set_address(value),
-                "IPV4DNS0" => dns0 = set_address(value),
+                "IPV4GATEWAY" => conf.gateway = set_addresses(value).next(),
+                "IPV4DNS0" => dns0 = set_addresses(value).collect(),
                 "IPV4DNS1" => dns1 = set_address(value),
-                "ROOTSERVER" => conf.boot_server = set_address(value),
+                "ROOTSERVER" => conf.boot_server = set_addresses(value).next(),
+                // DHCP's classless routes (RFC 3442) take the place of its gateway, the default route among them.
+                _ if route(name, "SUBNET").is_some() && value == "0.0.0.0/0" => {
+                    default_route = route(name, "SUBNET")
+                }
+                _ if route(name, "GATEWAY").is_some_and(|n| Some(n) == default_route) => {
+                    conf.gateway = conf.gateway.or(set_address(value));
+                }
                 "HOSTNAME" => conf.hostname = value.parse().ok(),
                 "DNSDOMAIN" => conf.domain = value.parse().ok(),
                 "filename" => conf.filename = boot_file(value),
                 _ => {}
             }
         }
-        conf.dns = [dns0, dns1].into_iter().flatten().collect();
+        conf.dns = dns0;
+        conf.dns.extend(dns1);
+        conf.dns.truncate(DNS_MAX);
         conf
     }
 
@@ -84,11 +101,10 @@ impl NetConf {
         }
     }
 
-    /// The folder on the TFTP server that PXELINUX came from, with its final `/`, or nothing: PXELINUX looks for
-    /// its configuration below it.
-    pub fn tftp_prefix(&self) -> &str {
-        let file = self.filename.as_deref().unwrap_or_default();
-        file.rfind('/').and_then(|at| file.get(..=at)).unwrap_or_default()
+    /// True for an address that is reached without a gateway.
+    pub fn is_on_link(&self, ip: Ipv4Addr) -> bool {
+        let (Some(own), Some(mask)) = (self.address, self.netmask) else { return false };
+        u32::from(own) & u32::from(mask) == u32::from(ip) & u32::from(mask)
     }
 }
 
@@ -235,6 +251,16 @@ fn set_address(text: &str) -> Option<Ipv4Addr> {
     text.parse().ok().and_then(unset_is_none)
 }
 
+/// The number in `IPV4ROUTE0SUBNET`, `IPV4ROUTE0GATEWAY` and so on.
+fn route<'a>(name: &'a str, end: &str) -> Option<&'a str> {
+    name.strip_prefix("IPV4ROUTE")?.strip_suffix(end)
+}
+
+/// Addresses with spaces between; what is no address, and 0.0.0.0, is left out.
+fn set_addresses(text: &str) -> impl Iterator<Item = Ipv4Addr> {
+    text.split_ascii_whitespace().filter_map(set_address)
+}
+
 /// A NIC name becomes a path below /sys: 1 to 15 characters (IFNAMSIZ), nothing special.
 fn device_name(text: &str) -> Option<String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
@@ -287,120 +313,4 @@ fn assignment(input: &str) -> IResult<&str, (&str, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const CONF: &str = "DEVICE='enp0s2'\nPROTO='dhcp'\nIPV4ADDR='10.0.2.15'\nIPV4BROADCAST='10.0.2.255'\n\
-        IPV4NETMASK='255.255.255.0'\nIPV4GATEWAY='10.0.2.2'\nIPV4DNS0='10.0.2.3'\nIPV4DNS1='0.0.0.0'\n\
-        HOSTNAME='tb1'\nDNSDOMAIN='lab.example'\nNISDOMAIN=''\nROOTSERVER='10.0.2.4'\nROOTPATH=''\n\
-        filename='bios/pxelinux.0'\nUPTIME='4'\nDHCPLEASETIME='86400'\nDOMAINSEARCH=''\n";
-
-    #[test]
-    fn the_file_that_ipconfig_writes() {
-        let conf = NetConf::parse(CONF);
-        let expected = NetConf {
-            device: Some("enp0s2".into()),
-            address: Some(Ipv4Addr::new(10, 0, 2, 15)),
-            netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
-            gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
-            dns: vec![Ipv4Addr::new(10, 0, 2, 3)],
-            boot_server: Some(Ipv4Addr::new(10, 0, 2, 4)),
-            hostname: Some("tb1".parse().unwrap()),
-            domain: Some("lab.example".parse().unwrap()),
-            filename: Some("bios/pxelinux.0".into()),
-        };
-        assert_eq!(conf, expected);
-        assert_eq!(conf.tftp_prefix(), "bios/");
-        assert_eq!(NetConf::default().tftp_prefix(), "");
-    }
-
-    /// A DHCP server chooses these texts: they must not become other variables, paths or host names.
-    #[test]
-    fn hostile_values_stay_inside_their_quotes() {
-        // ipconfig writes ' as '\'' : a newline or quote in a value cannot begin another assignment.
-        let text =
-            "HOSTNAME='x\nIPV4ADDR=6.6.6.6'\nfilename='a'\\''\nROOTSERVER='\\''6.6.6.6'\nDEVICE='../x'\n";
-        assert_eq!(NetConf::parse(text), NetConf::default());
-        let text = "HOSTNAME='$(reboot)'\nDNSDOMAIN='a;b'\nDEVICE='a b'\nIPV4ADDR='1.2.3'\nIPV4DNS0='x'\n";
-        assert_eq!(NetConf::parse(text), NetConf::default());
-        for nic in ["..", ".", "a/b", "abcdefghijklmnop"] {
-            assert_eq!(NetConf::parse(&format!("DEVICE='{nic}'")).device, None, "{nic}");
-        }
-        assert_eq!(NetConf::parse("IPV4ADDR='10.0.0.1\nROOTSERVER='10.0.0.2'").address, None);
-    }
-
-    #[test]
-    fn every_way_to_quote() {
-        for (text, value) in [
-            ("HOSTNAME=a", "a"),
-            ("HOSTNAME=\"a\"", "a"),
-            ("HOSTNAME='a'\"b\"c\\d", "abcd"),
-            ("X=1; HOSTNAME=a;", "a"),
-            ("HOSTNAME=a\nHOSTNAME=b", "b"),
-        ] {
-            assert_eq!(NetConf::parse(text).hostname.unwrap().as_str(), value, "{text}");
-        }
-        assert_eq!(NetConf::parse("filename=\"a\\\"b\\\\c\"").filename.unwrap(), "a\"b\\c");
-    }
-
-    #[test]
-    fn ip_words() {
-        assert_eq!("dhcp".parse(), Ok(IpWord::Dhcp));
-        assert_eq!("off".parse(), Ok(IpWord::Off));
-        let word: IpWord = "10.1.2.3:10.0.0.1:10.1.0.1:255.255.0.0:maintenance:".parse().unwrap();
-        let conf = word.netconf();
-        assert_eq!(conf.address, Some(Ipv4Addr::new(10, 1, 2, 3)));
-        assert_eq!(conf.boot_server, Some(Ipv4Addr::new(10, 0, 0, 1)));
-        assert_eq!((conf.device, conf.hostname), (None, Some("maintenance".parse().unwrap())));
-        let nine: IpWord = ":::::eth0:dhcp:10.0.0.8:10.0.0.9".parse().unwrap();
-        assert_eq!((nine.netconf().device.as_deref(), nine.netconf().dns.len()), (Some("eth0"), 2));
-        for bad in ["eth0", "10.1.2:::", "a:b", "::::a_b:", ":::::../x:", "1:2:3:4:5:6:7:8:9:10:11"] {
-            assert!(bad.parse::<IpWord>().is_err(), "{bad}");
-        }
-    }
-
-    /// Six fields, empty NIC, and only where server, gateway and netmask are all known.
-    #[test]
-    fn the_word_that_arm_writes() {
-        let ip = |n| Ipv4Addr::new(10, 0, 0, n);
-        let host: HostName = "maintenance".parse().unwrap();
-        let full = IpWord::for_machine(ip(9), Some(ip(1)), Some(ip(2)), Some(ip(3)), host.clone());
-        assert_eq!(full.to_string(), "10.0.0.9:10.0.0.1:10.0.0.2:10.0.0.3:maintenance:");
-        for (server, gateway, netmask) in [
-            (None, Some(ip(2)), Some(ip(3))),
-            (Some(ip(1)), None, Some(ip(3))),
-            (Some(ip(1)), Some(ip(2)), None),
-        ] {
-            assert_eq!(IpWord::for_machine(ip(9), server, gateway, netmask, host.clone()), IpWord::Dhcp);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(text in any::<String>(), near in "([A-Z0-9]{0,9}=?['\"\\\\a0. \n]{0,12}){0,6}") {
-            let _ = (NetConf::parse(&text), NetConf::parse(&near), text.parse::<IpWord>(), near.parse::<IpWord>());
-        }
-
-        /// Quoted as ipconfig quotes, no value leaks into another variable.
-        #[test]
-        fn quoting_of_ipconfig_is_undone(value in any::<String>()) {
-            let quoted = value.replace('\'', "'\\''").replace('!', "'\\!'");
-            let text = format!("ROOTPATH='{quoted}'\nIPV4ADDR='10.0.0.7'\n");
-            let expected = NetConf { address: Some(Ipv4Addr::new(10, 0, 0, 7)), ..NetConf::default() };
-            prop_assert_eq!(NetConf::parse(&text), expected);
-        }
-
-        #[test]
-        fn display_parses_back(a in any::<u32>(), b in any::<u32>(), nic in "([a-z]{2,8}[0-9])?") {
-            let fields = IpFields {
-                client: unset_is_none(a.into()),
-                server: unset_is_none(b.into()),
-                device: (!nic.is_empty()).then_some(nic),
-                ..IpFields::default()
-            };
-            let word = IpWord::Fields(fields);
-            prop_assert_eq!(word.to_string().parse(), Ok(word));
-        }
-    }
-}
+mod tests;

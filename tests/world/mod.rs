@@ -25,6 +25,8 @@ use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::job::RebootMode;
+use testbox::net::dns::DnsError;
+use testbox::net::links::Link;
 use testbox::net::quota::{Export, Of, Quota, QuotaError};
 use testbox::net::tftp::TftpError;
 use testbox::progress::Progress;
@@ -67,6 +69,14 @@ pub struct Machine {
     /// Shares that cannot be mounted.
     pub unreachable: Vec<Purpose>,
     pub host_name: Option<&'static str>,
+    /// Who serves the TFTP share.
+    pub tftp_servers: Vec<Ipv4Addr>,
+    /// What was asked by TFTP, of whom.
+    pub asked: Mutex<Vec<(Ipv4Addr, String)>>,
+    /// When the switch port forwards, on the machine's clock: nobody answers before.
+    pub forwards_after: Duration,
+    /// Names that DNS knows, beside that of the machine.
+    pub hosts: Vec<(&'static str, Ipv4Addr)>,
     /// What TFTP gives in place of what is on the TFTP share, by path.
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What the server says of quotas. Nobody asks it where root is not squashed.
@@ -166,6 +176,10 @@ impl Machine {
             screen: Mutex::default(),
             unreachable: Vec::new(),
             host_name: Some("box1"),
+            tftp_servers: vec![Ipv4Addr::new(10, 0, 0, 1)],
+            asked: Mutex::default(),
+            forwards_after: Duration::ZERO,
+            hosts: Vec::new(),
             served: Mutex::default(),
             quota: |_| panic!("root has no quotas"),
             on_mount: Mutex::new(None),
@@ -357,6 +371,17 @@ fn image_contents(file: Vec<u8>) -> Option<Vec<u8>> {
     Some(out)
 }
 
+impl Machine {
+    fn is_blocked(&self) -> bool {
+        self.system.monotonic() < self.forwards_after
+    }
+
+    fn dns<T>(&self, servers: &[Ipv4Addr], answer: Option<T>) -> Result<Option<T>, DnsError> {
+        let silence = || DnsError::NoAnswer { query: "it".into(), servers: format!("{servers:?}") };
+        if self.is_blocked() { Err(silence()) } else { Ok(answer) }
+    }
+}
+
 impl World for Machine {
     fn system(&self) -> Arc<dyn System> {
         self.system.clone()
@@ -381,7 +406,10 @@ impl World for Machine {
     }
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
-        assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
+        self.asked.lock().unwrap().push((server, path.to_owned()));
+        if self.is_blocked() || !self.tftp_servers.contains(&server) {
+            return Err(TftpError::Timeout);
+        }
         if let Some(hook) = self.on_fetch.lock().unwrap().as_mut() {
             hook();
         }
@@ -389,12 +417,22 @@ impl World for Machine {
         served.or_else(|| self.tftp.get(path)).ok_or(TftpError::NotFound)
     }
 
-    fn resolve(&self, _: &[Ipv4Addr], _: &HostName) -> Option<Ipv4Addr> {
-        None
+    fn links(&self) -> Vec<Link> {
+        let mac = self.mac.parse().ok();
+        vec![Link { name: "enp0s2".into(), mac, carrier: Some(true), state: "up".into(), mtu: Some(1500) }]
     }
 
-    fn reverse(&self, _: &[Ipv4Addr], _: Ipv4Addr) -> Option<HostName> {
-        self.host_name.map(|name| name.parse().unwrap())
+    fn answers(&self, _: Ipv4Addr) -> bool {
+        !self.is_blocked()
+    }
+
+    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Result<Option<Ipv4Addr>, DnsError> {
+        let found = self.hosts.iter().find(|(host, _)| *host == name.as_str()).map(|(_, ip)| *ip);
+        self.dns(servers, found)
+    }
+
+    fn reverse(&self, servers: &[Ipv4Addr], _: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
+        self.dns(servers, self.host_name.map(|name| name.parse().unwrap()))
     }
 
     fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {

@@ -9,6 +9,8 @@ use crate::agent::info::Who;
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
+use crate::net::dns::DnsError;
+use crate::net::links::Link;
 use crate::net::quota::{Export, Of, Quota, QuotaError};
 use crate::net::tftp::TftpError;
 use crate::share::Files;
@@ -113,11 +115,17 @@ pub trait World: Send + Sync {
     /// Fetches a file by TFTP.
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError>;
 
-    /// The address of a host name.
-    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Option<Ipv4Addr>;
+    /// The network interfaces, as they are now.
+    fn links(&self) -> Vec<Link>;
 
-    /// The host name of an address.
-    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Option<HostName>;
+    /// Whether a machine on this network answers for an address; ends in a second or so.
+    fn answers(&self, address: Ipv4Addr) -> bool;
+
+    /// The address of a host name; that it has none is an answer.
+    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Result<Option<Ipv4Addr>, DnsError>;
+
+    /// The host name of an address; that it has none is an answer.
+    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Result<Option<HostName>, DnsError>;
 
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;

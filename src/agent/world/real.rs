@@ -8,9 +8,10 @@ use crate::block::{Disk as BlockDisk, OpenError};
 use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
-use crate::net::dns::Resolver;
+use crate::net::dns::{DnsError, Resolver};
+use crate::net::links::{self, Link};
 use crate::net::quota::{self, Export, Of, Quota, QuotaError};
-use crate::net::tftp::{self, Limits, TftpError};
+use crate::net::tftp::{self, TftpError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
@@ -28,6 +29,8 @@ use std::time::Duration;
 const SYS: &str = "/sys";
 /// How long one disk is asked for its state.
 const HEALTH_LIMIT: Duration = Duration::from_secs(30);
+/// How long an answer to ARP is waited for. The kernel asks once a second.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1200);
 /// How long the root of a share that was just mounted may take to open.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -35,12 +38,17 @@ const OPEN_LIMIT: Duration = Duration::from_secs(60);
 pub struct RealWorld {
     system: Arc<dyn System>,
     run_dir: PathBuf,
+    tftp: tftp::Client,
 }
 
 impl RealWorld {
     /// This machine; mount points are made in `run_dir`.
     pub fn new(run_dir: &Path) -> Self {
-        RealWorld { system: Arc::new(RealSystem::new()), run_dir: run_dir.to_owned() }
+        RealWorld {
+            system: Arc::new(RealSystem::new()),
+            run_dir: run_dir.to_owned(),
+            tftp: tftp::Client::default(),
+        }
     }
 }
 
@@ -144,15 +152,23 @@ impl World for RealWorld {
     }
 
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError> {
-        tftp::fetch(SocketAddrV4::new(server, tftp::PORT), path, Limits::default())
+        self.tftp.fetch(SocketAddrV4::new(server, tftp::PORT), path)
     }
 
-    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Option<Ipv4Addr> {
-        Resolver::new(servers).address_of(name).ok().flatten()
+    fn links(&self) -> Vec<Link> {
+        Link::scan(Path::new(SYS))
     }
 
-    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Option<HostName> {
-        Resolver::new(servers).name_of(address).ok().flatten()
+    fn answers(&self, address: Ipv4Addr) -> bool {
+        links::answers(address, ANSWER_LIMIT)
+    }
+
+    fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Result<Option<Ipv4Addr>, DnsError> {
+        Resolver::new(servers).address_of(name)
+    }
+
+    fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
+        Resolver::new(servers).name_of(address)
     }
 
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {

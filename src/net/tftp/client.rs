@@ -2,38 +2,89 @@
 
 use super::packet::{ErrorCode, Packet};
 use super::transfer::{Limits, Reply, TftpError, Transfer, error_packet};
-use std::io::ErrorKind;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// The port that TFTP servers listen on (RFC 1350).
 pub const PORT: u16 = 69;
 
-/// Reads one file, whole, in octet mode; with options, and without where the server refuses those.
-///
-/// `server` is its address and [`PORT`]; the answers come from a port that it chooses.
-pub fn fetch(server: SocketAddrV4, path: &str, limits: Limits) -> Result<Vec<u8>, TftpError> {
-    match run(server, path, limits, true) {
-        Err(TftpError::OptionsRefused) => run(server, path, limits, false),
-        other => other,
+/// So often a request with options may stay without an answer before one without is sent.
+const OPTION_SILENCES: u32 = 3;
+
+/// Asks TFTP servers, and remembers which of them want no options.
+#[derive(Debug, Default)]
+pub struct Client {
+    limits: Limits,
+    plain: Mutex<BTreeSet<Ipv4Addr>>,
+}
+
+impl Client {
+    /// A client with these limits for each file.
+    pub fn new(limits: Limits) -> Client {
+        Client { limits, plain: Mutex::default() }
+    }
+
+    /// Reads one file, whole, in octet mode. After any trouble before the first block one plain request (RFC 1350)
+    /// follows: an option that was not asked for, a value that was raised, an OACK that is cut, a refusal by whatever
+    /// error, no answer.
+    ///
+    /// `server` is its address and [`PORT`]; the answers come from a port that it chooses, and from another of its
+    /// addresses where it has several.
+    ///
+    /// # Errors
+    /// [`TftpError::NotFound`] for a file that is not there or may not be read: tftpd-hpa says 0 or 1, dnsmasq 1 or 2.
+    pub fn fetch(&self, server: SocketAddrV4, path: &str) -> Result<Vec<u8>, TftpError> {
+        let ip = *server.ip();
+        let deadline = Instant::now() + self.limits.deadline;
+        let is_plain = || self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_plain().contains(&ip) {
+            let mut transfer = Transfer::new(path, self.limits, true)?;
+            match run(server, &mut transfer, deadline, OPTION_SILENCES) {
+                Err(TftpError::NotFound) => return Err(TftpError::NotFound),
+                Err(TftpError::Io(e)) => return Err(e.into()),
+                Err(_) if !transfer.has_begun() => {}
+                Err(e) => return Err(e),
+                Ok(()) => return Ok(transfer.into_data()),
+            }
+        }
+        let mut transfer = Transfer::new(path, self.limits, false)?;
+        let result = run(server, &mut transfer, deadline, u32::MAX);
+        if !matches!(result, Err(TftpError::Timeout | TftpError::Io(_))) {
+            is_plain().insert(ip);
+        }
+        match result {
+            Err(TftpError::Refused { code: 0 | 2, .. }) if !transfer.has_begun() => Err(TftpError::NotFound),
+            other => other.map(|()| transfer.into_data()),
+        }
     }
 }
 
-fn run(server: SocketAddrV4, path: &str, limits: Limits, with_options: bool) -> Result<Vec<u8>, TftpError> {
+/// Runs a transfer until its end, its deadline, or so many silences before the first block.
+fn run(
+    server: SocketAddrV4,
+    transfer: &mut Transfer,
+    deadline: Instant,
+    mut silences: u32,
+) -> Result<(), TftpError> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut transfer = Transfer::new(path, limits, with_options)?;
-    let started = Instant::now();
-    let mut tid = None;
+    // The server that answers, once one has: its address and the port of this transfer (its TID).
+    let mut peer = None;
     let mut buffer = vec![0; 65_536];
-    socket.send_to(transfer.request(), server)?;
+    send(&socket, transfer.request(), server.into())?;
     let mut sent = Instant::now();
     loop {
-        if started.elapsed() >= limits.deadline {
+        if Instant::now() >= deadline {
             return Err(TftpError::Timeout);
         }
-        let peer = SocketAddr::from((*server.ip(), tid.unwrap_or(server.port())));
-        let wait = limits.timeout.saturating_sub(sent.elapsed());
+        let wait = transfer.timeout().saturating_sub(sent.elapsed());
         let reply = if wait.is_zero() {
+            silences = silences.saturating_sub(1);
+            if silences == 0 && !transfer.has_begun() {
+                return Err(TftpError::Timeout);
+            }
             sent = Instant::now();
             transfer.on_timeout()
         } else {
@@ -41,11 +92,10 @@ fn run(server: SocketAddrV4, path: &str, limits: Limits, with_options: bool) -> 
             match socket.recv_from(&mut buffer) {
                 Ok((len, from)) => {
                     let bytes = buffer.get(..len).unwrap_or_default();
-                    if from.ip() != peer.ip() || tid.is_some_and(|tid| tid != from.port()) {
+                    if *peer.get_or_insert(from) != from {
                         refuse_stranger(&socket, from, bytes);
                         continue;
                     }
-                    tid = Some(from.port());
                     transfer.on_datagram(bytes)
                 }
                 // ECONNREFUSED and its like: the server may come back before the retries are used up.
@@ -53,22 +103,21 @@ fn run(server: SocketAddrV4, path: &str, limits: Limits, with_options: bool) -> 
                 Err(e) => return Err(e.into()),
             }
         };
-        // The peer may have become known just now.
-        let peer = SocketAddr::from((*server.ip(), tid.unwrap_or(server.port())));
+        let to = peer.unwrap_or(server.into());
         match reply {
             Ok(Reply::Wait) => {}
             Ok(Reply::Send(datagram)) => {
-                socket.send_to(&datagram, peer)?;
+                send(&socket, &datagram, to)?;
                 sent = Instant::now();
             }
             Ok(Reply::Done(datagram)) => {
                 // The file is whole here; the server finds out itself if this one is lost.
-                let _ = socket.send_to(&datagram, peer);
-                return Ok(transfer.into_data());
+                let _ = socket.send_to(&datagram, to);
+                return Ok(());
             }
             Err(error) => {
                 if let Some(datagram) = error_packet(&error) {
-                    let _ = socket.send_to(&datagram, peer);
+                    let _ = socket.send_to(&datagram, to);
                 }
                 return Err(error);
             }
@@ -76,10 +125,23 @@ fn run(server: SocketAddrV4, path: &str, limits: Limits, with_options: bool) -> 
     }
 }
 
+/// Sends a datagram. One that has no way just now is a lost one: a port that does not forward yet gives EHOSTUNREACH.
+fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    match socket.send_to(datagram, to) {
+        Err(e) if !is_passing(e.kind()) => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn is_passing(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
+        ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+            | ErrorKind::Interrupted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
     )
 }
 
@@ -98,6 +160,10 @@ mod tests {
     use super::*;
     use std::thread::{self, JoinHandle};
     use std::time::Duration;
+
+    fn fetch(server: SocketAddrV4, path: &str, limits: Limits) -> Result<Vec<u8>, TftpError> {
+        Client::new(limits).fetch(server, path)
+    }
 
     fn limits() -> Limits {
         // Short, because tests lose datagrams on purpose; enough retries for a busy machine.
@@ -236,6 +302,9 @@ mod tests {
             listener.send_to(b"\0\x09nonsense", client).unwrap();
             let (answer, _) = recv(&listener);
             assert!(matches!(Packet::parse(&answer), Ok(Packet::Error { code: ErrorCode::ILLEGAL, .. })));
+            // The plain request that follows gets the same.
+            let (_, client) = recv(&listener);
+            listener.send_to(b"\0\x09nonsense", client).unwrap();
         });
         assert!(matches!(fetch(address, "f", Limits::default()), Err(TftpError::Protocol(_))));
         server.join().unwrap();

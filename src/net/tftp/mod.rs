@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod folders;
+#[cfg(test)]
+mod odd_servers;
 mod packet;
 mod transfer;
 
-pub use client::{PORT, fetch};
+pub use client::{Client, PORT};
+pub use folders::folders;
 pub use packet::{ErrorCode, Packet, PacketError};
 pub use transfer::{Limits, Reply, TftpError, Transfer};

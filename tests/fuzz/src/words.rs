@@ -1,5 +1,6 @@
 //! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS, quotas.
 
+use testbox::agent::bootnet::{self, Plan};
 use testbox::job::Cmdline;
 use testbox::ctl::check_settings;
 use testbox::store::lease::{self, Watcher};
@@ -10,8 +11,8 @@ use testbox::store::record::{Record, is_disk_name};
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::store::status::Status;
-use testbox::net::tftp::{Limits, Packet, Reply, Transfer};
-use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, SetHash, TftpPath, Uuid, percent_decode, percent_encode};
+use testbox::net::tftp::{Limits, Packet, Reply, Transfer, folders};
+use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash, TftpPath, Uuid, percent_decode, percent_encode, redacted};
 use testbox::text::is_plain;
 use testbox::net::dns;
 use testbox::store::disk_list;
@@ -31,10 +32,20 @@ pub fn cmdline(bytes: &[u8]) {
     let again = Cmdline::parse(&printed);
     assert!(again.options == line.options && again.problems.is_empty(), "{printed:?}: {:?}", again.problems);
     assert!(line.problems.iter().flat_map(|p| p.chars()).all(is_plain), "{:?}", line.problems);
+    // What the boot script evaluates is assignments of plain values.
+    if let Plan::Ready(lines) = bootnet::plan(&text, &[]) {
+        assert!(lines.lines().all(|l| l.matches('\'').count() == 2 && l.ends_with('\'')), "{lines:?}");
+    }
+    let secret = "0123456789abcdef";
+    let with = format!("{} x.password={secret}", text.replace('"', ""));
+    assert!(!redacted(&with).contains(secret) || text.contains(secret), "{with:?}");
+    let _ = Redactor::of(&with).line(&text);
 }
 
 pub fn netconf(bytes: &[u8]) {
     let conf = NetConf::parse(&text(bytes));
+    let folders = folders(conf.filename.as_deref());
+    assert!(folders.iter().all(|f| !f.starts_with('/') && !f.split('/').any(|name| name == "..")), "{folders:?}");
     assert!(
         conf.filename.is_none_or(|name| name.len() <= 128 && name.chars().all(|c| (' '..='~').contains(&c)))
     );

@@ -1,0 +1,104 @@
+//! The action that comes by TFTP: which server is asked, for which files, and for how long.
+
+use super::Journal;
+use super::arming::{named_by_job, short};
+use super::network::{BootServer, Network};
+use crate::agent::world::World;
+use crate::failure::{Failure, Kind};
+use crate::job::pxe::candidates;
+use crate::job::{Cmdline, Found, Order, Source, find_job_file};
+use crate::net::tftp::TftpError;
+
+/// What one round of questions has given.
+enum Round {
+    /// A file that orders something.
+    Order(Box<Order>),
+    /// The likeliest server that there is has no order, and none of the others has.
+    Nothing,
+    /// A server did not answer that may have one.
+    Silence(String),
+}
+
+/// Asks the boot servers: the file that the kernel's words name, then `testbox.cfg/<id>`, then the APPEND line of
+/// `pxelinux.cfg/<id>`, each in PXELINUX's order of ids. `None` where no file is there, or where PXELINUX's file names
+/// no action: local boot, for one.
+///
+/// # Errors
+/// [`Kind::NoAction`] where servers are silent until `testbox.net-wait` is over.
+pub fn ask_boot_servers(
+    world: &dyn World,
+    journal: &Journal,
+    network: &Network,
+    kernel: &Cmdline,
+) -> Result<Option<Order>, Failure> {
+    let servers = network.boot_servers(world);
+    if servers.is_empty() {
+        journal.warn("no boot server is known (testbox.boot-server=, DHCP's next-server): nobody is asked for an action");
+        return Ok(None);
+    }
+    let mut said = false;
+    loop {
+        match ask_all(world, network, kernel, &servers) {
+            Round::Order(order) => return Ok(Some(*order)),
+            Round::Nothing => return Ok(None),
+            Round::Silence(why) if network.is_over(world) => {
+                return Err(Failure::new(
+                    Kind::NoAction,
+                    format!("cannot ask by TFTP for an action: {why}"),
+                    "check the TFTP server, name it with testbox.boot-server=, or give the action on the kernel command \
+                     line.",
+                ));
+            }
+            Round::Silence(why) => {
+                if !std::mem::replace(&mut said, true) {
+                    journal.info(&format!("{why}: asking again, for testbox.net-wait at most"));
+                }
+                Network::pause(world);
+            }
+        }
+    }
+}
+
+fn ask_all(world: &dyn World, network: &Network, kernel: &Cmdline, servers: &[BootServer]) -> Round {
+    let mut silent = Vec::new();
+    let mut is_sure = false;
+    for (ip, who) in servers {
+        match ask_one(world, network, kernel, (*ip, who)) {
+            Ok(Some(order)) => return Round::Order(Box::new(order)),
+            Ok(None) => is_sure |= silent.is_empty(),
+            Err((path, e)) => silent.push(format!("{ip} ({who}) for {path}: {e}")),
+        }
+    }
+    if is_sure { Round::Nothing } else { Round::Silence(silent.join("; ")) }
+}
+
+/// The order that one server has for this machine; or the file that could not be asked for, and why.
+fn ask_one(
+    world: &dyn World,
+    network: &Network,
+    kernel: &Cmdline,
+    (server, _): BootServer,
+) -> Result<Option<Order>, (String, TftpError)> {
+    let fetch = |path: &str| {
+        let answer = world.fetch(server, path);
+        let came = answer.as_ref().map_or_else(short, |bytes| format!("{} bytes", bytes.len()));
+        network.note(&format!("{server} by TFTP"), path, &came);
+        match answer {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(TftpError::NotFound) => Ok(None),
+            Err(e) => Err((path.to_owned(), e)),
+        }
+    };
+    let mut found = None;
+    if let Some(named) = named_by_job(network, kernel.options.armed_file.as_ref()) {
+        found = fetch(&named.path)?.map(|bytes| Found { bytes, ..named });
+    }
+    if found.is_none() {
+        found = find_job_file(&network.folders, &candidates(&network.ids), fetch)?;
+    }
+    let Some(found) = found else { return Ok(None) };
+    let is_job_file = found.source == Source::TestboxCfg;
+    let order = Order::from_tftp(found, kernel);
+    let is_order = is_job_file || order.words.action.is_some() || !order.words.problems.is_empty();
+    Ok(is_order.then_some(order))
+}

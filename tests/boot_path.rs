@@ -1,0 +1,317 @@
+//! From the armed file to the disarmed machine, on networks as strangers have them.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use testbox::share::Files;
+use world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
+
+const WORDS: &str = "testbox.action=backup testbox.job=j";
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+fn pxe(words: &str) -> String {
+    format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND {words}\n")
+}
+
+/// A machine that is armed by this file, and booted with these words beside the job's.
+fn armed_by(path: &str, more: &str) -> Machine {
+    let mut machine = Machine::new();
+    let words = format!("{WORDS} {more}");
+    machine.arm(&words);
+    machine.tftp.remove(&format!("pxelinux.cfg/{HEX}")).unwrap();
+    machine.tftp.put(path, pxe(&words));
+    machine
+}
+
+/// A machine whose kernel command line has no action, and whose file on the boot server has.
+fn asking(file: &str, words: &str) -> Machine {
+    let mut machine = Machine::new();
+    machine.cmdline =
+        format!("boot=testbox testbox.backup=10.0.0.1:/b testbox.settle=1 testbox.error-wait=5 {words}");
+    machine.tftp.put(&format!("testbox.cfg/{HEX}"), file);
+    machine
+}
+
+fn set_boot_file(machine: &mut Machine, name: &str) {
+    machine.net_conf[0] = machine.net_conf[0].replace("pxelinux.0", name);
+}
+
+fn failed_with(seen: &Seen, word: &str) -> bool {
+    seen.console.contains(&format!("[{word} "))
+}
+
+#[test]
+fn the_boot_file_name_of_dhcp_is_never_a_verdict() {
+    for name in [
+        "pxelinux.0",
+        "/pxelinux.0",
+        "//pxelinux.0",
+        "ipxe/undionly.kpxe",
+        "http://10.0.0.1/boot.ipxe",
+        "http://10.0.0.1:8080/a/b/boot.ipxe?x=/y",
+        "/srv/tftp/pxelinux.0",
+        "boot\\x86\\pxelinux.0",
+        "../../x",
+        "",
+    ] {
+        let mut machine = Machine::new();
+        machine.arm(WORDS);
+        set_boot_file(&mut machine, name);
+        let seen = machine.boot();
+        assert_eq!((seen.ending, machine.is_armed()), (REBOOT, false), "{name}: {}", seen.console);
+        assert_eq!(machine.status().notes, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn a_pxe_folder_below_another_one_is_found() {
+    for (path, boot_file, more) in [
+        ("menu-bios/pxelinux.cfg/0A28292A", "menu-bios/lpxelinux.0", ""),
+        ("menu-bios/pxelinux.cfg/0A28292A", "", ""),
+        ("menu-bios/pxelinux.cfg/01-52-54-00-12-34-56", "ipxe.efi", ""),
+        ("tftp/bios/pxelinux.cfg/0A28292A", "/srv/tftp/bios/pxelinux.0", ""),
+        ("a/b/c/pxelinux.cfg/0A28292A", "x.0", "testbox.armed-file=a/b/c/pxelinux.cfg/0A28292A"),
+        ("cfg/0A28292A", "x.0", "testbox.armed-file=cfg/0A28292A"),
+    ] {
+        let mut machine = armed_by(path, more);
+        set_boot_file(&mut machine, boot_file);
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{path}: {}", seen.console);
+        assert_eq!(machine.tftp.get(path), None, "{path}");
+        assert!(machine.tftp.get("pxelinux.cfg/default").is_some());
+    }
+}
+
+#[test]
+fn only_the_file_that_holds_the_job_is_removed() {
+    let place = "bios/pxelinux.cfg/0A28292A";
+    let machine = armed_by(place, &format!("testbox.armed-file={place}"));
+    let others = [
+        (format!("pxelinux.cfg/{HEX}"), pxe("testbox.action=backup testbox.job=other")),
+        ("efi/pxelinux.cfg/0A28292A".to_owned(), pxe("testbox.action=restore testbox.job=j")),
+        ("pxelinux.cfg/0A28292B".to_owned(), pxe(WORDS)),
+        ("bios/pxelinux.cfg/default".to_owned(), pxe(WORDS)),
+    ];
+    for (path, text) in &others {
+        machine.tftp.put(path, text.as_str());
+    }
+    let seen = machine.boot();
+    assert_eq!((seen.ending, machine.tftp.get(place)), (REBOOT, None), "{}", seen.console);
+    for (path, text) in &others {
+        assert_eq!(machine.tftp.get(path).as_deref(), Some(text.as_bytes()), "{path}");
+    }
+}
+
+/// A file that is named after another machine is not this one's, whoever says so.
+#[test]
+fn a_job_of_another_machine_is_refused_with_every_path() {
+    let machine = armed_by("bios/pxelinux.cfg/0A28292B", "testbox.armed-file=bios/pxelinux.cfg/0A28292B");
+    machine.tftp.put(&format!("efi/pxelinux.cfg/{HEX}"), pxe("testbox.action=backup testbox.job=other"));
+    let before = machine.tftp.tree();
+    let seen = machine.boot();
+    assert!(failed_with(&seen, "not-armed"), "{}", seen.console);
+    let text: String = seen.console.split_whitespace().collect();
+    for path in [
+        "pxelinux.cfg/01-52-54-00-12-34-56",
+        "pxelinux.cfg/0A28292A",
+        "bios/pxelinux.cfg/0A28292A",
+        "efi/pxelinux.cfg/0A28292A",
+    ] {
+        assert!(text.contains(path), "{path}: {}", seen.console);
+    }
+    assert_eq!(machine.tftp.tree(), before);
+    let alone = armed_by("bios/pxelinux.cfg/0A28292B", "testbox.armed-file=bios/pxelinux.cfg/0A28292B");
+    let seen = alone.boot();
+    assert!(seen.console.contains("names another machine"), "{}", seen.console);
+}
+
+/// With proxy DHCP the router is what DHCP calls the boot server.
+#[test]
+fn the_boot_server_is_the_jobs_before_the_one_of_dhcp() {
+    let file = "testbox.action=backup\ntestbox.job=j\n";
+    let tftp = "testbox.tftp=10.0.0.1:/t";
+    for (words, servers) in [
+        (tftp.to_owned(), vec![SERVER]),
+        (format!("{tftp} testbox.boot-server=10.0.0.1"), vec![SERVER]),
+        ("nfsroot=10.0.0.1:/r".to_owned(), vec![SERVER]),
+        ("testbox.tftp=nas.lab:/t".to_owned(), vec![SERVER]),
+        // The NFS server has no TFTP, the one of DHCP has.
+        ("testbox.tftp=10.0.0.9:/t".to_owned(), vec![ROUTER]),
+    ] {
+        let mut machine = asking(file, &words);
+        machine.net_conf[0] = machine.net_conf[0].replace("10.0.0.1", "10.0.0.254");
+        machine.hosts = vec![("nas.lab", SERVER)];
+        machine.tftp_servers = servers;
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{words}: {}", seen.console);
+        assert!(machine.tftp.get(&format!("testbox.cfg/{HEX}")).is_none(), "{words}");
+    }
+    let machine = asking(file, &format!("{tftp} testbox.boot-server=10.0.0.7 testbox.net-wait=4"));
+    assert!(failed_with(&machine.boot(), "no-action"));
+    let asked = machine.asked.lock().unwrap();
+    assert!(
+        asked.iter().all(|(ip, _)| *ip == Ipv4Addr::new(10, 0, 0, 7)),
+        "nobody but the named one: {asked:?}"
+    );
+}
+
+/// Spanning tree: a link at once, and no frame for half a minute.
+#[test]
+fn a_port_that_forwards_late_is_waited_for() {
+    for by_tftp in [false, true] {
+        let mut machine = if by_tftp {
+            asking("testbox.action=backup\ntestbox.job=j\n", "testbox.tftp=nas.lab:/t")
+        } else {
+            let mut machine = Machine::new();
+            machine.arm(WORDS);
+            machine
+        };
+        machine.hosts = vec![("nas.lab", SERVER)];
+        machine.net_conf[0] += "IPV4NETMASK='255.255.0.0'\nIPV4GATEWAY='10.40.0.1'\nIPV4DNS0='10.40.0.2'\n";
+        machine.forwards_after = Duration::from_secs(40);
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+        assert_eq!(machine.status().hostname, "box1", "{}", seen.console);
+        assert!(seen.console.contains("nobody answers on this network yet"), "{}", seen.console);
+        assert!(seen.console.contains("gateway 10.40.0.1 DOES NOT ANSWER"), "{}", seen.console);
+    }
+}
+
+#[test]
+fn a_network_that_stays_silent_is_told_on_one_screen() {
+    let mut machine = asking("", "testbox.tftp=10.0.0.1:/t testbox.net-wait=20");
+    machine.net_conf[0] += "IPV4NETMASK='255.255.0.0'\nIPV4GATEWAY='10.40.0.1'\n";
+    machine.forwards_after = Duration::from_secs(100_000);
+    let seen = machine.boot();
+    assert!(failed_with(&seen, "no-action"), "{}", seen.console);
+    let report: Vec<&str> = seen.console.rsplit("interface:").next().unwrap().lines().collect();
+    let all = report.join("\n");
+    for part in [
+        "enp0s2 52:54:00:12:34:56 link (up)",
+        "address:   10.40.41.42/16, gateway 10.40.0.1 DOES NOT ANSWER, no DNS",
+        "boot server: 10.0.0.1 (testbox.tftp=)",
+        "asked: 10.0.0.1 by TFTP: no answer",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    let of_report = ["interface:", "address:", "boot server:", "asked:"];
+    let lines = seen.console.lines().filter(|line| of_report.iter().any(|word| line.starts_with(word)));
+    assert!(lines.clone().count() >= 4 && lines.clone().all(|line| line.len() <= 80), "{}", seen.console);
+
+    let mut machine = Machine::new();
+    machine.arm(WORDS);
+    machine.net_conf.clear();
+    let seen = machine.boot();
+    assert!(failed_with(&seen, "network") && seen.console.contains("address:   NONE"), "{}", seen.console);
+}
+
+#[test]
+fn armed_again_is_never_left_unasked_in_silence() {
+    let mut machine = Machine::new();
+    machine.arm(WORDS);
+    machine.tftp_servers.clear();
+    let seen = machine.boot();
+    assert_eq!((seen.ending, machine.is_armed()), (REBOOT, false));
+    let text = seen.console.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("could not be asked by TFTP") && text.contains("10.0.0.1 (testbox.tftp=): no answer"),
+        "{text}"
+    );
+
+    // The router answers that it has no such file; the server that has it still gives it when the share has lost it.
+    let path = format!("pxelinux.cfg/{HEX}");
+    let mut machine = Machine::new();
+    machine.arm(WORDS);
+    machine.net_conf[0] = machine.net_conf[0].replace("10.0.0.1", "10.0.0.254");
+    machine.served.lock().unwrap().insert(path.clone(), pxe(WORDS).into());
+    assert_eq!(machine.boot().ending, HOLD);
+}
+
+#[test]
+fn dhcps_host_name_counts_where_reverse_dns_has_none() {
+    for (dns, conf, words, name) in [
+        (Some("box1"), "HOSTNAME='dhcp1'\n", "", "box1"),
+        (None, "HOSTNAME='dhcp1'\n", "", "dhcp1"),
+        (None, "HOSTNAME='dhcp1'\n", "testbox.name=said", "said"),
+        (None, "HOSTNAME='maintenance'\n", "ip=10.40.41.42:::255.255.0.0:maintenance:", "unknown"),
+        (None, "", "", "unknown"),
+    ] {
+        let mut machine = Machine::new();
+        machine.arm(&format!("{WORDS} {words}"));
+        machine.net_conf[0] += conf;
+        machine.host_name = dns;
+        assert_eq!(machine.boot().ending, REBOOT);
+        assert_eq!(machine.status().hostname, name, "{conf} {words}");
+    }
+}
+
+#[test]
+fn of_several_addresses_that_of_the_boot_port_counts() {
+    let mut machine = Machine::new();
+    machine.arm(&format!("{WORDS} BOOTIF=01:52:54:00:12:34:56"));
+    machine.net_conf.insert(0, "DEVICE='enp0s1'\nIPV4ADDR='192.168.7.7'\nROOTSERVER='192.168.7.1'\n".into());
+    let seen = machine.boot();
+    assert_eq!((seen.ending, machine.is_armed()), (REBOOT, false), "{}", seen.console);
+    assert!(machine.backup.get(&format!("{IP}/backup.json")).is_some());
+}
+
+/// Whatever hides a list of disks ends the job before a disk is touched.
+#[test]
+fn a_list_of_disks_is_never_lost_on_the_way() {
+    for (first, is_kept) in [
+        ("testbox.disks=sda\r\n", true),
+        ("\u{feff}testbox.disks=sda\r\n", true),
+        ("\u{feff}\u{feff}testbox.disks=sda\n", false),
+        ("testbox_disks=sda\n", false),
+        ("Testbox.Disks=sda\n", false),
+        ("testboxdisks=sda\n", false),
+        ("disks=sda\n", false),
+        ("testbox.disks=sda\u{a0}\n", false),
+        ("testbox\u{200b}.disks=sda\n", false),
+        ("# rack 3\rtestbox.disks=sda\r\n", false),
+        ("testbox.disks=sda\ntestbox.disks=sdb\n", false),
+    ] {
+        let two = |seeds: [u64; 2]| {
+            vec![disk("sda S1 @1", contents(2, seeds[0])), disk("sdb S2 @2", contents(2, seeds[1]))]
+        };
+        let mut machine = Machine::new();
+        machine.set_disks(two([1, 2]));
+        machine.arm(WORDS);
+        assert_eq!(machine.boot().ending, REBOOT);
+        machine.set_disks(two([8, 9]));
+        machine.cmdline =
+            "boot=testbox testbox.backup=10.0.0.1:/b testbox.tftp=10.0.0.1:/t testbox.settle=1".into();
+        let file = format!("{first}testbox.action=restore\r\ntestbox.job=t1\r\n");
+        machine.tftp.put(&format!("testbox.cfg/{HEX}"), file);
+        let seen = machine.boot();
+        assert_eq!(machine.disk_bytes("sdb"), contents(2, 9), "{first:?}: {}", seen.console);
+        assert_eq!(machine.disk_bytes("sda") == contents(2, 1), is_kept, "{first:?}: {}", seen.console);
+        assert_eq!(failed_with(&seen, "bad-words"), !is_kept, "{first:?}: {}", seen.console);
+    }
+}
+
+#[test]
+fn a_restriction_outside_of_the_append_line_ends_the_job() {
+    let mut machine = Machine::new();
+    machine.arm(WORDS);
+    let file = pxe(WORDS) + "APPEND\u{a0}testbox.disks=sda\n";
+    machine.tftp.put(&format!("pxelinux.cfg/{HEX}"), file);
+    let seen = machine.boot();
+    assert!(failed_with(&seen, "bad-words") && machine.is_armed(), "{}", seen.console);
+}
+
+#[test]
+fn no_secret_of_the_command_line_reaches_logs_or_status() {
+    let mut machine = Machine::new();
+    machine.arm(&format!("{WORDS} testbox_token=hush-hush nfs.password=hush-too"));
+    let seen = machine.boot();
+    assert!(failed_with(&seen, "bad-words"), "{}", seen.console);
+    let logs = [seen.console, machine.text("maintenance.log"), machine.text("status.json")];
+    assert!(
+        logs.iter().all(|log| !log.contains("hush") && log.contains("testbox_token=[redacted]")),
+        "{logs:?}"
+    );
+}
