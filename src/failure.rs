@@ -2,182 +2,203 @@
 
 use std::fmt;
 
-/// The kinds of failure. Each has its own code (in `status.json` and the logs) and its own word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+/// Declares the kinds once: name, code, word, and what the manual says to do.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $word:literal, $advice:literal;)+) => {
+        /// The kinds of failure. Each has its own code (in `status.json` and the logs) and its own word.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($(#[$doc])* $name,)+ }
+
+        impl Kind {
+            /// Every kind, by its code.
+            pub const ALL: &[Kind] = &[$(Kind::$name,)+];
+
+            /// Code of the failure in status and logs: stable and unique; never 0, 1, 2, 10 or 11, which are exit codes.
+            pub fn code(self) -> u8 {
+                match self { $(Kind::$name => $code,)+ }
+            }
+
+            /// The word that names the kind in `status.json`.
+            pub fn word(self) -> &'static str {
+                match self { $(Kind::$name => $word,)+ }
+            }
+
+            /// What to do about it, for the manual: Markdown in one line, short.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Kind::$name => $advice,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
     /// The overlay over the NFS root could not be mounted.
-    OverlayRoot,
+    OverlayRoot = 20 "overlay-root",
+        "the NFS root could not be made writable: look for the module overlay in the initrd";
+
     /// No IPv4 address, or the network configuration could not be read.
-    Network,
+    Network = 21 "network",
+        "no IPv4 address, or a server's name cannot be resolved: DHCP, cable, `ip=`; use addresses";
+
     /// Neither the kernel command line nor the boot server names an action.
-    NoAction,
+    NoAction = 22 "no-action",
+        "nobody names an action, or TFTP failed: arm the machine, or let it boot its disk";
+
     /// The action, or a `testbox.*` word, is unknown or malformed.
-    BadWords,
+    BadWords = 23 "bad-words",
+        "a `testbox.*` word is wrong, or a job file is not of this one machine: arm it again";
+
     /// A share could not be mounted in time.
-    ShareUnreachable,
+    ShareUnreachable = 30 "share-unreachable",
+        "server, path, exports, firewall; the message has the errno of each NFS version";
+
     /// A share was mounted, but its marker file is not there.
-    NotTheShare,
+    NotTheShare = 31 "not-the-share",
+        "marker file missing: wrong path, or the server exports an empty mount point";
+
     /// The TFTP share holds no PXE config of this machine for this job: probably a wrong IP address.
-    NotArmed,
+    NotArmed = 32 "not-armed",
+        "no PXE file of this address and job: probably the wrong address; or disarmed meanwhile";
+
     /// A file on the share could not be read.
-    ShareRead,
+    ShareRead = 33 "share-read",
+        "the message has the errno and what mends it: read-only export, root squashing, lost export, the server's \
+        disk";
+
     /// A file on the share could not be written.
-    ShareWrite,
+    ShareWrite = 34 "share-write",
+        "the message has the errno and what mends it: read-only export, root squashing, lost export, the server's \
+        disk";
+
     /// The share is full, or would be.
-    NoSpace,
+    NoSpace = 35 "no-space",
+        "make room, or raise the quota; the set before is untouched";
+
     /// Another agent has the machine's folder.
-    Lease,
+    Lease = 36 "lease",
+        "another agent has the folder: give each machine an address of its own";
+
     /// A share does not answer.
-    ShareHung,
+    ShareHung = 37 "share-hung",
+        "the server did not answer any more: server, network, cable";
+
     /// There is no disk to work on.
-    NoDisk,
+    NoDisk = 40 "no-disk",
+        "no disk, or none selected: cables, drivers, `disk-devices.lst`";
+
     /// The disk list did not settle, or sysfs could not be read.
-    Inventory,
+    Inventory = 41 "inventory",
+        "a disk or cable that comes and goes";
+
     /// `disk-devices.lst`, `testbox.disks` or `testbox.map` names something that is not there, or is malformed.
-    DiskList,
+    DiskList = 42 "disk-list",
+        "an entry of `disk-devices.lst`, `testbox.disks` or `testbox.map` matches nothing, or is malformed";
+
     /// `backup` where an image exists.
-    ImageExists,
+    ImageExists = 43 "image-exists",
+        "`backup` where there is an image: use `backup-again`";
+
     /// `restore` or `verify` where no image can be trusted.
-    NoImage,
+    NoImage = 44 "no-image",
+        "no set can be trusted: look at the folder, at `history/`, at copies";
+
     /// `backup.json` is malformed.
-    BadRecord,
+    BadRecord = 45 "bad-record",
+        "`backup.json` is damaged, or a folder of `history/` has a number that leaves none above it: put a good \
+        copy there, or move it away";
+
     /// A disk that the record knows is missing.
-    DiskMissing,
+    DiskMissing = 46 "disk-missing",
+        "a disk of the set is gone: plug it in, restore onto a new one, or leave it out by `disk-devices.lst`";
+
     /// Which disk an image belongs to cannot be told.
-    Ambiguous,
+    Ambiguous = 47 "ambiguous",
+        "which disk cannot be told: use the `testbox.map` of the message";
+
     /// The target disk does not fit: too small, other block size, read-only, in use.
-    Unfit,
+    Unfit = 48 "unfit",
+        "too small, other block size, read-only, in use; a gzip without a record of another size than the disk";
+
     /// A degraded set would replace a complete one, or be restored, and nobody asked for that.
-    Degraded,
+    Degraded = 49 "degraded",
+        "a degraded set would replace a complete one, or be restored: see [Bad sectors](actions.md)";
+
     /// Reading a disk failed.
-    DiskRead,
+    DiskRead = 50 "disk-read",
+        "the disk fails: replace it, restore the last good set";
+
     /// Writing a disk failed, or what was read back differs.
-    DiskWrite,
+    DiskWrite = 51 "disk-write",
+        "the same; or what was written does not read back";
+
     /// An image is damaged, or does not have the hash that its record names.
-    BadImage,
+    BadImage = 52 "bad-image",
+        "the image is damaged: do not use it; an older set may be good";
+
     /// The new set could not be published.
-    Publish,
+    Publish = 53 "publish",
+        "the new set could not be published: the next attempt goes on from there";
+
     /// A disk vanished while it was used.
-    DiskGone,
+    DiskGone = 54 "disk-gone",
+        "the disk vanished while it was used: cable, power, controller";
+
     /// A disk has another size than before.
-    DiskChanged,
+    DiskChanged = 55 "disk-changed",
+        "the disk has another size than when it was listed or opened";
+
     /// A disk does not answer.
-    DiskHung,
+    DiskHung = 56 "disk-hung",
+        "the disk does not answer any more: switch the machine off and on, look at the disk";
+
     /// The target disk says of itself that it fails, and nobody asked for writing onto it all the same.
-    DiskFailing,
+    DiskFailing = 57 "disk-failing",
+        "the target of a restore says that it fails: replace it, or `arm --failing-disk write`";
+
     /// A disk is locked by its ATA password.
-    DiskLocked,
+    DiskLocked = 58 "disk-locked",
+        "the disk is locked by its ATA password: take the password off (BIOS setup, or `hdparm \
+        --security-disable` in a rescue), or leave the disk out";
+
     /// The disk that was opened is not the one that was listed under that name.
-    OtherDisk,
+    OtherDisk = 59 "other-disk",
+        "the disk that was opened is not the one that was listed under that name: both are named, neither was \
+        written; look for a disk or controller that comes and goes";
+
     /// The action is done, but the machine cannot be disarmed.
-    Disarm,
+    Disarm = 60 "disarm",
+        "the action is done; remove the PXE file by hand, then switch the machine off and on";
+
     /// The job was tried too often.
-    TooManyAttempts,
+    TooManyAttempts = 61 "too-many-attempts",
+        "read the log, mend it, arm again";
+
     /// The initramfs demands a signed set, and this one is not signed by a key that it trusts.
-    Signature,
+    Signature = 62 "signature",
+        "this initrd restores signed sets only, and this one is not signed by a key that it trusts: look who \
+        writes to the share; `testboxctl sign`";
+
     /// The initramfs demands a signed job for this action, and this one is not signed by a key that it trusts.
-    JobSignature,
+    JobSignature = 63 "job-signature",
+        "this initrd takes this action only as a signed job: `testboxctl arm --sign-key`, if the job is yours";
+
     /// A set on the share was made by a newer testbox, in a format that this one does not know.
-    NewerFormat,
+    NewerFormat = 64 "newer-format",
+        "a newer testbox made a set of this machine: nothing was changed; make the initrd again with the newer \
+        release";
+
     /// A mistake in testbox itself.
-    Internal,
+    Internal = 70 "internal",
+        "an error in testbox itself: report it with the log";
 }
 
 impl Kind {
-    /// Code of the failure in status and logs: stable and unique; never 0, 1, 2, 10 or 11, which are exit codes.
-    pub fn code(self) -> u8 {
-        match self {
-            Kind::OverlayRoot => 20,
-            Kind::Network => 21,
-            Kind::NoAction => 22,
-            Kind::BadWords => 23,
-            Kind::ShareUnreachable => 30,
-            Kind::NotTheShare => 31,
-            Kind::NotArmed => 32,
-            Kind::ShareRead => 33,
-            Kind::ShareWrite => 34,
-            Kind::NoSpace => 35,
-            Kind::Lease => 36,
-            Kind::ShareHung => 37,
-            Kind::NoDisk => 40,
-            Kind::Inventory => 41,
-            Kind::DiskList => 42,
-            Kind::ImageExists => 43,
-            Kind::NoImage => 44,
-            Kind::BadRecord => 45,
-            Kind::DiskMissing => 46,
-            Kind::Ambiguous => 47,
-            Kind::Unfit => 48,
-            Kind::Degraded => 49,
-            Kind::DiskRead => 50,
-            Kind::DiskWrite => 51,
-            Kind::BadImage => 52,
-            Kind::Publish => 53,
-            Kind::DiskGone => 54,
-            Kind::DiskChanged => 55,
-            Kind::DiskHung => 56,
-            Kind::DiskFailing => 57,
-            Kind::DiskLocked => 58,
-            Kind::OtherDisk => 59,
-            Kind::Disarm => 60,
-            Kind::TooManyAttempts => 61,
-            Kind::Signature => 62,
-            Kind::JobSignature => 63,
-            Kind::NewerFormat => 64,
-            Kind::Internal => 70,
-        }
-    }
-
     /// True where interface, link, address and servers are what a person must see first.
     pub fn is_of_network(self) -> bool {
         matches!(
             self,
             Kind::Network | Kind::NoAction | Kind::ShareUnreachable | Kind::NotTheShare | Kind::NotArmed
         )
-    }
-
-    /// The word that names the kind in `status.json`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::OverlayRoot => "overlay-root",
-            Kind::Network => "network",
-            Kind::NoAction => "no-action",
-            Kind::BadWords => "bad-words",
-            Kind::ShareUnreachable => "share-unreachable",
-            Kind::NotTheShare => "not-the-share",
-            Kind::NotArmed => "not-armed",
-            Kind::ShareRead => "share-read",
-            Kind::ShareWrite => "share-write",
-            Kind::NoSpace => "no-space",
-            Kind::Lease => "lease",
-            Kind::ShareHung => "share-hung",
-            Kind::NoDisk => "no-disk",
-            Kind::Inventory => "inventory",
-            Kind::DiskList => "disk-list",
-            Kind::ImageExists => "image-exists",
-            Kind::NoImage => "no-image",
-            Kind::BadRecord => "bad-record",
-            Kind::DiskMissing => "disk-missing",
-            Kind::Ambiguous => "ambiguous",
-            Kind::Unfit => "unfit",
-            Kind::Degraded => "degraded",
-            Kind::DiskRead => "disk-read",
-            Kind::DiskWrite => "disk-write",
-            Kind::BadImage => "bad-image",
-            Kind::Publish => "publish",
-            Kind::DiskGone => "disk-gone",
-            Kind::DiskChanged => "disk-changed",
-            Kind::DiskHung => "disk-hung",
-            Kind::DiskFailing => "disk-failing",
-            Kind::DiskLocked => "disk-locked",
-            Kind::OtherDisk => "other-disk",
-            Kind::Disarm => "disarm",
-            Kind::TooManyAttempts => "too-many-attempts",
-            Kind::Signature => "signature",
-            Kind::JobSignature => "job-signature",
-            Kind::NewerFormat => "newer-format",
-            Kind::Internal => "internal",
-        }
     }
 }
 
@@ -210,3 +231,23 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_sorted_unique_and_no_exit_codes() {
+        let codes: Vec<u8> = Kind::ALL.iter().map(|k| k.code()).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+        assert!(codes.iter().all(|code| ![0, 1, 2, 10, 11].contains(code)));
+    }
+
+    #[test]
+    fn words_are_unique_and_plain() {
+        let words: BTreeSet<&str> = Kind::ALL.iter().map(|k| k.word()).collect();
+        assert_eq!(words.len(), Kind::ALL.len());
+        assert!(words.iter().all(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+    }
+}

@@ -44,6 +44,7 @@ pub mod image;
 pub mod inventory;
 pub mod io;
 pub mod job;
+pub mod manual;
 pub mod net;
 pub mod plan;
 pub mod progress;

@@ -6,6 +6,7 @@
 mod arm;
 mod config;
 mod disarm;
+mod help;
 mod image;
 mod init;
 mod keys;
@@ -16,7 +17,7 @@ mod sign;
 mod status;
 mod target;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use output::Out;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,16 +42,16 @@ Settings: every long option of 'arm' is also a key of the settings file, as in
   server = \"10.42.1.1\"
   console = [\"tty0\", \"ttyS0,115200\"]
 
-Exit codes: 0 done, 1 the answer is no or it failed, 2 wrong usage.";
+Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage. The manual: testboxctl help";
 
 /// Arms and watches test machines that image themselves over the network, and works on their images.
 #[derive(Debug, Parser)]
-#[command(name = "testboxctl", version, after_help = AFTER_HELP)]
+#[command(name = "testboxctl", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 struct Cli {
     /// Settings file [default: /etc/testbox.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say more on standard error
+    /// Verbose output on standard error
     #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -74,6 +75,8 @@ enum Command {
     Keygen(keys::KeygenArgs),
     /// Sign sets of images, for machines that restore only what is signed
     Sign(sign::Args),
+    /// Show a chapter of the manual, or the help of a command
+    Help(help::Args),
 }
 
 /// Why the text of a settings file would be refused.
@@ -130,8 +133,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Answer {
-    let file = config::load(cli.config.as_deref())?;
     let out = &mut Out::stdout();
+    // The manual must be there for whoever mends a settings file.
+    let file = match &cli.command {
+        Command::Help(_) => config::Settings::default(),
+        _ => config::load(cli.config.as_deref())?,
+    };
     match cli.command {
         Command::Arm(args) => arm::run(*args, file, out),
         Command::Disarm(args) => disarm::run(args, file, out),
@@ -140,13 +147,13 @@ fn dispatch(cli: Cli) -> Answer {
         Command::Init(args) => init::run(args, file, out),
         Command::Keygen(args) => keys::keygen(&args, out),
         Command::Sign(args) => sign::run(args, file, out),
+        Command::Help(args) => help::run(&args, Cli::command(), out),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_of_the_arguments_is_sound() {
