@@ -1,5 +1,6 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
+use super::network::Network;
 use super::{Error, shares};
 use crate::job::{BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind};
 use crate::text::quoted;
@@ -93,6 +94,13 @@ settings! {
     /// With --server and --gateway: a fixed address instead of DHCP
     #[arg(long, value_name = "IP", help_heading = "Network")]
     netmask ("netmask"): Option<Ipv4Addr>,
+    /// The network of the machines: an address outside of it is refused
+    #[arg(long, value_name = "IP/BITS", help_heading = "Network")]
+    network ("network"): Option<Network>,
+    /// The TFTP server, as the machine reaches it [default: --server]
+    #[arg(long, value_name = "HOST", help_heading = "Network")]
+    #[serde(deserialize_with = "one")]
+    boot_server ("boot-server"): Option<HostName>,
     /// DNS servers, where DHCP gives none
     #[arg(long, value_name = "IP,...", value_delimiter = ',', help_heading = "Network")]
     dns ("dns"): Vec<Ipv4Addr>,
@@ -275,7 +283,7 @@ impl Settings {
             mount_wait: seconds(self.mount_wait),
             share_wait: seconds(self.share_wait),
             net_wait: seconds(self.net_wait),
-            // What `arm` knows of each machine, and nobody sets.
+            // What `arm` knows of each machine.
             armed_file: None,
             boot_server: None,
         }
@@ -346,6 +354,8 @@ mod tests {
             server = "10.42.1.1"
             gateway = "10.42.1.254"
             netmask = "255.255.255.0"
+            network = "10.42.1.0/24"
+            boot-server = "10.42.1.3"
             dns = ["10.42.1.2"]
             name = "tb1"
             boot = "testbox"
@@ -403,6 +413,7 @@ mod tests {
             ("backup = \"nas\"", "HOST:/path"),
             ("boot = \"usb\"", "usb"),
             ("server = \"10.1.2.300\"", "10.1.2.300"),
+            ("network = \"10.1.2.1/24\"", "10.1.2.1/24"),
             ("map = [\"sda:sdb\", \"sda:sdc\"]", "contradict"),
             ("keep", "expected"),
             ("\u{a0}disks = [\"sda\"]", ""),

@@ -70,7 +70,13 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
     let mut found = Vec::new();
     match cfg.armed(&hex)? {
         Armed::No => {}
-        Armed::ByHand if !force => {
+        Armed::NotAFile => {
+            return Err(Error::failed(format!(
+                "{}: it is not a file, so it arms no machine: look at it, and remove it by hand",
+                cfg.path.join(&hex).display()
+            )));
+        }
+        Armed::ByHand | Armed::Link(_) if !force => {
             return Err(Error::failed(format!(
                 "{}: it is no testbox job and was left alone; look at it, then use --force to remove it",
                 cfg.path.join(&hex).display()
@@ -79,6 +85,10 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
         Armed::ByHand => {
             remove(cfg, &hex)?;
             found.push(format!("removed a hand-made configuration: {}", cfg.path.join(&hex).display()));
+        }
+        Armed::Link(to) => {
+            remove(cfg, &hex)?;
+            found.push(format!("removed a link to {to}: {}", cfg.path.join(&hex).display()));
         }
         Armed::With(what) => {
             remove(cfg, &hex)?;

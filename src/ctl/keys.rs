@@ -6,7 +6,7 @@ use super::{Answer, Error};
 use crate::share::ownership::{SECRET_FILE, SERVED_FILE};
 use crate::signature::{SecretKey, Trust};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -61,11 +61,11 @@ pub(super) fn keygen(args: &KeygenArgs, out: &mut Out) -> Answer {
 /// Makes one file of the pair, durable with its name.
 fn write(path: &Path, text: &str, mode: u32) -> Result<Target, Error> {
     let target = Target::create(path, mode)?;
-    let written = (&target.file).write_all(text.as_bytes());
-    written.and_then(|()| target.file.sync_all()).and_then(|()| sync_folder(path)).map_err(|e| {
-        target.remove();
-        Error::failed(format!("{}: cannot write it: {e}", path.display()))
-    })?;
+    let written = target.fill(text.as_bytes()).and_then(|()| {
+        sync_folder(path)
+            .map_err(|e| Error::failed(format!("{}: cannot make its name durable: {e}", path.display())))
+    });
+    written.inspect_err(|_| target.remove())?;
     Ok(target)
 }
 

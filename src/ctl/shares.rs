@@ -9,6 +9,8 @@ use crate::store::HISTORY;
 use crate::store::record::{
     RECORD, RECORD_LIMIT, RECORD_PENDING, Record, RecordError, generation, is_disk_name,
 };
+use crate::text::quoted;
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -61,6 +63,19 @@ impl Folder {
 
     /// What a PXE configuration orders; see [`Armed`].
     pub fn armed(&self, file: &str) -> Result<Armed, Error> {
+        let path = self.path.join(file);
+        match fs::symlink_metadata(&path) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Armed::No);
+            }
+            Err(e) => return Err(self.error(file, "look at it", &e)),
+            Ok(there) if there.is_symlink() => {
+                let leads_to = fs::read_link(&path).unwrap_or_default();
+                return Ok(Armed::Link(quoted(&leads_to.to_string_lossy())));
+            }
+            Ok(there) if !there.is_file() => return Ok(Armed::NotAFile),
+            Ok(_) => {}
+        }
         let Some(bytes) = self.read(file, PXE_LIMIT)? else { return Ok(Armed::No) };
         let words = PxeFile::parse(&String::from_utf8_lossy(&bytes)).cmdline();
         Ok(match words.action {
@@ -83,6 +98,10 @@ pub(super) enum Armed {
     With(String),
     /// No testbox word at all: somebody's own configuration.
     ByHand,
+    /// A symbolic link, and where it leads: somebody's own too, and neither followed nor read.
+    Link(String),
+    /// A folder or something else that cannot be replaced by a file.
+    NotAFile,
 }
 
 /// Opens PXELINUX's configuration folder: one that PXELINUX does not read arms nobody.

@@ -11,7 +11,7 @@ use crate::image::{FileKind, Image, file_kind};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +133,18 @@ impl Target {
     pub fn set_mode(&self, mode: u32) -> Result<(), Error> {
         let set = self.file.set_permissions(Permissions::from_mode(mode));
         set.map_err(|e| failed(&self.path, &format!("cannot set its mode to {mode:o}: {e}")))
+    }
+
+    /// Writes all of a new file, and makes that durable.
+    pub fn fill(&self, bytes: &[u8]) -> Result<(), Error> {
+        let written = (&self.file).write_all(bytes).and_then(|()| self.file.sync_all());
+        written.map_err(|e| failed(&self.path, &format!("cannot write it: {e}")))
+    }
+
+    /// Gives the file another name for good, in place of whatever has that name now.
+    pub fn replace(&self, name: &Path) -> Result<(), Error> {
+        let renamed = fs::rename(&self.path, name).and_then(|()| sync_folder(name));
+        renamed.map_err(|e| failed(name, &format!("cannot write it: {e}")))
     }
 
     /// What it holds.

@@ -1,5 +1,6 @@
 //! A folder of the running system as a share.
 
+use super::ownership::{PRIVATE_DIR, PRIVATE_FILE, SERVED_DIR, SERVED_FILE};
 use super::{Files, components, split_parent};
 use crate::block::DirectFile;
 use crate::block::sink::FileSink;
@@ -29,14 +30,23 @@ pub struct DirFiles {
     root: OwnedFd,
     /// Cleared when the kernel says that it has no openat2.
     openat2: AtomicBool,
+    /// What is made is for everybody to read.
+    is_served: bool,
 }
 
 impl DirFiles {
-    /// The share whose root is the folder `root`. The folder itself may be reached through symbolic links.
+    /// The share whose root is the folder `root`. The folder itself may be reached through symbolic links. What is made in
+    /// it is for its owner and group (see [`super::ownership`]), or for less where the umask says so.
     pub fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(DirFiles { root, openat2: AtomicBool::new(true) })
+        Ok(DirFiles { root, openat2: AtomicBool::new(true), is_served: false })
+    }
+
+    /// The same of a tree that TFTP serves: what is made in it is readable by everybody, whatever umask and default ACLs
+    /// say.
+    pub fn served(self) -> Self {
+        DirFiles { is_served: true, ..self }
     }
 
     #[cfg(test)]
@@ -71,7 +81,7 @@ impl DirFiles {
         let (folder, name) = split_parent(path)?;
         let folder = self.folder(folder)?;
         let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&folder, name, flags | always, Mode::from_raw_mode(0o644))
+        let fd = rustix::fs::openat(&folder, name, flags | always, Mode::from_raw_mode(PRIVATE_FILE))
             .map_err(link_is_invalid)?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
         if kind != FileType::RegularFile {
@@ -103,6 +113,9 @@ impl Files for DirFiles {
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let file = self.file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        if self.is_served {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(SERVED_FILE))?;
+        }
         Ok(Box::new(FileSink::new(file)))
     }
 
@@ -154,9 +167,12 @@ impl Files for DirFiles {
 
     fn make_dir(&self, path: &str) -> io::Result<()> {
         let (folder, name) = split_parent(path)?;
-        match rustix::fs::mkdirat(self.folder(folder)?, name, Mode::from_raw_mode(0o755)) {
+        match rustix::fs::mkdirat(self.folder(folder)?, name, Mode::from_raw_mode(PRIVATE_DIR)) {
             // Fine where it is a folder; opening it says so.
             Err(Errno::EXIST) => self.folder(path).map(drop),
+            Ok(()) if self.is_served => {
+                Ok(rustix::fs::fchmod(self.folder(path)?, Mode::from_raw_mode(SERVED_DIR))?)
+            }
             made => Ok(made?),
         }
     }

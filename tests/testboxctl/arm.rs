@@ -2,7 +2,8 @@
 
 use super::{FILE, Lab};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 #[test]
 fn arm_writes_the_file_that_pxelinux_loads_for_this_machine() {
@@ -14,7 +15,8 @@ fn arm_writes_the_file_that_pxelinux_loads_for_this_machine() {
          LABEL maintenance\n  MENU LABEL Maintenance\n  KERNEL maintenance-boot/vmlinuz\n  \
          APPEND initrd=maintenance-boot/initrd.img testbox.action=backup testbox.job=j1 ro boot=nfs root=/dev/nfs \
          nfsroot=10.42.1.1:/export/testbox-nfsroot,ro,tcp,vers=3 ip=dhcp \
-         testbox.backup=10.42.1.1:/export/testbox-backup testbox.tftp=10.42.1.1:/export/testbox-tftp panic=300\n  \
+         testbox.backup=10.42.1.1:/export/testbox-backup testbox.tftp=10.42.1.1:/export/testbox-tftp \
+         testbox.armed-file=pxelinux.cfg/0A2A0114 testbox.boot-server=10.42.1.1 panic=300\n  \
          SYSAPPEND 2\n\nLABEL local-boot\n  MENU LABEL Local disk\n  LOCALBOOT 0\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -33,7 +35,7 @@ fn every_flag_reaches_the_file() {
     let flags = "--gateway 10.42.1.254 --netmask 255.255.255.0 --boot testbox --backup nas:/b,vers=4.2 --tftp nas:/t \
                  --dns 10.0.0.1,10.0.0.2 --name tb1 --kernel maintenance-boot/vmlinuz --console tty0 \
                  --console ttyS0,115200 --extra quiet --extra -x --disks sda,serial=A%20B --map sda:serial=X --keep 2 --delta never --used off --free discard \
-                 --settle 1 --union aufs --reboot hold --on-error shell --error-wait 5 --attempts 3 --mount-wait 9 \
+                 --boot-server 10.42.1.3 --settle 1 --union aufs --reboot hold --on-error shell --error-wait 5 --attempts 3 --mount-wait 9 \
                  --share-wait 10 --net-wait 8";
     let words: Vec<&str> = flags.split_whitespace().chain(["10.42.1.20", "restore"]).collect();
     lab.arm(&words).expect(0, &[]);
@@ -66,6 +68,7 @@ fn every_flag_reaches_the_file() {
         "testbox.mount-wait=9",
         "testbox.share-wait=10",
         "testbox.net-wait=8",
+        "testbox.boot-server=10.42.1.3",
         "panic=300",
     ] {
         assert!(append.split(' ').any(|w| w == word), "{word} is not in {append}");
@@ -181,6 +184,190 @@ fn files_that_pxelinux_would_load_first_are_named() {
     let run = lab.arm(&["10.42.1.20", "backup"]).expect(0, &["01-88-99"]);
     assert!(!run.err.contains(uuid), "{}", run.err);
     lab.arm(&["10.42.1.30", "backup"]).expect(0, &[uuid]);
+}
+
+/// The agent looks there first: what DHCP says of loader and server may be wrong.
+#[test]
+fn the_job_says_where_its_file_is_below_the_tftp_root() {
+    for (tree, words, below) in [
+        ("t", "--tftp-dir t", "pxelinux.cfg"),
+        ("t", "-c t/pxelinux.cfg", "pxelinux.cfg"),
+        ("t/menu-bios", "--tftp-dir t -c t/menu-bios/pxelinux.cfg", "menu-bios/pxelinux.cfg"),
+        ("t/menu-bios", "-c t/menu-bios/pxelinux.cfg", "menu-bios/pxelinux.cfg"),
+        ("t/a%b/c", "--tftp-dir t -c t/a%b/c/pxelinux.cfg", "a%25b/c/pxelinux.cfg"),
+        // Another tree than the settings name.
+        ("u", "--tftp-dir t -c u/pxelinux.cfg", "pxelinux.cfg"),
+    ] {
+        let lab = Lab::new();
+        lab.write(&format!("{tree}/pxelinux.cfg/default"), &lab.read("t/pxelinux.cfg/default"));
+        if tree == "u" {
+            fs::create_dir(lab.path("u/maintenance-boot")).unwrap();
+            lab.write("u/maintenance-boot/vmlinuz", b"kernel");
+            lab.write("u/maintenance-boot/initrd.img", b"initrd");
+        }
+        let words: Vec<&str> = ["arm", "--server", "10.42.1.1"]
+            .into_iter()
+            .chain(words.split(' '))
+            .chain(["10.42.1.20", "rescue"])
+            .collect();
+        let run = lab.run(&words).expect(0, &["armed with rescue"]);
+        assert_eq!(run.err, "", "{words:?}");
+        let file = String::from_utf8(lab.read(&format!("{tree}/pxelinux.cfg/0A2A0114"))).unwrap();
+        let word = format!(" testbox.armed-file={below}/0A2A0114 testbox.boot-server=10.42.1.1 ");
+        assert!(file.contains(&word), "{words:?}: {file}");
+    }
+}
+
+#[test]
+fn an_address_that_no_machine_can_have_is_not_armed() {
+    let lab = Lab::new();
+    let before = lab.snapshot();
+    let fixed = "--gateway 10.42.1.254 --netmask 255.255.255.0";
+    for (words, part) in [
+        (format!("{fixed} 10.42.1.1"), "10.42.1.1: it is the address of the server"),
+        ("10.42.1.1".into(), "address of the server"),
+        ("--boot-server 10.42.1.20 10.42.1.20".into(), "address of the server"),
+        (format!("{fixed} 10.42.1.254"), "address of the gateway"),
+        (format!("{fixed} 10.42.1.0"), "network 10.42.1.0/24 itself"),
+        (format!("{fixed} 10.42.1.20 10.42.1.255"), "10.42.1.255: it is the broadcast address"),
+        ("--gateway 10.99.1.254 --netmask 255.255.255.0 10.42.1.20".into(), "gateway 10.99.1.254 is not in"),
+        ("--gateway 10.42.1.254 --netmask 255.0.255.0 10.42.1.20".into(), "255.0.255.0 is not a netmask"),
+        ("--network 10.42.1.0/24 10.42.2.20".into(), "not in the lab's network 10.42.1.0/24"),
+        ("--network 10.42.1.0/24 10.42.1.255".into(), "broadcast"),
+    ] {
+        for force in ["", "--force "] {
+            let words = format!("{force}{words} rescue");
+            lab.arm(&words.split(' ').collect::<Vec<_>>()).expect(2, &[part, "no machine was armed"]);
+            assert_eq!(lab.snapshot(), before, "{words}");
+        }
+    }
+    let point_to_point = "--gateway 10.99.0.1 --netmask 255.255.255.255 10.42.1.20 rescue";
+    lab.arm(&point_to_point.split(' ').collect::<Vec<_>>()).expect(0, &[]);
+}
+
+#[test]
+fn a_kernel_that_cannot_be_booted_is_not_armed() {
+    let mode = |lab: &Lab, name: &str, mode: u32| {
+        fs::set_permissions(lab.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    type Spoil<'a> = (&'a str, &'a dyn Fn(&Lab));
+    let rows: [Spoil; 7] = [
+        ("vmlinuz: No such file", &|lab| fs::remove_file(lab.path("t/maintenance-boot/vmlinuz")).unwrap()),
+        ("vmlinuz: it is empty", &|lab| lab.write("t/maintenance-boot/vmlinuz", b"")),
+        ("initrd.img: it is empty", &|lab| lab.write("t/maintenance-boot/initrd.img", b"")),
+        ("initrd.img: the TFTP server cannot read it (mode 640)", &|lab| {
+            mode(lab, "t/maintenance-boot/initrd.img", 0o640);
+        }),
+        ("maintenance-boot: the TFTP server cannot enter", &|lab| mode(lab, "t/maintenance-boot", 0o750)),
+        ("t: the TFTP server cannot enter", &|lab| mode(lab, "t", 0o700)),
+        // PXELINUX looks below the folder that it came from.
+        ("t/sub/maintenance-boot/vmlinuz: No such file", &|lab| {
+            lab.write("t/sub/pxelinux.0", b"loader");
+            lab.write("t/sub/pxelinux.cfg/default", b"");
+        }),
+    ];
+    for (part, spoil) in rows {
+        let lab = Lab::new();
+        spoil(&lab);
+        let dir = if part.contains("sub") { "t/sub/pxelinux.cfg" } else { "t/pxelinux.cfg" };
+        let before = lab.snapshot();
+        let words = ["arm", "--tftp-dir", "t", "-c", dir, "--server", "10.42.1.1", "10.42.1.20", "rescue"];
+        lab.run(&words).expect(1, &[part, "no machine was armed"]);
+        assert_eq!(lab.snapshot(), before, "{part}");
+        if !part.starts_with("t:") {
+            lab.run(&[&words[..], &["--force"]].concat()).expect(0, &["warning", part]);
+        }
+    }
+}
+
+#[test]
+fn what_the_tftp_server_cannot_read_is_not_armed() {
+    let lab = Lab::new();
+    fs::set_permissions(lab.path("t/pxelinux.cfg"), fs::Permissions::from_mode(0o700)).unwrap();
+    let before = lab.snapshot();
+    lab.arm(&["10.42.1.20", "rescue"])
+        .expect(1, &["NOT armed", "pxelinux.cfg: the TFTP server cannot enter"]);
+    assert_eq!(lab.snapshot(), before);
+    // A default ACL counts instead of the umask.
+    fs::set_permissions(lab.path("t/pxelinux.cfg"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut setfacl = Command::new("setfacl");
+    setfacl.args(["-d", "-m", "u::rwx,g::rwx,o::---"]).arg(lab.path("t/pxelinux.cfg"));
+    assert!(setfacl.status().expect("setfacl of acl").success());
+    lab.arm(&["10.42.1.20", "rescue"]).expect(0, &[]);
+    let mode = fs::metadata(lab.path(FILE)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+/// A link in the place of one machine's file keeps no other machine from being armed.
+#[test]
+fn a_link_is_not_followed_and_blocks_its_own_machine_only() {
+    let lab = Lab::new();
+    let default = lab.read("t/pxelinux.cfg/default");
+    symlink("default", lab.path(FILE)).unwrap();
+    fs::create_dir(lab.path("t/pxelinux.cfg/0A2A0115")).unwrap();
+    lab.arm(&["10.42.1.20", "10.42.1.21", "10.42.1.22", "rescue"]).expect(
+        1,
+        &[
+            "0A2A0114: a symbolic link to 'default'",
+            "--force",
+            "0A2A0115: what lies there is not a file",
+            "1 of 3 machines",
+        ],
+    );
+    assert!(lab.path(FILE).is_symlink() && lab.path("t/pxelinux.cfg/0A2A0116").is_file());
+    let disarm = ["disarm", "-c", "t/pxelinux.cfg", "10.42.1.20", "10.42.1.22"];
+    lab.run(&disarm).expect(1, &["left alone", "10.42.1.22: disarmed"]);
+    assert!(lab.path(FILE).is_symlink());
+    lab.arm(&["--force", "10.42.1.20", "rescue"]).expect(0, &["instead of a link to 'default'"]);
+    assert!(lab.path(FILE).is_file() && !lab.path(FILE).is_symlink());
+    fs::remove_file(lab.path(FILE)).unwrap();
+    symlink("default", lab.path(FILE)).unwrap();
+    lab.run(&["disarm", "--force", "-c", "t/pxelinux.cfg", "10.42.1.20"]).expect(0, &["removed a link"]);
+    assert!(!lab.path(FILE).is_symlink());
+    assert_eq!(lab.read("t/pxelinux.cfg/default"), default, "where it led is as it was");
+}
+
+/// dnsmasq as the TFTP server of this computer, in namespaces of its own: what it gives counts.
+#[test]
+fn loop_the_tftp_server_of_this_computer_is_asked() {
+    let lab = Lab::new();
+    for dir in ["t", "other"] {
+        fs::create_dir_all(lab.path(dir)).unwrap();
+    }
+    fs::set_permissions(lab.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let arm = |root: &str, options: &str| {
+        let script = format!(
+            "ip link set lo up; dnsmasq --conf-file=/dev/null --port=0 --enable-tftp --tftp-root={} {options} \
+             --pid-file= --user=nobody; exec \"$0\" --config settings.toml arm --tftp-dir t --server 10.42.1.1 \
+             10.42.1.20 rescue",
+            lab.path(root).display()
+        );
+        let output = Command::new("unshare")
+            .args([
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                &script,
+                env!("CARGO_BIN_EXE_testboxctl"),
+            ])
+            .current_dir(lab.dir.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(arm("t", ""), (Some(0), String::new()));
+    let (code, err) = arm("other", "");
+    assert!(code == Some(0) && err.contains("was asked for pxelinux.cfg/0A2A0114"), "{err}");
+    // A mode that no bit of the folders shows: the server takes its own files only.
+    fs::remove_file(lab.path(FILE)).unwrap();
+    rustix::fs::chown(lab.path("t/pxelinux.cfg/default"), Some(rustix::fs::Uid::from_raw(65534)), None)
+        .unwrap();
+    let (code, err) = arm("t", "--tftp-secure");
+    assert!(code == Some(1) && err.contains("NOT armed: the TFTP server at 127.0.0.1"), "{code:?} {err}");
+    assert!(!lab.path(FILE).exists());
 }
 
 /// What somebody has written by hand is not testbox's to replace or to remove.

@@ -4,7 +4,9 @@
 mod arm;
 mod help;
 mod image;
+mod nfsroot;
 mod overwrite;
+mod ownership;
 mod shares;
 mod sign;
 

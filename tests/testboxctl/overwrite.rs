@@ -132,11 +132,11 @@ fn files_that_are_written_are_private() {
     for umask in ["000", "022", "027", "077"] {
         let run = |words: &str| {
             let command = format!("umask {umask}; exec \"$0\" --config settings.toml {words}");
-            let status = Command::new("sh")
+            let output = Command::new("sh")
                 .args(["-c", &command, env!("CARGO_BIN_EXE_testboxctl")])
                 .current_dir(lab.dir.path())
-                .status();
-            assert!(status.unwrap().success(), "{words}");
+                .output();
+            assert!(output.unwrap().status.success(), "{words}");
         };
         run(&format!("image create a {umask}.gz"));
         run(&format!("image restore a.gz {umask}.raw"));

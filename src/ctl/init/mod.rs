@@ -1,17 +1,20 @@
 //! `init`: lays out the TFTP share and the backup share on the server.
 
+mod advice;
+
 use super::config::Settings;
+use super::network::Network;
 use super::output::Out;
-use super::shares::{BACKUP, DEFAULT, Folder, MARKER, NFS_ROOT, TESTBOX_CFG, TFTP};
+use super::ownership::{self, Class};
+use super::shares::{BACKUP, DEFAULT, Folder, MARKER, TESTBOX_CFG, TFTP};
 use super::{Answer, Error};
 use crate::io::SyncWrite;
+use crate::share::ownership::{PRIVATE_DIR, SERVED_DIR};
 use crate::share::{Files, read_limited};
-use rustix::fs::Mode;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// What every machine without a configuration of its own does: boot its disk.
 const LOCAL_BOOT: &str = "\
@@ -64,37 +67,20 @@ pub(super) struct Args {
     modules_dir: PathBuf,
 }
 
-/// An IPv4 network: its address and the bits of its prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network(Ipv4Addr, u8);
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{}' is no network such as 10.42.1.0/24", text.escape_default());
-        let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
-        let (ip, bits) =
-            (ip.parse::<Ipv4Addr>().map_err(|_| wrong())?, bits.parse::<u8>().map_err(|_| wrong())?);
-        let host_bits = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
-        if bits > 32 || u32::from(ip) & host_bits != 0 {
-            return Err(wrong());
-        }
-        Ok(Network(ip, bits))
-    }
-}
-
 pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP.into());
     let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP.into());
-    // TFTP and NFS servers read as somebody else.
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
 
     let mut said = Vec::new();
-    let root = make_root(&tftp)?;
+    let root = make_root(&tftp, SERVED_DIR)?;
+    let root = Folder { files: root.files.served(), ..root };
     for dir in ["bios", "pxelinux.cfg", "maintenance-boot", TESTBOX_CFG] {
+        let is_new = !tftp.join(dir).exists();
         root.files.make_dir(dir).map_err(|e| root.error(dir, "make this folder", &e))?;
+        if is_new && matches!(dir, "pxelinux.cfg" | TESTBOX_CFG) {
+            ownership::own(&tftp.join(dir), Class::ArmedFolder)?;
+        }
     }
     let mut copied = 0;
     for (from, to) in &sources {
@@ -106,18 +92,28 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
         sources.len() - copied
     ));
     let is_ours = default(&root, &mut said)?;
-    let root = make_root(&backup)?;
+    let is_new = !backup.exists();
+    let root = make_root(&backup, PRIVATE_DIR)?;
+    if is_new {
+        ownership::own(&backup, Class::BackupFolder)?;
+    }
     match create(&root, MARKER, b"This file marks the root of the backup share of testbox.\n") {
-        Ok(()) => said.push(format!("{}: the backup share, with its marker file", backup.display())),
+        Ok(()) => {
+            ownership::own(&backup.join(MARKER), Class::BackupFile)?;
+            said.push(format!("{}: the backup share, with its marker file", backup.display()));
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             said.push(format!("{}: it is a backup share already", backup.display()));
         }
         Err(e) => return Err(root.error(MARKER, "create it", &e)),
     }
-    for line in said {
+    for line in said.iter().flat_map(|text| text.trim_end().split('\n')) {
         out.line(line)?;
     }
-    out.text(&advice(&real(&tftp), &real(&backup), args.network))?;
+    let network = args.network.or(file.network);
+    let server = file.boot_server.or(file.server).map(|host| host.to_string());
+    let lab = advice::Lab { tftp: real(&tftp), backup: real(&backup), network, server };
+    out.text(&lab.text())?;
     Ok(is_ours)
 }
 
@@ -125,9 +121,14 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn make_root(path: &Path) -> Result<Folder, Error> {
-    fs::create_dir_all(path)
-        .map_err(|e| Error::failed(format!("{}: cannot make this folder: {e}", path.display())))?;
+/// Makes the root of a share where it is missing; a new one has this mode, whatever the umask is.
+fn make_root(path: &Path, mode: u32) -> Result<Folder, Error> {
+    let is_new = !path.exists();
+    let made = fs::create_dir_all(path).and_then(|()| match is_new {
+        true => fs::set_permissions(path, Permissions::from_mode(mode)),
+        false => Ok(()),
+    });
+    made.map_err(|e| Error::failed(format!("{}: cannot make this folder: {e}", path.display())))?;
     Folder::open(path)
 }
 
@@ -211,12 +212,10 @@ fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
 
 /// Creates a file that must not be there, whole or not at all as far as a reader after a power cut can see.
 fn create(root: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = format!("{path}.new");
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let dot = format!(".{name}.{}.tmp", std::process::id());
+    let temporary = if folder.is_empty() { dot } else { format!("{folder}/{dot}") };
     let result = (|| {
-        match root.files.remove(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
         let mut file: Box<dyn SyncWrite> = root.files.create(&temporary)?;
         file.write_all(bytes)?;
         file.sync()?;
@@ -226,36 +225,7 @@ fn create(root: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
     // Its content is in place, or is not wanted.
     let _ = root.files.remove(&temporary);
     result?;
-    root.files.sync_dir(path.rsplit_once('/').map_or("", |(dir, _)| dir))
-}
-
-/// What else the server needs.
-fn advice(tftp: &Path, backup: &Path, network: Option<Network>) -> String {
-    let (clients, range) = match network {
-        Some(Network(ip, bits)) => (format!("{ip}/{bits}"), format!("{ip}")),
-        None => ("NETWORK/BITS".into(), "NETWORK".into()),
-    };
-    // The agent writes as root: squashed, it is the anonymous user, who must own both shares.
-    let options = "sync,no_subtree_check";
-    format!(
-        "
-For /etc/exports ('exportfs -ra' after that):
-{tftp}\t{clients}(rw,{options})
-{backup}\t{clients}(rw,{options})
-{NFS_ROOT}\t{clients}(ro,{options},no_root_squash)
-and, because root is squashed on the first two: chown -R nobody:nogroup {tftp} {backup}
-
-For /etc/dnsmasq.conf, beside a DHCP server that is there already:
-port=0
-dhcp-range={range},proxy
-pxe-service=x86PC,\"testbox\",pxelinux
-enable-tftp
-tftp-root={tftp}
-Where dnsmasq is the only DHCP server: a range of addresses in dhcp-range, and dhcp-boot=pxelinux.0 for pxe-service.
-",
-        tftp = tftp.display(),
-        backup = backup.display(),
-    )
+    root.files.sync_dir(folder)
 }
 
 #[cfg(test)]
@@ -267,22 +237,5 @@ mod tests {
     fn the_default_boots_the_local_disk() {
         let file = PxeFile::parse(LOCAL_BOOT);
         assert_eq!((file.default.as_deref(), file.append), (Some("local-boot"), None));
-    }
-
-    #[test]
-    fn networks() {
-        for (text, good) in [
-            ("10.42.1.0/24", true),
-            ("10.0.0.0/8", true),
-            ("10.0.0.1/32", true),
-            ("0.0.0.0/0", true),
-            ("10.42.1.1/24", false),
-            ("10.42.1.0", false),
-            ("10.42.1.0/33", false),
-            ("10.42.1/24", false),
-            ("", false),
-        ] {
-            assert_eq!(text.parse::<Network>().is_ok(), good, "{text}");
-        }
     }
 }

@@ -1,0 +1,323 @@
+//! `arm`: writes the PXE configuration that makes machines perform an action at their next reboot.
+
+mod order;
+mod served;
+mod shadow;
+
+use super::config::Settings;
+use super::machine::{self, Machine};
+use super::network::{Surroundings, own_addresses};
+use super::output::{Out, say, warn};
+use super::ownership;
+use super::shares::{self, Armed, Folder};
+use super::target::Target;
+use super::{Answer, Error, keys};
+use crate::job::Action;
+use crate::share::Files;
+use crate::share::ownership::SERVED_FILE;
+use crate::signature::SecretKey;
+use crate::types::{JobId, SetHash};
+use order::{Order, Servers, initrd, kernel, orders};
+use served::{Check, Served};
+use std::net::Ipv4Addr;
+
+const AFTER_HELP: &str = "\
+Actions:
+  backup        image the disks; refused where an image exists
+  backup-again  image the disks again; the set before goes into history/
+  restore       write the images back
+  refresh-info  collect the machine's hardware facts again
+  rescue        leave the machine to you: a shell, or the full Debian of the NFS root
+  verify        check the images against their hashes and against the disks
+
+Examples:
+  testboxctl arm --server 10.42.1.1 10.42.1.20 backup
+  testboxctl arm --server 10.42.1.1 --console tty0 --console ttyS0,115200 tb1.lab tb2.lab restore
+  testboxctl arm --boot testbox --backup 10.42.1.5:/srv/backup --dry-run 10.42.1.20 verify
+  testboxctl arm --server 10.42.1.1 --map sda:serial=S3Z9NB0K 10.42.1.20 restore
+  testboxctl arm --server 10.42.1.1 --sign-key ~/testbox-lab 10.42.1.20 restore
+
+Reboot the machine to begin. It disarms itself when the action is done.";
+
+/// Arguments of `arm`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP, override_usage = "testboxctl arm [OPTIONS] <IP|HOST>... <ACTION>")]
+pub(super) struct Args {
+    /// One or more machines, and what they are to do
+    #[arg(required = true, value_name = "IP|HOST... ACTION")]
+    words: Vec<String>,
+    /// Show what would be written, and write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Restore or verify exactly this set, current or in history/: SHA-256 of its backup.json. With --sign-key a restore
+    /// always names one, by itself the current one
+    #[arg(long, value_name = "SHA256")]
+    set: Option<SetHash>,
+    /// Arm although there is no image to restore, or over a PXE configuration that somebody made by hand
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    settings: Settings,
+    /// The job id, where it must be known beforehand
+    #[arg(long, hide = true)]
+    job: Option<JobId>,
+}
+
+pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+    let (action, machines) = words(&args.words)?;
+    let settings = args.settings.or(file);
+    settings.check()?;
+    settings.check_fixed_address()?;
+    let machines = machine::resolve_all(machines)?;
+    if machines.len() > 1 && (settings.name.is_some() || args.job.is_some() || args.set.is_some()) {
+        return Err(Error::usage("--name and --set are for one machine: arm the machines one by one"));
+    }
+    if args.set.is_some() && !matches!(action, Action::Restore | Action::Verify) {
+        return Err(Error::usage("--set is for restore and verify"));
+    }
+    let servers = Servers::resolve(&settings)?;
+    check_addresses(&machines, &servers, &settings)?;
+    let key = settings.sign_key.as_deref().map(keys::load_secret).transpose()?;
+    let cfg = shares::open_cfg_dir(&settings)?;
+    let served = Served::find(&cfg, &settings);
+    let backup = shares::open_backup_dir(&settings)?;
+    let what = What { action, job: args.job, set: args.set, key, backup };
+    let orders = orders(&cfg, &settings, &what, machines, &servers, &served)?;
+    let boot_problems = [kernel(&settings), initrd(&settings)].map(|file| served.boot_problem(file));
+    let boot_problems: Vec<String> = boot_problems.into_iter().flatten().collect();
+    refusals(&orders, &what, args.force, &boot_problems)?;
+    warnings(&cfg, &orders, &what, &boot_problems)?;
+    let lab = Lab { cfg: &cfg, served: &served, server: servers.boot, force: args.force };
+    if args.dry_run { show(&lab, &orders, out) } else { write_all(&lab, &orders, action, out) }
+}
+
+/// What the machines are to do, beside the settings, and the share where their images are.
+struct What {
+    action: Action,
+    job: Option<JobId>,
+    set: Option<SetHash>,
+    key: Option<SecretKey>,
+    backup: Option<Folder>,
+}
+
+/// Where the files go.
+struct Lab<'a> {
+    cfg: &'a Folder,
+    served: &'a Served,
+    server: Option<Ipv4Addr>,
+    force: bool,
+}
+
+/// Addresses that no machine can have, or with which it would reach nobody.
+fn check_addresses(machines: &[Machine], servers: &Servers, settings: &Settings) -> Result<(), Error> {
+    let place = Surroundings {
+        servers: [servers.shares, servers.boot].into_iter().flatten().collect(),
+        gateway: settings.gateway,
+        netmask: settings.netmask,
+        lab: settings.network,
+        own: own_addresses(),
+    };
+    let mut problems = Vec::new();
+    for machine in machines {
+        let label = machine.label();
+        problems.extend(place.problems(machine.ip).into_iter().map(|what| format!("{label}: {what}")));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.push("no machine was armed".into());
+    Err(Error::usage(problems.join("\n")))
+}
+
+/// The last word is the action, the others are machines.
+fn words(words: &[String]) -> Result<(Action, &[String]), Error> {
+    let Some((last, machines)) = words.split_last() else {
+        return Err(Error::usage("give one or more machines and an action"));
+    };
+    let action = last.parse::<Action>().map_err(|e| Error::usage(e.to_string()))?;
+    match machines.iter().find(|word| word.parse::<Action>().is_ok()) {
+        None if machines.is_empty() => Err(Error::usage("give one or more machines before the action")),
+        None => Ok((action, machines)),
+        Some(word) => Err(Error::usage(format!(
+            "two actions, {word} and {action}: give one (a machine that is called {word} must be given by its address)"
+        ))),
+    }
+}
+
+/// What must not be armed. All machines are looked at before the first file is written.
+fn refusals(orders: &[Order], what: &What, force: bool, boot: &[String]) -> Result<(), Error> {
+    if force {
+        return Ok(());
+    }
+    let mut problems = boot.to_vec();
+    for order in orders {
+        let label = order.machine.label();
+        if order.before == Armed::ByHand {
+            problems.push(format!(
+                "{label}: {} is there and is no testbox job; look at it, then arm with --force to replace it",
+                order.file
+            ));
+        }
+        let action = what.action;
+        if let Some(share) = what.backup.as_ref().filter(|_| action != Action::Rescue)
+            && let Err(e) = shares::refuse_newer(share, &order.machine.ip.to_string())
+        {
+            problems.push(format!(
+                "{label}: {e}; arm with --force where the machine's initrd is of that release"
+            ));
+        }
+        if let (Action::Restore | Action::Verify, Some(share)) = (action, &what.backup)
+            && shares::find_image(share, order.machine.ip)?.is_none()
+        {
+            problems.push(format!(
+                    "{label}: there is no image to {action} in {}; make one with the action backup, or arm with --force",
+                    share.path.join(order.machine.ip.to_string()).display()
+                ));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    problems.push("no machine was armed".into());
+    Err(Error::failed(problems.join("\n")))
+}
+
+/// What the admin should know, and may want so.
+fn warnings(cfg: &Folder, orders: &[Order], what: &What, boot: &[String]) -> Result<(), Error> {
+    boot.iter().for_each(|problem| warn(problem));
+    ownership::removal_problem(&cfg.path).iter().for_each(|problem| warn(problem));
+    match (what.action, &what.backup) {
+        (Action::Backup, Some(share)) => {
+            for order in orders {
+                if let Some(image) = shares::find_image(share, order.machine.ip)? {
+                    let label = order.machine.label();
+                    warn(&format!("{label}: it will refuse, {image} exists: use backup-again"));
+                }
+            }
+        }
+        (Action::Restore | Action::Verify, None) => {
+            warn("whether there are images was not looked at: give --backup-dir for that");
+        }
+        _ => {}
+    }
+    let names = cfg.files.list("").map_err(|e| cfg.error("", "list it", &e))?;
+    let machines: Vec<_> = orders.iter().map(|order| (order.machine.ip, order.file.clone())).collect();
+    let files = what.backup.as_ref().map(|share| &share.files as &dyn Files);
+    for warning in shadow::warnings(names, files, &machines) {
+        warn(&format!("{}: {warning}", cfg.path.display()));
+    }
+    Ok(())
+}
+
+/// Why the file of a machine cannot be written, whatever is in the others.
+fn blocked(lab: &Lab, order: &Order) -> Result<(), String> {
+    let path = lab.cfg.path.join(&order.file);
+    match &order.before {
+        Armed::Link(to) if !lab.force => Err(format!(
+            "{}: a symbolic link to {to} lies there, which is no testbox job: look at it, then remove it, or arm with \
+             --force to replace the link",
+            path.display()
+        )),
+        Armed::NotAFile => Err(format!(
+            "{}: what lies there is not a file: look at it, remove it, and arm again",
+            path.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn show(lab: &Lab, orders: &[Order], out: &mut Out) -> Answer {
+    let mut is_good = true;
+    for order in orders {
+        if let Err(problem) = blocked(lab, order) {
+            is_good = false;
+            say(&format!("{}: would NOT be armed: {problem}", order.machine.label()));
+            continue;
+        }
+        say(&format!("{}: would be written, nothing was:", lab.cfg.path.join(&order.file).display()));
+        out.text(&order.text)?;
+    }
+    Ok(is_good)
+}
+
+fn write_all(lab: &Lab, orders: &[Order], action: Action, out: &mut Out) -> Answer {
+    let mut lines = Vec::new();
+    let mut failed = 0;
+    for order in orders {
+        let label = order.machine.label();
+        match blocked(lab, order).and_then(|()| write(lab, order)) {
+            Ok(()) => {
+                let before = match &order.before {
+                    Armed::No | Armed::NotAFile => String::new(),
+                    Armed::With(what) => format!(", instead of {what}"),
+                    Armed::ByHand => ", instead of a hand-made configuration".into(),
+                    Armed::Link(to) => format!(", instead of a link to {to}"),
+                };
+                lines.push(format!(
+                    "{label}: armed with {action}, job {}{before}: {}",
+                    order.job,
+                    lab.cfg.path.join(&order.file).display()
+                ));
+            }
+            Err(problem) => {
+                failed += 1;
+                say(&format!("{label}: NOT armed: {problem}"));
+            }
+        }
+    }
+    if orders.len() > 1 {
+        lines.push(format!("{} of {} machines armed with {action}", orders.len() - failed, orders.len()));
+    }
+    for line in lines {
+        out.line(line)?;
+    }
+    Ok(failed == 0)
+}
+
+/// Publishes one file: PXELINUX finds the old one or the new one, never a half. One that no machine would get is removed.
+fn write(lab: &Lab, order: &Order) -> Result<(), String> {
+    let path = lab.cfg.path.join(&order.file);
+    let temporary =
+        Target::create(&lab.cfg.path.join(format!(".{}.{}.tmp", order.file, order.job)), SERVED_FILE)
+            .map_err(|e| e.to_string())?;
+    let written = ownership::give_armed(&temporary, &lab.cfg.path)
+        .and_then(|()| temporary.fill(order.text.as_bytes()))
+        .and_then(|()| temporary.replace(&path));
+    if let Err(e) = written {
+        // The first error is the one that counts.
+        temporary.remove();
+        return Err(e.to_string());
+    }
+    match lab.served.check(lab.server, &order.file, &order.text).map_err(|e| e.to_string())? {
+        Check::Proven | Check::Plausible => Ok(()),
+        Check::Unknown(what) => {
+            warn(&format!("{}: {what}", order.machine.label()));
+            Ok(())
+        }
+        Check::Failed(problem) => match lab.cfg.files.remove(&order.file) {
+            Ok(()) => Err(problem),
+            Err(e) => Err(format!("{problem}; {} cannot be removed again: {e}", path.display())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_is_the_action_and_the_only_one() {
+        for (text, good) in [
+            ("10.0.0.1 backup", true),
+            ("a b c restore", true),
+            ("backup", false),
+            ("10.0.0.1 bakup", false),
+            ("10.0.0.1", false),
+            ("backup 10.0.0.1", false),
+            ("10.0.0.1 backup restore", false),
+        ] {
+            let split: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            assert_eq!(words(&split).is_ok(), good, "{text}");
+        }
+    }
+}

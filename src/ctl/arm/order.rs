@@ -1,0 +1,154 @@
+//! What will be written for each machine.
+
+use super::super::Error;
+use super::super::config::{Boot, Settings};
+use super::super::machine::{self, Machine};
+use super::super::output::warn;
+use super::super::shares::{Armed, Folder};
+use super::What;
+use super::served::Served;
+use crate::job::Action;
+use crate::job::Options;
+use crate::job::job_text;
+use crate::job::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
+use crate::net::netconf::IpWord;
+use crate::signature::{JOB_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, Trust};
+use crate::store::record::{RECORD, RECORD_LIMIT};
+use crate::types::{HostName, JobId, JobSignature, SetHash};
+use std::net::Ipv4Addr;
+
+/// What will be written for one machine.
+pub(super) struct Order {
+    pub machine: Machine,
+    pub file: String,
+    pub job: JobId,
+    pub text: String,
+    pub before: Armed,
+}
+
+/// The servers, as addresses.
+pub(super) struct Servers {
+    /// That of the shares.
+    pub shares: Option<Ipv4Addr>,
+    /// That of TFTP.
+    pub boot: Option<Ipv4Addr>,
+}
+
+impl Servers {
+    pub fn resolve(settings: &Settings) -> Result<Servers, Error> {
+        let resolve =
+            |host: &Option<HostName>| host.as_ref().map(|h| machine::resolve(h.as_str())).transpose();
+        let shares = resolve(&settings.server)?;
+        Ok(Servers { shares, boot: resolve(&settings.boot_server)?.or(shares) })
+    }
+}
+
+/// Renders the files of all machines.
+pub(super) fn orders(
+    cfg: &Folder,
+    settings: &Settings,
+    what: &What,
+    machines: Vec<Machine>,
+    servers: &Servers,
+    served: &Served,
+) -> Result<Vec<Order>, Error> {
+    let boot = match settings.boot.unwrap_or(Boot::Nfs) {
+        Boot::Nfs => BootMode::NfsRoot(settings.nfsroot(servers.shares)?),
+        Boot::Testbox => BootMode::AgentOnly,
+    };
+    let order = |machine: Machine| {
+        let job = what.job.clone().map_or_else(fresh_job, Ok)?;
+        let set = match (what.set, &what.key) {
+            (None, Some(key)) if what.action == Action::Restore => {
+                Some(current_set(&machine, what.backup.as_ref(), key)?)
+            }
+            (set, _) => set,
+        };
+        let file = HexIp(machine.ip).to_string();
+        let mut pxe = PxeJob {
+            program: concat!("testboxctl ", env!("CARGO_PKG_VERSION")).into(),
+            action: what.action,
+            job: job.clone(),
+            signature: None,
+            kernel: kernel(settings).into(),
+            initrd: initrd(settings).into(),
+            boot: boot.clone(),
+            ip: ip_word(machine.ip, servers.shares, settings)?,
+            options: Options {
+                set,
+                armed_file: Some(served.path_of(&file)?),
+                boot_server: servers.boot,
+                ..settings.options()
+            },
+            consoles: settings.console.clone(),
+            extra: settings.extra.clone(),
+        };
+        let mut text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
+        if let Some(key) = &what.key {
+            // Over what the machine will read, and not over what was meant.
+            let options = PxeFile::parse(&text).cmdline().options;
+            let signed = job_text(machine.ip, what.action, &job, &options);
+            pxe.signature = Some(JobSignature(key.sign(JOB_NAMESPACE, signed.as_bytes()).signature));
+            text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
+        }
+        let before = cfg.armed(&file)?;
+        Ok(Order { machine, file, job, text, before })
+    };
+    machines.into_iter().map(order).collect()
+}
+
+/// The set that a signed restore names where the admin names none: the current one.
+fn current_set(machine: &Machine, backup: Option<&Folder>, key: &SecretKey) -> Result<SetHash, Error> {
+    let (label, ip) = (machine.label(), machine.ip);
+    let unknown = |what: &str| {
+        Error::failed(format!(
+            "{label}: {what}: a signed restore names its set; give --backup-dir, or --set SHA256"
+        ))
+    };
+    let share = backup.ok_or_else(|| unknown("the backup share is not here"))?;
+    let read = |file: &str, limit| share.read(&format!("{ip}/{file}"), limit);
+    let record = read(RECORD, RECORD_LIMIT)?.ok_or_else(|| unknown("there is no current set"))?;
+    let own = Trust::new([("", key.public().line().as_bytes())], false);
+    let signature = read(SIGNATURE, SIGNATURE_LIMIT)?;
+    if let Some(why) = own.of_set(&record, signature.as_deref()).why_not() {
+        warn(&format!(
+            "{label}: the current set {why}; its machine restores it only if a key that it trusts has signed it"
+        ));
+    }
+    Ok(SetHash::of(&record))
+}
+
+pub(super) fn kernel(settings: &Settings) -> &str {
+    settings.kernel.as_deref().unwrap_or("maintenance-boot/vmlinuz")
+}
+
+pub(super) fn initrd(settings: &Settings) -> &str {
+    settings.initrd.as_deref().unwrap_or("maintenance-boot/initrd.img")
+}
+
+fn ip_word(ip: Ipv4Addr, server: Option<Ipv4Addr>, settings: &Settings) -> Result<IpWord, Error> {
+    let name: HostName = "maintenance".parse().map_err(|e| Error::failed(format!("{e}")))?;
+    Ok(IpWord::for_machine(ip, server, settings.gateway, settings.netmask, name))
+}
+
+/// A job id that sorts by time and never comes twice: `20171017T142602-0123456789abcdef`.
+fn fresh_job() -> Result<JobId, Error> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::failed(format!("no random bytes for the job id: {e}; nothing was written")))?;
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    format!("{now}-{:016x}", u64::from_be_bytes(random)).parse().map_err(|e| Error::failed(format!("{e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_ids_are_fresh_and_sort_by_time() {
+        let (a, b) = (fresh_job().unwrap(), fresh_job().unwrap());
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), "20171017T142602-0123456789abcdef".len());
+        assert!(a.as_str()[..15] <= b.as_str()[..15]);
+    }
+}

@@ -1,0 +1,147 @@
+//! What else the server needs: text to paste, as it is.
+
+use super::super::network::{Network, own_addresses};
+use super::super::shares::NFS_ROOT;
+use crate::share::ownership::{ACCOUNT, ARMED_DIR};
+use std::path::{Path, PathBuf};
+
+/// What is known of the lab.
+pub(super) struct Lab {
+    pub tftp: PathBuf,
+    pub backup: PathBuf,
+    pub network: Option<Network>,
+    /// The server, as the settings name it.
+    pub server: Option<String>,
+}
+
+/// A path for a shell: as it is where it has nothing special, else in single quotes.
+fn quoted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    if path.chars().all(is_plain) { path.into_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+/// A path for exports(5): its special characters in octal.
+fn exported(path: &Path) -> String {
+    let octal = |c: char| {
+        if c.is_whitespace() || "\"#\\$`".contains(c) { format!("\\{:03o}", c as u32) } else { c.into() }
+    };
+    path.to_string_lossy().chars().map(octal).collect()
+}
+
+impl Lab {
+    pub fn text(&self) -> String {
+        [self.ownership(), self.exports(), self.boot()].concat()
+    }
+
+    /// The server's address in the machines' network, where it can be told.
+    fn server(&self) -> String {
+        let own = || {
+            let network = self.network?;
+            own_addresses().into_iter().find(|(ip, _)| network.contains(*ip)).map(|(ip, _)| ip.to_string())
+        };
+        self.server.clone().or_else(own).unwrap_or_else(|| "SERVER".into())
+    }
+
+    /// Commands that may be repeated at any time, and bring shares of earlier versions to the same state.
+    fn ownership(&self) -> String {
+        let (tftp, backup) = (quoted(&self.tftp), quoted(&self.backup));
+        let armed = ["pxelinux.cfg", "testbox.cfg"].map(|dir| quoted(&self.tftp.join(dir))).join(" ");
+        format!(
+            "
+# 1. Who owns what, as root on the server. All machines write as the account {ACCOUNT}; members of its group may read
+#    images and logs (usermod -aG {ACCOUNT} NAME), nobody else may. Repeat it for shares that were there before, while
+#    no machine is at work.
+getent group {ACCOUNT} >/dev/null || groupadd --system {ACCOUNT}
+getent passwd {ACCOUNT} >/dev/null || useradd --system --gid {ACCOUNT} --no-create-home --home-dir / --shell /usr/sbin/nologin {ACCOUNT}
+chown -R {ACCOUNT}:{ACCOUNT} {backup}
+chmod -R u=rwX,g=rX,o= {backup}
+find {backup} -type d -exec chmod g+s {{}} +
+chown -R root:root {tftp}
+chmod -R u=rwX,go=rX {tftp}
+chgrp {ACCOUNT} {armed}
+chmod {ARMED_DIR:o} {armed}
+find {armed} -type f ! -name default -exec chown {ACCOUNT}:{ACCOUNT} {{}} +
+"
+        )
+    }
+
+    fn exports(&self) -> String {
+        let clients = self.network.map_or_else(|| "NETWORK/BITS".into(), |network| network.to_string());
+        let line = |path: &Path, options: &str| {
+            format!("{}\t{clients}({options},sync,no_subtree_check", exported(path))
+        };
+        let squashed = format!(",all_squash,anonuid=$(id -u {ACCOUNT}),anongid=$(id -g {ACCOUNT}))");
+        format!(
+            "
+# 2. Exports. Remove earlier lines of these folders from /etc/exports.
+mkdir -p /etc/exports.d
+cat >/etc/exports.d/testbox.exports <<END
+{backup}{squashed}
+{tftp}{squashed}
+{root},no_root_squash)
+END
+exportfs -ra
+",
+            backup = line(&self.backup, "rw"),
+            tftp = line(&self.tftp, "rw"),
+            root = line(Path::new(NFS_ROOT), "ro"),
+        )
+    }
+
+    fn boot(&self) -> String {
+        let range = self.network.map_or_else(|| "NETWORK".into(), |network| network.address().to_string());
+        let (server, tftp) = (self.server(), self.tftp.display());
+        format!(
+            "
+# 3. TFTP and DHCP: one of three.
+# 3a. The network has a DHCP server that stays as it is: proxy DHCP. /etc/dnsmasq.conf:
+port=0
+dhcp-range={range},proxy
+pxe-service=x86PC,\"testbox\",pxelinux
+enable-tftp
+tftp-root={tftp}
+#   The PXE ROM takes its address from that DHCP server, and boot server and file from dnsmasq; PXELINUX asks the server
+#   that it came from. iPXE in place of the PXE ROM does the same. Linux then asks DHCP again and is told nothing of
+#   {server}: so give 'arm' --server or --boot-server.
+# 3b. The network has a DHCP server that can be told the boot server ('next-server'). /etc/dnsmasq.conf, TFTP alone:
+port=0
+enable-tftp
+tftp-root={tftp}
+#   and in that DHCP server:
+#     ISC dhcpd:  next-server {server}; filename \"pxelinux.0\";
+#     Kea:        \"next-server\": \"{server}\", \"boot-file-name\": \"pxelinux.0\"
+#     dnsmasq:    dhcp-boot=pxelinux.0,,{server}
+#   PXE ROM, PXELINUX, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe), give
+#   pxelinux.0 to the user class iPXE, or it loads itself for ever; or let it run this script, which tells PXELINUX where
+#   to look:
+#     #!ipxe
+#     dhcp
+#     set 210:string tftp://{server}/
+#     chain tftp://{server}/pxelinux.0
+# 3c. dnsmasq is the only DHCP server: as 3a, with a range of addresses in dhcp-range, and dhcp-boot=pxelinux.0 in place
+#   of pxe-service.
+"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_their_readers() {
+        for (path, shell, exports) in [
+            ("/export/testbox-tftp", "/export/testbox-tftp", "/export/testbox-tftp"),
+            ("/my lab/t", "'/my lab/t'", "/my\\040lab/t"),
+            ("/it's", "'/it'\\''s'", "/it's"),
+            ("/a$(x)", "'/a$(x)'", "/a\\044(x)"),
+        ] {
+            assert_eq!(
+                (quoted(Path::new(path)).as_str(), exported(Path::new(path)).as_str()),
+                (shell, exports)
+            );
+        }
+    }
+}
