@@ -87,22 +87,42 @@ fn serial_page(page: &[u8]) -> Option<String> {
     clean(page_body(page, 0x80)?).and_then(known)
 }
 
-/// Device identification page (SPC-4, 7.8.6). Of the designators of the logical unit the best is taken, spelt as
-/// the kernel's `wwid` would: NAA, then EUI-64, then T10 vendor.
-fn device_id_page(page: &[u8]) -> Option<String> {
+/// A designator of the device identification page.
+pub(super) struct Designator<'a> {
+    /// 0 for the logical unit, 1 for the target port, 2 for the whole target.
+    pub(super) association: u8,
+    pub(super) kind: u8,
+    pub(super) is_binary: bool,
+    pub(super) value: &'a [u8],
+}
+
+/// The designators of the device identification page (SPC-4, 7.8.6), only where all of it is there.
+pub(super) fn designators(page: &[u8]) -> Option<Vec<Designator<'_>>> {
     let mut rest = page_body(page, 0x83)?;
-    let mut best: Option<(u8, String)> = None;
+    let mut all = Vec::new();
     while let [set, kind, _, len, tail @ ..] = rest {
         let (value, tail) = tail.split_at_checked(usize::from(*len))?;
         rest = tail;
-        // Association 0 is the logical unit; others name the port or the whole target.
-        if kind & 0x30 != 0 {
-            continue;
-        }
-        let binary = set & 0x0f == 1;
-        let found = match kind & 0x0f {
-            3 if binary && matches!(value.len(), 8 | 16) => Some((3, format!("naa.{}", hex(value)))),
-            2 if binary && matches!(value.len(), 8 | 12 | 16) => Some((2, format!("eui.{}", hex(value)))),
+        all.push(Designator {
+            association: kind >> 4 & 3,
+            kind: kind & 0x0f,
+            is_binary: set & 0x0f == 1,
+            value,
+        });
+    }
+    Some(all)
+}
+
+/// Of the designators of the logical unit the best is taken, spelt as the kernel's `wwid` would: NAA, then EUI-64, then
+/// T10 vendor.
+fn device_id_page(page: &[u8]) -> Option<String> {
+    let mut best: Option<(u8, String)> = None;
+    for Designator { kind, is_binary, value, .. } in
+        designators(page)?.into_iter().filter(|d| d.association == 0)
+    {
+        let found = match kind {
+            3 if is_binary && matches!(value.len(), 8 | 16) => Some((3, format!("naa.{}", hex(value)))),
+            2 if is_binary && matches!(value.len(), 8 | 12 | 16) => Some((2, format!("eui.{}", hex(value)))),
             1 => clean(value).map(|text| (1, format!("t10.{text}"))),
             _ => None,
         };

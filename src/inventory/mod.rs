@@ -8,11 +8,13 @@ pub mod health;
 mod identity;
 mod location;
 mod opened;
+mod paths;
 mod settle;
 mod usage;
 mod who;
 
 pub use health::Health;
+pub use paths::Route;
 pub use settle::{Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
 pub use who::{Identity, is_named_by};
@@ -53,6 +55,8 @@ pub struct Disk {
     /// Where it is plugged in: the part of its sysfs device path that names bus, slot and port, without the
     /// numbers that the kernel hands out in order of discovery.
     pub location: String,
+    /// Which unit it is and through what it is reached, where the kernel proves that.
+    pub route: Option<Route>,
     /// The kernel refuses writes.
     pub read_only: bool,
     /// Set where the disk is taken only when asked for by its serial.
@@ -182,6 +186,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         physical_block_size: block_size("queue/physical_block_size")?,
         identity: identity::read(&name, dir),
         location: location::of(root, dir),
+        route: paths::read(&name, dir),
         read_only: set("ro"),
         excluded,
         content: Content::default(),

@@ -10,14 +10,30 @@ use crate::types::DiskSelector;
 /// Most words that an advice lists.
 const MOST_WORDS: usize = 8;
 
-/// The list, with every disk marked that shows the identity of another one.
-pub fn with_twins(inventory: &Inventory) -> Inventory {
-    let mut marked = inventory.clone();
-    for disk in &mut marked.disks {
-        let is_twin = |d: &Disk| d.name != disk.name && d.identity.is_same_disk(&disk.identity);
-        disk.is_twin = inventory.disks.iter().any(is_twin);
+/// The list, with each disk once, whatever paths lead to it, and every one marked that shows the identity of another
+/// one. The notes name the other paths.
+pub fn sorted_out(inventory: &Inventory) -> (Inventory, Vec<String>) {
+    let (mut disks, mut notes): (Vec<Disk>, Vec<String>) = Default::default();
+    for disk in &inventory.disks {
+        match disks.iter().find(|first| is_other_path(first, disk)) {
+            None => disks.push(disk.clone()),
+            Some(first) => notes.push(format!(
+                "{} at {} is another path to the disk {} ({}), and not a disk of its own",
+                disk.name, disk.location, first.name, first.identity
+            )),
+        }
     }
-    marked
+    let twins: Vec<bool> = disks
+        .iter()
+        .map(|disk| disks.iter().any(|d| d.name != disk.name && d.identity.is_same_disk(&disk.identity)))
+        .collect();
+    disks.iter_mut().zip(twins).for_each(|(disk, is_twin)| disk.is_twin = is_twin);
+    (Inventory { disks }, notes)
+}
+
+fn is_other_path(a: &Disk, b: &Disk) -> bool {
+    let is_other = a.route.as_ref().zip(b.route.as_ref()).is_some_and(|(a, b)| a.is_other_path(b));
+    is_other && a.size == b.size && a.identity.is_same_disk(&b.identity)
 }
 
 /// What the result of a backup says of disks that cannot be told apart.
@@ -193,6 +209,23 @@ mod tests {
         assert_eq!(found("sda", &["sda S2 8G@2"], Some(&set)), Err(Kind::DiskMissing));
         // The set does not know the name, but knows the disk under another one.
         assert_eq!(found("sdc", &["sdc S1 4G@1"], Some(&set)), Err(Kind::Ambiguous));
+    }
+
+    #[test]
+    fn two_paths_are_one_disk_by_the_kernels_evidence_only() {
+        let mut seen = inventory(&["sda T 4G@1", "sdb T 4G@2", "sdc T 4G@3"]);
+        assert!(sorted_out(&seen).0.disks.iter().all(|disk| disk.is_twin));
+        for (n, port) in [(0, "p1"), (1, "p2")] {
+            let (unit, port) = ("naa.1".into(), port.into());
+            seen.disks[n].route = Some(crate::inventory::Route { unit, port });
+        }
+        let (disks, notes) = sorted_out(&seen);
+        assert_eq!(disks.disks.iter().map(|d| &*d.name).collect::<Vec<_>>(), ["sda", "sdc"]);
+        assert!(disks.disks[0].is_twin && notes[0].starts_with("sdb at 2 is another path to the disk sda"));
+        seen.disks.pop();
+        assert!(!sorted_out(&seen).0.disks[0].is_twin);
+        seen.disks[1].size -= 512;
+        assert_eq!(sorted_out(&seen).0.disks.len(), 2);
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Source {
 
 /// Makes the plan, or says why there is none.
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
-    let inventory = &identify::with_twins(inventory);
+    let (inventory, paths) = &identify::sorted_out(inventory);
     let mut plan = match request.action {
         Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share)?,
         Action::Restore | Action::Verify => {
@@ -216,6 +216,7 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
             Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps }
         }
     };
+    plan.notes.extend(paths.iter().cloned());
     health::judge(request, &mut plan)?;
     Ok(plan)
 }
