@@ -5,7 +5,9 @@ mod world;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use testbox::agent::{Ending, Mode};
 use testbox::share::Files;
+use testbox::sys::System;
 use world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
 
 const WORDS: &str = "testbox.action=backup testbox.job=j";
@@ -156,6 +158,17 @@ fn the_boot_server_is_the_jobs_before_the_one_of_dhcp() {
         asked.iter().all(|(ip, _)| *ip == Ipv4Addr::new(10, 0, 0, 7)),
         "nobody but the named one: {asked:?}"
     );
+}
+
+/// An NFS server that serves no TFTP must not keep a machine that nobody has armed.
+#[test]
+fn a_silent_nfs_server_is_not_waited_for_in_vain() {
+    let mut machine = Machine::new();
+    machine.cmdline = "boot=nfs nfsroot=10.0.0.9:/r".into();
+    let seen = machine.boot_as(&Mode::NfsRoot("/root".into()));
+    assert_eq!(seen.ending, Ending::Continue, "{}", seen.console);
+    assert!(seen.console.contains("did not answer"), "{}", seen.console);
+    assert!(machine.system.monotonic() < Duration::from_secs(60));
 }
 
 /// Spanning tree: a link at once, and no frame for half a minute.

@@ -8,6 +8,10 @@ use crate::failure::{Failure, Kind};
 use crate::job::pxe::candidates;
 use crate::job::{Cmdline, Found, Order, Source, find_job_file};
 use crate::net::tftp::TftpError;
+use std::time::Duration;
+
+/// How long a likelier server is waited for where another one has answered: an NFS server need not serve TFTP.
+const DOUBT_WAIT: Duration = Duration::from_secs(30);
 
 /// What one round of questions has given.
 enum Round {
@@ -15,7 +19,9 @@ enum Round {
     Order(Box<Order>),
     /// The likeliest server that there is has no order, and none of the others has.
     Nothing,
-    /// A server did not answer that may have one.
+    /// A server answered that it has none, and a likelier one was silent.
+    Doubt(String),
+    /// Nobody answered.
     Silence(String),
 }
 
@@ -24,7 +30,7 @@ enum Round {
 /// no action: local boot, for one.
 ///
 /// # Errors
-/// [`Kind::NoAction`] where servers are silent until `testbox.net-wait` is over.
+/// [`Kind::NoAction`] where all servers are silent until `testbox.net-wait` is over.
 pub fn ask_boot_servers(
     world: &dyn World,
     journal: &Journal,
@@ -36,11 +42,17 @@ pub fn ask_boot_servers(
         journal.warn("no boot server is known (testbox.boot-server=, DHCP's next-server): nobody is asked for an action");
         return Ok(None);
     }
+    let doubt_until = world.system().monotonic().saturating_add(DOUBT_WAIT);
     let mut said = false;
     loop {
         match ask_all(world, network, kernel, &servers) {
             Round::Order(order) => return Ok(Some(*order)),
             Round::Nothing => return Ok(None),
+            Round::Doubt(why) if network.is_over(world) || world.system().monotonic() >= doubt_until => {
+                journal
+                    .warn(&format!("no server has an action, but one that may have did not answer: {why}"));
+                return Ok(None);
+            }
             Round::Silence(why) if network.is_over(world) => {
                 return Err(Failure::new(
                     Kind::NoAction,
@@ -49,7 +61,7 @@ pub fn ask_boot_servers(
                      line.",
                 ));
             }
-            Round::Silence(why) => {
+            Round::Silence(why) | Round::Doubt(why) => {
                 if !std::mem::replace(&mut said, true) {
                     journal.info(&format!("{why}: asking again, for testbox.net-wait at most"));
                 }
@@ -61,15 +73,22 @@ pub fn ask_boot_servers(
 
 fn ask_all(world: &dyn World, network: &Network, kernel: &Cmdline, servers: &[BootServer]) -> Round {
     let mut silent = Vec::new();
-    let mut is_sure = false;
+    let (mut is_sure, mut is_answered) = (false, false);
     for (ip, who) in servers {
         match ask_one(world, network, kernel, (*ip, who)) {
             Ok(Some(order)) => return Round::Order(Box::new(order)),
-            Ok(None) => is_sure |= silent.is_empty(),
+            Ok(None) => {
+                is_sure |= silent.is_empty();
+                is_answered = true;
+            }
             Err((path, e)) => silent.push(format!("{ip} ({who}) for {path}: {e}")),
         }
     }
-    if is_sure { Round::Nothing } else { Round::Silence(silent.join("; ")) }
+    match silent.join("; ") {
+        _ if is_sure => Round::Nothing,
+        why if is_answered => Round::Doubt(why),
+        why => Round::Silence(why),
+    }
 }
 
 /// The order that one server has for this machine; or the file that could not be asked for, and why.
