@@ -134,6 +134,8 @@ impl<'a> Reporter<'a> {
             scope.spawn(move || {
                 let mut meter = Meter::new();
                 let mut ticks = 0u32;
+                // By then the disk may hang, and is watched all the same.
+                let mut is_stopped = false;
                 while wait.recv_timeout(self.tick) == Err(RecvTimeoutError::Timeout) {
                     ticks = ticks.wrapping_add(1);
                     match self.watchdog.look(self.system.monotonic()) {
@@ -141,9 +143,13 @@ impl<'a> Reporter<'a> {
                         Some(Finding::Hung(failure)) => return self.give_up(failure, progress),
                         None => {}
                     }
-                    if let Some(failure) = self.lease.lost().filter(|_| writes_images) {
+                    if writes_images
+                        && !is_stopped
+                        && let Some(failure) = self.lease.lost()
+                    {
                         self.journal.warn(&format!("stopping: {}", failure.what));
-                        return progress.cancel();
+                        progress.cancel();
+                        is_stopped = true;
                     }
                     self.tick(progress, &mut meter);
                     if ticks.is_multiple_of(CONSOLE_TICKS) {

@@ -359,7 +359,9 @@ impl Run<'_> {
 
     /// A set with an image that was found damaged never counts as a good one from then on.
     fn note_damage(&self, path: &str, root_hash: &str, why: &str) {
-        if let Err(e) = publish::mark(self.folder, path, root_hash, why) {
+        if self.reporter.check_lease().is_ok()
+            && let Err(e) = publish::mark(self.folder, path, root_hash, why)
+        {
             self.journal.warn(&format!("cannot note beside {path} that it is damaged: {e}"));
         }
     }
@@ -437,6 +439,7 @@ impl Run<'_> {
             }
             verified.map_err(|e| image_failure(&e, &source.path))?;
             if plan.action == Action::Verify
+                && self.reporter.check_lease().is_ok()
                 && let Err(e) = publish::clear(self.folder, &source.path)
             {
                 self.journal.warn(&format!("cannot remove the note of damage beside {}: {e}", source.path));

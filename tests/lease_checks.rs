@@ -1,0 +1,359 @@
+//! The lease of the folder is stolen at one exact moment, and no heartbeat tells: the look that comes next must, each by
+//! itself. What the agent does to the share after the theft is listed; what it had begun it may end.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use testbox::block::mem::{Fault as DiskFault, MemDisk, Op as DiskOp};
+use testbox::io::{ReadAt, SyncWrite};
+use testbox::net::quota::Owner;
+use testbox::share::{Files, MemFiles};
+use testbox::store::status::State;
+use world::{HOLD, IP, Machine, REBOOT, Seen, contents_of, disk};
+
+/// A machine that stands still makes no heartbeat.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// The share, from which somebody steals the lease right after an operation.
+struct Thief {
+    files: MemFiles,
+    /// Which operation it is, and how often it was done.
+    when: fn(&str, usize) -> bool,
+    done: Mutex<BTreeMap<String, usize>>,
+    is_stolen: AtomicBool,
+    after: Mutex<Vec<String>>,
+}
+
+impl Thief {
+    fn steal(&self) {
+        if !self.is_stolen.swap(true, SeqCst) {
+            self.files.put(&format!("{IP}/lease/99"), "{}\n");
+        }
+    }
+
+    /// Does an operation, which is `rename backup.json.part`, say, and notes it where it changes what is not the thief's.
+    fn note<T>(&self, op: &str, path: &str, work: impl FnOnce() -> T) -> T {
+        let what = format!("{op} {}", path.trim_start_matches(&format!("{IP}/")));
+        let is_change = !["open", "list", "free"].contains(&op);
+        // Lines of logs, and the folder for them, are written whoever has the lease.
+        if self.is_stolen.load(SeqCst) && is_change && !path.ends_with(".log") && path != IP {
+            self.after.lock().unwrap().push(what.clone());
+        }
+        let done = work();
+        let mut counts = self.done.lock().unwrap();
+        let count = counts.entry(what.clone()).or_default();
+        *count += 1;
+        if (self.when)(&what, *count) {
+            self.steal();
+        }
+        done
+    }
+}
+
+/// The share as the machine has it.
+struct Stolen(Arc<Thief>);
+
+struct File {
+    file: Box<dyn SyncWrite>,
+    path: String,
+    thief: Arc<Thief>,
+}
+
+impl Write for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.thief.clone().note("write", &self.path.clone(), || self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl SyncWrite for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.thief.clone().note("sync", &self.path.clone(), || self.file.sync())
+    }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        self.file.go_on_at(len)
+    }
+
+    fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
+        self.thief.clone().note("write", &self.path.clone(), || self.file.append_from(from, range))
+    }
+}
+
+impl Stolen {
+    fn file(&self, path: &str, file: Box<dyn SyncWrite>) -> Box<dyn SyncWrite> {
+        Box::new(File { file, path: path.into(), thief: self.0.clone() })
+    }
+}
+
+impl Files for Stolen {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
+        self.0.note("open", path, || self.0.files.open(path))
+    }
+    fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        self.0.note("create", path, || self.0.files.create(path)).map(|file| self.file(path, file))
+    }
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        self.0.files.reopen(path).map(|file| self.file(path, file))
+    }
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.note("append", path, || self.0.files.append(path, bytes))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.note("rename", from, || self.0.files.rename(from, to))
+    }
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.note("link", to, || self.0.files.hard_link(from, to))
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.0.note("remove", path, || self.0.files.remove(path))
+    }
+    fn make_dir(&self, path: &str) -> io::Result<()> {
+        self.0.note("mkdir", path, || self.0.files.make_dir(path))
+    }
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.0.note("list", path, || self.0.files.list(path))
+    }
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.0.files.sync_dir(path)
+    }
+    fn free_bytes(&self, path: &str) -> io::Result<u64> {
+        self.0.note("free", path, || self.0.files.free_bytes(path))
+    }
+    fn owner(&self, path: &str) -> io::Result<Owner> {
+        self.0.files.owner(path)
+    }
+}
+
+fn small(seed: u64) -> Vec<u8> {
+    contents_of(64 << 10, seed)
+}
+
+/// Sets 1 and 2 are published; the disk holds something else by now.
+fn published() -> Machine {
+    let mut m = Machine::new();
+    for (n, action) in [(1, "backup"), (2, "backup-again")] {
+        m.set_disks(vec![disk("sda S1 @1", small(n))]);
+        m.arm(&format!("testbox.action={action} testbox.job=j{n}"));
+        assert_eq!(m.boot().ending, REBOOT);
+    }
+    let m = m.copy();
+    m.set_disks(vec![disk("sda S1 @1", small(3))]);
+    m
+}
+
+/// Hands the share of an armed machine to the thief.
+fn watched(m: &mut Machine, when: fn(&str, usize) -> bool) -> Arc<Thief> {
+    let (files, is_stolen) = (m.backup.clone(), AtomicBool::new(false));
+    let thief = Arc::new(Thief { files, when, is_stolen, done: Mutex::default(), after: Mutex::default() });
+    m.files = Some(Arc::new(Stolen(thief.clone())));
+    thief
+}
+
+fn check_lost(m: &Machine, thief: &Thief, seen: &Seen, what: &str) {
+    assert!(thief.is_stolen.load(SeqCst), "{what}: nothing was stolen: {}", seen.console);
+    assert!(seen.console.contains("[lease 36]"), "{what}: {}", seen.console);
+    assert!(m.is_armed(), "{what}: disarmed: {}", seen.console);
+    assert!(
+        m.status().state == State::Running && m.status().code.is_none(),
+        "{what}: the status is the other's"
+    );
+    assert!(m.disk_bytes("sda") == small(3), "{what}: the disk was written");
+}
+
+struct Row {
+    what: &'static str,
+    action: &'static str,
+    before: fn(&Machine),
+    when: fn(&str, usize) -> bool,
+    /// What the agent changes afterwards.
+    after: &'static [&'static str],
+}
+
+fn nothing(_: &Machine) {}
+
+/// A record that is waiting, and its image.
+fn pending(m: &Machine) {
+    let mut record = m.record();
+    (record.generation, record.job) = (3, Some("cut".into()));
+    m.backup.put(&format!("{IP}/backup.json.part"), record.to_bytes());
+}
+
+fn spoiled_image(m: &Machine) {
+    let mut image = m.file("sda.raw.gz").unwrap();
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    m.backup.put(&format!("{IP}/sda.raw.gz"), image);
+}
+
+#[test]
+fn each_look_at_the_lease_stops_what_would_follow_it() {
+    let rows = [
+        Row {
+            what: "before a set that was cut is completed",
+            action: "verify",
+            before: pending,
+            when: |op, _| op == "open backup.json.part",
+            after: &[],
+        },
+        Row {
+            what: "before a set that was cut is rolled back",
+            action: "verify",
+            before: |m| m.backup.put(&format!("{IP}/backup.json.part"), "{"),
+            when: |op, _| op == "open backup.json.part",
+            after: &[],
+        },
+        Row {
+            what: "before unfinished images are removed",
+            action: "backup-again",
+            before: |m| m.backup.put(&format!("{IP}/sdx.raw.gz.part"), "the other's"),
+            when: |op, _| op == "list history",
+            after: &[],
+        },
+        Row {
+            what: "before a step",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "rename .testbox-info.zip.tmp",
+            after: &[],
+        },
+        Row {
+            what: "before an image is written",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op.starts_with("free "),
+            after: &[],
+        },
+        Row {
+            what: "before a set is published",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "sync sda.raw.gz.part",
+            after: &[],
+        },
+        Row {
+            what: "before the old set is moved",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "rename .backup.json.part.tmp",
+            after: &[],
+        },
+        Row {
+            what: "before the commit",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "rename sda.raw.gz.part",
+            after: &["remove sda.raw.gz.map", "remove backup.json.sig"],
+        },
+        Row {
+            what: "before old sets are removed",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "rename backup.json.part",
+            after: &["remove sda.raw.gz.damaged"],
+        },
+        Row {
+            what: "before it is disarmed",
+            action: "backup-again",
+            before: nothing,
+            when: |op, _| op == "remove history/1",
+            after: &[],
+        },
+        Row {
+            what: "before a disk is written",
+            action: "restore",
+            before: nothing,
+            // It is being checked.
+            when: |op, count| (op, count) == ("rename .status.json.tmp", 2),
+            after: &[],
+        },
+        Row {
+            what: "before an image is noted to be damaged",
+            action: "verify",
+            before: spoiled_image,
+            when: |op, count| (op, count) == ("rename .status.json.tmp", 2),
+            after: &[],
+        },
+        Row {
+            what: "before a step's own failure is told",
+            action: "backup-again",
+            before: |m| {
+                let bytes = m.disks.lock().unwrap()[0].bytes.clone();
+                bytes.inject(DiskOp::Read, 32768..33280, DiskFault::Errno(libc::EIO), 1000);
+            },
+            when: |op, count| (op, count) == ("rename .status.json.tmp", 4),
+            after: &["create sda.raw.gz.part", "write sda.raw.gz.part"],
+        },
+    ];
+    let base = published();
+    for row in rows {
+        let mut m = base.copy();
+        m.tick = NEVER;
+        (row.before)(&m);
+        m.arm(&format!("testbox.action={} testbox.job=now", row.action));
+        let thief = watched(&mut m, row.when);
+        let seen = m.boot();
+        check_lost(&m, &thief, &seen, row.what);
+        let mut after = thief.after.lock().unwrap().clone();
+        after.dedup();
+        assert_eq!(after, row.after, "{}: {}", row.what, seen.console);
+        let is_read = !m.disks.lock().unwrap()[0].bytes.log().is_empty();
+        assert!(row.what != "before a step" || !is_read, "the disk was read: {}", seen.console);
+    }
+}
+
+/// Ends the hang whatever the test finds.
+struct Release(Arc<MemDisk>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// The heartbeat finds it while an image is written; and the disk hangs for good afterwards, which is told too.
+#[test]
+fn a_heartbeat_that_finds_the_lease_lost_stops_the_image() {
+    for hangs in [false, true] {
+        let mut m = published();
+        m.tick = Duration::from_millis(5);
+        let ending = if hangs { "hold" } else { "reboot" };
+        m.arm(&format!(
+            "testbox.action=backup-again testbox.job=now testbox.used=off testbox.on-error={ending}"
+        ));
+        let thief = watched(&mut m, |_, _| false);
+        let bytes = m.disks.lock().unwrap()[0].bytes.clone();
+        bytes.inject(DiskOp::Read, 0..512, DiskFault::Hang, 1);
+        let m = &m;
+        let seen = std::thread::scope(|scope| {
+            let boot = scope.spawn(|| m.boot());
+            let _release = Release(bytes.clone());
+            bytes.wait_for_hang();
+            thief.steal();
+            m.wait_for_screen("stopping: ", 1);
+            let begun = thief.after.lock().unwrap().len();
+            if hangs {
+                m.system.advance(Duration::from_secs(601));
+                m.wait_for_screen("[disk-hung 56]", 1);
+            }
+            bytes.release();
+            let seen = boot.join().unwrap();
+            // What was on its way when it was stolen is over by now.
+            let after = thief.after.lock().unwrap().split_off(begun);
+            assert!(!after.iter().any(|op| op.contains("status") || op.contains("lease/")), "{after:?}");
+            seen
+        });
+        assert_eq!(seen.ending, if hangs { HOLD } else { REBOOT }, "{}", seen.console);
+        assert!(m.is_armed() && m.record().generation == 2, "{}", seen.console);
+        assert_eq!(m.status().state, State::Running);
+    }
+}
