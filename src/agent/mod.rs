@@ -10,6 +10,7 @@
 
 mod arming;
 mod asking;
+mod beyond;
 pub mod bootnet;
 pub mod console;
 pub mod hostkey;
@@ -524,6 +525,7 @@ impl Engine<'_> {
         let export = self.backup.as_ref().ok_or_else(|| internal("no backup share"))?.export.clone();
         let run = steps::Run {
             world: self.world,
+            disks: &inventory.disks,
             journal: self.journal,
             folder: &folder,
             export: &export,

@@ -29,7 +29,7 @@ use crate::store::record::{
 };
 use crate::store::{Folder, INFO_TEXT, PART};
 use crate::types::{Delta, FreeSpace};
-use crate::used::{self, Found, Map, Used};
+use crate::used::{self, Beyond, Found, Map, Used};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -39,6 +39,8 @@ use std::sync::Arc;
 pub struct Run<'a> {
     /// Disks and the machine's facts.
     pub world: &'a dyn World,
+    /// All disks of the machine, those that no step names too.
+    pub disks: &'a [Disk],
     /// Where lines go.
     pub journal: &'a Journal,
     /// The machine's folder, writable.
@@ -74,6 +76,7 @@ impl Run<'_> {
     /// Runs every step. What is returned are results that are neither success nor failure.
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
         let targets = self.open_targets(plan)?;
+        let beyond = self.look_beyond(plan);
         let mut made: Vec<ImageRecord> = Vec::new();
         let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
         let mut notes = plan.findings.clone();
@@ -81,9 +84,9 @@ impl Run<'_> {
             self.reporter.check_lease()?;
             let done = match step {
                 Step::CollectInfo => self.collect_info(plan.action),
-                Step::BackupDisk { disk, name, used, on_bad } => {
-                    self.backup_disk(disk, name, *used, *on_bad, &mut notes).map(|image| made.push(image))
-                }
+                Step::BackupDisk { disk, name, used, on_bad } => self
+                    .backup_disk(disk, name, (*used, &beyond), *on_bad, &mut notes)
+                    .map(|image| made.push(image)),
                 Step::Publish(publish) => self.publish(publish, &made),
                 Step::CheckImage(source) => self.check_image(source, plan, &targets).map(|content| {
                     measured.extend(content.map(|content| (source.path.clone(), content)));
@@ -148,7 +151,7 @@ impl Run<'_> {
         &self,
         disk: &Disk,
         name: &str,
-        used: Used,
+        (used, beyond): (Used, &Beyond),
         on_bad: OnBad,
         notes: &mut Vec<String>,
     ) -> Result<ImageRecord, Failure> {
@@ -162,7 +165,7 @@ impl Run<'_> {
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| self.base(image, disk));
         let allow_bad_sectors = on_bad == OnBad::Zeros;
-        let used = self.look(&*device, used);
+        let used = self.look(&*device, used, beyond);
         let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
         let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
         let (written, (summary, bad, partitions)) = loop {
@@ -247,15 +250,15 @@ impl Run<'_> {
         })
     }
 
-    fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
+    pub(super) fn open_source(&self, disk: &Disk) -> Result<Arc<dyn BlockDevice>, Failure> {
         Ok(self.reporter.watch(check_listed(disk, self.world.open_source(disk)?)?))
     }
 
     /// What of the disk need not be imaged; the log says for each partition what was found.
-    fn look(&self, device: &dyn BlockDevice, mode: Used) -> Arc<Map> {
+    fn look(&self, device: &dyn BlockDevice, mode: Used, beyond: &Beyond) -> Arc<Map> {
         let progress = Progress::new();
         let step = format!("looking for what is used of {}", device.name());
-        let look = || used::survey(device, mode, &progress);
+        let look = || used::survey_beside(device, mode, beyond, &progress);
         let (map, lines) = self.reporter.during(&step, Some(device.name()), &progress, false, look);
         lines.iter().for_each(|line| self.journal.info(line));
         Arc::new(map)

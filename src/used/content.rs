@@ -57,7 +57,8 @@ impl Content {
             head.get(..512).and_then(mbr::boot_record).is_some_and(|record| mbr::is_table(&record));
         let mbr = le::u32(&head, 440).filter(|id| is_table && *id != 0 && *id != u32::MAX);
         let is_uniform = head.iter().all(|byte| Some(byte) == head.first());
-        let slots = table::read(disk, size, sector).map(|table| table.slots).unwrap_or_default();
+        let tables = table::read(disk, size, sector).unwrap_or_default();
+        let slots = tables.into_iter().next().unwrap_or_default().slots;
         let parts: Vec<(u64, u64)> = match slots.is_empty() {
             true => vec![(0, size)],
             false => slots.iter().map(|slot| (slot.start, slot.size)).collect(),

@@ -5,8 +5,12 @@ use super::{About, Doubt, Free, Options, Volume, gpt, mbr};
 use std::ops::Range;
 
 /// The only parser of tests, on volumes that are too small for the rest of the rules.
-pub(super) const FAKE: Rules<'_> =
-    Rules { parsers: &[fake], options: Options { leave_out_swap: false }, always: |_| Vec::new() };
+pub(super) const FAKE: Rules<'_> = Rules {
+    parsers: &[fake],
+    options: Options { leave_out_swap: false },
+    always: |_| Vec::new(),
+    beyond: None,
+};
 
 /// A file system in its first 4096 bytes: magic, its size, and ranges that are free.
 pub(super) fn format_fake(volume: &mut [u8], free: &[Range<u64>]) {

@@ -129,8 +129,25 @@ pub(super) fn slots(
     sector: u32,
     record: &[mbr::Entry; 4],
 ) -> Result<(Vec<Slot>, Vec<String>), String> {
+    let (gpt, note) = trusted(disk, sector, blocks.saturating_sub(1))?;
+    let slots = checked(&gpt, blocks, sector)?;
+    protective(record, &gpt)?;
+    Ok((slots, note.into_iter().collect()))
+}
+
+/// As [`slots`], of a GPT that no MBR protects.
+pub(super) fn unprotected(
+    disk: &dyn ReadAt,
+    blocks: u64,
+    sector: u32,
+) -> Result<(Vec<Slot>, Vec<String>), String> {
+    let (gpt, note) = trusted(disk, sector, blocks.saturating_sub(1))?;
+    Ok((checked(&gpt, blocks, sector)?, note.into_iter().collect()))
+}
+
+/// The partitions, all of which must be inside the usable blocks.
+fn checked(gpt: &Gpt, blocks: u64, sector: u32) -> Result<Vec<Slot>, String> {
     let last = blocks.saturating_sub(1);
-    let (gpt, note) = trusted(disk, sector, last)?;
     let (first_usable, last_usable) = gpt.usable;
     let inside = gpt.array.1 <= first_usable || gpt.array.0 > last_usable;
     if first_usable < 2 || last_usable >= last || !inside || gpt.array.0 < 2 || gpt.array.1 > last + 1 {
@@ -141,18 +158,22 @@ pub(super) fn slots(
         if entry.blocks() == 0 || entry.first < first_usable || entry.last > last_usable {
             return Err(format!("GPT: partition {} is not inside the usable blocks", entry.number));
         }
-        slots.push(Slot {
-            number: entry.number,
-            // No overflow: both are on the disk.
-            start: entry.first.saturating_mul(u64::from(sector)),
-            size: entry.blocks().saturating_mul(u64::from(sector)),
-            kind: type_name(&entry.kind).map_or_else(|| entry.kind.clone(), str::to_owned),
-            name: (!entry.name.is_empty()).then(|| entry.name.clone()),
-            why_all: layout_of_its_own(&entry.kind).then_some("its type has a layout of its own"),
-        });
+        slots.push(slot(entry, sector));
     }
-    protective(record, &gpt)?;
-    Ok((slots, note.into_iter().collect()))
+    Ok(slots)
+}
+
+/// Where an entry is, in bytes; at the end of every disk where that cannot be said.
+pub(super) fn slot(entry: &Entry, sector: u32) -> Slot {
+    Slot {
+        number: entry.number,
+        start: entry.first.saturating_mul(u64::from(sector)),
+        size: entry.blocks().saturating_mul(u64::from(sector)),
+        kind: type_name(&entry.kind).map_or_else(|| entry.kind.clone(), str::to_owned),
+        type_id: entry.kind.clone(),
+        name: (!entry.name.is_empty()).then(|| entry.name.clone()),
+        why_all: layout_of_its_own(&entry.kind).then_some("its type has a layout of its own"),
+    }
 }
 
 /// The primary GPT where it is whole, else the backup at the end of the disk; not where both are whole and differ.

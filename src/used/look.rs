@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::lvm::{self, Linear, Logical};
-use super::{About, Doubt, Free, Options, Parser, Volume, ntfs, signatures, swap};
+use super::{About, Doubt, Free, Options, Parser, Volume, end, ntfs, signatures, swap, types};
 use crate::text::human_bytes;
 use std::ops::Range;
 
@@ -13,6 +13,17 @@ pub(super) struct Rules<'a> {
     pub(super) options: Options,
     /// What is imaged of a volume of so many bytes whoever uses it: ranges in any order.
     pub(super) always: fn(u64) -> Vec<Range<u64>>,
+    /// Why file systems and volume groups are whole, where another layer reads free blocks: see [`super::beyond`].
+    pub(super) beyond: Option<&'a str>,
+}
+
+/// What a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<'a> {
+    /// A partition of this type (see [`super::table::Slot`]), or a disk without a table.
+    Partition(&'a str),
+    /// In a volume group.
+    Logical,
 }
 
 /// What a volume holds.
@@ -23,6 +34,8 @@ pub(super) struct Seen {
     pub(super) label: Option<String>,
     /// Free ranges in bytes from its beginning, sorted and disjoint; none where it is in doubt.
     pub(super) free: Vec<Range<u64>>,
+    /// Bytes behind the end of the file system, all of which are used.
+    pub(super) behind: u64,
     /// Why all of it is used.
     pub(super) why_all: Option<String>,
     /// Logical volumes inside, which `free` counts too.
@@ -114,7 +127,7 @@ pub(super) fn beside_table(disk: &Volume<'_>, rules: Rules<'_>, partitions: &[Ra
 }
 
 /// Looks at a volume; at logical volumes inside it too, unless it is one.
-pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen {
+pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, place: Place<'_>) -> Seen {
     let mut claims = match claims(volume, rules, &[]) {
         Ok(claims) => claims,
         Err(doubt) => return Seen::whole(doubt.kind, doubt.why),
@@ -123,27 +136,45 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, logical: bool) -> Seen
         return Seen::whole("unknown", format!("it looks like {}", names(&claims)));
     }
     let Some(claim) = claims.pop() else { return Seen::whole("unknown", "unknown content") };
+    if let (Claim::Ours(..) | Claim::Group(_), Place::Partition(type_id)) = (&claim, place)
+        && let Some(why) = types::contradiction(type_id, claim.kind())
+    {
+        return Seen::whole(claim.kind(), why);
+    }
     match claim {
         Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
         Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),
-        Claim::Group(_) if logical => Seen::whole(lvm::KIND, "it is a physical volume inside a logical one"),
+        Claim::Group(_) if place == Place::Logical => {
+            Seen::whole(lvm::KIND, "it is a physical volume inside a logical one")
+        }
         Claim::Group(group) => inside(volume, rules, group),
         Claim::Ours(About { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
             Seen { label, ..Seen::whole(swap::KIND, "swap content is kept") }
         }
-        Claim::Ours(About { kind, label }, mut free) => {
-            let notes = match kind {
-                ntfs::KIND if rules.options.leave_out_swap => leave_out_memory(volume, &mut free),
-                _ => Vec::new(),
-            };
-            let free = free.finish();
-            if free.last().is_some_and(|last| last.end > volume.size()) {
-                return Seen::whole(kind, "its free space goes beyond its end");
+        Claim::Ours(about, free) => match rules.beyond {
+            // Nothing hashes a swap area, which changes all the time.
+            Some(why) if about.kind != swap::KIND || place == Place::Logical => {
+                Seen { label: about.label, ..Seen::whole(about.kind, why) }
             }
-            let free = without(free, (rules.always)(volume.size()));
-            Seen { kind: kind.to_owned(), label, free, notes, ..Seen::default() }
-        }
+            _ => file_system(volume, rules, about, free),
+        },
     }
+}
+
+/// A file system that a parser vouches for.
+fn file_system(volume: &Volume<'_>, rules: Rules<'_>, about: About, mut free: Free) -> Seen {
+    let About { kind, label } = about;
+    let notes = match kind {
+        ntfs::KIND if rules.options.leave_out_swap => leave_out_memory(volume, &mut free),
+        _ => Vec::new(),
+    };
+    let free = free.finish();
+    if free.last().is_some_and(|last| last.end > volume.size()) {
+        return Seen::whole(kind, "its free space goes beyond its end");
+    }
+    let free = without(free, (rules.always)(volume.size()));
+    let behind = end::of(volume).map_or(0, |end| volume.size().saturating_sub(end));
+    Seen { kind: kind.to_owned(), label, free, behind, notes, ..Seen::default() }
 }
 
 /// Adds what Windows has in its files for memory to what is free, and says so. A doubt about them keeps them, and does
@@ -187,14 +218,16 @@ fn without(free: Vec<Range<u64>>, mut always: Vec<Range<u64>>) -> Vec<Range<u64>
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
 fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     let mut free = Free::default();
-    group.free.iter().for_each(|range| free.add(range.clone()));
+    if rules.beyond.is_none() {
+        group.free.iter().for_each(|range| free.add(range.clone()));
+    }
     let mut inside = Vec::new();
     for Logical { name, size, pieces, on_disk } in group.volumes {
         let seen = match &pieces {
             Err(why) => Seen::whole("unknown", *why),
             Ok(pieces) => {
                 let linear = Linear::new(*volume, pieces);
-                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), rules, true);
+                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), rules, Place::Logical);
                 std::mem::take(&mut seen.free)
                     .iter()
                     .flat_map(|range| linear.on_disk(range))
@@ -207,6 +240,7 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     Seen {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
+        why_all: rules.beyond.map(str::to_owned),
         free: without(free.finish(), (rules.always)(volume.size())),
         inside,
         ..Seen::default()

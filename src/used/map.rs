@@ -1,8 +1,8 @@
 //! The map of a whole disk: the partition table, then what each volume says of itself.
 #![forbid(unsafe_code)]
 
-use super::look::{self, Rules, Seen};
-use super::{Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
+use super::look::{self, Place, Rules, Seen};
+use super::{Beyond, Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -54,9 +54,16 @@ pub struct Found {
     pub label: Option<String>,
     /// Bytes of it that are not imaged.
     pub skipped: u64,
+    /// Bytes behind the end of its file system, which is smaller than it; all of them are imaged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub behind: u64,
     /// Why all of it is imaged, where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why_all: Option<String>,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What may be left out although somebody could want it back.
@@ -74,19 +81,52 @@ pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
 
 /// As [`map`], and leaves out what `options` allow.
 pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: Options) -> Map {
-    map_with(disk, sector, Rules { parsers: PARSERS, options, always: signatures::places })
+    let mut beyond = Beyond::default();
+    beyond.look(disk, "this disk", sector);
+    map_beside(disk, sector, options, &beyond)
 }
 
-/// As [`map`], by these rules.
+/// As [`map_leaving_out`], of one of several disks, all of which were looked at for `beyond`.
+pub(super) fn map_beside(disk: &dyn ReadAt, sector: u32, options: Options, beyond: &Beyond) -> Map {
+    map_with(
+        disk,
+        sector,
+        Rules { parsers: PARSERS, options, always: signatures::places, beyond: beyond.why() },
+    )
+}
+
+/// As [`map`], by these rules. Of several tables, a block is free only where it is by each of them; the partitions are
+/// those of the first.
 pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map {
     let size = match disk.size() {
         Ok(size) => size,
         Err(e) => return whole(0, &format!("cannot tell its size: {e}")),
     };
-    let table = match table::read(disk, size, sector) {
-        Ok(table) => table,
+    let tables = match table::read(disk, size, sector) {
+        Ok(tables) => tables,
         Err(why) => return whole(size, &why),
     };
+    let mut maps = tables.into_iter().map(|table| map_of(table, disk, size, sector, rules));
+    let (mut map, mut places) = maps.next().unwrap_or_default();
+    for (other, _) in maps {
+        map.free = common(&map.free, &other.free);
+        let why = other.found.iter().find_map(|found| found.why_all.as_deref());
+        map.notes.extend(why.map(|why| clean(&format!("by the second table: {why}"))));
+    }
+    for (found, place) in map.found.iter_mut().zip(&mut places) {
+        found.skipped = place.iter().map(|range| overlap(&map.free, range)).sum();
+    }
+    map
+}
+
+/// What one table makes of the disk, and where what was found lies; the bytes skipped are not counted yet.
+fn map_of(
+    table: table::Table,
+    disk: &dyn ReadAt,
+    size: u64,
+    sector: u32,
+    rules: Rules<'_>,
+) -> (Map, Vec<Vec<Range<u64>>>) {
     let mut slots = table.slots;
     let mut map = Map { notes: table.notes.iter().map(|note| clean(note)).collect(), ..Map::default() };
     if slots.is_empty() {
@@ -94,7 +134,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
     } else {
         let partitions: Vec<Range<u64>> = slots.iter().map(|slot| slot.start..slot.end()).collect();
         if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), rules, &partitions) {
-            return whole(size, &why);
+            return (Map { notes: map.notes, ..whole(size, &why) }, Vec::new());
         }
     }
     let mut free = Free::default();
@@ -102,7 +142,10 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
     for slot in slots {
         let seen = match slot.why_all {
             Some(why) => Seen { kind: "unknown".into(), why_all: Some(why.into()), ..Seen::default() },
-            None => look::look(&Volume::new(disk, slot.start, slot.size, sector), rules, false),
+            None => {
+                let volume = Volume::new(disk, slot.start, slot.size, sector);
+                look::look(&volume, rules, Place::Partition(&slot.type_id))
+            }
         };
         let on_disk = |range: &Range<u64>| {
             slot.start.saturating_add(range.start)..slot.start.saturating_add(range.end).min(slot.end())
@@ -111,35 +154,61 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
         for range in seen.free.iter().map(on_disk) {
             free.add(range.start.div_ceil(unit).saturating_mul(unit)..range.end / unit * unit);
         }
-        let found = Found {
-            number: slot.number,
-            start: slot.start,
-            size: slot.size,
-            partition_type: (slot.number != 0).then(|| clean(&slot.kind)),
-            name: slot.name.as_deref().map(clean),
-            ..about(&seen)
-        };
-        map.found.push(found);
-        tell(&mut map.notes, slot.number, None, &seen);
-        places.push(vec![slot.start..slot.end()]);
-        for inside in &seen.inside {
-            let place: Vec<Range<u64>> = inside.place.iter().map(on_disk).collect();
-            map.found.push(Found {
-                number: slot.number,
-                start: place.iter().map(|range| range.start).min().unwrap_or_default(),
-                size: inside.size,
-                logical_volume: Some(clean(&inside.name)),
-                ..about(&inside.seen)
-            });
-            tell(&mut map.notes, slot.number, Some(&inside.name), &inside.seen);
-            places.push(place);
-        }
+        add_found(&mut map, &mut places, &slot, &seen, on_disk);
     }
     map.free = free.finish();
-    for (found, place) in map.found.iter_mut().zip(&places) {
-        found.skipped = place.iter().map(|range| overlap(&map.free, range)).sum();
+    (map, places)
+}
+
+/// Adds a partition and the logical volumes inside it.
+fn add_found(
+    map: &mut Map,
+    places: &mut Vec<Vec<Range<u64>>>,
+    slot: &table::Slot,
+    seen: &Seen,
+    on_disk: impl Fn(&Range<u64>) -> Range<u64>,
+) {
+    map.found.push(Found {
+        number: slot.number,
+        start: slot.start,
+        size: slot.size,
+        partition_type: (slot.number != 0).then(|| clean(&slot.kind)),
+        name: slot.name.as_deref().map(clean),
+        ..about(seen)
+    });
+    tell(&mut map.notes, slot.number, None, seen);
+    places.push(vec![slot.start..slot.end()]);
+    for inside in &seen.inside {
+        let place: Vec<Range<u64>> = inside.place.iter().map(&on_disk).collect();
+        map.found.push(Found {
+            number: slot.number,
+            start: place.iter().map(|range| range.start).min().unwrap_or_default(),
+            size: inside.size,
+            logical_volume: Some(clean(&inside.name)),
+            ..about(&inside.seen)
+        });
+        tell(&mut map.notes, slot.number, Some(&inside.name), &inside.seen);
+        places.push(place);
     }
-    map
+}
+
+/// What is in both lists, which are sorted and disjoint.
+fn common(a: &[Range<u64>], b: &[Range<u64>]) -> Vec<Range<u64>> {
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
+        let range = x.start.max(y.start)..x.end.min(y.end);
+        let first_ends = x.end <= y.end;
+        if range.start < range.end {
+            both.push(range);
+        }
+        if first_ends {
+            a.next()
+        } else {
+            b.next()
+        };
+    }
+    both
 }
 
 /// All of the disk is used, and why.
@@ -162,6 +231,7 @@ fn about(seen: &Seen) -> Found {
     Found {
         kind: clean(&seen.kind),
         label: seen.label.as_deref().map(clean),
+        behind: seen.behind,
         why_all: seen.why_all.as_deref().map(clean),
         ..Found::default()
     }

@@ -98,6 +98,15 @@ pub(super) fn slots(
     Ok(slots)
 }
 
+/// What the entries name, right or not; see [`super::table::mentioned`].
+pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32, record: &[Entry; 4]) -> Vec<Slot> {
+    if let Ok(slots) = slots(disk, size, sector, record) {
+        return slots;
+    }
+    let entries = (1u32..).zip(record).filter(|(_, entry)| !entry.is_empty());
+    entries.filter_map(|(number, entry)| slot(number, entry, u64::from(entry.first), sector).ok()).collect()
+}
+
 fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, String> {
     let bytes = |blocks: u64| {
         blocks
@@ -109,6 +118,7 @@ fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, Str
         start: bytes(first)?,
         size: bytes(u64::from(entry.blocks))?,
         kind: format!("{} ({:02x})", type_name(entry.kind), entry.kind),
+        type_id: format!("{:02x}", entry.kind),
         name: None,
         // Dynamic disks: the volumes inside are spanned and striped by a database elsewhere on the disk.
         why_all: (entry.kind == 0x42).then_some("its type has a layout of its own"),

@@ -9,12 +9,15 @@
 //! free. Disk contents are hostile input: parsers are total, bounded in memory and time, and forbid `unsafe`.
 #![forbid(unsafe_code)]
 
+mod beyond;
 pub mod btrfs;
 mod clusters;
 mod content;
+mod end;
 pub mod exfat;
 pub mod ext4;
 pub mod fat;
+mod fixed;
 #[cfg(test)]
 mod fixture;
 mod free;
@@ -34,13 +37,15 @@ mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod types;
 mod volume;
 pub mod xfs;
 
+pub use beyond::Beyond;
 pub use content::Content;
 pub use free::Free;
 pub use map::{Found, Map, Options, map, map_leaving_out};
-pub use survey::{Used, is_in_order, survey};
+pub use survey::{Used, is_in_order, survey, survey_beside};
 pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.

@@ -57,6 +57,7 @@ const SIGNATURES: &[(&str, At, &[u8])] = &[
     ("BitLocker", Start(424), b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01"),
     ("BitLocker", Start(424), b"\x3b\x4d\xa8\x92\x80\xdd\x0e\x4d\x9e\x4e\xb1\xe3\x28\x4e\xae\xd8"),
     ("dm-verity", Start(0), b"verity\0\0"),
+    ("Android verified boot", End(64), b"AVBf"),
     ("dm-integrity", Start(0), b"integrt\0"),
     ("dm-snapshot", Start(0), b"SnAp"),
     ("VDO", Start(0), b"dmvdo001"),

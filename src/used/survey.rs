@@ -1,7 +1,8 @@
 //! Looking at a disk that is about to be imaged, and telling people what came of it.
 #![forbid(unsafe_code)]
 
-use super::{Found, Map, Options, map_leaving_out};
+use super::map::map_beside;
+use super::{Beyond, Found, Map, Options};
 use crate::block::{BlockDevice, View};
 use crate::progress::Progress;
 use crate::text::{ascii, human_bytes};
@@ -10,6 +11,8 @@ use std::ops::Range;
 
 /// Partitions that get a line.
 const TOLD: usize = 100;
+/// Bytes behind the end of a file system that are worth a word: no tool aligns to more.
+const BEHIND: u64 = 2 << 20;
 
 choice! {
     /// Whether a backup leaves out what no file system uses: `testbox.used=`.
@@ -29,6 +32,21 @@ choice! {
 ///
 /// Progress counts the bytes that were read for it; cancelling it ends it early, with nothing left out.
 pub fn survey(disk: &dyn BlockDevice, mode: Used, progress: &Progress) -> (Map, Vec<String>) {
+    let mut beyond = Beyond::default();
+    if mode != Used::Off && disk.is_exclusive() {
+        progress.start(0);
+        beyond.look(&View::new(disk, progress), disk.name(), disk.logical_block_size());
+    }
+    survey_beside(disk, mode, &beyond, progress)
+}
+
+/// As [`survey`], of one disk of a machine, all of whose disks, this one too, were looked at for `beyond`.
+pub fn survey_beside(
+    disk: &dyn BlockDevice,
+    mode: Used,
+    beyond: &Beyond,
+    progress: &Progress,
+) -> (Map, Vec<String>) {
     let name = disk.name();
     let all = |why: &str| (Map::default(), vec![format!("{name}: all of it is imaged: {why}")]);
     if mode == Used::Off {
@@ -40,12 +58,12 @@ pub fn survey(disk: &dyn BlockDevice, mode: Used, progress: &Progress) -> (Map, 
     }
     progress.start(0);
     let options = Options { leave_out_swap: mode == Used::NoSwap };
-    let map = map_leaving_out(&View::new(disk, progress), disk.logical_block_size(), options);
+    let map = map_beside(&View::new(disk, progress), disk.logical_block_size(), options, beyond);
     if progress.is_cancelled() {
         return all("looking for what is used was stopped");
     }
     if !is_in_order(&map.free, disk.size()) {
-        return all("mistake in testbox: its free ranges are out of order; please report it");
+        return all("internal error, please report: its free ranges are out of order");
     }
     let verdicts = map.found.iter().take(TOLD).map(|found| found.verdict(name, disk.is_regular_file()));
     let mut lines: Vec<String> = verdicts.collect();
@@ -70,6 +88,15 @@ impl Found {
     /// Bytes of it that are imaged.
     pub fn used(&self) -> u64 {
         self.size.saturating_sub(self.skipped)
+    }
+
+    /// What an admin is to know of a file system that is smaller than its partition: `; 9.4 GB behind the end of the file
+    /// system`, or nothing.
+    pub fn behind(&self) -> String {
+        match self.behind {
+            0..BEHIND => String::new(),
+            bytes => format!("; {} behind the end of the file system", human_bytes(bytes)),
+        }
     }
 
     /// What it is called on a disk of this name: `sda1`, `nvme0n1p2`, `disk.raw partition 1`, `sda2 vg0/root`; the disk
@@ -99,7 +126,8 @@ impl Found {
         }
         let label = self.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
         let rest = if self.skipped > 0 { ", the rest is not imaged" } else { "" };
-        format!("{place} {kind}{label}: {} of {size} used{rest}", human_bytes(self.used()))
+        let behind = self.behind();
+        format!("{place} {kind}{label}: {} of {size} used{rest}{behind}", human_bytes(self.used()))
     }
 }
 
@@ -119,12 +147,20 @@ mod tests {
             ..Found::default()
         };
         let full = Found { label: None, skipped: 0, ..root.clone() };
+        let small = Found { behind: 250_000_000, ..root.clone() };
         let doubt = Found { number: 2, why_all: Some("the log needs recovery".into()), ..full.clone() };
         let disk = Found { number: 0, ..root.clone() };
         let volume = Found { number: 3, logical_volume: Some("vg0/root".into()), ..full.clone() };
         for (found, name, is_file, line) in [
             (&root, "sda", false, "sda1 ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
             (&full, "nvme0n1", false, "nvme0n1p1 ext4: 40.0 GB of 40.0 GB used"),
+            (
+                &small,
+                "sda",
+                false,
+                "sda1 ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged; 250.0 MB behind the end of the file \
+                 system",
+            ),
             (&doubt, "sda", false, "sda2: all of it (40.0 GB) is imaged: ext4: the log needs recovery"),
             (&full, "disk.raw", true, "disk.raw partition 1 ext4: 40.0 GB of 40.0 GB used"),
             (&volume, "sda", false, "sda3 vg0/root ext4: 40.0 GB of 40.0 GB used"),

@@ -5,7 +5,9 @@
 //! asks decides whether swap content may be left out at all.
 #![forbid(unsafe_code)]
 
+use super::fixed::is_boot_area;
 use super::{About, Doubt, Free, Volume, le};
+use std::ops::Range;
 
 pub(super) const KIND: &str = "swap";
 /// The signature stands in the last ten bytes of the first page; nobody knows the page size before.
@@ -18,6 +20,14 @@ const HIBERNATED: [&[u8]; 5] =
 /// Where the header and its list of bad pages begin.
 const HEADER: usize = 1024;
 const BAD_PAGES: usize = 1536;
+/// Between the label and the bad pages: zeros.
+const PADDING: Range<usize> = HEADER + 44..BAD_PAGES;
+/// Bytes before the end of the page where a hibernation that is over leaves something (`struct swsusp_header`).
+const RESUME: usize = 64;
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
 
 /// The pages of a swap area behind the first one, bad ones left out.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
@@ -65,6 +75,17 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         kept.push(at);
     }
     kept.sort_unstable();
+    if !is_boot_area(page.get(..HEADER).unwrap_or_default())
+        || page.get(PADDING).is_none_or(|bytes| !is_zero(bytes))
+    {
+        return Err(doubt(
+            "its first page is not as mkswap leaves it: it may be an old one below encryption".into(),
+        ));
+    }
+    let unused = BAD_PAGES + 4 * bad..page.len() - RESUME;
+    if page.get(unused).is_some_and(|bytes| !is_zero(bytes)) {
+        return Err(doubt("there is something between its bad pages and its signature".into()));
+    }
 
     let mut next = 1;
     for at in kept {

@@ -16,8 +16,9 @@ pub(super) struct Slot {
     pub(super) start: u64,
     /// Bytes.
     pub(super) size: u64,
-    /// Type in words.
+    /// Type in words, and as its table has it: a GUID, or two hexadecimal digits.
     pub(super) kind: String,
+    pub(super) type_id: String,
     /// Name in the table.
     pub(super) name: Option<String>,
     /// Why all of it is imaged, whatever it holds.
@@ -40,11 +41,12 @@ pub(super) struct Table {
     pub(super) notes: Vec<String>,
 }
 
-/// Reads the table of a disk of `size` bytes with logical blocks of `sector` bytes.
+/// Reads the tables of a disk of `size` bytes with logical blocks of `sector` bytes: what the kernel goes by first, then
+/// a GPT that it does not see, because no MBR protects it. Such a GPT is one that was not wiped, or its MBR is damaged.
 ///
 /// # Errors
 /// Why the whole disk is in doubt.
-pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Table, String> {
+pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Vec<Table>, String> {
     let unit = u64::from(sector);
     if !sector.is_power_of_two() || !(512..=65_536).contains(&sector) || !size.is_multiple_of(unit) {
         return Err(format!("a disk of {size} bytes has no blocks of {sector} bytes"));
@@ -53,27 +55,69 @@ pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Table, S
     let mut block = [0; 512];
     disk.read_exact_at(&mut block, 0).map_err(|e| format!("cannot read the first block: {e}"))?;
     let record = mbr::boot_record(&block).filter(mbr::is_table);
-    let gpt_at =
-        |unit: u64| (size >= 2 * unit).then(|| [unit, (size / unit - 1) * unit]).into_iter().flatten();
     // A disk that was moved behind another controller: its blocks were 512 bytes and are 4096 now, or the reverse.
-    let other = [512, 4096].into_iter().filter(|other| *other != unit).flat_map(gpt_at);
-    let other = other.filter(|at| gpt_at(unit).all(|here| here != *at)).any(|at| gpt::has_header(disk, at));
+    let other = [512, 4096].into_iter().filter(|other| *other != unit).flat_map(|other| gpt_at(size, other));
+    let other =
+        other.filter(|at| gpt_at(size, unit).all(|here| here != *at)).any(|at| gpt::has_header(disk, at));
     if other {
         return Err("there is a GPT for another block size".into());
     }
-    let gpt = gpt_at(unit).any(|at| gpt::has_header(disk, at));
-    let mut table = Table::default();
+    let stale = gpt_at(size, unit).any(|at| gpt::has_header(disk, at));
+    let mut first = Table::default();
+    let mut tables = Vec::new();
     match record {
         Some(record) if record.iter().any(|entry| entry.kind == 0xee) => {
-            (table.slots, table.notes) = gpt::slots(disk, blocks, sector, &record)?;
+            (first.slots, first.notes) = gpt::slots(disk, blocks, sector, &record)?;
         }
-        _ if gpt => return Err("there is a GPT, but no MBR that protects it".into()),
-        Some(record) => table.slots = mbr::slots(disk, size, sector, &record)?,
+        Some(record) => {
+            first.slots = mbr::slots(disk, size, sector, &record)?;
+            if stale {
+                let (slots, notes) = gpt::unprotected(disk, blocks, sector)
+                    .map_err(|why| format!("there is a GPT, but no MBR that protects it; {STALE} ({why})"))?;
+                first.notes.push(format!("a GPT that no MBR protects counts too; {STALE}"));
+                tables.push(Table { slots, notes });
+            }
+        }
+        None if stale => return Err("there is a GPT, but no MBR that protects it".into()),
         None => {}
     }
-    check(&mut table.slots, size)?;
-    table.slots.retain(|slot| slot.number != 0);
-    Ok(table)
+    tables.insert(0, first);
+    for table in &mut tables {
+        check(&mut table.slots, size)?;
+        table.slots.retain(|slot| slot.number != 0);
+    }
+    Ok(tables)
+}
+
+/// What ends the doubt about a GPT that no MBR protects.
+const STALE: &str = "if it is stale, `sgdisk -z` removes it, and a boot loader right behind the MBR with it";
+
+/// The bytes where a GPT of blocks of `unit` bytes has its headers.
+fn gpt_at(size: u64, unit: u64) -> impl Iterator<Item = u64> {
+    (size >= 2 * unit).then(|| [unit, (size / unit - 1) * unit]).into_iter().flatten()
+}
+
+/// Every partition that any table on the disk names, trusted or not, in any order; those of other block sizes too. For
+/// looking at what may be there: nothing is left out by it.
+pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32) -> Vec<Slot> {
+    let mut block = [0; 512];
+    let record = disk.read_exact_at(&mut block, 0).ok().and_then(|()| mbr::boot_record(&block));
+    let mut slots = record.map_or_else(Vec::new, |record| mbr::mentioned(disk, size, sector, &record));
+    for unit in [sector, 512, 4096] {
+        for at in gpt_at(size, u64::from(unit.max(1))) {
+            let found = gpt::read_at(disk, unit, at / u64::from(unit.max(1)));
+            slots.extend(found.iter().flat_map(|gpt| &gpt.entries).map(|entry| gpt::slot(entry, unit)));
+        }
+    }
+    slots.retain_mut(|slot| {
+        slot.size = slot.size.min(size.saturating_sub(slot.start));
+        // The protective entry is the GPT's, and none of the disk's partitions.
+        slot.number != 0 && slot.size > 0 && slot.type_id != "ee"
+    });
+    slots.sort_by(|a, b| (a.start, a.size, &a.type_id).cmp(&(b.start, b.size, &b.type_id)));
+    slots.dedup_by(|a, b| (a.start, a.size, &a.type_id) == (b.start, b.size, &b.type_id));
+    slots.truncate(MAX_PARTITIONS);
+    slots
 }
 
 /// Puts the slots in the order of the disk. Errors where one is not on the disk, is empty, or overlaps another.

@@ -392,3 +392,55 @@ fn content_of_swap_is_left_out_only_where_that_is_asked_for() {
     let hibernated = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
     assert!(why(&hibernated).contains("hibernated"));
 }
+
+/// An MBR disk over a GPT that was not wiped: its backup alone, or both of its ends.
+fn two_tables(partitions: &[(u64, u64)], both: bool) -> Vec<u8> {
+    let mut disk = mbr_disk();
+    let last = disk.len() as u64 / 512 - 1;
+    if both {
+        write_gpt(&mut disk, 512, partitions, 1, last);
+    }
+    write_gpt(&mut disk, 512, partitions, last, 1);
+    disk
+}
+
+#[test]
+fn of_two_tables_a_block_is_free_only_where_it_is_by_both() {
+    let by_mbr = look(&mbr_disk(), 512);
+    for both in [false, true] {
+        // The old partition is the same as the first one; the others lie outside of every old one.
+        let map = look(&two_tables(&[(2048, 6143)], both), 512);
+        let first: Vec<_> = by_mbr.free.iter().filter(|range| range.end <= 3 << 20).cloned().collect();
+        assert!(!first.is_empty() && map.free == first, "{both}: {map:?}");
+        assert_eq!(map.found.len(), by_mbr.found.len(), "the partitions are those of the MBR");
+        assert!(map.notes.iter().any(|note| note.contains("sgdisk -z")), "{map:?}");
+        let skipped: u64 = map.found.iter().map(|found| found.skipped).sum();
+        assert_eq!(skipped, super::testing::total(&map.free));
+        // An old partition with something else in it: nothing of it is free.
+        let map = look(&two_tables(&[(2040, 6143)], both), 512);
+        assert!(map.free.is_empty(), "{both}: {map:?}");
+        assert!(
+            map.notes.iter().any(|note| note.contains("by the second table: unknown content")),
+            "{map:?}"
+        );
+    }
+    let mut disk = two_tables(&[(2048, 6143)], true);
+    let last = disk.len() - 512;
+    disk[512 + 60] ^= 1;
+    disk[last + 60] ^= 1;
+    let map = look(&disk, 512);
+    assert!(map.free.is_empty() && why(&map).contains("sgdisk -z"), "a GPT that is not whole: {map:?}");
+}
+
+#[test]
+fn a_type_that_says_something_lies_between_keeps_a_partition_whole() {
+    for (kind, word) in [(0x82, "swap"), (0x8e, "LVM"), (0xe8, "LUKS"), (0xfd, "RAID")] {
+        let mut disk = mbr_disk();
+        entry(&mut disk, 0, kind, 2048, 4096);
+        let map = look(&disk, 512);
+        assert_eq!(map.found[0].skipped, 0, "{map:?}");
+        let why = map.found[0].why_all.as_deref().unwrap();
+        assert!(why.contains("partition table says") && why.contains(word), "{why}");
+        assert!(map.found.iter().any(|found| found.skipped > 0), "the others are thinned");
+    }
+}

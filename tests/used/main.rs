@@ -7,6 +7,7 @@
 #[path = "../scratch/mod.rs"]
 mod scratch;
 
+mod beyond;
 mod btrfs;
 mod dirty;
 mod exfat;

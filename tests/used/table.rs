@@ -250,7 +250,7 @@ fn prove(disk: &Disk) {
 
         let image = file("image");
         testboxctl(&["create", "--used", "no-swap"], [&from.path, &image]);
-        testboxctl(&["restore", "--yes", "--free", "leave"], [&image, &to.path]);
+        testboxctl(&["restore", "--yes", "--overwrite", "--free", "leave"], [&image, &to.path]);
         testboxctl(&["verify", "--against"], [&to.path, &image]);
         // What nobody uses is still what it was; all else is there.
         let (source, target) = (fs::read(&source).unwrap(), fs::read(&target).unwrap());

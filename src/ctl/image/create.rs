@@ -5,12 +5,12 @@ use super::super::target::{Content, Others, Target};
 use super::super::{Answer, Error};
 use super::{ImageFile, image_error, open_image_file, open_own_file, real_path, show};
 use crate::block::sink::FileSink;
-use crate::block::{BlockDevice, Disk};
+use crate::block::{BlockDevice, Disk, View};
 use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
 use crate::inventory::{self, Identity, why_in_use};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
-use crate::used::{self, Used};
+use crate::used::{self, Beyond, Used};
 use std::fs;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,10 @@ pub(in super::super) struct Args {
     /// All of a disk that is in use is imaged
     #[arg(long, value_name = "HOW", default_value = "auto")]
     used: Used,
+    /// Another disk of the same machine: where it holds hashes for dm-verity or the like, free space is imaged too.
+    /// Once for each disk
+    #[arg(long, value_name = "DISK")]
+    beside: Vec<PathBuf>,
     /// Take over what this earlier image of the same disk has already, instead of compressing it again
     #[arg(long, value_name = "IMAGE")]
     base: Option<PathBuf>,
@@ -129,7 +133,8 @@ fn make(
     part: &Target,
 ) -> Result<Vec<String>, Error> {
     let progress = Progress::new();
-    let look = || used::survey(disk, args.used, &progress);
+    let beyond = beyond(args, disk, &progress)?;
+    let look = || used::survey_beside(disk, args.used, &beyond, &progress);
     let ((map, verdicts), _) = show::timed("look for what is used", &progress, look);
     let options = BackupOptions {
         threads: args.threads,
@@ -151,6 +156,21 @@ fn make(
             Ok(lines) => return Ok(verdicts.into_iter().chain(lines).collect()),
         }
     }
+}
+
+/// What the disk, and those beside it, hold of layers that read free space.
+fn beyond(args: &Args, disk: &Disk, progress: &Progress) -> Result<Beyond, Error> {
+    let mut beyond = Beyond::default();
+    if args.used == Used::Off {
+        return Ok(beyond);
+    }
+    progress.start(0);
+    beyond.look(&View::new(disk, progress), disk.name(), disk.logical_block_size());
+    for path in &args.beside {
+        let other = Disk::open_source(real_path(path)).map_err(|e| Error::failed(e.to_string()))?;
+        beyond.look(&View::new(&other, progress), other.name(), other.logical_block_size());
+    }
+    Ok(beyond)
 }
 
 /// Why there is no image.

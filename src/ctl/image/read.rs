@@ -228,6 +228,7 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
                 "logical_volume": found.logical_volume,
                     "used_bytes": found.used(),
                     "skipped_bytes": found.skipped,
+                    "behind_bytes": found.behind,
                     "why_all": found.why_all,
                 })
             }).collect::<Vec<_>>(),
@@ -284,7 +285,12 @@ fn partition(found: &Found) -> String {
     let kind_of = found.partition_type.as_ref().map_or_else(String::new, |kind| format!("{}, ", ascii(kind)));
     let verdict = match &found.why_all {
         Some(why) => format!("all of it imaged: {}", ascii(why)),
-        None => format!("{} used, {} skipped", human_bytes(found.used()), human_bytes(found.skipped)),
+        None => format!(
+            "{} used, {} skipped{}",
+            human_bytes(found.used()),
+            human_bytes(found.skipped),
+            found.behind()
+        ),
     };
     let (kind, size) = (ascii(&found.kind), show::size(found.size));
     format!("{number}{volume}: {kind_of}{kind}{label}, {size} at byte {}: {verdict}", found.start)

@@ -71,6 +71,7 @@ fn fitting(one: &Found) -> (Found, usize) {
         kind: clean(&one.kind),
         label: one.label.as_deref().map(clean),
         skipped: one.skipped,
+        behind: one.behind,
         why_all: one.why_all.as_deref().map(clean),
     };
     loop {

@@ -275,6 +275,7 @@ mod tests {
             kind: long(number as usize % 7 * 50),
             label: Some(long(number as usize % 5 * 300)),
             skipped: u64::MAX,
+            behind: u64::MAX,
             why_all: Some(long(number as usize % 3 * 700)),
             partition_type: Some(long(number as usize % 2 * 700)),
             name: Some(long(number as usize % 11 * 100)),

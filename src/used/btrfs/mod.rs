@@ -92,6 +92,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     if let Some(root) = roots.free_space {
         free_space::check(&chunks, root, superblock.sector, &mut trees, gaps)?;
     }
+    superblock.fits(volume)?;
     Ok(Some(About { kind: KIND, label: superblock.label.clone() }))
 }
 

@@ -8,6 +8,7 @@ use super::bytes::Bytes;
 use super::checksum::Checksum;
 use super::tree::{MAX_LEVEL, Root};
 use super::{KIND, doubt};
+use crate::used::fixed::is_boot_area;
 use crate::used::{Doubt, Volume, le};
 
 /// Byte of the volume where the superblock stands that a mount reads.
@@ -15,6 +16,8 @@ pub const PRIMARY: u64 = 64 << 10;
 /// Bytes of it.
 const SIZE: usize = 4096;
 const MAGIC: &[u8] = b"_BHRfS_M";
+/// Bytes where copies of it stand, if the device has them (`btrfs_sb_offset`). Every commit writes them all.
+const COPIES: [u64; 2] = [64 << 20, 256 << 30];
 /// Offset of the device item of this device in it.
 const DEV_ITEM: usize = 0xc9;
 /// Offset and size of the copy of the system chunks in it.
@@ -88,6 +91,8 @@ impl DevItem {
 pub struct Superblock {
     pub checksum: Checksum,
     pub generation: u64,
+    /// The UUID that users see.
+    fsid: [u8; 16],
     /// The UUID in every node.
     pub metadata_uuid: [u8; 16],
     pub root_tree: Root,
@@ -124,6 +129,28 @@ impl Superblock {
             return Err(doubt(format!("it has {total} bytes, but only {size} are here")));
         }
         Ok(Some(superblock))
+    }
+
+    /// What is fixed outside of it: see [`crate::used::fixed`].
+    pub fn fits(&self, volume: &Volume<'_>) -> Result<(), Doubt> {
+        if !is_boot_area(&volume.read(KIND, 0, PRIMARY as usize)?) {
+            return Err(doubt(
+                "its first 64 KiB are neither empty nor a boot loader: it may be an old one below encryption",
+            ));
+        }
+        for at in COPIES.into_iter().filter(|at| at + SIZE as u64 <= self.device.total) {
+            let copy = volume.read(KIND, at, SIZE)?;
+            let b = Bytes(&copy);
+            let same = b.slice(0x40, MAGIC.len())? == MAGIC
+                && self.checksum.holds(&copy)
+                && b.u64(0x30)? == at
+                && b.uuid(0x20)? == self.fsid
+                && b.u64(0x48)? == self.generation;
+            if !same {
+                return Err(doubt(format!("the copy of its superblock at byte {at} is not the same")));
+            }
+        }
+        Ok(())
     }
 
     fn parse(block: &[u8]) -> Result<Self, Doubt> {
@@ -171,6 +198,7 @@ impl Superblock {
         Ok(Superblock {
             checksum,
             generation,
+            fsid: b.uuid(0x20)?,
             metadata_uuid,
             root_tree,
             chunk_tree,

@@ -8,6 +8,7 @@
 //! other groups than their own), the second takes the bitmaps group by group.
 #![forbid(unsafe_code)]
 
+mod backups;
 mod bits;
 mod checksum;
 mod group;
@@ -57,6 +58,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
             fs.free_blocks, fs.free_inodes
         )));
     }
+    backups::fit(&fs, volume, &bytes)?;
     Ok(Some(About { kind: fs.kind, label: fs.label }))
 }
 

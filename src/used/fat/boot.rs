@@ -3,6 +3,7 @@
 
 use super::{KIND, Width};
 use crate::used::{Doubt, Volume, le};
+use std::ops::Range;
 
 /// Where the parts of the file system are; all positions and lengths are bytes.
 #[derive(Debug)]
@@ -150,7 +151,11 @@ impl<'a> Fields<'a> {
             )));
         }
         let root = match width {
-            Width::Fat32 => self.root32(count)?,
+            Width::Fat32 => {
+                let root = self.root32(count)?;
+                self.copies_fit(volume)?;
+                root
+            }
             _ => Root::Region {
                 at: (self.reserved + self.fats * fat) * self.sector,
                 len: self.root_entries * 32,
@@ -172,6 +177,38 @@ impl<'a> Fields<'a> {
                 .then(|| le::label(&String::from_utf8_lossy(label)))
                 .flatten(),
         })
+    }
+
+    /// FSInfo and the copy of the boot sector of FAT32, where the boot sector names them: a number among the reserved
+    /// sectors. Boot program, label, state and size can be older in the copy.
+    fn copies_fit(&self, volume: &Volume<'_>) -> Result<(), Doubt> {
+        /// Sizes, number of FATs, root directory, signature.
+        const SAME: [Range<usize>; 5] = [11..19, 22..24, 36..40, 44..48, 510..512];
+        let doubt = |why: &str| {
+            Doubt::new(
+                KIND,
+                format!("{why}: it may be an old one below encryption, else fsck.fat writes it again"),
+            )
+        };
+        let sector = |at| {
+            let number = u64::from(le::u16(self.bytes, at)?);
+            let named = number != 0 && number < self.reserved;
+            named.then(|| volume.read(KIND, number * self.sector, 512))
+        };
+        if let Some(info) = sector(48).transpose()? {
+            let signed = info.starts_with(b"RRaA")
+                && info[484..].starts_with(b"rrAa")
+                && info.ends_with(&[0x55, 0xaa]);
+            if !signed {
+                return Err(doubt("its FSInfo sector is not one"));
+            }
+        }
+        match sector(50).transpose()? {
+            Some(copy) if SAME.iter().any(|field| copy[field.clone()] != self.bytes[field.clone()]) => {
+                Err(doubt("the copy of its boot sector is not the same"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What only FAT32 has.

@@ -20,6 +20,8 @@ pub(in crate::used) struct Group {
     pub(super) extents: Range<u64>,
     /// Extents that belong to nobody.
     pub(in crate::used) free: Vec<Range<u64>>,
+    /// Extents that belong to a logical volume, hidden ones too: one range for each segment, in no order.
+    pub(in crate::used) taken: Vec<Range<u64>>,
     /// The visible logical volumes that have extents here.
     pub(in crate::used) volumes: Vec<Logical>,
 }
@@ -94,7 +96,7 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
         used.extend(volume.used.iter().cloned());
         found.push((*name, section, volume));
     }
-    let free = gaps(used, physical.count).ok_or("two logical volumes have the same extent")?;
+    let free = gaps(used.clone(), physical.count).ok_or("two logical volumes have the same extent")?;
     let bytes =
         |extents: &Range<u64>| physical.bytes(extents).ok_or("it has more extents than room".to_owned());
     let mut volumes = Vec::new();
@@ -114,6 +116,7 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
         name: (*name).to_owned(),
         extents: bytes(&(0..physical.count))?,
         free: free.iter().map(bytes).collect::<Result<_, _>>()?,
+        taken: used.iter().map(bytes).collect::<Result<_, _>>()?,
         volumes,
     })
 }

@@ -3,6 +3,7 @@
 
 use super::{KIND, doubt};
 use crate::used::{Doubt, Volume, le};
+use std::ops::Range;
 
 /// Sizes in bytes, positions in clusters.
 #[derive(Clone, Debug)]
@@ -33,6 +34,28 @@ impl Boot {
             return Ok(None);
         }
         Boot::of(&bytes, volume.size()).map(Some)
+    }
+
+    /// The copy of the boot sector stands in the last sector of the partition, or in the first one that the file system
+    /// does not count. Boot program, size and place of the partition can be older in it.
+    pub(super) fn copy_fits(&self, volume: &Volume<'_>) -> Result<(), Doubt> {
+        /// Magic, sizes, place of the file table and of its copy, sizes of records, serial number.
+        const SAME: [Range<usize>; 5] = [3..14, 48..64, 64..65, 68..69, 72..80];
+        let bytes = volume.read(KIND, 0, 512)?;
+        let size = volume.size();
+        let last = |sector: u64| (size / sector).saturating_sub(1) * sector;
+        let places = [last(self.sector), last(u64::from(volume.sector().max(512))), self.bytes];
+        let is_copy = |at: &u64| {
+            volume.peek(*at, 512).is_some_and(|copy| {
+                *at > 0 && SAME.iter().all(|field| copy[field.clone()] == bytes[field.clone()])
+            })
+        };
+        match places.iter().any(is_copy) {
+            true => Ok(()),
+            false => Err(doubt(
+                "the copy of its boot sector is not at its end: it may be an old one below encryption, else ntfsfix writes it again",
+            )),
+        }
     }
 
     fn of(bytes: &[u8], volume: u64) -> Result<Self, Doubt> {

@@ -8,9 +8,13 @@ use super::{KIND, doubt};
 use crate::used::{Doubt, Volume, le};
 use std::ops::Range;
 
+/// Flag of an attribute. On an index it says what files made in the directory will be: no index is compressed itself.
+const COMPRESSED: u16 = 1;
 /// Types of attributes.
 pub(super) const LIST: u32 = 0x20;
 pub(super) const DATA: u32 = 0x80;
+pub(super) const INDEX_ROOT: u32 = 0x90;
+pub(super) const INDEX_ALLOCATION: u32 = 0xa0;
 
 /// Most runs that are kept of one file, 24 MiB of memory.
 const MOST_RUNS: usize = 1 << 20;
@@ -119,8 +123,8 @@ impl<'v> Files<'v> {
                 return Ok(Some(resident(number, &attribute)?));
             };
             let runs = decode(extent, 0, self.boot.clusters).map_err(|wrong| in_file(number, wrong))?;
-            let stream =
-                Stream { runs, size: extent.size, initialized: extent.initialized, flags: attribute.flags };
+            let flags = attribute.flags_that_count();
+            let stream = Stream { runs, size: extent.size, initialized: extent.initialized, flags };
             self.covered(number, &stream)?;
             return Ok(Some(Content::Stream(stream)));
         };
@@ -140,7 +144,7 @@ impl<'v> Files<'v> {
             runs: Vec::new(),
             size: extent.size,
             initialized: extent.initialized,
-            flags: attribute.flags,
+            flags: attribute.flags_that_count(),
         };
         for place in &places {
             let runs = self.extent(number, &base, kind, name, place, &stream.runs)?;
@@ -281,6 +285,16 @@ impl<'v> Files<'v> {
     }
 }
 
+impl Attribute<'_> {
+    /// Flags that say something about the bytes of this attribute.
+    fn flags_that_count(&self) -> u16 {
+        match self.kind {
+            INDEX_ROOT | INDEX_ALLOCATION => self.flags & !COMPRESSED,
+            _ => self.flags,
+        }
+    }
+}
+
 /// The number of a file record, and how often it was used for another file.
 pub(super) fn split(reference: u64) -> (u64, u16) {
     (reference & ((1 << 48) - 1), (reference >> 48) as u16)
@@ -308,7 +322,7 @@ fn find<'r>(
 
 fn resident(number: u64, attribute: &Attribute<'_>) -> Result<Content, Doubt> {
     match attribute.value {
-        Value::Resident(bytes) if attribute.flags == 0 => Ok(Content::Resident(bytes.to_vec())),
+        Value::Resident(bytes) if attribute.flags_that_count() == 0 => Ok(Content::Resident(bytes.to_vec())),
         _ => Err(in_file(number, "it is compressed, sparse or encrypted")),
     }
 }

@@ -2,13 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::doubt;
-use super::files::{Content, Files, in_file};
+use super::files::{Content, Files, INDEX_ALLOCATION, INDEX_ROOT, in_file};
 use super::record::{Wrong, fix_up};
 use crate::used::{Doubt, le};
 
 const ROOT: u64 = 5;
-const INDEX_ROOT: u32 = 0x90;
-const INDEX_ALLOCATION: u32 = 0xa0;
 const BITMAP: u32 = 0xb0;
 /// The longest root directory that is read: some hundred thousand names.
 const LONGEST: u64 = 64 << 20;

@@ -64,6 +64,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         Log::Emptied => every::clusters(&files)?,
     };
     read_bitmap(&files, &own.bitmap, &claims, end_of_free(volume, &files.boot), free)?;
+    files.boot.copy_fits(volume)?;
     Ok(Some(About { kind: KIND, label }))
 }
 

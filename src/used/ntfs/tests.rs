@@ -76,7 +76,10 @@ fn the_last_sector_stays_even_where_the_file_system_counts_it() {
     let mut image = formatted(&["-c", "512"], 9 << 20);
     let counted = image.len() as u64 - 512;
     assert_eq!(parsed(parse, &image).1.last().unwrap().end, counted);
+    let boot = image[..512].to_vec();
     image.truncate(counted as usize);
+    assert!(whole(parse, &image).contains("the copy of its boot sector"), "it was cut off");
+    image[counted as usize - 512..].copy_from_slice(&boot);
     assert_eq!(parsed(parse, &image).1.last().unwrap().end, counted - 512);
     image.truncate(counted as usize - 1);
     assert!(whole(parse, &image).contains("its partition"));
@@ -493,4 +496,37 @@ fn loop_a_file_table_in_many_pieces() {
     assert!(whole(parse, &other).contains("not the one that a file means"));
     let records = [0, 5].map(|number| place_of_record(&image, number)).map(|at| at + 56..at + 1022);
     hostile(parse, &image, &records, 300);
+}
+
+#[test]
+fn a_root_directory_with_the_compress_flag_is_read() {
+    let image = volume();
+    let (_, free) = parsed(parse, &image);
+    for (kinds, flag, read) in [
+        (&[files::INDEX_ROOT][..], 1, true),
+        (&[files::INDEX_ALLOCATION], 1, true),
+        (&[files::INDEX_ROOT, files::INDEX_ALLOCATION], 1, true),
+        (&[0xb0], 1, false),
+        (&[files::INDEX_ROOT], 0x4000, false),
+        (&[files::INDEX_ALLOCATION], 0x8000, false),
+    ] {
+        let mut image = image.clone();
+        edit(&mut image, 5, |record| {
+            let mut at = usize::from(le::u16(record, 20).unwrap());
+            while le::u32(record, at) != Some(u32::MAX) {
+                if kinds.contains(&le::u32(record, at).unwrap()) {
+                    record[at + 12..at + 14].copy_from_slice(&(flag as u16).to_le_bytes());
+                }
+                at += le::u32(record, at + 4).unwrap() as usize;
+            }
+        });
+        match read {
+            true => assert_eq!(parsed(parse, &image).1, free, "{kinds:x?}"),
+            false => assert!(
+                whole(parse, &image).contains("compressed, sparse or encrypted"),
+                "{kinds:x?} {flag:#x}"
+            ),
+        }
+        assert!(!read || memory_files(&Volume::new(&image, 0, image.len() as u64, 512)).is_ok());
+    }
 }

@@ -1,0 +1,34 @@
+//! What all disks of the machine hold of layers that read free space: asked before the first of them is imaged.
+
+use super::steps::Run;
+use crate::block::View;
+use crate::plan::{Plan, Step};
+use crate::progress::Progress;
+use crate::used::{Beyond, Used};
+
+impl Run<'_> {
+    /// A hash tree of dm-verity can lie on another disk than its file system, and on one that is not imaged. Nothing is
+    /// looked at where the plan leaves no free space out.
+    pub(super) fn look_beyond(&self, plan: &Plan) -> Beyond {
+        let mut beyond = Beyond::default();
+        let thins = |step: &Step| matches!(step, Step::BackupDisk { used, .. } if *used != Used::Off);
+        if !plan.steps.iter().any(thins) {
+            return beyond;
+        }
+        for disk in self.disks {
+            let progress = Progress::new();
+            let step = format!("looking for what reads free space on {}", disk.name);
+            let look = || match self.open_source(disk) {
+                Ok(device) => {
+                    beyond.look(&View::new(&*device, &progress), &disk.name, disk.logical_block_size)
+                }
+                Err(failure) => beyond.cannot_look(&disk.name, &failure.what),
+            };
+            self.reporter.during(&step, Some(&disk.name), &progress, false, look);
+        }
+        if let Some(why) = beyond.why() {
+            self.journal.warn(&format!("no file system of this machine is thinned: {why}"));
+        }
+        beyond
+    }
+}
