@@ -38,7 +38,8 @@ pub trait ReadAt: Send + Sync {
 
 /// A file that is written once, front to back, and then made durable.
 pub trait SyncWrite: Write + Send {
-    /// fsync(2). The first error is final: a second fsync of the same file returns 0 although data is lost.
+    /// All of the file is durable after it, also what stood there before it was [resumed](SyncWrite::go_on_at). The
+    /// first error of fsync(2) is final: a second fsync of the same file returns 0 although data is lost.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Cuts the file to its first `len` bytes, which it must have, and goes on writing there. Only before the first

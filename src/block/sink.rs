@@ -12,26 +12,83 @@ use std::ops::Range;
 /// fill the memory of a machine that has no swap.
 const WINDOW: u64 = 16 << 20;
 
+/// What is written again of a resumed file: so many pieces of so many bytes, so far apart.
+const PIECES: u64 = 4;
+const PIECE: u64 = 512;
+const APART: u64 = 64 << 10;
+
+/// What a [`FileSink`] asks of the kernel. A trait, so that a test can stand in for an NFS client and its server.
+pub trait Backing: Write + Send {
+    /// Starts writing out `length` bytes from byte `offset`, see [`start_flush`].
+    fn start_flush(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Writes out and waits, see [`flush_range`].
+    fn flush_range(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Reads `length` bytes at byte `offset`, and writes the same.
+    fn rewrite(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// fsync(2).
+    fn sync_all(&self) -> io::Result<()>;
+    /// Cuts the file to `len` bytes and stands there.
+    fn go_on_at(&mut self, len: u64) -> io::Result<()>;
+    /// Drops clean pages, see [`drop_cached`].
+    fn drop_cached(&self, offset: u64, length: Option<NonZeroU64>) -> io::Result<()>;
+    /// Itself, where the kernel can copy into it.
+    fn as_file(&self) -> Option<&File>;
+}
+
+impl Backing for File {
+    fn start_flush(&self, offset: u64, length: u64) -> io::Result<()> {
+        start_flush(self, offset, length)
+    }
+
+    fn flush_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        flush_range(self, offset, length)
+    }
+
+    fn rewrite(&self, offset: u64, length: u64) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        ReadAt::read_exact_at(self, &mut bytes, offset)?;
+        std::os::unix::fs::FileExt::write_all_at(self, &bytes, offset)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        File::sync_all(self)
+    }
+
+    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        SyncWrite::go_on_at(self, len)
+    }
+
+    fn drop_cached(&self, offset: u64, length: Option<NonZeroU64>) -> io::Result<()> {
+        drop_cached(self, offset, length)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
+    }
+}
+
 /// A file that is written once, front to back.
 ///
 /// Data is pushed out in windows while it is written, and dropped from the cache, so that neither the memory fills
 /// nor the fsync at the end has everything still to do. The first error of any call is final: write-back errors are
 /// reported once only, by whichever call comes first, and a later fsync returns 0.
 #[derive(Debug)]
-pub struct FileSink {
-    file: File,
+pub struct FileSink<F = File> {
+    file: F,
     written: u64,
     /// Bytes whose write-back was started.
     started: u64,
     /// Bytes whose write-back is complete.
     flushed: u64,
     failed: Option<i32>,
+    /// Bytes at its beginning that an earlier process wrote.
+    kept: u64,
 }
 
-impl FileSink {
+impl<F: Backing> FileSink<F> {
     /// Takes a file that is empty and stands at its start, or is [gone on with](SyncWrite::go_on_at).
-    pub fn new(file: File) -> Self {
-        FileSink { file, written: 0, started: 0, flushed: 0, failed: None }
+    pub fn new(file: F) -> Self {
+        FileSink { file, written: 0, started: 0, flushed: 0, failed: None, kept: 0 }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -48,15 +105,29 @@ impl FileSink {
         result
     }
 
+    /// Makes the next fsync one for the whole file on an NFS server too: what a cut boot has written may be in the memory
+    /// of the server only.
+    ///
+    /// Linux's client sends what fits one WRITE as FILE_SYNC, and no COMMIT: the server syncs those bytes. More than one
+    /// WRITE goes out UNSTABLE, and the COMMIT that follows is for the whole file (fs/nfs: `nfs_generic_pgio`,
+    /// `nfs_init_commit`). Pieces that do not touch are more than one WRITE, and four of them are so even where
+    /// write-back comes between them once or twice. A short file is written again as a whole.
+    fn owe_commit(&self) -> io::Result<()> {
+        if self.kept <= PIECES * APART {
+            return if self.kept == 0 { Ok(()) } else { self.file.rewrite(0, self.kept) };
+        }
+        (0..PIECES).try_for_each(|n| self.file.rewrite(n * APART, PIECE))
+    }
+
     /// Waits for the window before the last one and starts the last one.
     fn push_windows(&mut self) -> io::Result<()> {
         if self.written - self.started < WINDOW {
             return Ok(());
         }
-        start_flush(&self.file, self.started, self.written - self.started)?;
+        self.file.start_flush(self.started, self.written - self.started)?;
         if let Some(length) = NonZeroU64::new(self.started - self.flushed) {
-            flush_range(&self.file, self.flushed, length.get())?;
-            drop_cached(&self.file, self.flushed, Some(length))?;
+            self.file.flush_range(self.flushed, length.get())?;
+            self.file.drop_cached(self.flushed, Some(length))?;
         }
         self.flushed = self.started;
         self.started = self.written;
@@ -64,7 +135,7 @@ impl FileSink {
     }
 }
 
-impl Write for FileSink {
+impl<F: Backing> Write for FileSink<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
         let result = self.file.write(bytes);
@@ -81,13 +152,14 @@ impl Write for FileSink {
     }
 }
 
-impl SyncWrite for FileSink {
+impl<F: Backing> SyncWrite for FileSink<F> {
+    /// All of the file is durable, also what was there before it was [resumed](SyncWrite::go_on_at).
     fn sync(&mut self) -> io::Result<()> {
         self.check()?;
-        let result = self.file.sync_all();
+        let result = self.owe_commit().and_then(|()| self.file.sync_all());
         self.seal(result)?;
         // Advice only: the data is safe already, and an open for verification drops the pages once more.
-        let _ = drop_cached(&self.file, 0, None);
+        let _ = self.file.drop_cached(0, None);
         Ok(())
     }
 
@@ -95,7 +167,7 @@ impl SyncWrite for FileSink {
         self.check()?;
         let result = self.file.go_on_at(len);
         self.seal(result)?;
-        (self.written, self.started, self.flushed) = (len, len, len);
+        (self.written, self.started, self.flushed, self.kept) = (len, len, len, len);
         Ok(())
     }
 
@@ -107,7 +179,8 @@ impl SyncWrite for FileSink {
         while at < range.end {
             let mut next = at;
             let step = usize::try_from((range.end - at).min(WINDOW)).unwrap_or(usize::MAX);
-            match rustix::fs::copy_file_range(source, Some(&mut next), &self.file, None, step) {
+            let Some(file) = self.file.as_file() else { break };
+            match rustix::fs::copy_file_range(source, Some(&mut next), file, None, step) {
                 Err(Errno::INTR) => continue,
                 // Whatever it is, writing shows it if it is more than a call that is not to be had.
                 Err(_) | Ok(0) => break,
@@ -129,6 +202,148 @@ impl SyncWrite for FileSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Largest WRITE of the modelled mount, in bytes.
+    const WSIZE: u64 = 64 << 10;
+
+    /// A file on an NFS server: what it answers with, and what a power cut leaves of it.
+    #[derive(Default)]
+    struct Server {
+        cached: Vec<u8>,
+        durable: Vec<u8>,
+    }
+
+    impl Server {
+        fn write(file: &mut Vec<u8>, at: u64, bytes: &[u8]) {
+            let end = at as usize + bytes.len();
+            file.resize(file.len().max(end), 0);
+            file[at as usize..end].copy_from_slice(bytes);
+        }
+    }
+
+    /// What the client has to send, and whether it owes a COMMIT.
+    #[derive(Default)]
+    struct Cache {
+        position: u64,
+        dirty: Vec<(u64, Vec<u8>)>,
+        owes_commit: bool,
+        writes: usize,
+    }
+
+    /// Linux's NFS client over it, as fs/nfs has it: one boot of the machine.
+    struct Client {
+        server: Arc<Mutex<Server>>,
+        cache: Mutex<Cache>,
+        /// Write-back comes by itself after so many writes.
+        write_back: usize,
+    }
+
+    impl Client {
+        fn boot(server: &Arc<Mutex<Server>>, write_back: usize) -> FileSink<Client> {
+            FileSink::new(Client { server: server.clone(), cache: Mutex::default(), write_back })
+        }
+
+        fn put(&self, cache: &mut Cache, at: u64, bytes: &[u8]) {
+            match cache.dirty.last_mut() {
+                Some((start, dirty)) if *start + dirty.len() as u64 == at => dirty.extend_from_slice(bytes),
+                _ => cache.dirty.push((at, bytes.to_vec())),
+            }
+            cache.writes += 1;
+            if cache.writes == self.write_back {
+                self.send(cache);
+            }
+        }
+
+        fn send(&self, cache: &mut Cache) {
+            let mut server = self.server.lock().unwrap();
+            let dirty = std::mem::take(&mut cache.dirty);
+            let is_one = dirty.len() <= 1 && dirty.iter().all(|(_, bytes)| bytes.len() as u64 <= WSIZE);
+            cache.owes_commit |= !is_one;
+            for (at, bytes) in dirty {
+                Server::write(&mut server.cached, at, &bytes);
+                if !cache.owes_commit {
+                    Server::write(&mut server.durable, at, &bytes);
+                }
+            }
+        }
+    }
+
+    impl Write for Client {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut cache = self.cache.lock().unwrap();
+            let at = cache.position;
+            cache.position += bytes.len() as u64;
+            self.put(&mut cache, at, bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Backing for Client {
+        fn start_flush(&self, _: u64, _: u64) -> io::Result<()> {
+            self.send(&mut self.cache.lock().unwrap());
+            Ok(())
+        }
+
+        fn flush_range(&self, offset: u64, length: u64) -> io::Result<()> {
+            self.start_flush(offset, length)
+        }
+
+        fn rewrite(&self, offset: u64, length: u64) -> io::Result<()> {
+            let there = self.server.lock().unwrap().cached[offset as usize..][..length as usize].to_vec();
+            self.put(&mut self.cache.lock().unwrap(), offset, &there);
+            Ok(())
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            let mut cache = self.cache.lock().unwrap();
+            self.send(&mut cache);
+            if std::mem::take(&mut cache.owes_commit) {
+                let mut server = self.server.lock().unwrap();
+                server.durable = server.cached.clone();
+            }
+            Ok(())
+        }
+
+        fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+            let mut server = self.server.lock().unwrap();
+            server.cached.truncate(len as usize);
+            server.durable.truncate(len as usize);
+            self.cache.lock().unwrap().position = len;
+            Ok(())
+        }
+
+        fn drop_cached(&self, _: u64, _: Option<NonZeroU64>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn as_file(&self) -> Option<&File> {
+            None
+        }
+    }
+
+    /// The machine is cut before its fsync, and the next boot keeps what stands there but the last bytes.
+    #[test]
+    fn a_resumed_file_is_durable_whole_on_an_nfs_server() {
+        let image = numbered(20 << 20);
+        let few = [1, 512, 4096, APART as usize, 3 * APART as usize, 4 * APART as usize, 5 * APART as usize];
+        for kept in few.into_iter().chain([image.len() - (1 << 20), image.len() - 1]) {
+            for write_back in 0..8 {
+                let server = Arc::new(Mutex::new(Server { cached: image.clone(), durable: Vec::new() }));
+                let mut file = Client::boot(&server, write_back);
+                file.go_on_at(kept as u64).unwrap();
+                file.write_all(&image[kept..image.len().min(kept + 4096)]).unwrap();
+                file.sync().unwrap();
+                let server = server.lock().unwrap();
+                let whole = &image[..image.len().min(kept + 4096)];
+                assert!(server.durable == whole, "{kept} kept, write-back after {write_back} writes");
+            }
+        }
+    }
 
     #[test]
     fn the_first_error_of_a_file_is_final() {

@@ -120,7 +120,8 @@ impl Files for DirFiles {
     }
 
     fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
-        let file = self.file(path, OFlags::WRONLY)?;
+        // Read too: a sync writes some of it again.
+        let file = self.file(path, OFlags::RDWR)?;
         if rustix::fs::fstat(&file)?.st_nlink > 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has a second name"));
         }

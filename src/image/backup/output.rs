@@ -113,8 +113,8 @@ impl<'a> Output<'a> {
 
     /// Writes the last bytes and syncs; returns the size of the file.
     ///
-    /// The last bytes are written even where they stand there already: an NFS client that has nothing to write has
-    /// nothing to commit either, and what was written before the cut may be in the memory of the server only.
+    /// The last bytes are written even where they stand there already: the sink resumes the file, and its sync is for all
+    /// of it.
     pub fn finish(mut self, bytes: &[u8]) -> Result<u64, ImageError> {
         self.cut()?;
         self.write(bytes)?;
