@@ -1,7 +1,7 @@
 //! What the labs share and what takes minutes to make: the NFS root, kernel and initrd, the disk of a real Debian, and
 //! a data disk. Each is cached under a key of its inputs, so that a change of the agent costs one `update-initramfs`.
 
-use super::run;
+use super::{manual, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -116,6 +116,15 @@ pub fn boot_files() -> BootFiles {
     .clone()
 }
 
+/// The initrd of machines that are started directly.
+pub fn small_initrd() -> PathBuf {
+    let files = boot_files();
+    let (script, initrd) = (script("small-initrd.sh"), files.tftp.join("maintenance-boot/initrd.img"));
+    cached("small-initrd", &[script.clone(), initrd.clone()], |part| {
+        run(Command::new("bash").arg(&script).args([&files.nfsroot, &initrd]).arg(part));
+    })
+}
+
 /// The private ssh key of those who may log in to a rescue; the public one beside it, `.pub`.
 pub fn rescue_key() -> PathBuf {
     let dir = cached("rescue-key", &[], |part| {
@@ -141,6 +150,17 @@ pub fn debian_disk(file_system: &str) -> PathBuf {
     });
     cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone()], |part| {
         run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]));
+    })
+}
+
+/// A folder with the `root` disk, `vmlinuz` and `initrd.img` of a server, with the packages of the manual.
+pub fn server_disk() -> PathBuf {
+    let line = manual::line("apt-get install git nfs-kernel-server");
+    let packages: Vec<_> = line.split_whitespace().skip(2).collect();
+    let (root_script, list) = (script("server-root.sh"), cache().join("server-packages"));
+    fs::write(&list, packages.join(",")).unwrap();
+    cached("server-disk", &[root_script.clone(), list], |part| {
+        run(Command::new("bash").arg(&root_script).arg(part).arg(packages.join(",")));
     })
 }
 

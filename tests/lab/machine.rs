@@ -1,7 +1,7 @@
 //! One emulated machine: QEMU without KVM, boot order network then disks, its serial console in a log.
 
 use super::console::Console;
-use super::{Disk, Lab, Station, disk::Bus, poll};
+use super::{Disk, Lab, Station, disk::Bus, poll, server};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,17 +13,17 @@ use std::time::Duration;
 /// Where the server has the ssh port of the machine behind NAT.
 pub(super) const SSH_PORT: u16 = 2222;
 
-/// Machines that run at once: one emulated CPU keeps one core busy.
-const MACHINES: usize = 2;
+/// Machines that run at once, on two cores: each waits half of the time, for disks, links and deadlines.
+const MACHINES: usize = 3;
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ONE_ENDED: Condvar = Condvar::new();
 
 /// The right to run one machine.
-struct Permit;
+pub(super) struct Permit;
 
 impl Permit {
     /// All of them or none yet: two that wait for each other's second machine would wait for ever.
-    fn take<const N: usize>() -> [Permit; N] {
+    pub(super) fn take<const N: usize>() -> [Permit; N] {
         const { assert!(N <= MACHINES) };
         let running = RUNNING.lock().unwrap_or_else(|e| e.into_inner());
         *ONE_ENDED.wait_while(running, |n| *n + N > MACHINES).unwrap_or_else(|e| e.into_inner()) += N;
@@ -47,12 +47,13 @@ pub struct Setup<'a> {
     log: Option<&'a Path>,
     memory_mib: u32,
     cpus: u32,
+    is_direct: bool,
 }
 
 impl Lab {
     /// A machine on the given place of the network, without disks.
     pub fn machine(&self, station: Station) -> Setup<'_> {
-        Setup { lab: self, station, disks: Vec::new(), log: None, memory_mib: 512, cpus: 1 }
+        Setup { lab: self, station, disks: Vec::new(), log: None, memory_mib: 512, cpus: 1, is_direct: false }
     }
 }
 
@@ -87,20 +88,28 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// Started without loader and network boot, see [`super::direct`]; every boot of it is the same.
+    pub fn direct(mut self) -> Self {
+        self.is_direct = true;
+        self
+    }
+
     fn arguments(&self, qmp: &str) -> Vec<String> {
         let mut words = format!(
             "-nodefaults -no-user-config -M q35,graphics=off -accel tcg,thread=multi -vga none -display none \
              -smp {} -m {} -serial stdio -qmp unix:{qmp},server=on,wait=off",
             self.cpus, self.memory_mib
         );
-        words += &match self.station.tap() {
-            Some(tap) => format!(" -netdev tap,id=net,ifname={tap},script=no,downscript=no"),
-            None => format!(
+        words += &match self.station {
+            Station::Bridge(port) => format!(" -netdev tap,id=net,ifname=tap{port},script=no,downscript=no"),
+            Station::Wire => format!(" -netdev socket,id=net,connect={}", server::CABLE),
+            Station::Nat => format!(
                 " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"
             ),
         };
         // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way.
-        words += &format!(" -device e1000e,netdev=net,mac={},addr=2,bootindex=0", self.station.mac());
+        let boot = if self.is_direct { "romfile=" } else { "bootindex=0" };
+        words += &format!(" -device e1000e,netdev=net,mac={},addr=2,{boot}", self.station.mac());
         let plugged = || self.disks.iter().enumerate().filter_map(|(n, disk)| Some((n, (*disk)?)));
         if plugged().any(|(_, d)| d.bus == Bus::Scsi) {
             words += " -device virtio-scsi-pci,id=scsi,addr=3";
@@ -130,11 +139,16 @@ impl<'a> Setup<'a> {
                 n + 1
             );
         }
-        words.split_whitespace().map(str::to_owned).collect()
+        let direct = if self.is_direct { self.lab.direct_start(self.station) } else { Vec::new() };
+        words.split_whitespace().map(str::to_owned).chain(direct).collect()
     }
 
     /// Starts the machine, as soon as it may run.
     pub fn power_on(self) -> Machine {
+        // Whoever runs the server has the right to run its client.
+        if self.station == Station::Wire {
+            return self.start(None);
+        }
         let [machine] = Setup::power_on_together([self]);
         machine
     }
@@ -142,32 +156,14 @@ impl<'a> Setup<'a> {
     /// Starts these machines at the same time, as soon as all of them may run.
     pub fn power_on_together<const N: usize>(setups: [Setup<'a>; N]) -> [Machine; N] {
         let mut permits = Permit::take::<N>().into_iter();
-        setups.map(|setup| setup.start(permits.next().unwrap()))
+        setups.map(|setup| setup.start(permits.next()))
     }
 
-    fn start(self, permit: Permit) -> Machine {
-        let name = self.station.ip();
-        let log = (1..)
-            .map(|n| self.lab.logs.join(format!("{name}-{n}.console.log")))
-            .find(|log| !log.exists())
-            .unwrap();
+    fn start(self, permit: Option<Permit>) -> Machine {
         if let Some(log) = self.log {
             File::create(log).unwrap();
         }
-        let qmp = self.lab.file(&format!("{name}.qmp"));
-        let _ = std::fs::remove_file(&qmp);
-        let open = |path: &std::path::Path| File::options().create(true).append(true).open(path).unwrap();
-        let mut child = self
-            .lab
-            .inside("qemu-system-x86_64")
-            .args(self.arguments(qmp.to_str().unwrap()))
-            .stdin(Stdio::piped())
-            .stdout(open(&log))
-            .stderr(open(&self.lab.logs.join("qemu.log")))
-            .spawn()
-            .expect("nsenter of util-linux");
-        let stdin = child.stdin.take().unwrap();
-        Machine { child, stdin, console: Console::new(&log), qmp, permit: Some(permit) }
+        Machine::start(self.lab, &self.station.ip(), |qmp| self.arguments(qmp), permit.into_iter().collect())
     }
 }
 
@@ -178,10 +174,36 @@ pub struct Machine {
     console: Console,
     qmp: PathBuf,
     /// Given back as soon as the machine is off: a scenario may want the next one while it still knows this one.
-    permit: Option<Permit>,
+    permits: Vec<Permit>,
 }
 
 impl Machine {
+    /// Starts QEMU beside the servers. `name` is that of its console logs, one for each start.
+    pub(super) fn start(
+        lab: &Lab,
+        name: &str,
+        arguments: impl FnOnce(&str) -> Vec<String>,
+        permits: Vec<Permit>,
+    ) -> Machine {
+        let log = (1..)
+            .map(|n| lab.logs.join(format!("{name}-{n}.console.log")))
+            .find(|log| !log.exists())
+            .unwrap();
+        let qmp = lab.file(&format!("{name}.qmp"));
+        let _ = std::fs::remove_file(&qmp);
+        let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        let mut child = lab
+            .inside("qemu-system-x86_64")
+            .args(arguments(qmp.to_str().unwrap()))
+            .stdin(Stdio::piped())
+            .stdout(open(&log))
+            .stderr(open(&lab.logs.join("qemu.log")))
+            .spawn()
+            .expect("nsenter of util-linux");
+        let stdin = child.stdin.take().unwrap();
+        Machine { child, stdin, console: Console::new(&log), qmp, permits }
+    }
+
     /// Waits until the console says this, after what earlier waits have seen.
     pub fn wait_for(&mut self, pattern: &str, seconds: u64) {
         self.wait_for_any(&[pattern], seconds);
@@ -202,7 +224,7 @@ impl Machine {
     /// Waits until the machine has switched itself off.
     pub fn wait_for_power_off(&mut self, seconds: u64) {
         let ended = poll(Duration::from_secs(seconds), || self.child.try_wait().unwrap());
-        self.permit = None;
+        self.permits.clear();
         if !ended.is_some_and(|status| status.success()) {
             self.console.fail(&format!("waiting {seconds} s for the machine to switch off: {ended:?}"));
         }
@@ -233,7 +255,7 @@ impl Machine {
         // QEMU may be gone before it has answered.
         let _ = self.monitor("quit", "{}");
         let _ = self.child.wait();
-        self.permit = None;
+        self.permits.clear();
     }
 
     /// One command on QEMU's machine protocol (QMP).

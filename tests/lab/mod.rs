@@ -7,15 +7,20 @@
 mod alone;
 mod assets;
 mod console;
+mod direct;
 mod disk;
 mod machine;
+mod manual;
 mod pxe;
+mod server;
 mod share;
 
 pub use disk::{Bus, Disk};
 pub use machine::{Machine, Setup};
+pub use manual::block as manual_block;
 
 pub use pxe::{Boot, Station};
+pub use server::Server;
 pub use share::manifest;
 
 use std::fs::{self, File};

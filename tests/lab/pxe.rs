@@ -14,6 +14,8 @@ pub enum Station {
     Nat,
     /// Port 1 or 2 of a bridge with dnsmasq.
     Bridge(u8),
+    /// At the other end of the cable of [`super::server::Server`], with the address that the manual gives it.
+    Wire,
 }
 
 impl Station {
@@ -22,6 +24,7 @@ impl Station {
         match self {
             Station::Nat => "10.0.2.15".to_owned(),
             Station::Bridge(port) => format!("10.9.0.{}", 10 + port),
+            Station::Wire => "10.42.1.20".to_owned(),
         }
     }
 
@@ -30,6 +33,7 @@ impl Station {
         match self {
             Station::Nat => "10.0.2.2",
             Station::Bridge(_) => "10.9.0.1",
+            Station::Wire => "10.42.1.1",
         }
     }
 
@@ -38,6 +42,7 @@ impl Station {
         match self {
             Station::Nat => "10.0.2.3",
             Station::Bridge(_) => "10.9.0.1",
+            Station::Wire => "10.42.1.1",
         }
     }
 
@@ -48,15 +53,8 @@ impl Station {
 
     pub(super) fn mac(self) -> String {
         match self {
-            Station::Nat => "52:54:00:12:34:56".to_owned(),
+            Station::Nat | Station::Wire => "52:54:00:12:34:56".to_owned(),
             Station::Bridge(port) => format!("52:54:00:09:00:{port:02x}"),
-        }
-    }
-
-    pub(super) fn tap(self) -> Option<String> {
-        match self {
-            Station::Nat => None,
-            Station::Bridge(port) => Some(format!("tap{port}")),
         }
     }
 
@@ -66,6 +64,7 @@ impl Station {
             Station::Nat => "box-a.lab",
             Station::Bridge(1) => "box-1.lab",
             Station::Bridge(_) => "box-2.lab",
+            Station::Wire => "tb1",
         }
     }
 
@@ -87,7 +86,7 @@ pub enum Boot {
 
 /// Short waits and both consoles. A guest on a busy host may miss the timer interrupts that the kernel counts at boot, and
 /// would panic.
-const TEST_WORDS: &str = "panic=5 testbox.error-wait=5 testbox.settle=2 testbox.mount-wait=20 console=tty0 \
+const TEST_WORDS: &str = "panic=1 testbox.error-wait=1 testbox.settle=2 testbox.mount-wait=20 console=tty0 \
                           console=ttyS0,115200 no_timer_check";
 
 impl Boot {
@@ -128,7 +127,7 @@ impl Lab {
         };
         self.testboxctl(&format!(
             "arm --server {server} --gateway {server} --netmask 255.255.255.0 --dns {dns} --boot {mode} --console tty0 \
-             --console ttyS0,115200 --extra no_timer_check --settle 2 --error-wait 5 --mount-wait 20 {ip} {action}"
+             --console ttyS0,115200 --extra no_timer_check --settle 2 --error-wait 1 --mount-wait 20 {ip} {action}"
         ));
     }
 
@@ -145,7 +144,8 @@ impl Lab {
     /// The same with a second initrd laid over the first; what the console said.
     pub fn run_once_with(&self, at: Station, disks: &[&Disk], words: &str, overlay: Option<&str>) -> String {
         self.arm_with_words(at, &format!("{} {words}", Boot::AgentOnly.words(at)), overlay);
-        let mut machine = disks.iter().fold(self.machine(at), |machine, disk| machine.disk(disk)).power_on();
+        let machine = self.machine(at).direct();
+        let mut machine = disks.iter().fold(machine, |machine, disk| machine.disk(disk)).power_on();
         machine.wait_for_reset(60);
         machine.wait_for_reset(600);
         machine.cut_power();

@@ -31,7 +31,7 @@ fn backup_refuses_an_existing_image_and_backup_again_keeps_the_set_before() {
         &format!("{} testbox.action=backup testbox.job=second", AgentOnly.words(Nat)),
         None,
     );
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for("[image-exists 43]", 300);
     machine.wait_for_reset(120);
     machine.cut_power();
@@ -77,7 +77,7 @@ fn the_action_may_come_by_tftp() {
     std::fs::write(&order, format!("testbox.action=backup\ntestbox.job=by-tftp\ntestbox.backup={backup}\n"))
         .unwrap();
     lab.arm_with_words(Nat, &AgentOnly.words(Nat), None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for("/export/testbox-backup is mounted by NFSv4.2", 300);
     machine.wait_for_reset(300);
@@ -104,7 +104,7 @@ fn verify_finds_a_flipped_bit() {
         &format!("{} testbox.action=verify testbox.job=three", AgentOnly.words(Nat)),
         None,
     );
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for("[bad-image 52]", 300);
     machine.wait_for_reset(120);
     machine.cut_power();

@@ -16,7 +16,7 @@ fn a_job_that_is_recorded_as_done_is_only_disarmed() {
         None,
     );
     let order = fs::read(lab.pxe_file(Nat)).unwrap();
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     let record = share.path("backup.json");
     poll(Duration::from_secs(300), || record.exists().then_some(())).expect("the backup is published");
     lab.freeze_nfs(true);
@@ -27,7 +27,7 @@ fn a_job_that_is_recorded_as_done_is_only_disarmed() {
     let published =
         (fs::read(&record).unwrap(), fs::metadata(share.path("vda.raw.gz")).unwrap().modified().unwrap());
 
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for_reset(300);
     machine.cut_power();
@@ -47,7 +47,7 @@ fn a_backup_that_was_cut_is_done_at_the_next_boot() {
     let lab = Lab::new("cut-in-backup");
     let (disk, share) = (lab.small_disk(Bus::Virtio, "V1", 256), lab.share_of(Nat));
     lab.arm_with_words(Nat, &format!("{} testbox.action=backup testbox.job=cut", AgentOnly.words(Nat)), None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     let part = share.path("vda.raw.gz.part");
     let is_growing = || fs::metadata(&part).is_ok_and(|m| m.len() > 1 << 20).then_some(());
     poll(Duration::from_secs(300), is_growing).expect("the image grows");
@@ -55,7 +55,7 @@ fn a_backup_that_was_cut_is_done_at_the_next_boot() {
     share.assert_lacks(&["vda.raw.gz", "backup.json"]);
     assert!(lab.is_armed(Nat));
 
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for_reset(600);
     machine.cut_power();

@@ -33,7 +33,7 @@ fn an_excluded_disk_under_the_name_of_a_dead_one_is_not_written() {
         &format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat)),
         None,
     );
-    let mut machine = lab.machine(Nat).empty_slot().disk(&data).power_on();
+    let mut machine = lab.machine(Nat).direct().empty_slot().disk(&data).power_on();
     machine.wait_for("[ambiguous 47]", 300);
     machine.wait_for_reset(120);
     machine.cut_power();
@@ -62,7 +62,7 @@ fn a_failing_target_is_refused_and_written_only_by_its_own_word() {
     let wiped = [worn.hash(), well.hash()];
     let words = format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
-    let mut machine = lab.machine(Nat).disk(&worn).disk(&well).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&worn).disk(&well).power_on();
     machine.wait_for("[disk-failing 57]", 300);
     machine.wait_for_reset(120);
     machine.cut_power();

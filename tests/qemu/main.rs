@@ -18,6 +18,7 @@ mod file_systems;
 mod initrd;
 mod main_job;
 mod network;
+mod own_server;
 mod policy;
 mod power;
 mod rescue;

@@ -7,7 +7,7 @@ fn ends_at_the_console(lab: &Lab, why: &str, meanwhile: impl FnOnce(&mut Machine
     let disk = lab.small_disk(Bus::Virtio, "V1", 16);
     let before = disk.hash();
     let marker = lab.backup().join("testbox-backup").exists();
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     meanwhile(&mut machine);
     machine.wait_for(why, 600);

@@ -15,7 +15,7 @@ fn ends_in_the_logs(lab: &Lab, words: &str, why: &str, plug: impl FnOnce(&Lab) -
 }
 
 fn with_a_disk(lab: &Lab) -> Machine {
-    lab.machine(Nat).disk(&lab.small_disk(Bus::Virtio, "V1", 16)).power_on()
+    lab.machine(Nat).direct().disk(&lab.small_disk(Bus::Virtio, "V1", 16)).power_on()
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn an_unknown_testbox_word_is_refused() {
 fn a_machine_without_disks_says_so() {
     let lab = Lab::new("no-disk");
     ends_in_the_logs(&lab, "testbox.action=backup testbox.job=j", "[no-disk 40]", |lab| {
-        lab.machine(Nat).power_on()
+        lab.machine(Nat).direct().power_on()
     });
 }
 

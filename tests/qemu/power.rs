@@ -28,7 +28,7 @@ fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
     let (disk, image, old) = backed_up(&lab, 16);
     arm_restore(&lab, None);
     let log = lab.file("writes.log");
-    let mut machine = lab.machine(Nat).recorded_disk(&disk, &log).power_on();
+    let mut machine = lab.machine(Nat).direct().recorded_disk(&disk, &log).power_on();
     machine.wait_for_reset(60);
     machine.wait_for_reset(600);
     machine.cut_power();
@@ -63,7 +63,7 @@ fn an_agent_without_memory_and_one_that_panics_end_in_a_reboot_and_no_bootable_h
     for (end, status) in [("echo f >/proc/sysrq-trigger", 137), ("kill -ABRT $(pidof testbox-agent)", 134)] {
         let ender = lab.overlay(&[("conf/conf.d/ender", 0o644, &ENDER.replace("END", end))]);
         arm_restore(&lab, Some(&ender));
-        let mut machine = lab.machine(Nat).disk(&disk).power_on();
+        let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
         machine.wait_for("the agent is ended now", 300);
         machine.wait_for(&format!("ended with status {status}"), 120);
         machine.wait_for_reset(120);
@@ -74,7 +74,7 @@ fn an_agent_without_memory_and_one_that_panics_end_in_a_reboot_and_no_bootable_h
         check_unbootable_or_right(&now, &image, &old, end);
     }
     arm_restore(&lab, None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for_reset(600);
     machine.cut_power();
@@ -92,7 +92,7 @@ fn a_restore_that_cannot_be_disarmed_holds_and_is_never_done_again() {
     run(lab.inside("sed").args(["-i", "/testbox-tftp/ s/= RW/= RO/", "/run/ganesha/conf"]));
     lab.start_nfs();
     for round in 0..2 {
-        let mut machine = lab.machine(Nat).disk(&disk).power_on();
+        let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
         machine.wait_for("HOLDING: a reboot would do the action again", 600);
         machine.cut_power();
         assert!(lab.is_armed(Nat));

@@ -60,7 +60,7 @@ fn a_rescue_shell_that_is_forbidden_does_not_come_and_ssh_does() {
     let words =
         format!("{} testbox.action=rescue testbox.job=r TESTBOX_SHELL=yes", Boot::AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, Some(&overlay));
-    let mut machine = lab.machine(Nat).power_on();
+    let mut machine = lab.machine(Nat).direct().power_on();
     machine.wait_for("allows no shell on the console", 300);
     ssh_is_for_keys_and_shows_the_logged_host_key(&lab, "root");
     machine.type_line("echo the answer is $((6 * 7))");

@@ -10,7 +10,7 @@ use std::time::Duration;
 fn in_the_middle_of_a_backup<'a>(lab: &'a Lab, disk: &'a Disk, words: &str) -> Machine {
     let words = format!("{} testbox.action=backup testbox.job=j {words}", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
-    let mut machine = lab.machine(Nat).disk(disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(disk).power_on();
     machine.wait_for_reset(60);
     let part = lab.share_of(Nat).path("vda.raw.gz.part");
     poll(Duration::from_secs(300), || fs::metadata(&part).is_ok_and(|m| m.len() > 1 << 20).then_some(()))
@@ -73,7 +73,7 @@ fn a_share_that_fills_up_fails_the_backup_and_gets_its_room_back() {
     let small = lab.with_small_backup_share(100);
     let words = format!("{} testbox.action=backup testbox.job=j", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for("[no-space 35]", 300);
     machine.wait_for_reset(120);
     machine.cut_power();
@@ -102,7 +102,7 @@ fn the_lease_of_a_folder_is_kept_by_who_lives() {
     leave_lease(&leases, 3, "52:54:00:99:99:99");
     let words = format!("{} testbox.action=backup testbox.job=j", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
-    let mut machine = lab.machine(Nat).disk(&disk).power_on();
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for("lease was not released by other (52:54:00:99:99:99)", 300);
     fs::File::options().append(true).open(leases.join("3")).unwrap().write_all(b".").unwrap();
     machine.wait_for("[lease 36]", 60);
