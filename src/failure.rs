@@ -187,9 +187,9 @@ kinds! {
         "a newer testbox made a set of this machine: nothing was changed; make the initrd again with the newer \
         release";
 
-    /// A mistake in testbox itself.
+    /// An internal error, or the machine has not got what the work needs: memory for a thread, random numbers.
     Internal = 70 "internal",
-        "an error in testbox itself: report it with the log";
+        "an internal error: report it with the log; the message says what was touched";
 }
 
 impl Kind {

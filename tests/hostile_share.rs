@@ -274,7 +274,9 @@ fn an_image_that_is_replaced_during_a_restore_is_never_mixed_with_another() {
     assert!(machine.is_armed() && seen.console.contains("[bad-image 52]"), "{}", seen.console);
     let (now, wanted) = (machine.disk_bytes("sda"), contents(4, 1));
     assert!(now[..512].iter().all(|b| *b == 0) && now != wanted, "the disk is left unbootable (U)");
-    assert!(machine.disk_bytes("sdb").iter().all(|b| *b == 0x5b), "the next disk is not begun");
+    let next = machine.disk_bytes("sdb");
+    assert!(next[1 << 20..next.len() - (1 << 20)].iter().all(|b| *b == 0x5b), "the next disk is not begun");
+    assert!(next[..512].iter().all(|b| *b == 0), "and does not boot beside a disk that is half written (U)");
 
     // By rename, as a server's own backup-again would do: the file that was checked is the file that is written.
     let mut machine = backed_up();

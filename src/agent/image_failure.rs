@@ -8,6 +8,7 @@ use crate::store::record::{image_file, map_file};
 use crate::store::{self, cannot_read, cannot_write};
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// True for what reading an image, old or new, can show to be wrong with it.
 pub fn is_of_image(error: &ImageError) -> bool {
@@ -43,9 +44,19 @@ pub fn degraded_note(disk: &Disk, name: &str, bad: &[Range<u64>]) -> String {
 }
 
 /// What cannot happen.
-pub fn mistake(what: String) -> Failure {
-    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
+pub fn internal(what: impl AsRef<str>) -> Failure {
+    let what = format!("internal error, please report: {}", what.as_ref());
+    Failure::new(Kind::Internal, what, REPORT)
 }
+
+/// Runs `work`; a panic that nobody nearer to it caught becomes a failure.
+pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(Failure::new(Kind::Internal, ImageError::of_panic(&*panic).to_string(), REPORT))
+    })
+}
+
+const REPORT: &str = "report it with the log of the machine.";
 
 /// A file of the share cannot be read.
 pub fn share_read(path: &str, error: &io::Error) -> Failure {
@@ -94,6 +105,11 @@ pub fn image_failure(error: &ImageError, image: &str) -> Failure {
             (Kind::BadImage, "this image must not be used; an older set may be in history/.")
         }
         ImageError::Refused(_) => (Kind::Unfit, "nothing was written."),
+        ImageError::Internal { .. } => (Kind::Internal, REPORT),
+        ImageError::Resource { .. } => (
+            Kind::Internal,
+            "the machine has too little memory, or its kernel refuses; report it with the log.",
+        ),
         ImageError::Cancelled => (Kind::Internal, "it was stopped."),
     };
     Failure::new(kind, format!("{image}: {error}"), advice)

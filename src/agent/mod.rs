@@ -12,6 +12,8 @@ mod arming;
 mod asking;
 mod beyond;
 pub mod bootnet;
+mod carried;
+mod check;
 pub mod console;
 pub mod hostkey;
 mod image_failure;
@@ -25,6 +27,7 @@ mod network;
 pub mod overlay;
 mod policy;
 mod report;
+mod restore;
 mod share_guard;
 mod space;
 mod steps;
@@ -54,6 +57,7 @@ use crate::store::publish::{self, Recovered};
 use crate::store::record::{Machine, RECORD};
 use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::store::{Folder, cannot_write};
+use image_failure::{caught, internal};
 use lease_holder::Lease;
 use network::Network;
 use report::Reporter;
@@ -106,7 +110,8 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         status: None,
         given_up: None,
     };
-    let ending = engine.perform(mode).unwrap_or_else(|failure| engine.fail(&failure));
+    let performed = caught(|| engine.perform(mode));
+    let ending = performed.unwrap_or_else(|failure| engine.fail(&failure));
     engine.close();
     ending
 }
@@ -335,7 +340,7 @@ impl Engine<'_> {
         who: &Who,
         facts: &Facts,
     ) -> Result<(), Failure> {
-        let session = getrandom::u64().map_err(|e| internal(&format!("no random numbers: {e}")))?;
+        let session = getrandom::u64().map_err(|e| internal(format!("no random numbers: {e}")))?;
         let mut macs: Vec<String> =
             facts.macs.iter().filter(|(_, mac)| mac.0 != [0; 6]).map(|(_, mac)| mac.to_string()).collect();
         macs.sort();
@@ -701,8 +706,4 @@ fn not_the_share(why: &str) -> Failure {
         why,
         "check testbox.backup= and testbox.tftp=; 'testboxctl init' lays the shares out. Nothing was written there.",
     )
-}
-
-fn internal(what: &str) -> Failure {
-    Failure::new(Kind::Internal, format!("mistake in testbox: {what}"), "please report it with the log.")
 }

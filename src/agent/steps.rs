@@ -1,26 +1,24 @@
 //! The steps of a plan, each one call into the imaging pipelines or the share.
 
 use super::image_failure::{
-    bad_sector, degraded_note, image_failure, is_of_image, mistake, no_space, share_read, share_write,
+    bad_sector, caught, degraded_note, image_failure, internal, is_of_image, no_space, share_write,
 };
 use super::journal::Journal;
 use super::listed::check_listed;
 use super::report::Reporter;
+use super::restore::Target;
 use super::space::Room;
 use crate::agent::info::Who;
 use crate::agent::world::World;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
-use crate::image::{
-    self, BackupOptions, DiskAbout, Earlier, FileKind, Image, ImageError, Part, RestoreOptions, Written,
-    file_kind, foreign,
-};
+use crate::image::{self, BackupOptions, DiskAbout, Earlier, Image, ImageError, Part, Written, foreign};
 use crate::inventory::Disk;
 use crate::io::SyncWrite;
 use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::net::quota::Export;
-use crate::plan::{OnBad, Plan, Publish, Source, Step, refuse_degraded};
+use crate::plan::{OnBad, Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::share::{Files, write_atomic};
 use crate::store::publish;
@@ -69,6 +67,17 @@ pub struct Run<'a> {
     pub reporter: Reporter<'a>,
 }
 
+/// What the steps so far have found out and made.
+struct Results {
+    /// What the other disks of the machine say of those that are imaged.
+    beyond: Beyond,
+    made: Vec<ImageRecord>,
+    /// What foreign gzip files hold, by their paths.
+    measured: BTreeMap<String, foreign::Content>,
+    /// Results that are neither success nor failure.
+    notes: Vec<String>,
+}
+
 /// An image that was read back: its figures, what it could not hold, and what was found on its disk.
 type Verified = (image::Summary, Vec<Range<u64>>, Vec<Found>);
 
@@ -77,28 +86,17 @@ impl Run<'_> {
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
         let targets = self.open_targets(plan)?;
         let beyond = self.look_beyond(plan);
-        let mut made: Vec<ImageRecord> = Vec::new();
-        let mut measured: BTreeMap<String, foreign::Content> = BTreeMap::new();
-        let mut notes = plan.findings.clone();
-        let result: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
+        let mut results =
+            Results { beyond, made: Vec::new(), measured: BTreeMap::new(), notes: plan.findings.clone() };
+        self.check_carried(plan)?;
+        let steps: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             self.reporter.check_lease()?;
-            let done = match step {
-                Step::CollectInfo => self.collect_info(plan.action),
-                Step::BackupDisk { disk, name, used, on_bad } => self
-                    .backup_disk(disk, name, (*used, &beyond), *on_bad, &mut notes)
-                    .map(|image| made.push(image)),
-                Step::Publish(publish) => self.publish(publish, &made),
-                Step::CheckImage(source) => self.check_image(source, plan, &targets).map(|content| {
-                    measured.extend(content.map(|content| (source.path.clone(), content)));
-                }),
-                Step::RestoreDisk { source, disk } => match targets.get(&disk.name) {
-                    Some(device) => self.restore_disk(source, disk, &**device, measured.get(&source.path)),
-                    None => Err(mistake(format!("{} is not open", disk.name))),
-                },
-                Step::CompareDisk { source, disk } => {
-                    self.compare_disk(source, disk).map(|note| notes.push(note))
+            let done = caught(|| self.step(step, plan, &targets, &mut results)).map_err(|mut failure| {
+                if failure.kind == Kind::Internal {
+                    failure.what = format!("{step}: {}", failure.what);
                 }
-            };
+                failure
+            });
             if done.is_err() {
                 // Perhaps because the folder is another agent's by now: then that is the reason.
                 let _ = self.reporter.check_lease();
@@ -106,26 +104,48 @@ impl Run<'_> {
             self.reporter.check()?;
             done
         });
+        let mut result = steps.and_then(|()| caught(|| self.restore(&targets, &results.measured)));
         if plan.action.is_backup()
-            && let Err(failure) = &result
+            && let Err(failure) = &mut result
             && failure.kind != Kind::Lease
             && !(self.may_go_on && is_gone_on_after(failure.kind))
         {
-            self.remove_parts(plan);
-        }
-        result.map(|()| notes)
-    }
-
-    /// Every disk that will be written is opened, exclusively, before the first of them is written.
-    fn open_targets(&self, plan: &Plan) -> Result<BTreeMap<String, Arc<dyn BlockDevice>>, Failure> {
-        let mut open = BTreeMap::new();
-        for step in &plan.steps {
-            if let Step::RestoreDisk { disk, .. } = step {
-                let device = check_listed(disk, self.world.open_target(disk)?)?;
-                open.insert(disk.name.clone(), self.reporter.watch(device));
+            let parts = self.remove_parts(plan);
+            if failure.kind == Kind::Internal {
+                failure.what = format!("{}. No published image was touched{parts}", failure.what);
             }
         }
-        Ok(open)
+        result.map(|()| results.notes)
+    }
+
+    /// One step. The disks of a restore are written all together, once every step is done.
+    fn step(
+        &self,
+        step: &Step,
+        plan: &Plan,
+        targets: &[Target],
+        results: &mut Results,
+    ) -> Result<(), Failure> {
+        match step {
+            Step::CollectInfo => self.collect_info(plan.action),
+            Step::BackupDisk { disk, name, used, on_bad } => {
+                let used = (*used, &results.beyond);
+                let image = self.backup_disk(disk, name, used, *on_bad, &mut results.notes)?;
+                results.made.push(image);
+                Ok(())
+            }
+            Step::Publish(publish) => self.publish(publish, &results.made),
+            Step::CheckImage(source) => {
+                let content = self.check_image(source, plan.action, targets)?;
+                results.measured.extend(content.map(|content| (source.path.clone(), content)));
+                Ok(())
+            }
+            Step::RestoreDisk { .. } => Ok(()),
+            Step::CompareDisk { source, disk } => {
+                results.notes.push(self.compare_disk(source, disk)?);
+                Ok(())
+            }
+        }
     }
 
     fn collect_info(&self, action: Action) -> Result<(), Failure> {
@@ -222,7 +242,7 @@ impl Run<'_> {
         }
         if summary.degraded {
             if on_bad != OnBad::Zeros {
-                return Err(mistake(format!("{part} is degraded, and must not be")));
+                return Err(internal(format!("{part} is degraded, and must not be")));
             }
             let note = degraded_note(disk, name, &bad);
             self.journal.banner(std::slice::from_ref(&note));
@@ -350,6 +370,9 @@ impl Run<'_> {
         record.images = made.iter().chain(&publish.carried).cloned().collect();
         record.images.sort_by(|a, b| a.name.cmp(&b.name));
         record.others = publish.others.clone();
+        // Hours may have passed since the first look.
+        self.check_there(publish.generation, &publish.carried, "")?;
+        self.check_there(publish.generation, made, PART)?;
         let step = format!("publishing set {}", publish.generation);
         let generation = self.reporter.during(&step, None, &Progress::default(), false, || {
             publish::publish(self.folder, &record, self.keep, &|| self.reporter.check_lease())
@@ -361,7 +384,7 @@ impl Run<'_> {
     }
 
     /// A set with an image that was found damaged never counts as a good one from then on.
-    fn note_damage(&self, path: &str, root_hash: &str, why: &str) {
+    pub fn note_damage(&self, path: &str, root_hash: &str, why: &str) {
         if self.reporter.check_lease().is_ok()
             && let Err(e) = publish::mark(self.folder, path, root_hash, why)
         {
@@ -370,163 +393,24 @@ impl Run<'_> {
     }
 
     /// What nothing goes on with is of no use to anybody; a set whose publishing has begun is another matter.
-    fn remove_parts(&self, plan: &Plan) {
+    /// What became of them, for a failure's text.
+    fn remove_parts(&self, plan: &Plan) -> String {
+        let mut said = String::new();
         if !matches!(self.folder.record(crate::store::record::RECORD_PENDING), Ok(None)) {
-            return;
+            return said;
         }
         for name in imaged(plan) {
             let part = self.folder.path(&format!("{}{PART}", image_file(&name)));
             match self.folder.files.remove(&part) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Ok(()) => said.push_str(&format!("; {part} was removed")),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => {
                     self.journal.warn(&format!("cannot remove {part}: {e}"));
+                    said.push_str(&format!("; {part} is left"));
                 }
-                _ => {}
             }
         }
-    }
-
-    fn open_image(&self, source: &Source) -> Result<Image, Failure> {
-        let path = self.images.path(&source.path);
-        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
-        let image = Image::open(file).map_err(|e| image_failure(&e, &source.path))?;
-        if let Some(record) = &source.record
-            && !image.summary().root_hash.to_string().eq_ignore_ascii_case(&record.root_hash)
-        {
-            return Err(Failure::new(
-                Kind::BadImage,
-                format!("{} is not the image that {RECORD} names: it was replaced meanwhile", source.path),
-                "look who else writes to the share.",
-            ));
-        }
-        Ok(image)
-    }
-
-    /// True where the source is an image of testbox, whole or damaged, false where it is some other gzip.
-    fn is_own(&self, source: &Source) -> Result<bool, Failure> {
-        let path = self.images.path(&source.path);
-        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
-        let kind = file_kind(&*file).map_err(|e| image_failure(&e, &source.path))?;
-        Ok(source.record.is_some() || kind == FileKind::Testbox)
-    }
-
-    /// Proves an image whole. Of a foreign gzip, what it holds.
-    fn check_image(
-        &self,
-        source: &Source,
-        plan: &Plan,
-        targets: &BTreeMap<String, Arc<dyn BlockDevice>>,
-    ) -> Result<Option<foreign::Content>, Failure> {
-        let progress = Progress::new();
-        let step = format!("checking {}", source.path);
-        if self.is_own(source)? {
-            let image = self.open_image(source)?;
-            if plan.action == Action::Restore
-                && image.summary().degraded
-                && self.degraded != DegradedSet::Restore
-            {
-                let what = format!("DEGRADED: {}: parts of the disk could not be read", source.path);
-                return Err(refuse_degraded(what));
-            }
-            // All of it, before the first write too: a damaged chunk must show while the disk is still what it was.
-            // An image that a record names was inflated when it was made, and its hashes show whether it is still the
-            // same; each chunk is inflated and checked before it is written anyway.
-            let verify = || match (plan.action, &source.record) {
-                (Action::Restore, Some(_)) => image::scrub(&image, 0, &progress),
-                _ => image::verify(&image, 0, &progress),
-            };
-            let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
-            if let (Some(record), Err(e)) = (&source.record, &verified)
-                && matches!(e, ImageError::Damaged { .. })
-            {
-                self.note_damage(&source.path, &record.root_hash, &e.to_string());
-            }
-            verified.map_err(|e| image_failure(&e, &source.path))?;
-            if plan.action == Action::Verify
-                && self.reporter.check_lease().is_ok()
-                && let Err(e) = publish::clear(self.folder, &source.path)
-            {
-                self.journal.warn(&format!("cannot remove the note of damage beside {}: {e}", source.path));
-            }
-            self.journal.info(&format!("{} is whole: root hash {}", source.path, image.summary().root_hash));
-            return Ok(None);
-        }
-        // The disk bounds what the gzip may inflate to.
-        let target = plan.steps.iter().find_map(|s| match s {
-            Step::RestoreDisk { source: other, disk } if other.path == source.path => targets.get(&disk.name),
-            _ => None,
-        });
-        let limit = target.map_or(u64::MAX, |disk| disk.size());
-        let path = self.images.path(&source.path);
-        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
-        let measure = || foreign::measure(&*file, limit, &progress);
-        let measured = self.reporter.during(&step, Some(&source.name), &progress, false, measure);
-        let content = measured.map_err(|e| image_failure(&e, &source.path))?;
-        self.journal.info(&format!("{} is a whole gzip file of {} bytes of disk", source.path, content.size));
-        // A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
-        if let Some(disk) = target.filter(|disk| disk.size() != content.size && !source.is_mapped) {
-            return Err(Failure::new(
-                Kind::Unfit,
-                format!(
-                    "{} holds {} bytes, {} has {}: it was cut, or it is of another disk",
-                    source.path,
-                    content.size,
-                    disk.name(),
-                    disk.size()
-                ),
-                format!(
-                    "nothing was written. If it is right all the same: testbox.map={}:<disk>.",
-                    source.name
-                ),
-            ));
-        }
-        Ok(Some(content))
-    }
-
-    fn restore_disk(
-        &self,
-        source: &Source,
-        disk: &Disk,
-        device: &dyn BlockDevice,
-        content: Option<&foreign::Content>,
-    ) -> Result<(), Failure> {
-        let progress = Progress::new();
-        let step = format!("writing {} onto {}", source.path, disk.name);
-        let restored = if self.is_own(source)? {
-            let image = self.open_image(source)?;
-            progress.start(image.summary().disk);
-            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                let options =
-                    RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
-                image::restore(&image, device, &options, &progress)
-            })
-        } else {
-            let path = self.images.path(&source.path);
-            let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
-            let content = content.ok_or_else(|| mistake(format!("{path} was not measured")))?;
-            self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-                foreign::restore(&*file, content, device, &progress)
-            })
-        };
-        let restored = restored.map_err(|e| image_failure(&e, &source.path))?;
-        self.journal.info(&format!(
-            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are used by nobody \
-             and were left alone ({} of them discarded); {} are zeros",
-            disk.name,
-            restored.disk_bytes,
-            restored.written_bytes,
-            restored.kept_bytes,
-            restored.left_bytes,
-            restored.discarded_bytes,
-            restored.zero_bytes
-        ));
-        if let Some(why) = restored.discard_error {
-            self.journal.warn(&format!("not all that nobody uses was discarded: {why}"));
-        }
-        if let Some(why) = restored.reread_error {
-            self.journal
-                .warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
-        }
-        Ok(())
+        said
     }
 
     fn compare_disk(&self, source: &Source, disk: &Disk) -> Result<String, Failure> {

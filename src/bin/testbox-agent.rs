@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    end_on_lonely_panic();
     let world = RealWorld::new(Path::new(RUN_DIR));
     let console = Arc::new(Console::open(Path::new("/sys"), Path::new("/dev")));
     let log = AgentLog::new(console.clone(), world.system());
@@ -68,6 +69,20 @@ fn boot_network() -> ExitCode {
             ExitCode::from(12)
         }
     }
+}
+
+/// A panic in the main thread or in one of an imaging pipeline ends the action as an internal error. Any other thread, a
+/// watchdog or the one that renews the lease, must not be missing unnoticed: then the agent ends, and the boot script
+/// reboots.
+fn end_on_lonely_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        let thread = std::thread::current();
+        if !thread.name().is_some_and(|name| name == "main" || name.starts_with("image-")) {
+            std::process::abort();
+        }
+    }));
 }
 
 /// Ends the machine. Where the kernel refuses, and where holding is asked for, the agent stays: the boot must not go

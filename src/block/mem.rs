@@ -36,6 +36,8 @@ pub enum Fault {
     FlipBit(u64),
     /// A read or write stops short: `UnexpectedEof` or `WriteZero`.
     Short,
+    /// The caller's thread panics: an error of this program.
+    Panic,
     /// The operation does not return before [`MemDisk::release`], and is fine then.
     Hang,
 }
@@ -276,6 +278,7 @@ impl MemDisk {
             return Ok((state, None));
         }
         match fault {
+            Some(Fault::Panic) => panic!("on purpose, in {op:?} at byte {offset}"),
             Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Fault::Short) if op == Op::Read => Err(io::ErrorKind::UnexpectedEof.into()),
             Some(Fault::Short) if op == Op::Write => Err(io::ErrorKind::WriteZero.into()),

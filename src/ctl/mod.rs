@@ -19,9 +19,12 @@ mod sign;
 mod status;
 mod target;
 
+use crate::failure::Kind;
+use crate::image::ImageError;
 use clap::{CommandFactory, Parser, Subcommand};
 use output::Out;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,7 +47,7 @@ Settings: every long option of 'arm' is also a key of the settings file, as in
   server = \"10.42.1.1\"
   console = [\"tty0\", \"ttyS0,115200\"]
 
-Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage. The manual: testboxctl help";
+Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage, 70 internal error. The manual: testboxctl help";
 
 /// Arms and watches test machines that image themselves over the network, and works on their images.
 #[derive(Debug, Parser)]
@@ -95,6 +98,9 @@ enum Error {
     /// It did not work.
     #[error("{0}")]
     Failed(String),
+    /// An error of this program, or a machine without memory for a thread.
+    #[error("{0}")]
+    Internal(String),
     /// Nobody reads standard output any more: no error at all.
     #[error("standard output was closed")]
     Closed,
@@ -107,6 +113,24 @@ impl Error {
 
     fn failed(text: impl Into<String>) -> Self {
         Error::Failed(text.into())
+    }
+
+    /// The same with more words behind it.
+    fn and(self, words: &str) -> Self {
+        match self {
+            Error::Failed(text) => Error::Failed(text + words),
+            Error::Internal(text) => Error::Internal(text + words),
+            other => other,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Error::Closed => 0,
+            Error::Failed(_) => 1,
+            Error::Usage(_) => 2,
+            Error::Internal(_) => Kind::Internal.code(),
+        }
     }
 }
 
@@ -124,12 +148,13 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     output::init_for_cli(cli.verbose);
-    match dispatch(cli) {
+    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(cli)));
+    match answer.unwrap_or_else(|panic| Err(Error::Internal(ImageError::of_panic(&*panic).to_string()))) {
         Ok(true) | Err(Error::Closed) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(e) => {
             output::say(&format!("testboxctl: {e}"));
-            ExitCode::from(if matches!(e, Error::Usage(_)) { 2 } else { 1 })
+            ExitCode::from(e.exit_code())
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What can go wrong with an image or its disk, in words that name the disk, the place and what is left behind.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An imaging operation failed. Positions are bytes; `LBA` counts logical blocks of the named disk.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +115,20 @@ pub enum ImageError {
         /// What is wrong.
         what: String,
     },
+    /// An error of this program: no input, disk or share can be the reason.
+    #[error("internal error, please report: {what}")]
+    Internal {
+        /// What was found to be impossible.
+        what: String,
+    },
+    /// The machine has not got what the work needs.
+    #[error("cannot {op}: {source}")]
+    Resource {
+        /// `start a thread`, `get random bytes`.
+        op: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// [`crate::progress::Progress::cancel`] was called.
     #[error("cancelled")]
     Cancelled,
@@ -142,9 +158,37 @@ impl ImageError {
         matches!(self, ImageError::Unfinished { .. })
     }
 
+    /// True where neither input nor disk nor share is the reason.
+    pub fn is_internal(&self) -> bool {
+        match self {
+            ImageError::Unfinished { source, .. } => source.is_internal(),
+            other => matches!(other, ImageError::Internal { .. } | ImageError::Resource { .. }),
+        }
+    }
+
     /// True where the medium of a disk does not give its data.
     pub fn is_bad_sector(&self) -> bool {
         matches!(self, ImageError::Disk { op: "read", source, .. } if crate::image::bad_sectors::is_medium_error(source))
+    }
+
+    /// An error of this program.
+    pub fn internal(what: impl Into<String>) -> Self {
+        ImageError::Internal { what: what.into() }
+    }
+
+    /// Runs `work`, whose panic becomes an error: the caller can say what was touched, and no other thread waits for it.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`ImageError::Internal`].
+    pub fn catch<T>(work: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(ImageError::of_panic(&*panic)))
+    }
+
+    /// The error that a panic is.
+    pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        ImageError::internal(format!("panicked: {}", text.unwrap_or_else(|| "without a text".into())))
     }
 
     pub(super) fn damaged(position: u64, what: impl Into<String>) -> Self {

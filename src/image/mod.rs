@@ -36,7 +36,8 @@ pub use format::mapfile::ddrescue_map;
 pub use format::member::Kind;
 pub use format::run::Run;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
-pub use restore::{RestoreOptions, Restored, foreign, restore};
+pub use restore::phases::Restored;
+pub use restore::{ImageBody, RestoreOptions, foreign, phases, restore};
 pub use verify::{scrub, verify, verify_again, verify_against};
 
 #[cfg(test)]

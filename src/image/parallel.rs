@@ -78,7 +78,7 @@ pub(super) fn for_each<T, S>(
                 Some(Err(error)) => return fail(number, error),
                 Some(Ok(item)) => item,
             };
-            if let Err(error) = work(own.get_or_insert_with(&space), item) {
+            if let Err(error) = ImageError::catch(|| work(own.get_or_insert_with(&space), item)) {
                 return fail(number, error);
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn for_each<T, S>(
     thread::scope(|scope| {
         // A thread that cannot be had is done without: this one does all the work if need be.
         for _ in 1..threads {
-            let _ = thread::Builder::new().name("image".into()).spawn_scoped(scope, worker);
+            let _ = thread::Builder::new().name("image-run".into()).spawn_scoped(scope, worker);
         }
         worker();
     });
@@ -109,7 +109,7 @@ pub(super) fn make_and_finish<T: Send>(
         let (hand_over, things) = mpsc::sync_channel(0);
         let work = move || things.into_iter().try_for_each(finish);
         let finisher = match overlap {
-            true => thread::Builder::new().name("finish".into()).spawn_scoped(scope, work).ok(),
+            true => thread::Builder::new().name("image-finish".into()).spawn_scoped(scope, work).ok(),
             false => None,
         };
         // Without that thread this one does its work.
@@ -132,7 +132,7 @@ pub(super) fn make_and_finish<T: Send>(
             }
         };
         drop(hand_over);
-        let finished = finisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let finished = finisher.join().unwrap_or_else(|panic| Err(ImageError::of_panic(&*panic)));
         finished.and(made)
     })
 }

@@ -14,6 +14,7 @@ mod again;
 mod delta;
 mod diff;
 mod gaps;
+mod order;
 mod replaced;
 mod used;
 

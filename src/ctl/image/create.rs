@@ -64,7 +64,8 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         Ok(report) => report,
         Err(e) => {
             part.remove();
-            return Err(e);
+            // An error of this program must say what it has touched.
+            return Err(if matches!(e, Error::Internal(_)) { e.and("; IMAGE.part was removed") } else { e });
         }
     };
     part.publish(image, replaces.as_ref())?;

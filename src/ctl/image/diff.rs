@@ -2,7 +2,7 @@
 
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
-use super::{open_own, show};
+use super::{image_error, open_own, show};
 use crate::agent::info::partitions::{self, PartitionTable};
 use crate::image::{Image, diff};
 use crate::progress::Progress;
@@ -70,6 +70,9 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     // The index or a member of either may be damaged; the error does not know whose file that is.
     let (done, _) = show::timed("compare", &progress, work);
     done.map_err(|e| {
+        if e.is_internal() {
+            return image_error(&args.a, &e);
+        }
         Error::failed(format!(
             "{} and {}: {e}; 'image verify' tells which",
             args.a.display(),

@@ -141,7 +141,8 @@ fn image_error(path: &Path, error: &ImageError) -> Error {
         ImageError::Foreign { .. } => "; do not use it: take another copy of it",
         _ => "",
     };
-    Error::failed(format!("{}: {error}{advice}", path.display()))
+    let text = format!("{}: {error}{advice}", path.display());
+    if error.is_internal() { Error::Internal(text) } else { Error::Failed(text) }
 }
 
 /// A block device under its kernel name, whatever link led to it.

@@ -158,7 +158,13 @@ fn compare_foreign(content: &foreign::Content, disk: &Disk) -> Result<(), ImageE
     if hasher.finalize() == content.hash {
         return Ok(());
     }
-    Err(ImageError::Refused(format!("{} holds other bytes than the image", disk.name())))
+    Err(ImageError::Differs {
+        disk: disk.name().to_owned(),
+        offset: 0,
+        lba: 0,
+        len: content.size,
+        after_write: "",
+    })
 }
 
 pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {

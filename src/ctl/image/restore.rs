@@ -205,7 +205,7 @@ fn from_file(target: &Target) -> Result<Disk, Error> {
 
 /// An error that came before the first write.
 fn untouched(image: &Path, error: &ImageError) -> Error {
-    Error::failed(format!("{}; nothing was written", image_error(image, error)))
+    image_error(image, error).and("; nothing was written")
 }
 
 /// A block device in the words by which a person can tell that it is the right one.

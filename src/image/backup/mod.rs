@@ -30,6 +30,7 @@ use crate::io::SyncWrite;
 use crate::progress::Progress;
 use crate::used::Map;
 use blake3::Hash;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -184,7 +185,8 @@ pub fn backup_again(
     let refused = |what: &str| ImageError::Refused(format!("{}: {what}", disk.name()));
     header.check().map_err(refused)?;
     if about.size != disk.size() || about.logical_block_size != disk.logical_block_size() {
-        return Err(refused("the disk's size or block size is not what was recorded of it"));
+        let what = "the sizes of the disk are not those that the image is to record";
+        return Err(ImageError::internal(format!("{}: {what}", disk.name())));
     }
     let skipped = free_bytes(disk, &opts)?;
     let part = earlier.part.as_ref().map(Unfinished::new);
@@ -192,8 +194,8 @@ pub fn backup_again(
         (Some(id), _) | (None, Some(id)) => id,
         (None, None) => {
             let mut id = [0; 16];
-            getrandom::fill(&mut id)
-                .map_err(|e| ImageError::Refused(format!("no random bytes for the image id: {e}")))?;
+            let resource = |e| ImageError::Resource { op: "get random bytes", source: io::Error::other(e) };
+            getrandom::fill(&mut id).map_err(resource)?;
             id
         }
     };
@@ -202,6 +204,6 @@ pub fn backup_again(
     let kept = part.as_ref().map(|part| part.runs(&header));
     let sources = Sources { base, unread: &unread, kept };
     let mut writer = Writer::new(sink, &header, &opts, &sources, part, progress)?;
-    pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot))?;
+    ImageError::catch(|| pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot)))?;
     writer.finish()
 }

@@ -22,7 +22,6 @@ use crate::used::is_in_order;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -190,8 +189,7 @@ fn whole_blocks(range: &Range<u64>, block: u32) -> Range<u64> {
 pub(super) fn free_bytes(disk: &dyn BlockDevice, opts: &BackupOptions) -> Result<u64, ImageError> {
     let free = &opts.used.free;
     if !is_in_order(free, disk.size()) {
-        let what = format!("{}: mistake in testbox: its free ranges are out of order", disk.name());
-        return Err(ImageError::Refused(what));
+        return Err(ImageError::internal(format!("{}: free ranges that are out of order", disk.name())));
     }
     let whole = free
         .iter()
@@ -253,12 +251,12 @@ pub(super) fn pipeline(
 
     let trouble = opts.allow_bad_sectors.then(|| Trouble::new(opts.patience));
     thread::scope(|scope| {
-        let spawn_error = |e| ImageError::Refused(format!("cannot start a thread: {e}"));
+        let spawn_error = |source| ImageError::Resource { op: "start a thread", source };
         for _ in 0..readers {
             let (free, work_in, done_in) = (free.clone(), work_in.clone(), done_in.clone());
             let (source, trouble) = (&source, trouble.as_ref());
             thread::Builder::new()
-                .name("backup-read".into())
+                .name("image-read".into())
                 .spawn_scoped(scope, move || {
                     read_loop(disk, opts, trouble, progress, source, &free, &work_in, &done_in)
                 })
@@ -268,7 +266,7 @@ pub(super) fn pipeline(
             let (work, done_in) = (work.clone(), done_in.clone());
             let deflater = opts.codec.deflater();
             thread::Builder::new()
-                .name("backup-pack".into())
+                .name("image-pack".into())
                 .spawn_scoped(scope, move || work_loop(deflater, old, &work, &done_in))
                 .map_err(spawn_error)?;
         }
@@ -309,7 +307,8 @@ fn read_loop(
             }
         }
         if matches!(slot.content, Content::Raw) {
-            match read_used(disk, &mut slot, trouble) {
+            // As with those that compress: no slot may be lost.
+            match ImageError::catch(|| read_used(disk, &mut slot, trouble)) {
                 Ok(bad) if bad.is_empty() => {}
                 Ok(bad) => slot.content = Content::Torn(bad),
                 Err(e) => slot.content = Content::Failed(e),
@@ -351,9 +350,8 @@ fn work_loop(
 ) {
     for mut slot in work {
         // A slot that is lost would stall the others for ever: a panic must end the backup.
-        let made = std::panic::catch_unwind(AssertUnwindSafe(|| pack(&mut *deflater, base, &mut slot)));
-        let panicked = || Content::Failed(ImageError::Refused("the compressor panicked".to_owned()));
-        slot.content = made.unwrap_or_else(|_| panicked());
+        let made = ImageError::catch(|| Ok(pack(&mut *deflater, base, &mut slot)));
+        slot.content = made.unwrap_or_else(Content::Failed);
         if done.send(slot).is_err() {
             return;
         }

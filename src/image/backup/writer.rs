@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
             Content::Torn(bad) => self.torn(disk, slot, &bad)?,
             Content::Failed(error) => return Err(error),
             // Workers turn all raw pieces into something else.
-            Content::Raw => return Err(ImageError::Refused("a piece of disk was not handled".to_owned())),
+            Content::Raw => return Err(ImageError::internal("a piece of disk was not handled")),
         }
         self.progress.add_done(slot.length);
         Ok(())
@@ -309,7 +309,7 @@ impl<'a> Writer<'a> {
         self.write(&nodes)?;
         let root = root.ok_or_else(|| ImageError::Refused("the disk has no bytes".to_owned()))?;
         if (root.offset, root.disk) != (0, self.footer.disk_size) {
-            return Err(ImageError::Refused("not all of the disk was handled".to_owned()));
+            return Err(ImageError::internal("not all of the disk was handled"));
         }
         self.footer.root_position = self.out.position() - u64::from(root.length);
         self.footer.root_length = root.length;

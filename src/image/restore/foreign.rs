@@ -10,8 +10,9 @@ use crate::image::error::ImageError;
 use crate::image::format::member::{self, FRAME};
 use crate::image::parallel::is_zero;
 use crate::image::reader::{FileKind, file_kind};
+use crate::image::restore::leg::drop_cache;
+use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::image::restore::seal::{JUST_WRITTEN, Seal};
-use crate::image::restore::{Restored, check_fit, reread, sealed};
 use crate::image::verify::{differs, read};
 use crate::io::ReadAt;
 use crate::progress::Progress;
@@ -27,6 +28,10 @@ const BUFFER: usize = 1 << 20;
 const BUFFERS: usize = 8;
 /// Bytes per read of the file.
 const INPUT: usize = 1 << 20;
+
+/// Place of the flags in the header of a gzip member, and those that are reserved (RFC 1952 section 2.3.1).
+const FLG: usize = 3;
+const RESERVED: u8 = 0xe0;
 
 /// What a foreign gzip holds, found by inflating all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ pub struct Content {
 /// refused. So is every file with a member of testbox in it: a gzip reader cannot tell whether an image is whole.
 pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Content, ImageError> {
     if file_kind(file)? != FileKind::Gzip {
-        return Err(wrong(0, "it is no foreign gzip file"));
+        return Err(wrong(0, "it is not a foreign gzip file"));
     }
     progress.start(limit);
     let mut hasher = blake3::Hasher::new();
@@ -61,36 +66,71 @@ pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Con
     Ok(Content { size, hash: hasher.finalize() })
 }
 
-/// Writes a foreign gzip onto a disk; `content` is what [`measure`] found. Unbootable first, bootable last, all read
-/// back, as [`crate::image::restore`]. Progress counts every byte of disk twice.
+/// Writes a foreign gzip onto one disk; `content` is what [`measure`] found. All phases of a restore
+/// ([`super::phases`]), one after the other.
+///
+/// # Errors
+/// As [`super::restore()`].
 pub fn restore(
     file: &dyn ReadAt,
     content: &Content,
     disk: &dyn BlockDevice,
     progress: &Progress,
 ) -> Result<Restored, ImageError> {
-    if file_kind(file)? != FileKind::Gzip {
-        return Err(wrong(0, "it is no foreign gzip file"));
+    restore_one(disk, &GzipBody::new(file, *content), progress)
+}
+
+/// What a foreign gzip holds, to be written onto a disk. Progress counts every byte of disk twice.
+pub struct GzipBody<'a> {
+    file: &'a dyn ReadAt,
+    content: Content,
+}
+
+impl<'a> GzipBody<'a> {
+    /// The content of this file, as [`measure`] found it.
+    pub fn new(file: &'a dyn ReadAt, content: Content) -> Self {
+        GzipBody { file, content }
     }
-    check_fit(disk, content.size, None)?;
-    progress.start(content.size.saturating_mul(2));
-    sealed(disk, content.size, progress, |seal| {
-        write_content(file, content, disk, seal, progress)?;
+}
+
+impl Body for GzipBody<'_> {
+    fn size(&self) -> u64 {
+        self.content.size
+    }
+
+    fn logical_block_size(&self) -> Option<u32> {
+        None
+    }
+
+    fn check(&self, _: &Progress) -> Result<(), ImageError> {
+        if file_kind(self.file)? != FileKind::Gzip {
+            return Err(wrong(0, "it is not a foreign gzip file"));
+        }
+        Ok(())
+    }
+
+    fn work(&self) -> u64 {
+        self.content.size.saturating_mul(2)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn BlockDevice,
+        seal: &Seal,
+        progress: &Progress,
+    ) -> Result<Restored, ImageError> {
+        let GzipBody { file, content } = self;
+        write_content(*file, content, disk, seal, progress)?;
         seal.flush()?;
-        disk.drop_cache().map_err(|source| ImageError::DiskCall {
-            disk: disk.name().to_owned(),
-            op: "drop the cache of",
-            source,
-        })?;
-        read_back(content, disk, seal, progress)
-    })?;
-    Ok(Restored {
-        disk_bytes: content.size,
-        zero_bytes: progress.zero.load(Relaxed),
-        written_bytes: content.size,
-        reread_error: reread(disk),
-        ..Restored::default()
-    })
+        drop_cache(disk)?;
+        read_back(content, disk, seal, progress)?;
+        Ok(Restored {
+            disk_bytes: content.size,
+            zero_bytes: progress.zero.load(Relaxed),
+            written_bytes: content.size,
+            ..Restored::default()
+        })
+    }
 }
 
 fn write_content(
@@ -214,7 +254,7 @@ fn overlapped(
         let producer = thread::Builder::new()
             .name("image-stage".into())
             .spawn_scoped(scope, move || produce(&mut stage))
-            .map_err(|e| ImageError::Refused(format!("cannot start a thread: {e}")))?;
+            .map_err(|source| ImageError::Resource { op: "start a thread", source })?;
         let taken = (|| {
             for buffer in &full_out {
                 take(&buffer.bytes[..buffer.len])?;
@@ -223,10 +263,7 @@ fn overlapped(
             Ok(())
         })();
         drop((free_in, full_out));
-        let produced = match producer.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
+        let produced = producer.join().unwrap_or_else(|panic| Err(ImageError::of_panic(&*panic)));
         taken.and(produced)
     })
 }
@@ -282,25 +319,28 @@ impl<'a> Gunzip<'a> {
     }
 
     /// An error where the member that begins here carries our subfield: whatever its first bytes look like, the file
-    /// is a testbox image, and not whole.
-    fn refuse_own(&self) -> Result<(), ImageError> {
+    /// is a testbox image, and not whole. And where a reserved bit of FLG is set, which "must give an error indication"
+    /// (RFC 1952 section 2.3.1.2): what it stands for may change what follows.
+    fn check_header(&self) -> Result<(), ImageError> {
         let have = &self.input[self.start..self.end];
         let at = self.position - have.len() as u64;
         let mut frame = [0; FRAME];
-        if have.len() >= FRAME {
-            frame.copy_from_slice(&have[..FRAME]);
-        } else {
-            // It begins at the end of the buffer. A file that ends here has no room for a member of ours.
-            match self.file.read_exact_at(&mut frame, at) {
-                Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-                    return Err(ImageError::Read { position: at, source: e });
-                }
-                _ => {}
+        let known = have.len().min(FRAME);
+        frame[..known].copy_from_slice(&have[..known]);
+        // It may begin at the end of the buffer. A file that ends here has no room for a member of ours.
+        match self.file.read_exact_at(&mut frame[known..], at + known as u64) {
+            Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+                return Err(ImageError::Read { position: at, source: e });
             }
+            _ => {}
         }
         if member::is_own(&frame) {
             let what = format!("it is damaged, with members of a testbox image from byte {at} on");
             return Err(ImageError::NotAnImage(what));
+        }
+        if frame[FLG] & RESERVED != 0 {
+            let what = format!("the gzip member at byte {at} of the file has reserved flags (RFC 1952)");
+            return Err(wrong(self.done, what));
         }
         Ok(())
     }
@@ -309,7 +349,7 @@ impl<'a> Gunzip<'a> {
         let mut buffer = out.buffer()?;
         buffer.len = 0;
         while self.next_member()? {
-            self.refuse_own()?;
+            self.check_header()?;
             self.inflater.begin_gzip();
             loop {
                 if buffer.len == buffer.bytes.len() {
@@ -419,6 +459,25 @@ mod tests {
         assert!(measure(&garbage, size, &progress).is_err());
         for other in [&b""[..], b"\x1f", b"hello", &[0; 512]] {
             assert!(measure(&other.to_vec(), size, &progress).is_err());
+        }
+    }
+
+    #[test]
+    fn reserved_flags_of_any_member_are_refused() {
+        let bytes = disk_bytes(300_000);
+        let (size, progress) = (bytes.len() as u64, Progress::new());
+        let parts: Vec<Vec<u8>> = bytes.chunks(100_000).map(|part| gzip(part, 6)).collect();
+        // A header can lie across two reads of the file, too.
+        let padding = vec![gzip(&[], 0); INPUT / gzip(&[], 0).len()].concat();
+        for (nth, bit) in (0..parts.len()).flat_map(|nth| [0x20, 0x40, 0x80].map(|bit| (nth, bit))) {
+            let mut bad = parts.clone();
+            bad[nth][FLG] |= bit;
+            for front in [&[][..], &padding] {
+                let file = [front, &bad.concat()].concat();
+                let error = measure(&file, size, &progress).unwrap_err().to_string();
+                assert!(error.contains("reserved flags"), "member {nth}, {bit:#x}: {error}");
+                assert!(measure(&[front, &parts.concat()].concat(), size, &progress).is_ok());
+            }
         }
     }
 

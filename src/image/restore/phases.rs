@@ -1,0 +1,216 @@
+//! The phases of a restore, each a type of its own, so that no target can skip one:
+//!
+//! ```text
+//! Checked --make_unbootable--> Unbootable --write--> Proven --make_bootable--> Bootable --finish--> Restored
+//! ```
+//!
+//! The disks of a machine belong together, as its boot loader, its volumes and its data do. Whoever restores several
+//! brings all of them through one phase before the first enters the next: then no disk boots before all of them hold what
+//! they must, and a cut at any moment leaves disks that boot with the old content only, or with the new one only, or do
+//! not boot at all.
+//!
+//! Memory: the boot areas of every target wait until all are proven, 2 MiB and 4 KiB for each.
+#![forbid(unsafe_code)]
+
+use crate::block::BlockDevice;
+use crate::image::error::ImageError;
+use crate::image::restore::seal::Seal;
+use crate::progress::Progress;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A disk that was written, read back and found right. All sizes are bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Size of the content.
+    pub disk_bytes: u64,
+    /// Of it, zeros now: the image's zero runs, and its unallocated ones with [`FreeSpace::Zero`].
+    pub zero_bytes: u64,
+    /// Of it, what the disk did not give when it was imaged, zeroed.
+    pub unreadable_bytes: u64,
+    /// Of it, found on the disk and left alone.
+    pub kept_bytes: u64,
+    /// Of it, written; what makes a disk bootable always is.
+    pub written_bytes: u64,
+    /// Of it, what nobody used, and what was neither read, written nor compared: with the three above it makes the
+    /// whole.
+    pub left_bytes: u64,
+    /// Of `left_bytes`, discarded; that proves nothing about what is there now.
+    pub discarded_bytes: u64,
+    /// Why not more was discarded.
+    pub discard_error: Option<String>,
+    /// The kernel did not take over the new partition table; the next boot will.
+    pub reread_error: Option<String>,
+}
+
+/// What is written onto a disk, without what makes it bootable.
+pub trait Body {
+    /// Bytes of disk that it fills.
+    fn size(&self) -> u64;
+
+    /// Logical block size in bytes that the disk must have.
+    fn logical_block_size(&self) -> Option<u32>;
+
+    /// Whatever else can be checked before the first write.
+    ///
+    /// # Errors
+    /// What is wrong with the source.
+    fn check(&self, progress: &Progress) -> Result<(), ImageError>;
+
+    /// What [`Body::write`] counts as done in the end.
+    fn work(&self) -> u64;
+
+    /// Writes all but what boots, which `seal` keeps; flushes it, reads it back, and compares.
+    ///
+    /// # Errors
+    /// What failed first.
+    fn write(&self, disk: &dyn BlockDevice, seal: &Seal, progress: &Progress)
+    -> Result<Restored, ImageError>;
+}
+
+/// A target and its source that fit. Nothing was written.
+pub struct Checked<'a> {
+    disk: &'a dyn BlockDevice,
+    body: &'a dyn Body,
+}
+
+/// A target that no firmware boots. Its body is still the old one.
+pub struct Unbootable<'a> {
+    disk: &'a dyn BlockDevice,
+    body: &'a dyn Body,
+    seal: Seal<'a>,
+}
+
+/// A target whose body was written, flushed, and read back. It does not boot yet.
+pub struct Proven<'a> {
+    disk: &'a dyn BlockDevice,
+    seal: Seal<'a>,
+    work: u64,
+    restored: Restored,
+}
+
+/// A target that holds all of its image.
+pub struct Bootable<'a>(Proven<'a>);
+
+/// What is left of a target that failed.
+const LEFT_UNBOOTABLE: &str = "The disk is left unbootable on purpose; a restore that succeeds mends it";
+const PERHAPS_OLD: &str = "The disk could not even be made unbootable: its old boot sectors may still be there, nothing else was written";
+const PERHAPS_NEW: &str =
+    "All but its boot sectors is right, and those could not be zeroed again: do not boot it";
+
+impl<'a> Checked<'a> {
+    /// Checks all that can be checked before the first write.
+    ///
+    /// # Errors
+    /// [`ImageError::Refused`] where they do not fit, and what [`Body::check`] finds.
+    pub fn new(
+        disk: &'a dyn BlockDevice,
+        body: &'a dyn Body,
+        progress: &Progress,
+    ) -> Result<Self, ImageError> {
+        check_fit(disk, body.size(), body.logical_block_size())?;
+        body.check(progress)?;
+        Ok(Checked { disk, body })
+    }
+
+    /// Zeros what boots.
+    ///
+    /// # Errors
+    /// [`ImageError::Unfinished`]: what boots may be old, and the body is.
+    pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
+        let Checked { disk, body } = self;
+        let seal = Seal::new(disk, body.size());
+        ImageError::catch(|| seal.close()).map_err(|e| unfinished(disk, (0, body.work()), PERHAPS_OLD, e))?;
+        Ok(Unbootable { disk, body, seal })
+    }
+}
+
+impl<'a> Unbootable<'a> {
+    /// Writes the body and proves it.
+    ///
+    /// # Errors
+    /// [`ImageError::Unfinished`]: the disk stays unbootable.
+    pub fn write(self, progress: &Progress) -> Result<Proven<'a>, ImageError> {
+        let Unbootable { disk, body, seal } = self;
+        progress.start(body.work());
+        let failed = |e| {
+            let done = (progress.done.load(Relaxed), progress.total.load(Relaxed));
+            unfinished(disk, done, LEFT_UNBOOTABLE, e)
+        };
+        let restored = ImageError::catch(|| body.write(disk, &seal, progress)).map_err(failed)?;
+        Ok(Proven { disk, seal, work: body.work(), restored })
+    }
+}
+
+impl<'a> Proven<'a> {
+    /// Writes what boots.
+    ///
+    /// # Errors
+    /// [`ImageError::Unfinished`]: it is zeroed again, unless the error says that this failed too.
+    pub fn make_bootable(self) -> Result<Bootable<'a>, ImageError> {
+        match self.seal.open() {
+            Ok(()) => Ok(Bootable(self)),
+            Err(not) => {
+                let state = if not.closed { LEFT_UNBOOTABLE } else { PERHAPS_NEW };
+                Err(unfinished(self.disk, (self.work, self.work), state, *not.error))
+            }
+        }
+    }
+}
+
+impl Bootable<'_> {
+    /// Zeros what boots once more: another disk of the machine could not be finished.
+    ///
+    /// # Errors
+    /// [`ImageError::Unfinished`]: the disk may boot, and holds all of its image.
+    pub fn take_back(self) -> Result<(), ImageError> {
+        let Proven { disk, seal, work, .. } = self.0;
+        seal.close().map_err(|e| unfinished(disk, (work, work), PERHAPS_NEW, e))
+    }
+
+    /// The end: has the kernel look at the new partition table.
+    pub fn finish(self) -> Restored {
+        let Proven { disk, mut restored, .. } = self.0;
+        let reread = disk.reread_partition_table();
+        restored.reread_error = reread.err().map(|e| format!("{}: {e}", disk.name()));
+        restored
+    }
+}
+
+/// All phases of one target.
+pub(super) fn restore_one(
+    disk: &dyn BlockDevice,
+    body: &dyn Body,
+    progress: &Progress,
+) -> Result<Restored, ImageError> {
+    let unbootable = Checked::new(disk, body, progress)?.make_unbootable()?;
+    Ok(unbootable.write(progress)?.make_bootable()?.finish())
+}
+
+fn unfinished(
+    disk: &dyn BlockDevice,
+    (done, total): (u64, u64),
+    state: &'static str,
+    source: ImageError,
+) -> ImageError {
+    ImageError::Unfinished { disk: disk.name().to_owned(), done, total, state, source: Box::new(source) }
+}
+
+/// The rules that image and disk must meet before the first write.
+fn check_fit(disk: &dyn BlockDevice, size: u64, block: Option<u32>) -> Result<(), ImageError> {
+    let name = disk.name();
+    let own = disk.logical_block_size();
+    let refused = |what: String| Err(ImageError::Refused(format!("{name}: {what}; nothing was written")));
+    if disk.size() < size {
+        return refused(format!("the disk has {} bytes, the image needs {size}", disk.size()));
+    }
+    if let Some(block) = block.filter(|b| *b != own && !disk.is_regular_file()) {
+        return refused(format!(
+            "the disk has logical blocks of {own} bytes, the image is of a disk with {block}: \
+             its partition tables would not be valid here"
+        ));
+    }
+    if size == 0 || !size.is_multiple_of(u64::from(own.max(1))) {
+        return refused(format!("{size} bytes of content are not a whole number of blocks of {own} bytes"));
+    }
+    Ok(())
+}
