@@ -1,12 +1,9 @@
 //! The disk that is opened is the disk that was listed, or nothing is done with it: between the two lie mounts, hangs, and
 //! for the second disk hours, and kernel names change.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{Machine, Seen, TestDisk, contents, disk};
 use testbox::agent::world::Purpose;
 use testbox::inventory::Disk;
-use world::{Machine, Seen, TestDisk, contents, disk};
 
 /// Two disks that only their identity tells apart: size, model and everything else is the same.
 fn disks() -> Vec<TestDisk> {

@@ -1,13 +1,10 @@
 //! Which disk is written, and which is not: chosen by identity, or refused with the list; and what disks say of
 //! themselves. Through the engine, so that it is seen what the user sees.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{Machine, REBOOT, Seen, TestDisk, contents, disk};
 use std::sync::atomic::{AtomicU32, Ordering};
 use testbox::inventory::{Exclusion, Health};
 use testbox::share::Files;
-use world::{Machine, REBOOT, Seen, TestDisk, contents, disk};
 
 /// What fills a disk that must not be written.
 const OTHER: u8 = 0x5a;
@@ -184,7 +181,7 @@ fn a_failing_disk_is_refused_for_a_gzip_without_a_record_too() {
     let mut machine = Machine::new();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&contents(2, 9)).unwrap();
-    machine.backup.put(&format!("{}/sda.gz", world::IP), gzip.finish().unwrap());
+    machine.backup.put(&format!("{}/sda.gz", crate::world::IP), gzip.finish().unwrap());
     machine.set_disks(vec![with(filled("sda S1 @1"), failing())]);
     let seen = restore(&mut machine, "");
     assert_refused(&machine, &seen, "[disk-failing 57]", &["--failing-disk write"]);
@@ -236,7 +233,7 @@ fn what_a_disk_hides_is_said_recorded_and_the_reason_where_it_is_too_small() {
 /// Set 1 images sda only; sdb is left out by the list of the machine.
 fn left_out(disks: &[&str]) -> Machine {
     let mut machine = Machine::new();
-    machine.backup.put(&format!("{}/disk-devices.lst", world::IP), "sda\n");
+    machine.backup.put(&format!("{}/disk-devices.lst", crate::world::IP), "sda\n");
     machine.set_disks(disks.iter().zip(1..).map(|(text, n)| disk(text, contents(2, n))).collect());
     machine.arm("testbox.action=backup testbox.job=first");
     let seen = machine.boot();
@@ -300,7 +297,7 @@ fn a_newer_record_keeps_an_older_set_off_a_disk() {
     machine.boot();
     let mut image = machine.file("sda.raw.gz").unwrap();
     image.truncate(image.len() - 4096);
-    machine.backup.put(&format!("{}/sda.raw.gz", world::IP), image);
+    machine.backup.put(&format!("{}/sda.raw.gz", crate::world::IP), image);
     machine.set_disks(vec![filled("sda DATA @1")]);
     let seen = restore(&mut machine, "");
     assert_refused(&machine, &seen, "[ambiguous 47]", &["set 2 knows it as 'sdb'", "map=sda:serial=DATA"]);
@@ -329,7 +326,7 @@ fn a_kernel_name_in_a_map_takes_no_disk_that_a_record_knows() {
 #[test]
 fn an_image_without_a_record_goes_to_the_disk_of_its_header() {
     let mut machine = backed_up(&["sda S1 @1"]);
-    let record = format!("{}/backup.json", world::IP);
+    let record = format!("{}/backup.json", crate::world::IP);
     machine.backup.put(&record, "{");
     let seen = restore(&mut machine, "");
     assert!(

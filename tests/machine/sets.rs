@@ -1,10 +1,7 @@
 //! The sets of a machine: which is kept, which is counted, which is left alone; and who may remove one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HEX, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
 use testbox::share::{Fault, Op};
-use world::{HEX, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
 
 fn run(m: &mut Machine, words: &str) -> Seen {
     m.arm(words);
@@ -55,7 +52,7 @@ fn seeds(m: &Machine) -> Vec<u64> {
     let of = |folder: &str| {
         let own = tree.iter().filter_map(|(path, bytes)| Some((path.strip_prefix(folder)?, bytes.clone())));
         let own = own.filter(|(name, _)| !name.contains('/')).map(|(name, bytes)| (name.to_owned(), bytes));
-        let sets = world::sets_of(&own.collect());
+        let sets = crate::world::sets_of(&own.collect());
         let found = sets.into_values().next()?;
         (1..10).find(|seed| found.get("sda").is_some_and(|bytes| *bytes == small(*seed)))
     };

@@ -1,9 +1,7 @@
 //! Shares that fail, and two agents for one folder, from the word on the command line to what the user sees. Each row of
 //! "Faults" in `README.md` names its test. The invariants are those of `lib.rs`: G, P, U, K.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HOLD, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +11,6 @@ use testbox::net::quota::{Of, Owner, Quota, QuotaError};
 use testbox::share::{Fault, Op};
 use testbox::store::status::State;
 use testbox::sys::{Call, Reboot, Recording, System};
-use world::{HOLD, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
 
 /// How often heartbeats are made and shares looked at where a test waits for that.
 const TICK: Duration = Duration::from_millis(5);

@@ -1,14 +1,13 @@
 //! From the armed file to the disarmed machine, on networks as strangers have them.
+
 #![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use testbox::agent::{Ending, Mode};
 use testbox::share::Files;
 use testbox::sys::System;
-use world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
 
 const WORDS: &str = "testbox.action=backup testbox.job=j";
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);

@@ -1,9 +1,7 @@
 //! Images and records as a broken server, a careless admin or a hostile writer leaves them: what the user sees, and
 //! that no disk was touched. What concerns kinds of files runs on a real folder.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{IP, Machine, REBOOT, contents, disk};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -13,7 +11,6 @@ use std::sync::OnceLock;
 use testbox::agent::world::Purpose;
 use testbox::share::Files;
 use testbox::store::status::Status;
-use world::{IP, Machine, REBOOT, contents, disk};
 
 const MIB: usize = 1 << 20;
 

@@ -1,16 +1,13 @@
 //! Fail the Nth operation, for every N: whatever goes wrong and whenever the power is cut, the last good set stays
 //! (G), nothing half-written counts as good (P), a target disk is unbootable or right (U), and the machine stays
 //! armed until the job is done (K). The next boot without a fault ends the job.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::signature::{SET_NAMESPACE, SIGNATURE, SecretKey, Trust, Verdict};
 use testbox::store::status::State;
-use world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;

@@ -1,9 +1,7 @@
 //! The lease of the folder is stolen at one exact moment, and no heartbeat tells: the look that comes next must, each by
 //! itself. What the agent does to the share after the theft is listed; what it had begun it may end.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HOLD, IP, Machine, REBOOT, Seen, contents_of, disk};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -15,7 +13,6 @@ use testbox::io::{ReadAt, SyncWrite};
 use testbox::net::quota::Owner;
 use testbox::share::{Files, MemFiles};
 use testbox::store::status::State;
-use world::{HOLD, IP, Machine, REBOOT, Seen, contents_of, disk};
 
 /// A machine that stands still makes no heartbeat.
 const NEVER: Duration = Duration::from_secs(3600);

@@ -1,9 +1,7 @@
 //! Signed sets and signed jobs: what an initramfs that demands them lets through, and what it refuses before the first
 //! write.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 use testbox::agent::world::Purpose;
 use testbox::agent::{Ending, Mode};
 use testbox::job::Action;
@@ -14,7 +12,6 @@ use testbox::signature::{JOB_NAMESPACE, SET_NAMESPACE, SecretKey, Trust, Verdict
 use testbox::store::record::Record;
 use testbox::store::status::State;
 use testbox::types::{JobSignature, SetHash};
-use world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 
 const RECORD: &str = "backup.json";
 const SIGNATURE: &str = "backup.json.sig";

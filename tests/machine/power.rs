@@ -3,10 +3,9 @@
 //! unbootable or right (U), the machine stays armed until the job is done (K), and the next boots end it.
 //!
 //! `TESTBOX_SEED=N` repeats a run of the random faults, `TESTBOX_LONG=1` makes more of them, and of the kinds of errors.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::disk::{bootable, check_unbootable_or_right};
+use crate::world::{HOLD, Machine, REBOOT, TestDisk, contents_of, disk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use testbox::block::mem::Fault as DiskFault;
@@ -14,8 +13,6 @@ use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::store::record::Record;
 use testbox::store::status::{State, Status};
 use testbox::sys::Chance;
-use world::disk::{bootable, check_unbootable_or_right};
-use world::{HOLD, Machine, REBOOT, TestDisk, contents_of, disk};
 
 /// Two images of the first disk, and one of the second, which never changes. Small: what matters is in the steps.
 const OLD: u64 = 1;

@@ -1,9 +1,7 @@
 //! Disks that fail while they are imaged or restored, from the word on the command line to what the user sees. Each
 //! row of "Faults" in `README.md` names its test. The invariants are those of `lib.rs`: G, P, U, K.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use testbox::block::mem::{Fault, MemDisk, Op};
@@ -11,7 +9,6 @@ use testbox::share::{Fault as ShareFault, Survivors};
 use testbox::store::record::SetState;
 use testbox::store::status::State;
 use testbox::sys::{Call, Reboot};
-use world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 
 const MIB: u64 = 1 << 20;
 /// How often the watchdog looks where a disk hangs: the test need not wait long.

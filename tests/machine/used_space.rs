@@ -1,14 +1,11 @@
 //! The engine on a disk that is not all used: what is free is neither imaged nor touched, and everything else is right.
 //! The file system is made, changed and checked by its own tools.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{Machine, REBOOT, Seen, contents_of, disk, ext4};
 use std::ops::Range;
 use std::sync::Arc;
 use testbox::block::mem::{Fault, Op};
 use testbox::image::{Image, Kind};
-use world::{Machine, REBOOT, Seen, contents_of, disk, ext4};
 
 const STALE: u8 = 0xa5;
 /// In the last MiB of the partition, which is imaged in any case, and where nobody looks for a signature.

@@ -1,14 +1,11 @@
 //! The engine from armed to rebooted, in memory: disks in, shares in, words in -> disks out, shares out, ending.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 use std::io::Write;
 use testbox::agent::world::Purpose;
 use testbox::agent::{Ending, Mode};
 use testbox::share::{Fault, Op};
 use testbox::store::status::State;
-use world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 
 /// A machine whose set 1 is published, armed with nothing.
 fn backed_up() -> Machine {

@@ -1,0 +1,19 @@
+//! The engine on a machine in memory (`world/`), from armed to rebooted: one program, so that the machine is compiled once.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod boot_path;
+mod disk_faults;
+mod faults;
+mod hostile_share;
+mod lease_checks;
+mod opened_disk;
+mod power;
+mod scenarios;
+mod sets;
+mod share_faults;
+mod signed;
+mod used_space;
+mod which_disk;
