@@ -1,14 +1,12 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
+use super::flags::Flags;
 use super::network::Network;
 use super::{Error, shares};
-use crate::job::{BadSectors, Cmdline, DegradedSet, FailingDisk, OnError, Options, RebootMode, UnionKind};
+use crate::job::{Cmdline, Options};
 use crate::text::quoted;
-use crate::types::{Delta, FreeSpace};
-use crate::types::{DiskSelector, HostName, MapEntry, NfsSource, without_bom};
-use crate::used::Used;
+use crate::types::{HostName, NfsSource, without_bom};
 use clap::{Args, ValueEnum};
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::fmt::Display;
 use std::fs::File;
@@ -16,7 +14,6 @@ use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 /// Read where no other file is named.
 const DEFAULT_FILE: &str = "/etc/testbox.toml";
@@ -41,16 +38,20 @@ macro_rules! settings {
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub(super) struct Settings {
             $($(#[$attribute])* pub $name: $kind,)+
+            /// What goes to the machine as it is.
+            #[command(flatten)]
+            #[serde(skip)]
+            pub flags: Flags,
         }
 
-        /// The keys of the file, which are the names of the flags.
-        #[cfg(test)]
-        pub(super) const KEYS: &[&str] = &[$($key),+];
+        /// The keys of the file that are no options of the machine.
+        const OWN_KEYS: &[&str] = &[$($key),+];
 
         impl Settings {
             /// These settings, with `other` for whatever is not given here. Lists are taken whole, never mixed.
             pub fn or(self, other: Settings) -> Settings {
-                Settings { $($name: self.$name.or_given(other.$name),)+ }
+                let flags = Flags(self.flags.0.or(&other.flags.0));
+                Settings { $($name: self.$name.or_given(other.$name),)+ flags }
             }
         }
     };
@@ -101,13 +102,6 @@ settings! {
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     #[serde(deserialize_with = "one")]
     boot_server ("boot-server"): Option<HostName>,
-    /// DNS servers, where DHCP gives none
-    #[arg(long, value_name = "IP,...", value_delimiter = ',', help_heading = "Network")]
-    dns ("dns"): Vec<Ipv4Addr>,
-    /// Host name of the machine, in place of what reverse DNS says; for one machine only
-    #[arg(long, value_name = "HOST", help_heading = "Network")]
-    #[serde(deserialize_with = "one")]
-    name ("name"): Option<HostName>,
 
     /// What the machine boots into [default: nfs]
     #[arg(long, help_heading = "Boot")]
@@ -116,14 +110,6 @@ settings! {
     #[arg(long, value_name = "IP:PATH[,OPTION...]", help_heading = "Boot")]
     #[serde(deserialize_with = "one")]
     nfsroot ("nfsroot"): Option<NfsSource>,
-    /// The backup share, as the machine mounts it [default: SERVER:/export/testbox-backup]
-    #[arg(long, value_name = "HOST:PATH[,OPTION...]", help_heading = "Boot")]
-    #[serde(deserialize_with = "one")]
-    backup ("backup"): Option<NfsSource>,
-    /// The TFTP share, as the machine mounts it to disarm itself [default: SERVER:/export/testbox-tftp]
-    #[arg(long, value_name = "HOST:PATH[,OPTION...]", help_heading = "Boot")]
-    #[serde(deserialize_with = "one")]
-    tftp ("tftp"): Option<NfsSource>,
     /// Kernel, relative to the TFTP root [default: maintenance-boot/vmlinuz]
     #[arg(long, value_name = "FILE", help_heading = "Boot")]
     kernel ("kernel"): Option<String>,
@@ -136,79 +122,12 @@ settings! {
     /// One more kernel word, as it is; may be repeated
     #[arg(long, value_name = "WORD", help_heading = "Boot", allow_hyphen_values = true)]
     extra ("extra"): Vec<String>,
-    /// The union file system over the NFS root: overlay or aufs [default: overlay]
-    #[arg(long, value_name = "KIND", help_heading = "Boot")]
-    #[serde(deserialize_with = "one")]
-    union ("union"): Option<UnionKind>,
 
-    /// Only these disks: names, serial=..., wwn=..., at=...
-    #[arg(long, value_name = "DISK,...", value_delimiter = ',', help_heading = "Disks")]
-    #[serde(deserialize_with = "many")]
-    disks ("disks"): Vec<DiskSelector>,
-    /// Which image belongs on which disk, as sda:serial=ABC
-    #[arg(long, value_name = "IMAGE:DISK,...", value_delimiter = ',', help_heading = "Disks")]
-    #[serde(deserialize_with = "many")]
-    map ("map"): Vec<MapEntry>,
-    /// Sets before the newest that are kept in history/ [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Disks")]
-    keep ("keep"): Option<u32>,
-    /// Whether a restore reads what the disk holds and writes only what differs: auto, always or never [default: auto]
-    #[arg(long, value_name = "WHEN", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    delta ("delta"): Option<Delta>,
-    /// Whether a backup leaves out what no file system uses: auto, no-swap (also what is in swap areas
-    /// and in page and hibernation files of Windows) or off
-    /// [default: auto]
-    #[arg(long, value_name = "HOW", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    used ("used"): Option<Used>,
-    /// What a restore does where the image holds nothing because nobody used it: leave, discard or zero [default: leave]
-    #[arg(long, value_name = "HOW", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    free ("free"): Option<FreeSpace>,
-    /// What a backup does with sectors that cannot be read: fail, or degraded: zeros stand in for them [default: fail]
-    #[arg(long, value_name = "HOW", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    bad_sectors ("bad-sectors"): Option<BadSectors>,
-    /// What a degraded set may do: refuse (nothing), replace a complete set, or restore [default: refuse]
-    #[arg(long, value_name = "WHAT", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    degraded ("degraded"): Option<DegradedSet>,
-    /// Whether a restore writes onto a disk that says of itself that it fails: refuse or write [default: refuse]
-    #[arg(long, value_name = "HOW", help_heading = "Disks")]
-    #[serde(deserialize_with = "one")]
-    failing_disk ("failing-disk"): Option<FailingDisk>,
-    /// Seconds that the list of disks must not change before it is believed [default: 10]
-    #[arg(long, value_name = "SECONDS", help_heading = "Disks")]
-    settle ("settle"): Option<u64>,
 
     /// Secret key that signs the job, for machines whose initramfs demands that: see 'testboxctl sign --help'
     #[arg(long, value_name = "FILE", help_heading = "Signatures")]
     sign_key ("sign-key"): Option<PathBuf>,
 
-    /// What ends a good run: reboot, halt, poweroff or hold [default: reboot]
-    #[arg(long, value_name = "HOW", help_heading = "End and errors")]
-    #[serde(deserialize_with = "one")]
-    reboot ("reboot"): Option<RebootMode>,
-    /// What follows an error: reboot, hold or shell [default: reboot]
-    #[arg(long, value_name = "HOW", help_heading = "End and errors")]
-    #[serde(deserialize_with = "one")]
-    on_error ("on-error"): Option<OnError>,
-    /// Seconds before that [default: 300]
-    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
-    error_wait ("error-wait"): Option<u64>,
-    /// Failed attempts after which the machine waits for a human [default: 5]
-    #[arg(long, value_name = "N", help_heading = "End and errors")]
-    attempts ("attempts"): Option<u32>,
-    /// Seconds for which an unreachable share is retried [default: 300]
-    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
-    mount_wait ("mount-wait"): Option<u64>,
-    /// Seconds for which a mounted share that does not answer is waited for [default: 900]
-    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
-    share_wait ("share-wait"): Option<u64>,
-    /// Seconds for which the boot waits for an address, before the agent runs [default: 300]
-    #[arg(long, value_name = "SECONDS", help_heading = "End and errors")]
-    net_wait ("net-wait"): Option<u64>,
 }
 
 fn parse<T: FromStr<Err: Display>, E: serde::de::Error>(text: &str) -> Result<T, E> {
@@ -218,11 +137,6 @@ fn parse<T: FromStr<Err: Display>, E: serde::de::Error>(text: &str) -> Result<T,
 /// A value that is a word on the command line and a string in the file.
 fn one<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error> {
     parse(&String::deserialize(from)?).map(Some)
-}
-
-/// The same for a list.
-fn many<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<Vec<T>, D::Error> {
-    Vec::<String>::deserialize(from)?.iter().map(|text| parse(text)).collect()
 }
 
 /// Reads the settings file. The default one may be missing; one that is named may not.
@@ -245,48 +159,41 @@ pub(super) fn load(named: Option<&Path>) -> Result<Settings, Error> {
     })
 }
 
-pub(super) fn parse_file(text: &str) -> Result<Settings, toml::de::Error> {
-    let settings: Settings = toml::from_str(without_bom(text))?;
+/// Every key of the file, which is a flag of `arm` too.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    OWN_KEYS.iter().copied().chain(Flags::names())
+}
+
+/// The settings of a file.
+///
+/// # Errors
+/// A sentence on what is wrong, with the key.
+pub(super) fn parse_file(text: &str) -> Result<Settings, String> {
+    let mut table: toml::Table = toml::from_str(without_bom(text)).map_err(|e| e.to_string())?;
+    let flags = Flags::take(&mut table)?;
+    let known = keys().collect::<Vec<_>>().join(", ");
+    if let Some(key) = table.keys().find(|key| !OWN_KEYS.contains(&key.as_str())) {
+        return Err(format!("unknown key {}, expected one of {known}", quoted(key)));
+    }
+    let own: Settings = table.try_into().map_err(|e: toml::de::Error| e.to_string())?;
+    let settings = Settings { flags, ..own };
     let wrong = settings.problems();
-    if wrong.is_empty() { Ok(settings) } else { Err(toml::de::Error::custom(wrong.join("; "))) }
+    if wrong.is_empty() { Ok(settings) } else { Err(wrong.join("; ")) }
 }
 
 impl Settings {
-    /// The words that go to the machine, beside action and job.
+    /// The options that go to the machine.
     pub fn options(&self) -> Options {
-        let seconds = |n: Option<u64>| n.map(Duration::from_secs);
         let on_server = |path: &str| {
             let host = self.server.clone()?;
             Some(NfsSource { host, path: path.to_owned(), options: Vec::new() })
         };
-        Options {
-            set: None,
-            backup: self.backup.clone().or_else(|| on_server(shares::BACKUP)),
-            tftp: self.tftp.clone().or_else(|| on_server(shares::TFTP)),
-            disks: self.disks.clone(),
-            map: self.map.clone(),
-            name: self.name.clone(),
-            dns: self.dns.clone(),
-            keep: self.keep,
-            delta: self.delta,
-            used: self.used,
-            free: self.free,
-            bad_sectors: self.bad_sectors,
-            degraded: self.degraded,
-            failing_disk: self.failing_disk,
-            union: self.union,
-            reboot: self.reboot,
-            on_error: self.on_error,
-            error_wait: seconds(self.error_wait),
-            attempts: self.attempts,
-            settle: seconds(self.settle),
-            mount_wait: seconds(self.mount_wait),
-            share_wait: seconds(self.share_wait),
-            net_wait: seconds(self.net_wait),
-            // What `arm` knows of each machine.
-            armed_file: None,
-            boot_server: None,
-        }
+        let shares = Options {
+            backup: on_server(shares::BACKUP),
+            tftp: on_server(shares::TFTP),
+            ..Options::default()
+        };
+        self.flags.0.clone().or(&shares)
     }
 
     /// What the machine would refuse: it parses the very words that it would get.
@@ -343,6 +250,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::DiskSelector;
     use proptest::prelude::*;
 
     #[test]
@@ -387,16 +295,21 @@ mod tests {
             net-wait = 90
         "#;
         let file = parse_file(text).unwrap();
-        assert_eq!(text.lines().filter(|l| l.contains('=')).count(), KEYS.len(), "the test knows every key");
+        assert_eq!(
+            text.lines().filter(|l| l.contains('=')).count(),
+            keys().count(),
+            "the test knows every key"
+        );
         assert_eq!(file.options().words().len(), 22);
-        let flags = Settings { keep: Some(9), console: vec!["tty1".into()], ..Settings::default() };
+        let flags = Flags(Options { keep: Some(9), ..Options::default() });
+        let flags = Settings { console: vec!["tty1".into()], flags, ..Settings::default() };
         let both = flags.or(file);
-        assert_eq!((both.keep, both.attempts), (Some(9), Some(3)));
+        assert_eq!((both.flags.0.keep, both.flags.0.attempts), (Some(9), Some(3)));
         assert_eq!(both.console, ["tty1"]);
-        assert_eq!(both.disks[1], DiskSelector::Serial("A B".into()));
+        assert_eq!(both.flags.0.disks[1], DiskSelector::Serial("A B".into()));
         assert_eq!(both.cfg_dir(), Path::new("/t/pxelinux.cfg"));
         let with_bom = parse_file("\u{feff}disks = [\"sda\"]\r\n").unwrap();
-        assert_eq!(with_bom.disks.len(), 1, "a byte order mark before the first key hides nothing");
+        assert_eq!(with_bom.flags.0.disks.len(), 1, "a byte order mark before the first key hides nothing");
     }
 
     #[test]

@@ -5,17 +5,15 @@
 //! line with problems must not be acted on.
 #![forbid(unsafe_code)]
 
-use super::options::{Options, UnionKind};
+use super::choices::UnionKind;
+use super::options::{OPTIONS, Options, set};
 
 use crate::job::Action;
 use crate::text::quoted;
 use crate::types::{
-    JobId, JobSignature, MacAddr, MapEntry, Word, WordError, code_point, hidden_break, lines,
-    looks_like_ours, odd_character, redacted, split,
+    JobId, JobSignature, MacAddr, Word, WordError, code_point, hidden_break, lines, looks_like_ours,
+    odd_character, redacted, split,
 };
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
 /// A parsed command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,11 +40,11 @@ pub struct Cmdline {
     pub problems: Vec<String>,
 }
 
-/// Every option word, as the message about an unknown one lists them.
-const KNOWN: &str = "action, job, signature, set, backup, tftp, disks, map, name, dns, keep, delta, used, free, bad-sectors, \
-                     degraded, failing-disk, union, reboot, \
-                     on-error, error-wait, attempts, settle, mount-wait, share-wait, net-wait, \
-                     armed-file, boot-server";
+/// Every option, as the message about an unknown one lists them.
+fn known() -> String {
+    let names = OPTIONS.iter().map(|o| o.name);
+    ["action", "job", "signature"].into_iter().chain(names).collect::<Vec<_>>().join(", ")
+}
 
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
@@ -161,14 +159,16 @@ impl Parser {
             match word.value {
                 Some(value) => self.option(&word, option, value),
                 None => self.problem(format!(
-                    "{} has no value; testbox words are testbox.NAME=VALUE with NAME one of {KNOWN}",
-                    shown(word.text)
+                    "{} has no value; testbox words are testbox.NAME=VALUE with NAME one of {}",
+                    shown(word.text),
+                    known()
                 )),
             }
         } else if is_ours {
             self.problem(format!(
-                "{}: unknown; testbox words are testbox.NAME=VALUE with NAME one of {KNOWN}",
-                shown(word.text)
+                "{}: unknown; testbox words are testbox.NAME=VALUE with NAME one of {}",
+                shown(word.text),
+                known()
             ));
         } else if self.only_ours {
             self.problem(format!(
@@ -207,7 +207,6 @@ impl Parser {
     }
 
     fn option(&mut self, word: &Word<'_>, option: &str, value: &str) {
-        let mut o = std::mem::take(&mut self.out.options);
         let result = match option {
             "action" => {
                 self.action(word, value, true);
@@ -215,117 +214,17 @@ impl Parser {
             }
             "job" => set(&mut self.out.job, value.parse()),
             "signature" => set(&mut self.out.signature, value.parse()),
-            "set" => set(&mut o.set, value.parse()),
-            "backup" => set(&mut o.backup, value.parse()),
-            "tftp" => set(&mut o.tftp, value.parse()),
-            "disks" => set_list(&mut o.disks, value, str::parse),
-            // What contradicts itself is not kept: nothing may act on it.
-            "map" => set_list(&mut o.map, value, str::parse)
-                .and_then(|()| check_map(&o.map).inspect_err(|_| o.map.clear())),
-            "name" => set(&mut o.name, value.parse()),
-            "dns" => set_list(&mut o.dns, value, address),
-            "keep" => set(&mut o.keep, number(value, 0..=100)),
-            "delta" => set(&mut o.delta, value.parse()),
-            "used" => set(&mut o.used, value.parse()),
-            "free" => set(&mut o.free, value.parse()),
-            "bad-sectors" => set(&mut o.bad_sectors, value.parse()),
-            "degraded" => set(&mut o.degraded, value.parse()),
-            "failing-disk" => set(&mut o.failing_disk, value.parse()),
-            "union" => set(&mut o.union, value.parse()),
-            "reboot" => set(&mut o.reboot, value.parse()),
-            "on-error" => set(&mut o.on_error, value.parse()),
-            "error-wait" => set(&mut o.error_wait, seconds(value)),
-            "attempts" => set(&mut o.attempts, number(value, 1..=1000)),
-            "settle" => set(&mut o.settle, seconds(value)),
-            "mount-wait" => set(&mut o.mount_wait, seconds(value)),
-            "share-wait" => {
-                set(&mut o.share_wait, number(value, 10..=86_400).map(|n| Duration::from_secs(n.into())))
-            }
-            "net-wait" => set(&mut o.net_wait, seconds(value)),
-            "armed-file" => set(&mut o.armed_file, value.parse()),
-            "boot-server" => set(&mut o.boot_server, server_address(value)),
-            _ => Err(WordError::new(format!(
-                "unknown; testbox words are testbox.NAME= with NAME one of {KNOWN}"
-            ))),
+            _ => self.out.options.set(option, value).unwrap_or_else(|| {
+                Err(WordError::new(format!(
+                    "unknown; testbox words are testbox.NAME= with NAME one of {}",
+                    known()
+                )))
+            }),
         };
-        self.out.options = o;
         if let Err(e) = result {
             self.problem(format!("{}: {e}", shown(word.text)));
         }
     }
-}
-
-/// Sets an option. The same word again is fine while it says the same.
-fn set<T: PartialEq>(slot: &mut Option<T>, value: Result<T, WordError>) -> Result<(), WordError> {
-    let value = value?;
-    match slot {
-        Some(old) if *old != value => {
-            Err(WordError::new("given twice with different values; it must be given once"))
-        }
-        _ => {
-            *slot = Some(value);
-            Ok(())
-        }
-    }
-}
-
-/// Sets a comma list; an empty item is an error, and so is a second, different list.
-fn set_list<T: PartialEq>(
-    slot: &mut Vec<T>,
-    value: &str,
-    parse: impl Fn(&str) -> Result<T, WordError>,
-) -> Result<(), WordError> {
-    // More disks than any machine has: a hostile list, compared pairwise later on.
-    if value.split(',').nth(256).is_some() {
-        return Err(WordError::new("more than 256 items"));
-    }
-    let mut whole = (!slot.is_empty()).then(|| std::mem::take(slot));
-    let list = value.split(',').map(parse).collect();
-    let result = set(&mut whole, list);
-    *slot = whole.unwrap_or_default();
-    result
-}
-
-fn address(text: &str) -> Result<Ipv4Addr, WordError> {
-    text.parse().map_err(|_| WordError::new(format!("{} is no IPv4 address", quoted(text))))
-}
-
-/// The address of one host, which can be asked something.
-fn server_address(text: &str) -> Result<Ipv4Addr, WordError> {
-    let ip = address(text)?;
-    if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() {
-        return Err(WordError::new(format!("{ip} is not the address of one server")));
-    }
-    Ok(ip)
-}
-
-fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, WordError> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match text.parse() {
-        Ok(n) if digits && range.contains(&n) => Ok(n),
-        _ => Err(WordError::new(format!(
-            "{} is no whole number from {} to {}",
-            quoted(text),
-            range.start(),
-            range.end()
-        ))),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, WordError> {
-    number(text, 0..=86_400).map(|n| Duration::from_secs(n.into()))
-}
-
-/// One image cannot go to two disks, nor two images to one.
-fn check_map(map: &[MapEntry]) -> Result<(), WordError> {
-    for (at, entry) in map.iter().enumerate() {
-        for before in map.iter().take(at) {
-            if before.image == entry.image || before.disk == entry.disk {
-                return Err(WordError::new(format!("{before} and {entry} contradict each other")));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! is looked for, how `testboxctl arm` writes it, and what of it is signed.
 
 pub mod action;
+pub mod choices;
 pub mod cmdline;
 pub mod options;
 pub mod order;
@@ -10,9 +11,10 @@ pub mod search;
 pub mod signed_text;
 
 pub use action::{Action, UnknownAction};
+pub use choices::{BadSectors, DegradedSet, FailingDisk, OnError, RebootMode, UnionKind};
 pub use cmdline::Cmdline;
 pub(crate) use cmdline::without_comment;
-pub use options::{BadSectors, DegradedSet, FailingDisk, OnError, Options, RebootMode, Settings, UnionKind};
+pub use options::{About, Form, Given, OPTIONS, Options, Settings};
 pub use order::{Job, Order, Origin};
 pub use search::{Found, Source, find_job_file};
 pub use signed_text::job_text;

@@ -1,299 +1,362 @@
-//! The testbox words beside action and job: their types, defaults and spelling.
+//! The testbox options beside action and job: one table, from which come their parser, defaults, spelling, the flags of
+//! `testboxctl arm`, the keys of the settings file, what is signed, and the table in the manual.
 
+use crate::text::quoted;
 use crate::types::{
-    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, SetHash, TftpPath, choice,
+    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, SetHash, TftpPath, WordError,
 };
 use crate::used::Used;
-use std::fmt::Display;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-choice! {
-    /// What ends a run that needs nobody: `testbox.reboot=`.
-    RebootMode {
-        /// Reboot into the next boot of the boot order.
-        Reboot = "reboot",
-        /// Stop the system, power stays on.
-        Halt = "halt",
-        /// Switch off.
-        PowerOff = "poweroff",
-        /// Stay up and wait for a human.
-        Hold = "hold",
+use super::choices::*;
+
+/// Who gives an option, and under which heading `testboxctl arm --help` lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A flag of `arm`, under "Network"; all flags are keys of the settings file too.
+    Network,
+    /// The same under "Boot".
+    Boot,
+    /// The same under "Disks".
+    Disks,
+    /// The same under "End and errors".
+    End,
+    /// Of one job only: an argument of its own.
+    Job,
+    /// `arm` itself knows it.
+    Arm,
+}
+
+impl About {
+    /// What it does, without the full stop of its sentence.
+    pub fn summary(&self) -> &'static str {
+        let help = self.help.trim();
+        help.strip_suffix('.').filter(|rest| !rest.ends_with('.')).unwrap_or(help)
     }
 }
 
-choice! {
-    /// What follows an error once it is logged and `testbox.error-wait` is over: `testbox.on-error=`.
-    OnError {
-        /// Reboot, the action stays armed.
-        Reboot = "reboot",
-        /// Stay up and wait for a human.
-        Hold = "hold",
-        /// Give the console a shell.
-        Shell = "shell",
+/// How an option is written in a settings file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A string.
+    Text,
+    /// A whole number.
+    Number,
+    /// A list of strings.
+    List,
+}
+
+/// What is known of an option beside its type.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Its name behind `testbox.`, and behind `--`.
+    pub name: &'static str,
+    /// What stands for its value in help: `SECONDS`.
+    pub value: &'static str,
+    /// What it does, in Markdown.
+    pub help: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// Who gives it.
+    pub given: Given,
+    /// How it is written in a settings file.
+    pub form: Form,
+}
+
+/// A value of an option: how it is written, and how a settings file has it.
+trait Value {
+    const FORM: Form = Form::Text;
+    fn show(&self) -> String;
+}
+
+/// An item of a list; a list may contradict itself.
+trait Item: Value + Sized {
+    fn check(_: &[Self]) -> Result<(), WordError> {
+        Ok(())
     }
 }
 
-choice! {
-    /// The union filesystem over the read-only NFS root: `testbox.union=`, or `aufs=tmpfs`.
-    UnionKind {
-        /// overlayfs, in every kernel.
-        Overlay = "overlay",
-        /// aufs, where the kernel has it.
-        Aufs = "aufs",
+macro_rules! shown {
+    ($($t:ty)+) => { $(impl Value for $t { fn show(&self) -> String { self.to_string() } })+ };
+}
+shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk
+UnionKind RebootMode OnError TftpPath }
+
+impl Value for u32 {
+    const FORM: Form = Form::Number;
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
-choice! {
-    /// What a backup does with sectors that cannot be read: `testbox.bad-sectors=`.
-    #[derive(Default)]
-    BadSectors {
-        /// The first one ends it.
-        #[default]
-        Fail = "fail",
-        /// They become zeros in a degraded image.
-        Degraded = "degraded",
+impl Value for Duration {
+    const FORM: Form = Form::Number;
+    fn show(&self) -> String {
+        self.as_secs().to_string()
     }
 }
 
-choice! {
-    /// What a degraded set may do: `testbox.degraded=`.
-    #[derive(Default)]
-    DegradedSet {
-        /// Neither replace a complete set, nor be restored.
-        #[default]
-        Refuse = "refuse",
-        /// Become the current set in place of a complete one, which goes into `history/`.
-        Replace = "replace",
-        /// Be restored, with zeros in place of what could not be read.
-        Restore = "restore",
+impl Item for DiskSelector {}
+impl Item for Ipv4Addr {}
+
+impl Item for MapEntry {
+    /// One image cannot go to two disks, nor two images to one.
+    fn check(map: &[Self]) -> Result<(), WordError> {
+        for (at, entry) in map.iter().enumerate() {
+            for before in map.iter().take(at) {
+                if before.image == entry.image || before.disk == entry.disk {
+                    return Err(WordError::new(format!("{before} and {entry} contradict each other")));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-choice! {
-    /// Whether a restore writes onto a disk that says of itself that it fails: `testbox.failing-disk=`.
-    #[derive(Default)]
-    FailingDisk {
-        /// It is refused.
-        #[default]
-        Refuse = "refuse",
-        /// It is written, with a warning.
-        Write = "write",
-    }
+/// The type of an option as it was given: `None` or empty where it was not.
+macro_rules! given {
+    (list $t:ty) => { Vec<$t> };
+    ($kind:ident $t:ty) => { Option<$t> };
 }
 
-/// The testbox words beside action and job, each `None` or empty where it is not given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// `testbox.set=`: the one set that counts, by the SHA-256 of its `backup.json`.
-    pub set: Option<SetHash>,
-    /// `testbox.backup=`: the backup share.
-    pub backup: Option<NfsSource>,
-    /// `testbox.tftp=`: the TFTP share, for disarming.
-    pub tftp: Option<NfsSource>,
-    /// `testbox.disks=`: only these disks.
-    pub disks: Vec<DiskSelector>,
-    /// `testbox.map=`: which image belongs on which disk; each image once.
-    pub map: Vec<MapEntry>,
-    /// `testbox.name=`: host name, in place of what reverse DNS says.
-    pub name: Option<HostName>,
-    /// `testbox.dns=`: DNS servers.
-    pub dns: Vec<Ipv4Addr>,
-    /// `testbox.keep=`: sets kept in `history/`.
-    pub keep: Option<u32>,
-    /// `testbox.delta=`: whether a restore reads what the disk holds first.
-    pub delta: Option<Delta>,
-    /// `testbox.used=`: whether a backup leaves out what no file system uses.
-    pub used: Option<Used>,
-    /// `testbox.free=`: what a restore does where the image holds nothing because nobody used it.
-    pub free: Option<FreeSpace>,
-    /// `testbox.bad-sectors=`: what a backup does with sectors that cannot be read.
-    pub bad_sectors: Option<BadSectors>,
-    /// `testbox.degraded=`: what a degraded set may do.
-    pub degraded: Option<DegradedSet>,
-    /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
-    pub failing_disk: Option<FailingDisk>,
-    /// `testbox.union=`, or `aufs=tmpfs`.
-    pub union: Option<UnionKind>,
-    /// `testbox.reboot=`.
-    pub reboot: Option<RebootMode>,
-    /// `testbox.on-error=`.
-    pub on_error: Option<OnError>,
-    /// `testbox.error-wait=` seconds.
-    pub error_wait: Option<Duration>,
-    /// `testbox.attempts=`: failed attempts after which the machine holds.
-    pub attempts: Option<u32>,
-    /// `testbox.settle=` seconds that the disk list must not change.
-    pub settle: Option<Duration>,
-    /// `testbox.mount-wait=` seconds for which an unreachable share is retried.
-    pub mount_wait: Option<Duration>,
-    /// `testbox.share-wait=` seconds for which an operation on a mounted share is waited for.
-    pub share_wait: Option<Duration>,
-    /// `testbox.net-wait=` seconds for which the boot scripts wait for an address, before the agent runs, and then the
-    /// agent for answers.
-    pub net_wait: Option<Duration>,
-    /// `testbox.armed-file=`: the file that arms this machine, as whoever wrote it knows.
-    pub armed_file: Option<TftpPath>,
-    /// `testbox.boot-server=`: the TFTP server.
-    pub boot_server: Option<Ipv4Addr>,
+/// The type of an option that is resolved.
+macro_rules! settled {
+    (value $t:ty) => { $t };
+    ($kind:ident $t:ty) => { given!($kind $t) };
 }
 
-/// The options that have defaults, resolved. [`Settings::default`] has the documented ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Sets kept in `history/`: 1.
-    pub keep: u32,
-    /// auto.
-    pub delta: Delta,
-    /// auto.
-    pub used: Used,
-    /// leave.
-    pub free: FreeSpace,
-    /// fail.
-    pub bad_sectors: BadSectors,
-    /// refuse.
-    pub degraded: DegradedSet,
-    /// refuse.
-    pub failing_disk: FailingDisk,
-    /// overlay.
-    pub union: UnionKind,
-    /// reboot.
-    pub reboot: RebootMode,
-    /// reboot.
-    pub on_error: OnError,
-    /// 300 s.
-    pub error_wait: Duration,
-    /// 5.
-    pub attempts: u32,
-    /// 10 s.
-    pub settle: Duration,
-    /// 300 s.
-    pub mount_wait: Duration,
-    /// 900 s: a server that restarts within 5 minutes, its grace period of 90 s, and the pauses of up to 5 minutes
-    /// between a Linux client's attempts to connect.
-    pub share_wait: Duration,
-    /// 300 s.
-    pub net_wait: Duration,
+macro_rules! set_one {
+    (list $slot:expr, $text:expr, $parse:expr) => {
+        set_list(&mut $slot, $text, $parse)
+    };
+    ($kind:ident $slot:expr, $text:expr, $parse:expr) => {
+        set(&mut $slot, ($parse)($text))
+    };
+}
+
+macro_rules! shown_one {
+    (list $slot:expr) => {
+        (!$slot.is_empty()).then(|| $slot.iter().map(Value::show).collect::<Vec<_>>().join(","))
+    };
+    ($kind:ident $slot:expr) => {
+        $slot.as_ref().map(Value::show)
+    };
+}
+
+/// Lists are taken whole, never mixed.
+macro_rules! first_of {
+    (list $ours:expr, $theirs:expr) => {
+        if $ours.is_empty() { $theirs.clone() } else { $ours }
+    };
+    ($kind:ident $ours:expr, $theirs:expr) => {
+        $ours.or_else(|| $theirs.clone())
+    };
+}
+
+macro_rules! resolved {
+    (value $slot:expr, $default:expr) => {
+        $slot.unwrap_or($default)
+    };
+    ($kind:ident $slot:expr, ) => {
+        $slot
+    };
+}
+
+macro_rules! form {
+    (list $t:ty) => {
+        Form::List
+    };
+    ($kind:ident $t:ty) => {
+        <$t as Value>::FORM
+    };
+}
+
+/// Declares every option once: its name as a field, `maybe`, `list` or `value` (which has a default), type, default,
+/// parser, name and value as they are written, who gives it, and the default in words. Its doc comment is its help.
+macro_rules! options {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident $t:ty $(= $default:expr)?, $parse:expr,
+        $name:literal $value:literal $given:ident, $without:literal;)+) => {
+        /// The testbox options beside action and job, each `None` or empty where it is not given.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Options { $($(#[doc = $help])+ pub $field: given!($kind $t),)+ }
+
+        /// The same with the defaults.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings { $($(#[doc = $help])+ pub $field: settled!($kind $t),)+ }
+
+        /// Every option, in the order in which a signed job has them.
+        pub const OPTIONS: &[About] = &[$(About {
+            name: $name,
+            value: $value,
+            help: concat!($($help),+),
+            default: $without,
+            given: Given::$given,
+            form: form!($kind $t),
+        }),+];
+
+        impl Options {
+            /// Sets the option `name`; `None` where there is no such option.
+            ///
+            /// # Errors
+            /// What is wrong with the value, or that it contradicts what is set already. Nothing is kept of it then.
+            pub fn set(&mut self, name: &str, text: &str) -> Option<Result<(), WordError>> {
+                match name {
+                    $($name => Some(set_one!($kind self.$field, text, $parse)),)+
+                    _ => None,
+                }
+            }
+
+            /// These options, with `other` for whatever is not given here. Lists are taken whole, never mixed.
+            pub fn or(self, other: &Options) -> Options {
+                Options { $($field: first_of!($kind self.$field, other.$field),)+ }
+            }
+
+            /// What is given here, and the defaults for the rest.
+            pub fn settings(&self) -> Settings {
+                let given = self.clone();
+                Settings { $($field: resolved!($kind given.$field, $($default)?),)+ }
+            }
+
+            /// The kernel parameters that say these options: what [`super::Cmdline::parse`] reads back.
+            pub fn words(&self) -> Vec<String> {
+                let pairs = [$(($name, shown_one!($kind self.$field)),)+];
+                pairs.into_iter().filter_map(|(name, value)| Some(format!("testbox.{name}={}", value?))).collect()
+            }
+        }
+    };
+}
+
+options! {
+    /// The one set that counts, by the SHA-256 of its `backup.json`; for `restore` and `verify`.
+    set: maybe SetHash, str::parse, "set" "SHA256" Job, "the newest whole set";
+    /// The backup share, as the machine mounts it.
+    backup: maybe NfsSource, str::parse, "backup" "HOST:PATH[,OPTION...]" Boot,
+        "`/export/testbox-backup` on the server of the other share, of `nfsroot=`, or the boot server";
+    /// The TFTP share, as the machine mounts it to disarm itself.
+    tftp: maybe NfsSource, str::parse, "tftp" "HOST:PATH[,OPTION...]" Boot, "`/export/testbox-tftp`, likewise";
+    /// Only these disks: names, serial=..., wwn=..., at=...
+    disks: list DiskSelector, str::parse, "disks" "DISK,..." Disks, "all but USB and removable";
+    /// Which image belongs on which disk, as sda:serial=ABC.
+    map: list MapEntry, str::parse, "map" "IMAGE:DISK,..." Disks, "by identity";
+    /// Host name of the machine, in place of what reverse DNS says; for one machine only.
+    name: maybe HostName, str::parse, "name" "HOST" Network, "reverse DNS, else DHCP's";
+    /// DNS servers, where DHCP gives none.
+    dns: list Ipv4Addr, address, "dns" "IP,..." Network, "those of DHCP";
+    /// Sets before the newest that are kept in `history/`, 0 to 100.
+    keep: value u32 = 1, |text| number(text, 0..=100), "keep" "N" Disks, "1";
+    /// Whether a restore reads what the disk holds and writes only what differs: `always`, `never`, or `auto`, as long as
+    /// that is faster.
+    delta: value Delta = Delta::Auto, str::parse, "delta" "WHEN" Disks, "auto";
+    /// What a backup leaves out: `auto`, what is unallocated in a consistent file system; `no-swap`, what is in swap areas
+    /// and in page and hibernation files of Windows too; `off`, nothing.
+    used: value Used = Used::Auto, str::parse, "used" "HOW" Disks, "auto";
+    /// What a restore does where the image holds nothing because it was unallocated: `leave` it as it is, `discard`, or
+    /// `zero`.
+    free: value FreeSpace = FreeSpace::Leave, str::parse, "free" "HOW" Disks, "leave";
+    /// What a backup does with sectors that cannot be read: `fail`, or `degraded`: zeros stand in for them.
+    bad_sectors: value BadSectors = BadSectors::Fail, str::parse, "bad-sectors" "HOW" Disks, "fail";
+    /// What a degraded set may do: `refuse` (nothing), `replace` a complete set, or `restore`.
+    degraded: value DegradedSet = DegradedSet::Refuse, str::parse, "degraded" "WHAT" Disks, "refuse";
+    /// Whether a restore writes onto a disk that says of itself that it fails: `refuse` or `write`.
+    failing_disk: value FailingDisk = FailingDisk::Refuse, str::parse, "failing-disk" "HOW" Disks, "refuse";
+    /// The union file system over the NFS root: `overlay`, or `aufs` where the kernel has it; on the kernel command line
+    /// only.
+    union: value UnionKind = UnionKind::Overlay, str::parse, "union" "KIND" Boot, "overlay";
+    /// What ends a good run: `reboot`, `halt`, `poweroff` or `hold`.
+    reboot: value RebootMode = RebootMode::Reboot, str::parse, "reboot" "HOW" End, "reboot";
+    /// What follows an error: `reboot`, `hold` or `shell`.
+    on_error: value OnError = OnError::Reboot, str::parse, "on-error" "HOW" End, "reboot";
+    /// Seconds before that.
+    error_wait: value Duration = Duration::from_secs(300), seconds, "error-wait" "SECONDS" End, "300";
+    /// Failed attempts after which the machine holds, 1 to 1000.
+    attempts: value u32 = 5, |text| number(text, 1..=1000), "attempts" "N" End, "5";
+    /// Seconds that the list of disks must not change before it is believed.
+    settle: value Duration = Duration::from_secs(10), seconds, "settle" "SECONDS" Disks, "10";
+    /// Seconds for which an unreachable share is retried.
+    mount_wait: value Duration = Duration::from_secs(300), seconds, "mount-wait" "SECONDS" End, "300";
+    /// Seconds, 10 to 86400, for which a mounted share that does not answer is waited for.
+    // A server that restarts within 5 minutes, its grace period of 90 s, and the pauses of up to 5 minutes between a
+    // Linux client's attempts to connect.
+    share_wait: value Duration = Duration::from_secs(900), share_wait, "share-wait" "SECONDS" End, "900";
+    /// Seconds for which the boot waits for an address, and the agent for names and the boot server; on the kernel command line
+    /// only.
+    net_wait: value Duration = Duration::from_secs(300), seconds, "net-wait" "SECONDS" End, "300";
+    /// The file that arms the machine, below the TFTP root.
+    armed_file: maybe TftpPath, str::parse, "armed-file" "PATH" Arm, "looked for";
+    /// The TFTP server.
+    boot_server: maybe Ipv4Addr, server_address, "boot-server" "IP" Arm, "looked for";
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings {
-            keep: 1,
-            delta: Delta::Auto,
-            used: Used::Auto,
-            free: FreeSpace::Leave,
-            bad_sectors: BadSectors::Fail,
-            degraded: DegradedSet::Refuse,
-            failing_disk: FailingDisk::Refuse,
-            union: UnionKind::Overlay,
-            reboot: RebootMode::Reboot,
-            on_error: OnError::Reboot,
-            error_wait: Duration::from_secs(300),
-            attempts: 5,
-            settle: Duration::from_secs(10),
-            mount_wait: Duration::from_secs(300),
-            share_wait: Duration::from_secs(900),
-            net_wait: Duration::from_secs(300),
+        Options::default().settings()
+    }
+}
+
+/// Sets an option. The same again is fine while it says the same.
+pub(super) fn set<T: PartialEq>(slot: &mut Option<T>, value: Result<T, WordError>) -> Result<(), WordError> {
+    let value = value?;
+    match slot {
+        Some(old) if *old != value => {
+            Err(WordError::new("given twice with different values; it must be given once"))
+        }
+        _ => {
+            *slot = Some(value);
+            Ok(())
         }
     }
 }
 
-impl Options {
-    /// These options, with `other` for whatever is not given here. Lists are taken whole, never mixed.
-    pub fn or(self, other: &Options) -> Options {
-        fn list<T: Clone>(ours: Vec<T>, theirs: &[T]) -> Vec<T> {
-            if ours.is_empty() { theirs.to_vec() } else { ours }
-        }
-        Options {
-            set: self.set.or(other.set),
-            backup: self.backup.or_else(|| other.backup.clone()),
-            tftp: self.tftp.or_else(|| other.tftp.clone()),
-            disks: list(self.disks, &other.disks),
-            map: list(self.map, &other.map),
-            name: self.name.or_else(|| other.name.clone()),
-            dns: list(self.dns, &other.dns),
-            keep: self.keep.or(other.keep),
-            delta: self.delta.or(other.delta),
-            used: self.used.or(other.used),
-            free: self.free.or(other.free),
-            bad_sectors: self.bad_sectors.or(other.bad_sectors),
-            degraded: self.degraded.or(other.degraded),
-            failing_disk: self.failing_disk.or(other.failing_disk),
-            union: self.union.or(other.union),
-            reboot: self.reboot.or(other.reboot),
-            on_error: self.on_error.or(other.on_error),
-            error_wait: self.error_wait.or(other.error_wait),
-            attempts: self.attempts.or(other.attempts),
-            settle: self.settle.or(other.settle),
-            mount_wait: self.mount_wait.or(other.mount_wait),
-            share_wait: self.share_wait.or(other.share_wait),
-            net_wait: self.net_wait.or(other.net_wait),
-            armed_file: self.armed_file.or_else(|| other.armed_file.clone()),
-            boot_server: self.boot_server.or(other.boot_server),
-        }
+/// Sets a comma list; an empty item is an error, and so is a second, different list.
+fn set_list<T: PartialEq + Item>(
+    slot: &mut Vec<T>,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, WordError>,
+) -> Result<(), WordError> {
+    // More disks than any machine has: a hostile list, compared pairwise later on.
+    if text.split(',').nth(256).is_some() {
+        return Err(WordError::new("more than 256 items"));
     }
+    let mut whole = (!slot.is_empty()).then(|| std::mem::take(slot));
+    let list = text.split(',').map(parse).collect();
+    let result = set(&mut whole, list);
+    *slot = whole.unwrap_or_default();
+    // What contradicts itself is not kept: nothing may act on it.
+    result.and_then(|()| T::check(slot).inspect_err(|_| slot.clear()))
+}
 
-    /// What is given here, and the defaults for the rest.
-    pub fn settings(&self) -> Settings {
-        let default = Settings::default();
-        Settings {
-            keep: self.keep.unwrap_or(default.keep),
-            delta: self.delta.unwrap_or(default.delta),
-            used: self.used.unwrap_or(default.used),
-            free: self.free.unwrap_or(default.free),
-            bad_sectors: self.bad_sectors.unwrap_or(default.bad_sectors),
-            degraded: self.degraded.unwrap_or(default.degraded),
-            failing_disk: self.failing_disk.unwrap_or(default.failing_disk),
-            union: self.union.unwrap_or(default.union),
-            reboot: self.reboot.unwrap_or(default.reboot),
-            on_error: self.on_error.unwrap_or(default.on_error),
-            error_wait: self.error_wait.unwrap_or(default.error_wait),
-            attempts: self.attempts.unwrap_or(default.attempts),
-            settle: self.settle.unwrap_or(default.settle),
-            mount_wait: self.mount_wait.unwrap_or(default.mount_wait),
-            share_wait: self.share_wait.unwrap_or(default.share_wait),
-            net_wait: self.net_wait.unwrap_or(default.net_wait),
-        }
-    }
+fn address(text: &str) -> Result<Ipv4Addr, WordError> {
+    text.parse().map_err(|_| WordError::new(format!("{} is not a valid IPv4 address", quoted(text))))
+}
 
-    /// The kernel words that say these options: what [`super::Cmdline::parse`] reads back.
-    pub fn words(&self) -> Vec<String> {
-        fn list<T: Display>(items: &[T]) -> Option<String> {
-            let texts: Vec<String> = items.iter().map(T::to_string).collect();
-            (!texts.is_empty()).then(|| texts.join(","))
-        }
-        fn text<T: Display>(item: &Option<T>) -> Option<String> {
-            item.as_ref().map(T::to_string)
-        }
-        let seconds = |d: Option<Duration>| d.map(|d| d.as_secs().to_string());
-        let pairs = [
-            ("set", text(&self.set)),
-            ("backup", text(&self.backup)),
-            ("tftp", text(&self.tftp)),
-            ("disks", list(&self.disks)),
-            ("map", list(&self.map)),
-            ("name", text(&self.name)),
-            ("dns", list(&self.dns)),
-            ("keep", text(&self.keep)),
-            ("delta", text(&self.delta)),
-            ("used", text(&self.used)),
-            ("free", text(&self.free)),
-            ("bad-sectors", text(&self.bad_sectors)),
-            ("degraded", text(&self.degraded)),
-            ("failing-disk", text(&self.failing_disk)),
-            ("union", text(&self.union)),
-            ("reboot", text(&self.reboot)),
-            ("on-error", text(&self.on_error)),
-            ("error-wait", seconds(self.error_wait)),
-            ("attempts", text(&self.attempts)),
-            ("settle", seconds(self.settle)),
-            ("mount-wait", seconds(self.mount_wait)),
-            ("share-wait", seconds(self.share_wait)),
-            ("net-wait", seconds(self.net_wait)),
-            ("armed-file", text(&self.armed_file)),
-            ("boot-server", text(&self.boot_server)),
-        ];
-        pairs.into_iter().filter_map(|(key, value)| Some(format!("testbox.{key}={}", value?))).collect()
+/// The address of one host, which can be asked something.
+fn server_address(text: &str) -> Result<Ipv4Addr, WordError> {
+    let ip = address(text)?;
+    if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() {
+        return Err(WordError::new(format!("{ip} is not the address of one server")));
     }
+    Ok(ip)
+}
+
+fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, WordError> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(n) if digits && range.contains(&n) => Ok(n),
+        _ => Err(WordError::new(format!(
+            "{} is not a whole number from {} to {}",
+            quoted(text),
+            range.start(),
+            range.end()
+        ))),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, WordError> {
+    number(text, 0..=86_400).map(|n| Duration::from_secs(n.into()))
+}
+
+fn share_wait(text: &str) -> Result<Duration, WordError> {
+    number(text, 10..=86_400).map(|n| Duration::from_secs(n.into()))
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::failure::Kind;
+use crate::job::{Action, OPTIONS};
 use std::fmt::Write;
 
 /// One chapter of the manual.
@@ -44,6 +45,7 @@ pub fn chapter(name: &str) -> Option<&'static Chapter> {
 pub fn generated(name: &str) -> Option<String> {
     match name {
         "codes" => Some(codes()),
+        "parameters" => Some(parameters()),
         _ => None,
     }
 }
@@ -52,6 +54,28 @@ fn codes() -> String {
     let mut table = String::from("| Code | Word | What to do |\n|---|---|---|\n");
     for kind in Kind::ALL {
         let _ = writeln!(table, "| {} | {} | {} |", kind.code(), kind.word(), kind.remedy());
+    }
+    table
+}
+
+fn parameters() -> String {
+    let mut table = String::from("| Parameter | Meaning | Default |\n|---|---|---|\n");
+    let actions = Action::ALL.map(Action::word).join(", ");
+    let _ = writeln!(
+        table,
+        "| `testbox.action=ACTION`, or `testbox-action-ACTION` | what to do: {actions} | asked by TFTP |\n\
+         | `testbox.job=ID` | the job's id, 1 to 64 of `A-Z a-z 0-9 . _ -` | none |\n\
+         | `testbox.signature=TEXT` | the signature of the job, 86 characters: [Signed sets](signatures.md) | none |"
+    );
+    for option in OPTIONS {
+        let _ = writeln!(
+            table,
+            "| `testbox.{}={}` | {} | {} |",
+            option.name,
+            option.value,
+            option.summary(),
+            option.default
+        );
     }
     table
 }

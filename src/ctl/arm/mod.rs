@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     settings.check()?;
     settings.check_fixed_address()?;
     let machines = machine::resolve_all(machines)?;
-    if machines.len() > 1 && (settings.name.is_some() || args.job.is_some() || args.set.is_some()) {
+    if machines.len() > 1 && (settings.flags.0.name.is_some() || args.job.is_some() || args.set.is_some()) {
         return Err(Error::usage("--name and --set are for one machine: arm the machines one by one"));
     }
     if args.set.is_some() && !matches!(action, Action::Restore | Action::Verify) {
