@@ -21,7 +21,7 @@ fn carrying() -> Machine {
     machine.arm("testbox.action=backup testbox.job=one");
     machine.boot();
     assert!(!machine.is_armed());
-    machine.arm("testbox.action=backup-again testbox.job=two testbox.disks=sdb");
+    machine.arm("testbox.action=backup-again testbox.job=two testbox.disks=sdb testbox.used=off");
     machine
 }
 
@@ -87,7 +87,7 @@ fn a_carried_image_that_goes_meanwhile_publishes_nothing() {
 #[test]
 fn a_new_image_that_goes_before_the_commit_publishes_nothing() {
     let mut machine = carrying();
-    machine.arm("testbox.action=backup-again testbox.job=two");
+    machine.arm("testbox.action=backup-again testbox.job=two testbox.used=off");
     let machine: &'static Machine = Box::leak(Box::new(machine));
     let record = machine.file("backup.json");
     *machine.opened.lock().unwrap() = 0;
@@ -132,6 +132,9 @@ impl Files for Swapping {
     }
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         self.files.create(path)
+    }
+    fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
+        self.files.reopen(path)
     }
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.files.append(path, bytes)

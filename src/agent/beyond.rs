@@ -1,7 +1,9 @@
 //! What all disks of the machine hold of layers that read free space: asked before the first of them is imaged.
 
+use super::image_failure::caught;
 use super::steps::Run;
 use crate::block::View;
+use crate::failure::Failure;
 use crate::plan::{Plan, Step};
 use crate::progress::Progress;
 use crate::used::{Beyond, Used};
@@ -9,11 +11,11 @@ use crate::used::{Beyond, Used};
 impl Run<'_> {
     /// A hash tree of dm-verity can lie on another disk than its file system, and on one that is not imaged. Nothing is
     /// looked at where the plan leaves no free space out.
-    pub(super) fn look_beyond(&self, plan: &Plan) -> Beyond {
+    pub(super) fn look_beyond(&self, plan: &Plan) -> Result<Beyond, Failure> {
         let mut beyond = Beyond::default();
         let thins = |step: &Step| matches!(step, Step::BackupDisk { used, .. } if *used != Used::Off);
         if !plan.steps.iter().any(thins) {
-            return beyond;
+            return Ok(beyond);
         }
         for disk in self.disks {
             let progress = Progress::new();
@@ -24,11 +26,12 @@ impl Run<'_> {
                 }
                 Err(failure) => beyond.cannot_look(&disk.name, &failure.what),
             };
-            self.reporter.during(&step, Some(&disk.name), &progress, false, look);
+            let look = || self.reporter.during(&step, Some(&disk.name), &progress, false, look);
+            caught(&step, || Ok(look()))?;
         }
         if let Some(why) = beyond.why() {
             self.journal.warn(&format!("no file system of this machine is thinned: {why}"));
         }
-        beyond
+        Ok(beyond)
     }
 }

@@ -6,6 +6,7 @@ use crate::inventory::Disk;
 use crate::plan::OnBad;
 use crate::store::record::{image_file, map_file};
 use crate::store::{self, cannot_read, cannot_write};
+use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,10 +50,11 @@ pub fn internal(what: impl AsRef<str>) -> Failure {
     Failure::new(Kind::Internal, what, REPORT)
 }
 
-/// Runs `work`; a panic that nobody nearer to it caught becomes a failure.
-pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Runs `work`; a panic that nobody nearer to it caught becomes a failure that names the `step`.
+pub fn caught<T>(step: &dyn Display, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(Failure::new(Kind::Internal, ImageError::of_panic(&*panic).to_string(), REPORT))
+        let what = format!("{step}: {}", ImageError::of_panic(&*panic));
+        Err(Failure::new(Kind::Internal, what, REPORT))
     })
 }
 

@@ -110,7 +110,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         status: None,
         given_up: None,
     };
-    let performed = caught(|| engine.perform(mode));
+    let performed = caught(&"testbox-agent", || engine.perform(mode));
     let ending = performed.unwrap_or_else(|failure| engine.fail(&failure));
     engine.close();
     ending

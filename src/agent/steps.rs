@@ -85,18 +85,13 @@ impl Run<'_> {
     /// Runs every step. What is returned are results that are neither success nor failure.
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
         let targets = self.open_targets(plan)?;
-        let beyond = self.look_beyond(plan);
+        self.check_carried(plan)?;
+        let beyond = self.look_beyond(plan)?;
         let mut results =
             Results { beyond, made: Vec::new(), measured: BTreeMap::new(), notes: plan.findings.clone() };
-        self.check_carried(plan)?;
         let steps: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             self.reporter.check_lease()?;
-            let done = caught(|| self.step(step, plan, &targets, &mut results)).map_err(|mut failure| {
-                if failure.kind == Kind::Internal {
-                    failure.what = format!("{step}: {}", failure.what);
-                }
-                failure
-            });
+            let done = caught(step, || self.step(step, plan, &targets, &mut results));
             if done.is_err() {
                 // Perhaps because the folder is another agent's by now: then that is the reason.
                 let _ = self.reporter.check_lease();
@@ -104,7 +99,8 @@ impl Run<'_> {
             self.reporter.check()?;
             done
         });
-        let mut result = steps.and_then(|()| caught(|| self.restore(&targets, &results.measured)));
+        let mut result =
+            steps.and_then(|()| caught(&"restore", || self.restore(&targets, &results.measured)));
         if plan.action.is_backup()
             && let Err(failure) = &mut result
             && failure.kind != Kind::Lease
