@@ -26,8 +26,11 @@
 //! - **G** The last good set, images and record, stays byte-identical until its successor is published, and
 //!   after that in `history/`.
 //! - **P** New data goes only to `*.part`; nothing published is ever overwritten in place.
-//! - **U** A target disk is unbootable, or completely verified. (The two GPTs stand at both ends of it: while the first
-//!   block, the last to be written, is on its way, firmware may boot by the backup GPT; all else is verified by then.)
+//! - **U** The targets of a machine do not boot before the bodies of all of them are verified: a cut leaves disks that boot
+//!   with the old content only, or with the new one only, or not at all. A target that is not finished is unbootable, and
+//!   after a failure all of them are. (The two GPTs stand at both ends of a disk: while
+//!   the first block, the last to be written, is on its way, firmware may boot by the backup GPT; all else is verified by
+//!   then.)
 //! - **K** The PXE config stays until the action is committed; attempts are counted and bounded.
 //! - **S** Where the initramfs demands signatures, a disk gets only what a signed job and the signed set that it names
 //!   say.
