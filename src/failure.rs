@@ -105,7 +105,8 @@ kinds! {
     /// `backup.json` is malformed.
     BadRecord = 45 "bad-record",
         "`backup.json` is damaged, or a folder of `history/` has a number that leaves none above it: put a good \
-        copy there, or move it away";
+        copy there. Moved away, it no longer tells which disks were left out, and images go only where their own \
+        headers say";
 
     /// A disk that the record knows is missing.
     DiskMissing = 46 "disk-missing",
@@ -113,7 +114,7 @@ kinds! {
 
     /// Which disk an image belongs to cannot be told.
     Ambiguous = 47 "ambiguous",
-        "which disk cannot be told: use the `testbox.map` of the message";
+        "which disk cannot be told, or a record knows it in another role: use the `testbox.map` of the message";
 
     /// The target disk does not fit: too small, other block size, read-only, in use.
     Unfit = 48 "unfit",
