@@ -48,6 +48,11 @@ kinds! {
     BadWords = 23 "bad-words",
         "a `testbox.*` word is wrong, or a job file is not of this one machine: arm it again";
 
+    /// The address of this machine, which names its folder, is not its own any more: DHCP did not renew the lease.
+    AddressLost = 24 "address-lost",
+        "DHCP did not renew the lease of the address, or gave another one: a reservation for the machine, longer leases, \
+        a server that answers";
+
     /// A share could not be mounted in time.
     ShareUnreachable = 30 "share-unreachable",
         "server, path, exports, firewall; the message has the errno of each NFS version";

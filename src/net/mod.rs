@@ -1,5 +1,6 @@
 //! What the agent asks of the network beside the shares, and what it was told of it: small clients, each of its protocol.
 
+pub mod dhcp;
 pub mod dns;
 pub mod links;
 pub mod netconf;

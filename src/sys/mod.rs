@@ -8,11 +8,13 @@ pub(crate) mod isal;
 mod power;
 mod real;
 mod recording;
+mod udp;
 
 pub use flush::{drop_cached, flush_range, start_flush};
 pub use power::{Chance, Power};
 pub use real::RealSystem;
 pub use recording::{Call, Recording};
+pub use udp::udp_on_device;
 pub use sys_mount::{MountFlags, UnmountFlags};
 
 use std::io;
@@ -67,6 +69,9 @@ pub trait System: Send + Sync {
 
     /// Time since some fixed point; never goes back.
     fn monotonic(&self) -> Duration;
+
+    /// Time since the boot, suspend included (CLOCK_BOOTTIME): the clock that `/proc/uptime` shows.
+    fn since_boot(&self) -> Duration;
 
     /// Waits.
     fn sleep(&self, time: Duration);

@@ -87,6 +87,11 @@ impl System for RealSystem {
         self.start.elapsed()
     }
 
+    fn since_boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+
     fn sleep(&self, time: Duration) {
         std::thread::sleep(time);
     }

@@ -201,6 +201,10 @@ impl System for Recording {
         self.state().elapsed
     }
 
+    fn since_boot(&self) -> Duration {
+        self.monotonic()
+    }
+
     fn sleep(&self, time: Duration) {
         let mut state = self.state();
         state.calls.push(Call::Sleep { time });

@@ -1,0 +1,272 @@
+//! The request for more time, and what servers answer (RFC 2131 section 2, options of RFC 2132).
+//!
+//! Written here because the kept crates cost more than they save: dhcproto 0.15 brings 45 crates for host names and
+//! drops a message for a fault in an option that nobody needs, edge-dhcp 0.8 takes padding for an option, smoltcp 0.14
+//! is a whole network stack.
+
+use crate::words::{MacAddr, quoted};
+use std::net::Ipv4Addr;
+
+/// Room for a request, in bytes: some relays drop what is shorter than a BOOTP message.
+const REQUEST_LEN: usize = 300;
+const OPTIONS: usize = 240;
+const BOOT_REQUEST: u8 = 1;
+const BOOT_REPLY: u8 = 2;
+const ETHERNET: u8 = 1;
+const MAC_LEN: u8 = 6;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+const PAD: u8 = 0;
+const LEASE_TIME: u8 = 51;
+const MESSAGE_TYPE: u8 = 53;
+const SERVER_ID: u8 = 54;
+const WANTED: u8 = 55;
+const MESSAGE: u8 = 56;
+const T1: u8 = 58;
+const T2: u8 = 59;
+const VENDOR_CLASS: u8 = 60;
+const END: u8 = 255;
+
+const REQUEST: u8 = 3;
+const ACK: u8 = 5;
+const NAK: u8 = 6;
+
+/// What klibc's ipconfig calls itself. A server that chooses pools by class must see the same machine again.
+const IPCONFIG: &[u8] = b"Linux ipconfig";
+
+/// A request to keep an address (RFC 2131 section 4.3.2, RENEWING and REBINDING: the address is in `ciaddr`, and there
+/// is neither a requested address nor a server identifier).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Transaction: the answer has the same one.
+    pub xid: u32,
+    /// Seconds since the first request of the transaction.
+    pub secs: u16,
+    /// This machine's hardware address.
+    pub mac: MacAddr,
+    /// The address to keep.
+    pub address: Ipv4Addr,
+}
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The server's identifier, where it gives one.
+    pub server: Option<Ipv4Addr>,
+    /// Its answer.
+    pub answer: Answer,
+}
+
+/// The answers that matter to a client that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// DHCPACK. Times in seconds, where given.
+    Ack {
+        /// The address that the server means.
+        address: Ipv4Addr,
+        /// Lease time.
+        lease: Option<u32>,
+        /// When to renew.
+        t1: Option<u32>,
+        /// When to ask every server.
+        t2: Option<u32>,
+    },
+    /// DHCPNAK, with the server's reason, quoted.
+    Nak(Option<String>),
+}
+
+impl Request {
+    /// The datagram.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = vec![BOOT_REQUEST, ETHERNET, MAC_LEN, 0];
+        bytes.extend(self.xid.to_be_bytes());
+        bytes.extend(self.secs.to_be_bytes());
+        // Flags: the answer need not be a broadcast, the address is in use.
+        bytes.extend([0, 0]);
+        bytes.extend(self.address.octets());
+        // yiaddr, siaddr, giaddr.
+        bytes.extend([0; 12]);
+        bytes.extend(self.mac.0);
+        // The rest of chaddr, sname, file.
+        bytes.resize(OPTIONS - COOKIE.len(), 0);
+        bytes.extend(COOKIE);
+        bytes.extend([MESSAGE_TYPE, 1, REQUEST]);
+        bytes.extend([VENDOR_CLASS, IPCONFIG.len() as u8]);
+        bytes.extend(IPCONFIG);
+        // What a server may leave out unless it is asked.
+        bytes.extend([WANTED, 4, LEASE_TIME, SERVER_ID, T1, T2]);
+        bytes.push(END);
+        bytes.resize(REQUEST_LEN.max(bytes.len()), PAD);
+        bytes
+    }
+
+    /// The answer to this request that a datagram holds; `None` for anything else. Total: any bytes may come. What is
+    /// wrong with an option that does not matter here does not spoil the rest.
+    pub fn answer(&self, datagram: &[u8]) -> Option<Reply> {
+        let header = datagram.get(..OPTIONS)?;
+        let options = datagram.get(OPTIONS..)?;
+        let is_ours = header.starts_with(&[BOOT_REPLY, ETHERNET, MAC_LEN])
+            && field(header, 4)? == self.xid.to_be_bytes()
+            && header.get(28..34)? == self.mac.0
+            && field(header, 236)? == COOKIE;
+        if !is_ours {
+            return None;
+        }
+        let number = |code| Some(u32::from_be_bytes(option(options, code)?.try_into().ok()?));
+        let answer = match option(options, MESSAGE_TYPE)? {
+            [ACK] => Answer::Ack {
+                address: field(header, 16)?.into(),
+                lease: number(LEASE_TIME),
+                t1: number(T1),
+                t2: number(T2),
+            },
+            [NAK] => Answer::Nak(option(options, MESSAGE).map(shown)),
+            _ => return None,
+        };
+        let server = number(SERVER_ID).map(Ipv4Addr::from).filter(|server| is_host(*server));
+        Some(Reply { server, answer })
+    }
+}
+
+fn field(header: &[u8], at: usize) -> Option<[u8; 4]> {
+    header.get(at..at.checked_add(4)?)?.try_into().ok()
+}
+
+/// The value of the first option of this code. What is cut short is not there, nor is anything after it.
+fn option(mut options: &[u8], code: u8) -> Option<&[u8]> {
+    loop {
+        match *options {
+            [PAD, ref rest @ ..] => options = rest,
+            [] | [END, ..] | [_] => return None,
+            [found, len, ref rest @ ..] => {
+                let (value, rest) = rest.split_at_checked(len.into())?;
+                if found == code {
+                    return Some(value);
+                }
+                options = rest;
+            }
+        }
+    }
+}
+
+/// An address to send a datagram to, as far as one can tell without a netmask.
+fn is_host(address: Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
+}
+
+fn shown(text: &[u8]) -> String {
+    quoted(String::from_utf8_lossy(text).trim_end_matches('\0'))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    pub const MINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
+    const REQUEST: super::Request = super::Request { xid: 0x0102_0304, secs: 0, mac: MAC, address: MINE };
+
+    /// An answer as a server writes it: type, `yiaddr`, options as they are.
+    pub fn reply(xid: u32, kind: u8, address: Ipv4Addr, options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![2, 1, 6, 0];
+        bytes.extend(xid.to_be_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(address.octets());
+        bytes.extend([0; 8]);
+        bytes.extend(MAC.0);
+        bytes.resize(236, 0);
+        bytes.extend([99, 130, 83, 99, 53, 1, kind]);
+        bytes.extend(options);
+        bytes.push(255);
+        bytes
+    }
+
+    /// The options of a usual acknowledgement by 10.9.0.1.
+    pub fn terms(lease: u32, t1: u32, t2: u32) -> Vec<u8> {
+        let mut options = vec![54, 4, 10, 9, 0, 1];
+        for (code, seconds) in [(51, lease), (58, t1), (59, t2)] {
+            options.extend([code, 4]);
+            options.extend(seconds.to_be_bytes());
+        }
+        options
+    }
+
+    fn ack() -> Vec<u8> {
+        reply(REQUEST.xid, ACK, MINE, &terms(120, 60, 105))
+    }
+
+    fn plain(server: Option<Ipv4Addr>) -> Option<Reply> {
+        Some(Reply { server, answer: Answer::Ack { address: MINE, lease: None, t1: None, t2: None } })
+    }
+
+    #[test]
+    fn a_request_has_the_address_in_ciaddr_and_no_server() {
+        let bytes = REQUEST.to_bytes();
+        assert_eq!((bytes.len(), &bytes[..8]), (300, &[1, 1, 6, 0, 1, 2, 3, 4][..]));
+        assert_eq!((&bytes[12..16], &bytes[28..34]), (&[10, 9, 0, 100][..], &MAC.0[..]));
+        assert_eq!(option(&bytes[240..], 53), Some(&[3][..]));
+        assert_eq!(option(&bytes[240..], 60), Some(&b"Linux ipconfig"[..]));
+        for absent in [50, 54, 61] {
+            assert_eq!(option(&bytes[240..], absent), None, "option {absent}");
+        }
+    }
+
+    #[test]
+    fn an_answer_with_all_that_servers_say() {
+        let server = Some(Ipv4Addr::new(10, 9, 0, 1));
+        let full = Answer::Ack { address: MINE, lease: Some(120), t1: Some(60), t2: Some(105) };
+        assert_eq!(REQUEST.answer(&ack()), Some(Reply { server, answer: full }));
+        let nak = reply(REQUEST.xid, NAK, Ipv4Addr::UNSPECIFIED, b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J");
+        let text = Some("'no \\u{1b}[2J'".to_owned());
+        assert_eq!(REQUEST.answer(&nak), Some(Reply { server, answer: Answer::Nak(text) }));
+    }
+
+    #[test]
+    fn what_is_not_an_answer_to_this_request_is_nothing() {
+        for (at, byte) in [(0, 1), (1, 6), (2, 16), (4, 9), (7, 5), (28, 0), (33, 0x57), (236, 0), (242, 2)] {
+            let mut bytes = ack();
+            bytes[at] = byte;
+            assert_eq!(REQUEST.answer(&bytes), None, "byte {at}");
+        }
+        for len in 0..ack().len() {
+            // Cut anywhere it is nothing, or it says less; never anything else.
+            let cut = REQUEST.answer(&ack()[..len]);
+            let address = cut.map(|reply| match reply.answer {
+                Answer::Ack { address, .. } => address,
+                Answer::Nak(_) => panic!("cut at {len}: a refusal"),
+            });
+            assert_eq!(address, (len >= 243).then_some(MINE), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_fault_in_one_option_does_not_spoil_the_others() {
+        for (what, options) in [
+            ("padding", &b"\0\0\0\x36\x04\x0a\x09\0\x01"[..]),
+            ("host name that is not UTF-8", b"\x0c\x02\xff\xfe\x36\x04\x0a\x09\0\x01"),
+            ("empty option", b"\x0c\0\x36\x04\x0a\x09\0\x01"),
+            ("search list that is cut", b"\x77\x01\x3f\x36\x04\x0a\x09\0\x01"),
+            ("lease time of another length", b"\x33\x02\0\x01\x36\x04\x0a\x09\0\x01"),
+            ("overlong option at the end", b"\x36\x04\x0a\x09\0\x01\x3a\xff\0"),
+        ] {
+            let bytes = reply(REQUEST.xid, ACK, MINE, options);
+            assert_eq!(REQUEST.answer(&bytes), plain(Some(Ipv4Addr::new(10, 9, 0, 1))), "{what}");
+        }
+        for nobody in [[0, 0, 0, 0], [255; 4], [224, 0, 0, 1], [127, 0, 0, 1]] {
+            let mut options = vec![54, 4];
+            options.extend(nobody);
+            assert_eq!(REQUEST.answer(&reply(REQUEST.xid, ACK, MINE, &options)), plain(None), "{nobody:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 0..400), head in any::<bool>()) {
+            if head && bytes.len() > 240 {
+                bytes[..240].copy_from_slice(&ack()[..240]);
+            }
+            let _ = REQUEST.answer(&bytes);
+        }
+    }
+}
