@@ -8,6 +8,7 @@
 //! A failure anywhere leaves the PXE config in place, is written to both logs as far as the share is proven ours,
 //! waits, and reboots; after a bounded number of attempts, or where a success cannot be disarmed, the machine holds.
 
+mod address;
 mod arming;
 mod asking;
 mod beyond;
@@ -57,6 +58,7 @@ use crate::store::publish::{self, Recovered};
 use crate::store::record::{Machine, RECORD};
 use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
 use crate::store::{Folder, cannot_write};
+use address::Address;
 use image_failure::{caught, internal};
 use lease_holder::Lease;
 use network::Network;
@@ -102,6 +104,7 @@ pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
         settings: Settings::default(),
         who: None,
         network: None,
+        address: None,
         guard: None,
         backup: None,
         tftp: None,
@@ -124,6 +127,8 @@ struct Engine<'a> {
     settings: Settings,
     who: Option<Who>,
     network: Option<Network>,
+    /// Renewed from the moment on at which there is something to do, but in a rescue.
+    address: Option<Arc<Address>>,
     /// Watches the shares, from the first mount on.
     guard: Option<ShareGuard>,
     backup: Option<Share>,
@@ -189,6 +194,7 @@ impl Engine<'_> {
             return Ok(self.rescue(mode, &network, &order, &who));
         }
         self.silence_keyboard();
+        self.address = Address::keep(self.world, self.journal, network.lease.as_ref()).map(Arc::new);
         let (armed, folder) = self.connect(&network, &order, &who, self.settings.mount_wait)?;
         self.take_lease(&folder, &order, &who, &facts)?;
         self.attach(folder, &order, &who);
@@ -545,7 +551,15 @@ impl Engine<'_> {
             free: self.settings.free,
             degraded: self.settings.degraded,
             may_go_on: status.attempt < self.settings.attempts,
-            reporter: Reporter::new(self.world, self.journal, &folder, status, &self.settings, lease),
+            reporter: Reporter::new(
+                self.world,
+                self.journal,
+                &folder,
+                status,
+                &self.settings,
+                lease,
+                self.address.clone(),
+            ),
         };
         let result = run.all(&plan);
         let (status, given_up) = run.reporter.end();
@@ -593,6 +607,7 @@ impl Engine<'_> {
             self.journal.info(note);
         }
         self.lease.as_ref().ok_or_else(|| internal("no lease"))?.check()?;
+        self.address.as_ref().map_or(Ok(()), |address| address.check())?;
         self.write_status(|status| {
             status.state = State::Done;
             status.step = "done".into();

@@ -8,6 +8,7 @@ use crate::failure::{Failure, Kind};
 use crate::job::pxe::{HexIp, MachineIds};
 use crate::job::{Action, Cmdline, Options, Order};
 use crate::net::dns::DnsError;
+use crate::net::dhcp::Lease;
 use crate::net::netconf::{IpWord, NetConf};
 use crate::net::tftp::folders;
 use crate::types::{HostName, NfsSource};
@@ -42,6 +43,8 @@ pub struct Network {
     conf: NetConf,
     /// The name that DHCP gave. What `ip=` says is no name: `arm` writes the same one for all machines.
     dhcp_name: Option<HostName>,
+    /// The lease of the address, where DHCP gave it.
+    pub lease: Option<Lease>,
     nfs_server: Option<HostName>,
     options: Options,
     /// When `testbox.net-wait` is over, on the monotonic clock.
@@ -71,6 +74,7 @@ impl Network {
             ));
         };
         let of_device = |name: &String| facts.macs.iter().find(|(nic, _)| nic == name).map(|(_, mac)| *mac);
+        let lease = conf.lease(conf.device.as_ref().and_then(of_device));
         let mac = kernel.bootif.or_else(|| conf.device.as_ref().and_then(of_device));
         let nfs_server =
             kernel.nfsroot.as_deref().and_then(|r| r.split_once(':')).and_then(|(h, _)| h.parse().ok());
@@ -82,6 +86,7 @@ impl Network {
             ids: MachineIds { uuid: facts.uuid, mac, ip: address },
             folders: folders(conf.filename.as_deref()),
             dhcp_name,
+            lease,
             nfs_server,
             options: kernel.options.clone(),
             until: world.system().monotonic().saturating_add(wait),

@@ -1,5 +1,6 @@
 //! Tells how a running step is getting on: `status.json` every few seconds, a console line now and then.
 
+use super::address::Address;
 use super::journal::Journal;
 use super::lease_holder::Lease;
 use super::watchdog::{Finding, Watchdog};
@@ -14,7 +15,7 @@ use crate::store::Folder;
 use crate::store::status::{STATUS, Status};
 use crate::sys::{Reboot, System};
 use crate::text::progress_line;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Reporter<'a> {
     watchdog: Watchdog,
     given_up: Mutex<Option<(Failure, Ending)>>,
     lease: Arc<Lease>,
+    address: Option<Arc<Address>>,
+    is_committed: AtomicBool,
 }
 
 impl<'a> Reporter<'a> {
@@ -49,6 +52,7 @@ impl<'a> Reporter<'a> {
         status: Status,
         settings: &'a Settings,
         lease: Arc<Lease>,
+        address: Option<Arc<Address>>,
     ) -> Self {
         Reporter {
             system: world.system(),
@@ -60,6 +64,8 @@ impl<'a> Reporter<'a> {
             watchdog: Watchdog::default(),
             given_up: Mutex::default(),
             lease,
+            address,
+            is_committed: AtomicBool::new(false),
         }
     }
 
@@ -76,16 +82,31 @@ impl<'a> Reporter<'a> {
     }
 
     /// Fails where a disk hung and came back after all: by then everybody was told that this run is over. And where
-    /// the folder was seen to be another agent's.
+    /// the folder was seen to be another agent's, or the address is lost.
     pub fn check(&self) -> Result<(), Failure> {
         let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         let failure = given_up.as_ref().map(|(failure, _)| failure.clone()).or_else(|| self.lease.lost());
-        failure.map_or(Ok(()), Err)
+        failure.map_or_else(|| self.check_address(), Err)
     }
 
-    /// Looks whether the folder is still this agent's.
+    /// Looks whether the folder is still this agent's, and the address this machine's.
     pub fn check_lease(&self) -> Result<(), Failure> {
-        self.lease.check()
+        self.lease.check().and_then(|()| self.check_address())
+    }
+
+    /// Looks once more, and no more at the address from now on: all disks are proven, and either all of them become
+    /// bootable or none. The end of the job looks again.
+    pub fn commit(&self) -> Result<(), Failure> {
+        self.check_lease()?;
+        self.is_committed.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn check_address(&self) -> Result<(), Failure> {
+        if self.is_committed.load(Relaxed) {
+            return Ok(());
+        }
+        self.address.as_ref().map_or(Ok(()), |address| address.check())
     }
 
     /// Ends the machine as after any other failure, from this thread: the one that does the work is stuck in the kernel,
@@ -113,7 +134,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// Runs one step and reports it meanwhile. One that `writes_images` is ended when the share is nearly
-    /// full, and when the folder is another agent's.
+    /// full, and when the folder is another agent's; any, when the address is lost.
     pub fn during<T>(
         &self,
         step: &str,
@@ -143,10 +164,8 @@ impl<'a> Reporter<'a> {
                         Some(Finding::Hung(failure)) => return self.give_up(failure, progress),
                         None => {}
                     }
-                    if writes_images
-                        && !is_stopped
-                        && let Some(failure) = self.lease.lost()
-                    {
+                    let lost = self.lease.lost().filter(|_| writes_images);
+                    if !is_stopped && let Some(failure) = lost.or_else(|| self.check_address().err()) {
                         self.journal.warn(&format!("stopping: {}", failure.what));
                         progress.cancel();
                         is_stopped = true;

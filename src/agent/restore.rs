@@ -74,6 +74,7 @@ impl Run<'_> {
         let checked = self.check_bodies(targets, bodies)?;
         let unbootable = self.make_unbootable(targets, checked)?;
         let proven = self.write(targets, unbootable)?;
+        self.reporter.commit()?;
         let bootable = self.make_bootable(targets, proven)?;
         for (target, bootable) in targets.iter().zip(bootable) {
             let step = format!("rereading the partition table of {}", target.disk.name);

@@ -103,7 +103,7 @@ impl Run<'_> {
             steps.and_then(|()| caught(&"restore", || self.restore(&targets, &results.measured)));
         if plan.action.is_backup()
             && let Err(failure) = &mut result
-            && failure.kind != Kind::Lease
+            && !matches!(failure.kind, Kind::Lease | Kind::AddressLost)
             && !(self.may_go_on && is_gone_on_after(failure.kind))
         {
             let parts = self.remove_parts(plan);

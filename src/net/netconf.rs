@@ -5,8 +5,9 @@
 //! allow-listed: what does not fit is left out.
 #![forbid(unsafe_code)]
 
+use crate::net::dhcp::{Lease, Term};
 use crate::text::quoted;
-use crate::types::{HostName, WordError};
+use crate::types::{HostName, MacAddr, WordError};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take, take_while, take_while1};
 use nom::character::complete::{char, none_of};
@@ -17,6 +18,7 @@ use nom::{IResult, Parser};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// DNS servers that are asked at most: an answer of DHCP holds up to 63.
 const DNS_MAX: usize = 8;
@@ -42,6 +44,8 @@ pub struct NetConf {
     pub domain: Option<HostName>,
     /// Boot file name of DHCP, such as `bios/pxelinux.0`; printable, at most 128 characters.
     pub filename: Option<String>,
+    /// When DHCP gave the address (since the boot), and for how long; `None` where it did not.
+    pub leased: Option<(Duration, Term)>,
 }
 
 impl NetConf {
@@ -55,6 +59,7 @@ impl NetConf {
         let mut conf = NetConf::default();
         let (mut dns0, mut dns1) = (Vec::new(), None);
         let mut default_route = None;
+        let (mut is_dhcp, mut since, mut time) = (false, None, None);
         let mut rest = text;
         while let Ok((after, (name, value))) = assignment(rest) {
             rest = after;
@@ -76,6 +81,9 @@ impl NetConf {
                 }
                 "HOSTNAME" => conf.hostname = value.parse().ok(),
                 "DNSDOMAIN" => conf.domain = value.parse().ok(),
+                "PROTO" => is_dhcp = value == "dhcp",
+                "UPTIME" => since = value.parse().ok().map(Duration::from_secs),
+                "DHCPLEASETIME" => time = lease_time(value),
                 "filename" => conf.filename = boot_file(value),
                 _ => {}
             }
@@ -83,6 +91,9 @@ impl NetConf {
         conf.dns = dns0;
         conf.dns.extend(dns1);
         conf.dns.truncate(DNS_MAX);
+        // Only ipconfig says when. Without its lease time nobody knows when it ends; dhcpcd has a client identifier that
+        // is not left, so that nobody else can renew what it got.
+        conf.leased = since.filter(|_| is_dhcp).map(|since| (since, time.unwrap_or(Term::Unknown)));
         conf
     }
 
@@ -98,6 +109,7 @@ impl NetConf {
             hostname: self.hostname.or(other.hostname),
             domain: self.domain.or(other.domain),
             filename: self.filename.or(other.filename),
+            leased: self.leased.or(other.leased),
         }
     }
 
@@ -105,6 +117,12 @@ impl NetConf {
     pub fn is_on_link(&self, ip: Ipv4Addr) -> bool {
         let (Some(own), Some(mask)) = (self.address, self.netmask) else { return false };
         u32::from(own) & u32::from(mask) == u32::from(ip) & u32::from(mask)
+    }
+
+    /// The lease of the address, where DHCP gave it; `mac` is the NIC's.
+    pub fn lease(&self, mac: Option<MacAddr>) -> Option<Lease> {
+        let ((since, term), address) = (self.leased?, self.address?);
+        Some(Lease { device: self.device.clone()?, mac: mac?, address, since, term })
     }
 }
 
@@ -240,6 +258,15 @@ impl FromStr for IpWord {
             fields.dns.extend(address(part)?);
         }
         Ok(IpWord::Fields(fields))
+    }
+}
+
+/// Seconds as klibc's ipconfig prints them: of a lease for ever in either sign, and 0 where the server said nothing.
+fn lease_time(text: &str) -> Option<Term> {
+    match text {
+        "0" => None,
+        "-1" => Some(Term::Forever),
+        seconds => seconds.parse().ok().map(Term::from_seconds),
     }
 }
 

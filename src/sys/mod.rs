@@ -14,8 +14,8 @@ pub use flush::{drop_cached, flush_range, start_flush};
 pub use power::{Chance, Power};
 pub use real::RealSystem;
 pub use recording::{Call, Recording};
-pub use udp::udp_on_device;
 pub use sys_mount::{MountFlags, UnmountFlags};
+pub use udp::udp_on_device;
 
 use std::io;
 use std::path::Path;

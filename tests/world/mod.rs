@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod dhcp;
 pub mod disk;
 pub mod ext4;
 
@@ -17,7 +18,7 @@ use testbox::agent::console::Console;
 use testbox::agent::hostkey::HostKey;
 use testbox::agent::info::Who;
 use testbox::agent::logging::AgentLog;
-use testbox::agent::world::{Facts, MountOrder, OpenDisk, Purpose, Share, World};
+use testbox::agent::world::{Facts, MountOrder, OpenDisk, OpenWire, Purpose, Share, World};
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::mem::MemDisk;
 use testbox::block::watched::Watched;
@@ -94,6 +95,8 @@ pub struct Machine {
     pub opened: Mutex<usize>,
     /// Called before the first operation on a target disk.
     pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// The network of a machine that has a lease.
+    pub wire: Option<dhcp::TestWire>,
     /// The backup share as a real folder, in place of `backup`.
     pub folder: Option<tempfile::TempDir>,
 }
@@ -189,6 +192,7 @@ impl Machine {
             on_open: Mutex::new(None),
             opened: Mutex::default(),
             on_first_touch: Mutex::new(None),
+            wire: None,
             folder: None,
         };
         machine.backup.plug(&machine.power);
@@ -433,6 +437,11 @@ impl World for Machine {
 
     fn reverse(&self, servers: &[Ipv4Addr], _: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
         self.dns(servers, self.host_name.map(|name| name.parse().unwrap()))
+    }
+
+    fn dhcp(&self, device: &str) -> OpenWire {
+        let wire = self.wire.clone().unwrap_or_else(|| panic!("no lease on {device} is known"));
+        Box::new(move || Ok(Box::new(wire.clone())))
     }
 
     fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::net::dns::DnsError;
 use crate::net::links::Link;
+use crate::net::dhcp::Wire;
 use crate::net::quota::{Export, Of, Quota, QuotaError};
 use crate::net::tftp::TftpError;
 use crate::share::Files;
@@ -82,6 +83,9 @@ pub struct OpenDisk {
     pub found: Disk,
 }
 
+/// Opens the wire to the DHCP servers of one NIC: when it is needed, and again after an error.
+pub type OpenWire = Box<dyn FnMut() -> io::Result<Box<dyn Wire>> + Send>;
+
 /// How to mount a share.
 pub struct MountOrder<'a> {
     /// Which export.
@@ -126,6 +130,9 @@ pub trait World: Send + Sync {
 
     /// The host name of an address; that it has none is an answer.
     fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Result<Option<HostName>, DnsError>;
+
+    /// The wire to the DHCP servers of a NIC.
+    fn dhcp(&self, device: &str) -> OpenWire;
 
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;

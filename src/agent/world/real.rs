@@ -1,6 +1,6 @@
 //! The machine that the agent runs on.
 
-use super::{Facts, MountOrder, OpenDisk, Purpose, Share, World};
+use super::{Facts, MountOrder, OpenDisk, OpenWire, Purpose, Share, World};
 use crate::agent::hostkey::{self, HostKey};
 use crate::agent::info::{self, Sources, Who};
 use crate::block::passthrough::Passthrough;
@@ -10,6 +10,7 @@ use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
 use crate::net::dns::{DnsError, Resolver};
 use crate::net::links::{self, Link};
+use crate::net::dhcp::Datagrams;
 use crate::net::quota::{self, Export, Of, Quota, QuotaError};
 use crate::net::tftp::{self, TftpError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
@@ -169,6 +170,11 @@ impl World for RealWorld {
 
     fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
         Resolver::new(servers).name_of(address)
+    }
+
+    fn dhcp(&self, device: &str) -> OpenWire {
+        let device = device.to_owned();
+        Box::new(move || Ok(Box::new(Datagrams::open(&device)?)))
     }
 
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {

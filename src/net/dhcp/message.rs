@@ -4,7 +4,8 @@
 //! drops a message for a fault in an option that nobody needs, edge-dhcp 0.8 takes padding for an option, smoltcp 0.14
 //! is a whole network stack.
 
-use crate::words::{MacAddr, quoted};
+use crate::text::quoted;
+use crate::types::MacAddr;
 use std::net::Ipv4Addr;
 
 /// Room for a request, in bytes: some relays drop what is shorter than a BOOTP message.
@@ -217,7 +218,8 @@ pub(super) mod tests {
         let server = Some(Ipv4Addr::new(10, 9, 0, 1));
         let full = Answer::Ack { address: MINE, lease: Some(120), t1: Some(60), t2: Some(105) };
         assert_eq!(REQUEST.answer(&ack()), Some(Reply { server, answer: full }));
-        let nak = reply(REQUEST.xid, NAK, Ipv4Addr::UNSPECIFIED, b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J");
+        let nak =
+            reply(REQUEST.xid, NAK, Ipv4Addr::UNSPECIFIED, b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J");
         let text = Some("'no \\u{1b}[2J'".to_owned());
         assert_eq!(REQUEST.answer(&nak), Some(Reply { server, answer: Answer::Nak(text) }));
     }

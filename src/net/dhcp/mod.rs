@@ -13,7 +13,7 @@ pub use client::{ASSUMED, Client, Lost, News};
 pub use message::{Answer, Reply, Request};
 pub use wire::{Datagrams, Wire};
 
-use crate::words::MacAddr;
+use crate::types::MacAddr;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

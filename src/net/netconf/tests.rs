@@ -21,8 +21,29 @@ fn the_file_that_ipconfig_writes() {
         hostname: Some("tb1".parse().unwrap()),
         domain: Some("lab.example".parse().unwrap()),
         filename: Some("bios/pxelinux.0".into()),
+        leased: Some((Duration::from_secs(4), Term::For(Duration::from_secs(86_400)))),
     };
     assert_eq!(conf, expected);
+}
+
+#[test]
+fn whether_a_lease_must_be_renewed_and_when_it_ends() {
+    let since = Duration::from_secs(7);
+    let of = |term| Some((since, term));
+    for (text, leased) in [
+        ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='120'", of(Term::For(Duration::from_secs(120)))),
+        ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='4294967295'", of(Term::Forever)),
+        ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='-1'", of(Term::Forever)),
+        ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='0'", of(Term::Unknown)),
+        ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='-7'", of(Term::Unknown)),
+        ("PROTO='dhcp'\nUPTIME='7'", of(Term::Unknown)),
+        // dhcpcd's: it says nothing of when, and its client identifier is not known.
+        ("PROTO='dhcp'\nDHCPLEASETIME='120'", None),
+        ("PROTO='none'\nUPTIME='7'\nDHCPLEASETIME='120'", None),
+        ("UPTIME='7'\nDHCPLEASETIME='120'", None),
+    ] {
+        assert_eq!(NetConf::parse(text).leased, leased, "{text}");
+    }
 }
 
 /// As klibc's ipconfig 2.0.12 writes it where DHCP gives classless routes.
