@@ -186,7 +186,11 @@ fn an_address_that_is_refused_at_the_start_costs_no_write() {
     machine.set_disks(vec![disk("sda S1 @1", vec![7; 2 << 20])]);
     let (system, wire) = (machine.system.clone(), machine.wire.clone().unwrap());
     // Time for the server of the lease to contradict; that one does not.
+    let mut is_first = true;
     *machine.on_mount.lock().unwrap() = Some(Box::new(move |_| {
+        if !std::mem::take(&mut is_first) {
+            return;
+        }
         wire.settle();
         system.advance(Duration::from_secs(6));
         wire.settle();

@@ -4,7 +4,7 @@ use super::{MountFlags, Reboot, System, UnmountFlags};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// One recorded effect. `Display` gives one line, for comparing whole sequences.
@@ -67,12 +67,16 @@ struct State {
 /// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
 pub struct Recording {
     state: Mutex<State>,
+    boot_clock: OnceLock<BootClock>,
 }
+
+type BootClock = Box<dyn Fn() -> Duration + Send + Sync>;
 
 impl Recording {
     /// A fake whose clock starts at the Unix time `start` (seconds).
     pub fn at(start: i64) -> Self {
         Recording {
+            boot_clock: OnceLock::new(),
             state: Mutex::new(State {
                 calls: Vec::new(),
                 fallible: 0,
@@ -108,6 +112,12 @@ impl Recording {
     /// Asks `script` about every effect: `Some(errno)` makes it fail. Sleeps are shown to it too, and never fail.
     pub fn fail_when(&self, script: impl FnMut(&Call) -> Option<i32> + Send + 'static) {
         self.state().script = Some(Box::new(script));
+    }
+
+    /// Takes another clock for the time since the boot: that of the network, where that is a real one.
+    pub fn set_boot_clock(&self, clock: impl Fn() -> Duration + Send + Sync + 'static) {
+        // The first one stays.
+        let _ = self.boot_clock.set(Box::new(clock));
     }
 
     /// Lets time pass.
@@ -202,7 +212,7 @@ impl System for Recording {
     }
 
     fn since_boot(&self) -> Duration {
-        self.monotonic()
+        self.boot_clock.get().map_or_else(|| self.monotonic(), |clock| clock())
     }
 
     fn sleep(&self, time: Duration) {

@@ -95,7 +95,11 @@ pub struct Machine {
     pub opened: Mutex<usize>,
     /// Called before the first operation on a target disk.
     pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    /// The network of a machine that has a lease.
+    /// Name of its NIC.
+    pub nic: &'static str,
+    /// The real network of a machine that has a lease.
+    pub open_wire: Option<fn(&str) -> OpenWire>,
+    /// The network of a machine that has a lease, in memory.
     pub wire: Option<dhcp::TestWire>,
     /// The backup share as a real folder, in place of `backup`.
     pub folder: Option<tempfile::TempDir>,
@@ -192,6 +196,8 @@ impl Machine {
             on_open: Mutex::new(None),
             opened: Mutex::default(),
             on_first_touch: Mutex::new(None),
+            nic: "enp0s2",
+            open_wire: None,
             wire: None,
             folder: None,
         };
@@ -396,7 +402,7 @@ impl World for Machine {
             cmdline: self.cmdline.clone(),
             net_conf: self.net_conf.clone(),
             uuid: None,
-            macs: vec![("enp0s2".into(), self.mac.parse().unwrap())],
+            macs: vec![(self.nic.into(), self.mac.parse().unwrap())],
             trust: self.trust.clone(),
         }
     }
@@ -440,6 +446,9 @@ impl World for Machine {
     }
 
     fn dhcp(&self, device: &str) -> OpenWire {
+        if let Some(open) = self.open_wire {
+            return open(device);
+        }
         let wire = self.wire.clone().unwrap_or_else(|| panic!("no lease on {device} is known"));
         Box::new(move || Ok(Box::new(wire.clone())))
     }

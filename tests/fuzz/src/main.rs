@@ -4,6 +4,7 @@
 //! accepted keeps its own rules, what zlib makes of the same bytes.
 #![no_main]
 
+mod dhcp;
 mod disk;
 mod health;
 mod images;
@@ -30,6 +31,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("lease", words::lease),
     ("tftp", words::tftp),
     ("dns", words::dns),
+    ("dhcp", dhcp::dhcp),
     ("quota", words::quota),
     ("image", images::image),
     ("part", images::part),

@@ -1,0 +1,11 @@
+//! The boot path against real DHCP servers, in network namespaces: the scripts of the initramfs with klibc's ipconfig,
+//! and the agent beside them. Root only.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../lab/alone.rs"]
+mod alone;
+mod lab;
+mod lease;
+mod servers;
+#[path = "../world/mod.rs"]
+mod world;
