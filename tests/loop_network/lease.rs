@@ -5,7 +5,7 @@ use crate::servers::{Pool, Server};
 use crate::world::{Machine, REBOOT, Seen, contents, disk};
 use std::time::Duration;
 use testbox::agent::world::OpenWire;
-use testbox::block::mem::{Fault, Op};
+use testbox::block::mem::{Fault, MemDisk, Op};
 use testbox::net::dhcp::Datagrams;
 use testbox::sys::{RealSystem, System};
 
@@ -19,7 +19,9 @@ const HEX: &str = "0A090064";
 /// The agent on the machine that was booted: its real network and clock; disk and shares in memory.
 fn agent(booted: &Booted) -> Machine {
     let mut machine = Machine::new();
-    machine.net_conf = vec![booted.conf.clone().expect(&booted.console)];
+    // The boot server is the one in memory.
+    let conf = booted.conf.clone().expect(&booted.console);
+    machine.net_conf = vec![conf.replace("ROOTSERVER='10.9.0.1'", "ROOTSERVER='10.0.0.1'")];
     machine.nic = "eth0";
     machine.mac = "52:54:00:09:00:01";
     machine.tick = Duration::from_millis(50);
@@ -42,11 +44,21 @@ fn run<T: Send>(lab: &Lab, machine: &Machine, meanwhile: impl FnOnce() -> T + Se
     bytes.inject(Op::Read, (1 << 20)..(1 << 20) + 4096, Fault::Hang, 1);
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| lab.within("m1", || machine.boot()));
+        // A test that fails must end too.
+        let released = Release(&bytes);
         bytes.wait_for_hang();
         let seen = meanwhile();
-        bytes.release();
+        drop(released);
         (boot.join().unwrap(), seen)
     })
+}
+
+struct Release<'a>(&'a MemDisk);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
 }
 
 /// What ipconfig leaves is lost when the lease ends; what the agent renews is not.
@@ -115,7 +127,7 @@ fn loop_dnsmasq_beside_a_proxy_renews_by_both_ways() {
     Server::Dnsmasq.start(&lab, Pool::One(120));
     // A second server, which does not know the lease, hears every broadcast.
     let proxy = "port=0\ninterface=eth0\nbind-dynamic\ndhcp-range=10.9.0.0,proxy\npxe-service=x86PC,boot,pxelinux\nuser=root\n\
-        dhcp-leasefile=/dev/null\npid-file=/run/proxy.pid\nlog-dhcp\nlog-facility=proxy.log\n";
+        dhcp-leasefile=/dev/null\npid-file=/run/proxy.pid\nlog-dhcp\nlog-facility=/run/proxy.log\n";
     std::fs::write(lab.dir().join("proxy"), proxy).unwrap();
     lab.run("ip netns exec s2 dnsmasq --conf-file=proxy");
     let first = lab.boot_network("m1", FIRST);

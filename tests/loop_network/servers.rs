@@ -41,7 +41,7 @@ const ISC: &str = "touch leases; : >leases; dhcpd -q -4 -cf conf -lf leases -pf 
     sleep 0.5; echo $! >/run/dhcp.pid";
 const KEA: &str = "KEA_PIDFILE_DIR=/run/kea KEA_LOCKFILE_DIR=/run/kea kea-dhcp4 -c conf >kea.log 2>&1 & \
     echo $! >/run/dhcp.pid; timeout 20 bash -c 'until grep -q DHCP4_STARTED kea.log; do sleep 0.1; done'";
-const DNSMASQ: &str = "rm -f leases; dnsmasq --conf-file=conf";
+const DNSMASQ: &str = "rm -f /run/leases; dnsmasq --conf-file=conf";
 
 fn isc(pool: Pool) -> String {
     let (seconds, inner) = match pool {
@@ -85,7 +85,7 @@ fn dnsmasq(pool: Pool) -> String {
         }
     };
     format!(
-        "port=0\ninterface=lab\nbind-dynamic\nno-ping\ndhcp-authoritative\nuser=root\ndhcp-leasefile=leases\n\
-         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=dnsmasq.log\ndhcp-boot={BOOT_FILE}\n{inner}\n"
+        "port=0\ninterface=lab\nbind-dynamic\nno-ping\ndhcp-authoritative\nuser=root\ndhcp-leasefile=/run/leases\n\
+         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=/run/dnsmasq.log\ndhcp-boot={BOOT_FILE}\n{inner}\n"
     )
 }
