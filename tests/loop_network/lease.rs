@@ -76,7 +76,7 @@ fn one_address(server: Server) {
     );
     assert_eq!(seen.ending, REBOOT, "{}", seen.console);
     assert!(machine.tftp.get(&format!("pxelinux.cfg/{HEX}")).is_none(), "{server:?}: {}", seen.console);
-    assert!(seen.console.contains("leased by 10.9.0.1 for 6 s"), "{server:?}: {}", seen.console);
+    assert!(seen.console.contains("leased by 10.9.0.1 for"), "{server:?}: {}", seen.console);
     // The agent has ended.
     let second = lab.boot_network("m2", SECOND);
     assert_eq!(second.value("IPV4ADDR").as_deref(), Some("10.9.0.100"), "{server:?}: {}", second.console);

@@ -21,12 +21,12 @@ pub enum Pool {
 }
 
 const FIRST: &str = "52:54:00:09:00:01";
-const BOOT_FILE: &str = "ipxe/undionly.kpxe";
+const BOOT_FILE: &str = "pxelinux.0";
 
 impl Server {
     /// Starts it with nothing that it remembers; one that runs already ends.
     pub fn start(self, lab: &Lab, pool: Pool) {
-        lab.run("for pid in $(cat /run/dhcp.pid /run/kea/*.pid 2>/dev/null); do kill -9 $pid; done; rm -f /run/dhcp.pid /run/kea/*");
+        lab.run("for pid in $(cat /run/dhcp.pid /run/kea/*.pid 2>/dev/null); do kill -9 $pid || true; done; rm -f /run/dhcp.pid /run/kea/*");
         let (config, command) = match self {
             Server::Isc => (isc(pool), ISC),
             Server::Kea => (kea(pool), KEA),
@@ -37,7 +37,7 @@ impl Server {
     }
 }
 
-const ISC: &str = "touch leases; : >leases; dhcpd -q -4 -cf conf -lf leases -pf /run/dhcp.pid --no-pid lab >isc.log 2>&1 & \
+const ISC: &str = "touch leases; : >leases; dhcpd -q -f -4 -cf conf -lf leases -pf /run/dhcp.pid --no-pid lab >isc.log 2>&1 & \
     sleep 0.5; echo $! >/run/dhcp.pid";
 const KEA: &str = "KEA_PIDFILE_DIR=/run/kea KEA_LOCKFILE_DIR=/run/kea kea-dhcp4 -c conf >kea.log 2>&1 & \
     echo $! >/run/dhcp.pid; timeout 20 bash -c 'until grep -q DHCP4_STARTED kea.log; do sleep 0.1; done'";
