@@ -78,16 +78,17 @@ impl Lab {
 
     /// Boots machine `m1` or `m2` with a kernel command line, as far as the network.
     pub fn boot_network(&self, name: &str, cmdline: &str) -> Booted {
-        self.boot(name, "", cmdline)
+        self.boot(name, "network", cmdline)
     }
 
-    fn boot(&self, name: &str, agent: &str, cmdline: &str) -> Booted {
+    fn boot(&self, name: &str, what: &str, cmdline: &str) -> Booted {
         let root = self.dir.path().join(format!("{name}-{}", fs::read_dir(self.dir.path()).unwrap().count()));
         fs::create_dir(&root).unwrap();
         let script = format!(
             "ip netns exec {name} unshare --mount --uts --pid --fork --kill-child {HERE}/machine.sh \
-             {} '{agent}' '{cmdline}'",
-            root.display()
+             {} {} {what} '{cmdline}'",
+            root.display(),
+            env!("CARGO_BIN_EXE_testbox-agent")
         );
         let output = self.command(&script).output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
