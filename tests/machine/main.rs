@@ -4,6 +4,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod address;
 mod boot_path;
 mod disk_faults;
 mod faults;

@@ -1,9 +1,8 @@
 //! The address of a machine with a DHCP lease: renewed while an action runs, and what follows where it is lost. The
 //! machine is in memory; real servers are in `loop_network/`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::dhcp::{TestWire, answer};
+use crate::world::{IP, Machine, REBOOT, Seen, contents, disk};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,8 +10,6 @@ use std::time::Duration;
 use testbox::agent::Ending;
 use testbox::block::mem::{Fault, Op};
 use testbox::sys::System;
-use world::dhcp::{TestWire, answer};
-use world::{IP, Machine, REBOOT, Seen, contents, disk};
 
 const ACK: u8 = 5;
 const NAK: u8 = 6;
