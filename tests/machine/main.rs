@@ -6,9 +6,11 @@ mod world;
 
 mod address;
 mod boot_path;
+mod carried;
 mod disk_faults;
 mod faults;
 mod hostile_share;
+mod internal_errors;
 mod lease_checks;
 mod opened_disk;
 mod power;
@@ -16,5 +18,6 @@ mod scenarios;
 mod sets;
 mod share_faults;
 mod signed;
+mod together;
 mod used_space;
 mod which_disk;

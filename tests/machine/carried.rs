@@ -1,9 +1,7 @@
 //! What is published is there: an image that a new set carries over, or has just made, is opened and compared with the
 //! record before the commit.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{IP, Machine, Seen, contents, disk};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -12,7 +10,6 @@ use std::sync::Arc;
 use testbox::io::{ReadAt, SyncWrite};
 use testbox::net::quota::Owner;
 use testbox::share::{Files, MemFiles};
-use world::{IP, Machine, Seen, contents, disk};
 
 /// Set 1 of two disks; a backup of the second alone is armed, which carries the first one's image over.
 fn carrying() -> Machine {

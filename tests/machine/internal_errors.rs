@@ -1,15 +1,12 @@
 //! An error of the program itself is no refusal and no difference: it ends as internal, and says what was touched.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::{Machine, Seen, TestDisk, contents, disk};
 use testbox::block::mem::{Fault, MemDisk, Op};
 use testbox::image::{self, BackupOptions, DiskAbout, ImageError};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
 use testbox::store::record::Record;
 use testbox::store::status::State;
-use world::{Machine, Seen, TestDisk, contents, disk};
 
 fn sda(seed: u64) -> TestDisk {
     disk("sda S1 @1", contents(4, seed))

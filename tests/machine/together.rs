@@ -1,9 +1,8 @@
 //! U holds for the machine and not for a disk: with several targets, none boots before the bodies of all of them are
 //! proven, and no moment leaves one that boots with old content beside one with new.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod world;
-
+use crate::world::disk::{bootable, check_unbootable_or_right};
+use crate::world::{IP, Machine, REBOOT, Seen, TestDisk, disk};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeSet;
@@ -11,8 +10,6 @@ use std::io::Write;
 use testbox::block::mem::{Fault, Op};
 use testbox::share::{Files, Survivors};
 use testbox::sys::Chance;
-use world::disk::{bootable, check_unbootable_or_right};
-use world::{IP, Machine, REBOOT, Seen, TestDisk, disk};
 
 const NAMES: [&str; 2] = ["sda", "sdb"];
 
