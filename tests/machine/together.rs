@@ -125,14 +125,14 @@ fn a_cut_at_any_moment_leaves_no_old_disk_beside_a_new_one() {
             let machine = before.copy();
             machine.power.cut_at(*nth);
             machine.boot();
-            for survivors in [Survivors::AllNames, Survivors::Any(Chance(*nth as u64))] {
-                let what = format!("{}, cut at operation {nth}, {survivors:?}", row.name);
-                let after = machine.after_cut(survivors, Chance(*nth as u64));
-                if seen.insert(after.fingerprint()) {
-                    row.check(&after, &what);
-                    both[NAMES.iter().filter(|name| boots(&after.disk_bytes(name))).count()] = true;
-                    row.finish(&after, &what);
-                }
+            let what = format!("{}, cut at operation {nth}", row.name);
+            let after = machine.after_cut(Survivors::Any(Chance(*nth as u64)), Chance(*nth as u64));
+            let found = NAMES.map(|name| after.disk_bytes(name));
+            // Where no disk was touched yet, `power` has looked at what else a cut leaves.
+            if found != (row.old)() && seen.insert(after.fingerprint()) {
+                row.check(&after, &what);
+                both[found.iter().filter(|disk| boots(disk)).count()] = true;
+                row.finish(&after, &what);
             }
             machine.power.is_on()
         });
@@ -145,7 +145,7 @@ fn a_cut_at_any_moment_leaves_no_old_disk_beside_a_new_one() {
 #[test]
 fn one_target_that_fails_leaves_all_unbootable_and_says_how_to_go_on() {
     for row in &ROWS {
-        let before = row.armed();
+        let (before, mut finished) = (row.armed(), BTreeSet::new());
         // A disk that is dead, and one that loses a write, behave the same whatever the image is.
         let eio = Fault::Errno(libc::EIO);
         let faults = [(eio, false), (eio, true), (Fault::Drop, false)];
@@ -160,7 +160,9 @@ fn one_target_that_fails_leaves_all_unbootable_and_says_how_to_go_on() {
                 let what = format!("{}, {} {fault:?} {dead} at {nth}: {}", row.name, NAMES[n], seen.console);
                 target.heal();
                 check_failed(row, &machine, n, &seen, &what);
-                row.finish(&machine, &what);
+                if finished.insert(machine.fingerprint()) {
+                    row.finish(&machine, &what);
+                }
                 !is_hit
             });
             assert!(points > Some(10), "{}: {points:?}", row.name);
