@@ -26,8 +26,10 @@ impl Run<'_> {
                 }
                 Err(failure) => beyond.cannot_look(&disk.name, &failure.what),
             };
-            let look = || self.reporter.during(&step, Some(&disk.name), &progress, false, look);
-            caught(&step, || Ok(look()))?;
+            caught(&step, || {
+                self.reporter.during(&step, Some(&disk.name), &progress, false, look);
+                Ok(())
+            })?;
         }
         if let Some(why) = beyond.why() {
             self.journal.warn(&format!("no file system of this machine is thinned: {why}"));
