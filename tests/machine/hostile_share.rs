@@ -123,7 +123,12 @@ fn images_that_changed_places_or_belong_to_another_set_are_not_taken_for_the_set
     let (a, b) = (machine.file("sda.raw.gz").unwrap(), machine.file("sdb.raw.gz").unwrap());
     machine.backup.put(&format!("{IP}/sda.raw.gz"), b);
     machine.backup.put(&format!("{IP}/sdb.raw.gz"), a);
-    assert_refused(&machine, "swapped", "[no-image 44]", "not the image that its record names");
+    assert_refused(
+        &machine,
+        "swapped",
+        "[no-image 44]",
+        "sda.raw.gz says that it is of unknown model, serial S2",
+    );
 
     // A record put back from an older set, the images being newer; and the other way round.
     let mut machine = backed_up();
@@ -141,11 +146,22 @@ fn images_that_changed_places_or_belong_to_another_set_are_not_taken_for_the_set
     assert_refused(&machine, "stale image", "[no-image 44]", "sda.raw.gz is whole, but not the image");
 }
 
-/// Without a record nobody knows which disk an image is of.
+/// Without a record an image's own header says which disk it is of, and it goes to that one or nowhere.
 #[test]
-fn without_a_record_images_go_nowhere_by_themselves_on_a_machine_with_two_disks() {
+fn without_a_record_images_go_where_their_headers_say() {
     let machine = backed_up();
+    let (a, b) = (machine.file("sda.raw.gz").unwrap(), machine.file("sdb.raw.gz").unwrap());
     machine.backup.remove(&format!("{IP}/backup.json")).unwrap();
+    // Under each other's names, which say nothing.
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), b);
+    machine.backup.put(&format!("{IP}/sdb.raw.gz"), a);
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), contents(4, 1));
+    assert_eq!(machine.disk_bytes("sdb"), contents(4, 2));
+
+    let mut machine = backed_up();
+    machine.backup.remove(&format!("{IP}/backup.json")).unwrap();
+    machine.set_disks(vec![disk("sda S9 @1", vec![0x5a; 4 * MIB]), disk("sdb S2 @2", vec![0x5b; 4 * MIB])]);
     assert_refused(&machine, "no record", "[ambiguous 47]", "testbox.map=sda:serial=");
 }
 
@@ -213,7 +229,7 @@ fn texts_of_records_lists_and_status_are_shown_without_control_characters() {
     assert!(status.contains(evil));
     machine.backup.put(&format!("{IP}/status.json"), status);
     machine.set_disks(vec![disk("sda S9 @9", vec![0x5a; 4 * MIB]), disk("sdb S2 @2", vec![0x5b; 4 * MIB])]);
-    assert_refused(&machine, "record", "[ambiguous 47]", "\\u{1b}[2J");
+    assert_refused(&machine, "record", "[no-image 44]", "\\u{1b}[2J");
     machine.backup.put(&format!("{IP}/disk-devices.lst"), "sda\nsd\u{1b}[2Jb\n");
     machine.arm("testbox.action=restore testbox.job=b");
     assert_refused(&machine, "list", "[disk-list 42]", "line 2");
