@@ -159,7 +159,7 @@ fn without_a_record_images_go_where_their_headers_say() {
     assert_eq!(machine.disk_bytes("sda"), contents(4, 1));
     assert_eq!(machine.disk_bytes("sdb"), contents(4, 2));
 
-    let mut machine = backed_up();
+    let machine = backed_up();
     machine.backup.remove(&format!("{IP}/backup.json")).unwrap();
     machine.set_disks(vec![disk("sda S9 @1", vec![0x5a; 4 * MIB]), disk("sdb S2 @2", vec![0x5b; 4 * MIB])]);
     assert_refused(&machine, "no record", "[ambiguous 47]", "testbox.map=sda:serial=");
