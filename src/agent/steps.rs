@@ -68,9 +68,10 @@ pub struct Run<'a> {
 }
 
 /// What the steps so far have found out and made.
+#[derive(Default)]
 struct Results {
-    /// What the other disks of the machine say of those that are imaged.
-    beyond: Beyond,
+    /// What all disks of the machine say of those that are imaged; asked before the first of them is.
+    beyond: Option<Beyond>,
     made: Vec<ImageRecord>,
     /// What foreign gzip files hold, by their paths.
     measured: BTreeMap<String, foreign::Content>,
@@ -86,9 +87,7 @@ impl Run<'_> {
     pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
         let targets = self.open_targets(plan)?;
         self.check_carried(plan)?;
-        let beyond = self.look_beyond(plan)?;
-        let mut results =
-            Results { beyond, made: Vec::new(), measured: BTreeMap::new(), notes: plan.findings.clone() };
+        let mut results = Results { notes: plan.findings.clone(), ..Results::default() };
         let steps: Result<(), Failure> = plan.steps.iter().try_for_each(|step| {
             self.reporter.check_lease()?;
             let done = caught(step, || self.step(step, plan, &targets, &mut results));
@@ -125,8 +124,12 @@ impl Run<'_> {
         match step {
             Step::CollectInfo => self.collect_info(plan.action),
             Step::BackupDisk { disk, name, used, on_bad } => {
-                let used = (*used, &results.beyond);
-                let image = self.backup_disk(disk, name, used, *on_bad, &mut results.notes)?;
+                let beyond = match results.beyond.take() {
+                    Some(beyond) => beyond,
+                    None => self.look_beyond(plan)?,
+                };
+                let beyond = results.beyond.insert(beyond);
+                let image = self.backup_disk(disk, name, (*used, beyond), *on_bad, &mut results.notes)?;
                 results.made.push(image);
                 Ok(())
             }
