@@ -44,7 +44,7 @@ pub fn build(options: &Options, drawn: Vec<Mutant>) -> Result<Built> {
             }
         }
         write_tree(&options.root, &tree, &mutants)?;
-        let messages = cargo(&tree, options, &["check", "--lib"])?;
+        let messages = cargo(&tree, options, &["check", "--all-features", "--lib"])?;
         let bad = blamed(&tree, &messages)?;
         if bad.is_empty() {
             break;
@@ -56,7 +56,11 @@ pub fn build(options: &Options, drawn: Vec<Mutant>) -> Result<Built> {
             !bad.contains(&(n - 1))
         });
     }
-    let messages = cargo(&tree, options, &["test", "--no-run", "--lib", "--tests"])?;
+    let messages = cargo(
+        &tree,
+        options,
+        &["test", "--no-run", "--all-features", "--lib", "--test", "machine", "--test", "testboxctl"],
+    )?;
     let programs = programs(&messages);
     if programs.is_empty() {
         bail!("the tests of the changed copy do not build");
@@ -118,10 +122,13 @@ fn blamed(tree: &Path, messages: &[serde_json::Value]) -> Result<BTreeSet<usize>
     let mut seen = 0;
     for span in errors.flat_map(|m| m["message"]["spans"].as_array().cloned().unwrap_or_default()) {
         seen += 1;
-        let (Some(file), Some(line)) = (span["file_name"].as_str(), span["line_start"].as_u64()) else { continue };
+        let (Some(file), Some(line)) = (span["file_name"].as_str(), span["line_start"].as_u64()) else {
+            continue;
+        };
         let text = fs::read_to_string(tree.join(file))?;
         let lines: Vec<&str> = text.lines().collect();
-        let number = |l: &&str| l.split("crate::mutant::on(").nth(1)?.split(')').next()?.parse::<usize>().ok();
+        let number =
+            |l: &&str| l.split("crate::mutant::on(").nth(1)?.split(')').next()?.parse::<usize>().ok();
         let line = line as usize;
         let before = lines.iter().take(line).rev().take(80).find_map(number);
         bad.extend(before.or_else(|| lines.iter().skip(line).take(40).find_map(number)));
@@ -136,7 +143,13 @@ fn blamed(tree: &Path, messages: &[serde_json::Value]) -> Result<BTreeSet<usize>
 fn programs(messages: &[serde_json::Value]) -> Vec<TestProgram> {
     let made = messages.iter().filter(|m| m["reason"] == "compiler-artifact" && m["profile"]["test"] == true);
     let made = made.filter_map(|m| {
-        Some(TestProgram { name: m["target"]["name"].as_str()?.into(), path: m["executable"].as_str()?.into() })
+        Some(TestProgram {
+            name: m["target"]["name"].as_str()?.into(),
+            path: m["executable"].as_str()?.into(),
+        })
     });
-    made.filter(|p| !p.name.starts_with("loop_") && !["qemu", "used", "dependencies"].contains(&p.name.as_str())).collect()
+    made.filter(|p| {
+        !p.name.starts_with("loop_") && !["qemu", "used", "dependencies"].contains(&p.name.as_str())
+    })
+    .collect()
 }

@@ -108,7 +108,11 @@ impl Finder<'_> {
         let start = block.span().byte_range().start + 1;
         for value in values(&sig.output) {
             let text = format!(" if @ {{ return {value}; }} ");
-            self.add(start..start, format!("return {}", if value.is_empty() { "at once" } else { &value }), text);
+            self.add(
+                start..start,
+                format!("return {}", if value.is_empty() { "at once" } else { &value }),
+                text,
+            );
         }
         visit::visit_block(self, block);
         self.function = outer;

@@ -89,7 +89,9 @@ fn options() -> Result<Options> {
             "--seed" => options.seed = value.parse()?,
             "--count" => options.count = value.parse()?,
             "--only" => options.only = Some(value),
-            _ => bail!("unknown option {word}: --seed N, --count N, --only PATH, --list, --root DIR, --work DIR"),
+            _ => bail!(
+                "unknown option {word}: --seed N, --count N, --only PATH, --list, --root DIR, --work DIR"
+            ),
         }
     }
     Ok(options)

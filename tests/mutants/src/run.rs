@@ -3,6 +3,7 @@
 use crate::Options;
 use crate::build::{Built, TestProgram};
 use anyhow::{Result, bail};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -18,28 +19,107 @@ enum Outcome {
     Hung,
 }
 
+/// Which tests may notice a change of which files, cheapest first: a program, and names in its tests.
+const NOTICED_BY: &[(&str, &[(&str, &[&str])])] = &[
+    (
+        "src/plan/",
+        &[
+            ("testbox", &["plan::", "inventory::"]),
+            ("machine", &["which_disk::", "scenarios::", "hostile_share::", "signed::", "disk_faults::"]),
+        ],
+    ),
+    (
+        "src/store/",
+        &[
+            ("testbox", &["store::"]),
+            ("machine", &["sets::", "lease_checks::", "hostile_share::", "scenarios::", "signed::"]),
+            ("testboxctl", &[]),
+            ("machine", &["faults::", "share_faults::"]),
+        ],
+    ),
+    (
+        "src/job/",
+        &[
+            ("testbox", &["job::", "signature::", "ctl::"]),
+            ("testboxctl", &["arm::", "sign::"]),
+            ("machine", &["boot_path::", "scenarios::", "signed::"]),
+        ],
+    ),
+    (
+        "src/image/",
+        &[
+            ("testbox", &["image::"]),
+            ("machine", &["together::", "used_space::", "disk_faults::", "faults::"]),
+        ],
+    ),
+    (
+        "src/inventory/",
+        &[("testbox", &["inventory::", "plan::"]), ("machine", &["which_disk::", "scenarios::"])],
+    ),
+    ("src/share/", &[("testbox", &["share::"]), ("testboxctl", &[]), ("machine", &["hostile_share::"])]),
+    ("src/ctl/", &[("testboxctl", &["arm::"]), ("testbox", &["ctl::"])]),
+    (
+        "src/agent/",
+        &[
+            ("testbox", &["agent::"]),
+            (
+                "machine",
+                &[
+                    "scenarios::",
+                    "lease_checks::",
+                    "boot_path::",
+                    "opened_disk::",
+                    "carried::",
+                    "together::",
+                    "which_disk::",
+                ],
+            ),
+            ("machine", &["disk_faults::", "faults::", "share_faults::", "internal_errors::", "signed::"]),
+        ],
+    ),
+];
+
+/// A program with the tests of it that are run, and how long they take unchanged.
+struct Stage<'a> {
+    program: &'a TestProgram,
+    names: &'a [&'a str],
+    took: Duration,
+}
+
+fn stages<'a>(built: &'a Built, file: &str) -> Result<Vec<Stage<'a>>> {
+    let Some((_, wanted)) = NOTICED_BY.iter().find(|(prefix, _)| file.starts_with(prefix)) else {
+        bail!("no tests are named for {file}");
+    };
+    let stage = |(name, names): &(&str, &'static [&'static str])| {
+        let program = built.programs.iter().find(|p| p.name == *name);
+        let Some(program) = program else { bail!("there is no test program {name}") };
+        let start = Instant::now();
+        if one(built, program, names, None, Duration::from_secs(3600))? != Outcome::Passed {
+            bail!("{name} {names:?} fails without any mutant");
+        }
+        Ok(Stage { program, names, took: start.elapsed() })
+    };
+    wanted.iter().map(stage).collect()
+}
+
 /// The numbers of the mutants that no test notices.
 pub fn run(_: &Options, built: &Built) -> Result<Vec<usize>> {
-    let mut programs = Vec::new();
-    for program in &built.programs {
-        let start = Instant::now();
-        match one(built, program, None, Duration::from_secs(3600))? {
-            Outcome::Passed => programs.push((start.elapsed(), program)),
-            _ => bail!("{} fails without any mutant", program.name),
+    let mut all: BTreeMap<&str, Vec<Stage>> = BTreeMap::new();
+    for (prefix, _) in NOTICED_BY {
+        if built.mutants.iter().any(|m| m.file.starts_with(prefix)) {
+            all.insert(prefix, stages(built, prefix)?);
         }
-    }
-    programs.sort_by_key(|(took, _)| *took);
-    for (took, program) in &programs {
-        println!("{:7.1} s  {}", took.as_secs_f64(), program.name);
     }
     let mut survivors = Vec::new();
     for (n, mutant) in built.mutants.iter().enumerate() {
+        let stages =
+            all.iter().filter(|(prefix, _)| mutant.file.starts_with(**prefix)).flat_map(|(_, stages)| stages);
         let mut by = None;
-        for (took, program) in &programs {
-            by = match one(built, program, Some(n), *took * 3 + PATIENCE)? {
+        for stage in stages {
+            by = match one(built, stage.program, stage.names, Some(n), stage.took * 3 + PATIENCE)? {
                 Outcome::Passed => continue,
-                Outcome::Failed(test) => Some(format!("{} {test}", program.name)),
-                Outcome::Hung => Some(format!("{} does not end", program.name)),
+                Outcome::Failed(test) => Some(format!("{} {test}", stage.program.name)),
+                Outcome::Hung => Some(format!("{} does not end", stage.program.name)),
             };
             break;
         }
@@ -55,9 +135,15 @@ pub fn run(_: &Options, built: &Built) -> Result<Vec<usize>> {
 }
 
 /// One run of one test program, ended at the first failure.
-fn one(built: &Built, program: &TestProgram, mutant: Option<usize>, limit: Duration) -> Result<Outcome> {
+fn one(
+    built: &Built,
+    program: &TestProgram,
+    names: &[&str],
+    mutant: Option<usize>,
+    limit: Duration,
+) -> Result<Outcome> {
     let mut command = Command::new(&program.path);
-    command.args(["--skip", "loop_"]).current_dir(&built.tree);
+    command.args(names).args(["--skip", "loop_"]).current_dir(&built.tree);
     command.env("CARGO_MANIFEST_DIR", &built.tree).env("RUST_BACKTRACE", "0");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(n) = mutant {
@@ -81,7 +167,11 @@ fn one(built: &Built, program: &TestProgram, mutant: Option<usize>, limit: Durat
             }
             Err(mpsc::RecvTimeoutError::Timeout) => break Outcome::Hung,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                break if child.wait()?.success() { Outcome::Passed } else { Outcome::Failed("(ended)".into()) };
+                break if child.wait()?.success() {
+                    Outcome::Passed
+                } else {
+                    Outcome::Failed("(ended)".into())
+                };
             }
         }
     };
