@@ -16,7 +16,7 @@
 //!                                 |
 //!                               Plan   (pure: or a refusal that says what to do)
 //!                                 |
-//!                               steps  (engine: image, share, block, sys)
+//!                               steps  (agent: image, share, block, sys)
 //!                                 |
 //!                       Status, logs, PXE disarm, reboot
 //! ```
@@ -35,9 +35,33 @@
 //! - **S** Where the initramfs demands signatures, a disk gets only what a signed job and the signed set that it names
 //!   say.
 //!
+//! # Words
+//!
+//! - **Generation**: the number of a set, one higher than that of the set before. **Set**: the images of one backup, with
+//!   the record that makes them one. **Record**: `backup.json`, the commit record of a set.
+//! - **Published**: under its final name, with a record. **Part**: a file that is being made, `*.part`.
+//! - **Image**: one plain gzip file of a disk. **Run**: a range of the disk that an index entry describes. **Member**: a
+//!   gzip member, the bytes of one run. **Gap**: an unallocated part within a data run. **Root hash**: the hash that the
+//!   footer holds and a record names; it binds all of an image. **Base**: the image that an incremental backup takes over.
+//! - **Unallocated**: what a consistent file system says that it does not use. **Carried**: an image of the set before
+//!   that a new set keeps.
+//! - **Foreign**: a gzip file that testbox did not make. **Degraded**: with zeros for what the disk did not give.
+//! - **Boot areas**: the first and last MiB of a disk, written last. **Leg**: what is written before it is flushed and
+//!   read back.
+//! - **Job**: what a machine was armed with, by its id. **Action**: what a job does. **Armed**: a PXE file of the machine's
+//!   own is there. **Order**: a job as it was read, not yet checked.
+//! - **Identity**: serial, WWN and model of a disk. **Location**: where it is plugged in. **Twins**: disks of one identity.
+//! - **Lease**: who may write into a machine's folder. (A lease of DHCP is called so.)
+//!
 //! # Where `unsafe` lives
 //!
 //! Only in [`sys`] and [`block`]; everything else forbids it.
+//!
+//! # Rooms
+//!
+//! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
+//! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
+//! [`progress`], [`failure`].
 
 pub mod agent;
 pub mod block;
