@@ -7,5 +7,6 @@ mod alone;
 mod lab;
 mod lease;
 mod servers;
+mod tftp;
 #[path = "../world/mod.rs"]
 mod world;
