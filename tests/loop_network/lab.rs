@@ -81,6 +81,11 @@ impl Lab {
         self.boot(name, "network", cmdline)
     }
 
+    /// The same with the real agent, until the machine reboots.
+    pub fn boot_all(&self, name: &str, cmdline: &str) -> Booted {
+        self.boot(name, "all", cmdline)
+    }
+
     fn boot(&self, name: &str, what: &str, cmdline: &str) -> Booted {
         let root = self.dir.path().join(format!("{name}-{}", fs::read_dir(self.dir.path()).unwrap().count()));
         fs::create_dir(&root).unwrap();

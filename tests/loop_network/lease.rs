@@ -9,15 +9,15 @@ use testbox::block::mem::{Fault, MemDisk, Op};
 use testbox::net::dhcp::Datagrams;
 use testbox::sys::{RealSystem, System};
 
-const FIRST: &str =
+pub const FIRST: &str =
     "boot=testbox ip=dhcp BOOTIF=01-52-54-00-09-00-01 testbox.net-wait=20 testbox.error-wait=0";
 /// Longer than a lease of six seconds lasts.
 const SECOND: &str =
     "boot=testbox ip=dhcp BOOTIF=01-52-54-00-09-00-02 testbox.net-wait=11 testbox.error-wait=0";
-const HEX: &str = "0A090064";
+pub const HEX: &str = "0A090064";
 
 /// The agent on the machine that was booted: its real network and clock; disk and shares in memory.
-fn agent(booted: &Booted) -> Machine {
+pub fn agent(booted: &Booted) -> Machine {
     let mut machine = Machine::new();
     // The boot server is the one in memory.
     let conf = booted.conf.clone().expect(&booted.console);

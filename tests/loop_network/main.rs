@@ -4,6 +4,7 @@
 
 #[path = "../lab/alone.rs"]
 mod alone;
+mod boot_path;
 mod lab;
 mod lease;
 mod servers;

@@ -26,11 +26,16 @@ const BOOT_FILE: &str = "pxelinux.0";
 impl Server {
     /// Starts it with nothing that it remembers; one that runs already ends.
     pub fn start(self, lab: &Lab, pool: Pool) {
+        self.start_giving(lab, pool, BOOT_FILE);
+    }
+
+    /// The same, with this boot file name.
+    pub fn start_giving(self, lab: &Lab, pool: Pool, boot_file: &str) {
         lab.run("for pid in $(cat /run/dhcp.pid /run/kea/*.pid 2>/dev/null); do kill -9 $pid || true; done; rm -f /run/dhcp.pid /run/kea/*");
         let (config, command) = match self {
-            Server::Isc => (isc(pool), ISC),
-            Server::Kea => (kea(pool), KEA),
-            Server::Dnsmasq => (dnsmasq(pool), DNSMASQ),
+            Server::Isc => (isc(pool, boot_file), ISC),
+            Server::Kea => (kea(pool, boot_file), KEA),
+            Server::Dnsmasq => (dnsmasq(pool, boot_file), DNSMASQ),
         };
         fs::write(lab.dir().join("conf"), config).unwrap();
         lab.run(command);
@@ -43,7 +48,7 @@ const KEA: &str = "KEA_PIDFILE_DIR=/run/kea KEA_LOCKFILE_DIR=/run/kea kea-dhcp4 
     echo $! >/run/dhcp.pid; timeout 20 bash -c 'until grep -q DHCP4_STARTED kea.log; do sleep 0.1; done'";
 const DNSMASQ: &str = "rm -f /run/leases; dnsmasq --conf-file=conf";
 
-fn isc(pool: Pool) -> String {
+fn isc(pool: Pool, boot_file: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, "range 10.9.0.100 10.9.0.100;".to_owned()),
         Pool::Reserved(seconds) => {
@@ -53,11 +58,11 @@ fn isc(pool: Pool) -> String {
     format!(
         "authoritative; ping-check false; default-lease-time {seconds}; max-lease-time {seconds}; \
          min-lease-time {seconds};\nsubnet 10.9.0.0 netmask 255.255.255.0 {{ {inner} option routers 10.9.0.1; \
-         filename \"{BOOT_FILE}\"; next-server 10.9.0.1; }}\n"
+         filename \"{boot_file}\"; next-server 10.9.0.1; }}\n"
     )
 }
 
-fn kea(pool: Pool) -> String {
+fn kea(pool: Pool, boot_file: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, r#""pools": [ { "pool": "10.9.0.100 - 10.9.0.100" } ]"#.to_owned()),
         Pool::Reserved(seconds) => (
@@ -69,7 +74,7 @@ fn kea(pool: Pool) -> String {
         r#"{{ "Dhcp4": {{ "interfaces-config": {{ "interfaces": [ "lab" ], "dhcp-socket-type": "raw" }},
         "lease-database": {{ "type": "memfile", "persist": false }}, "valid-lifetime": {seconds}, "authoritative": true,
         "expired-leases-processing": {{ "reclaim-timer-wait-time": 1, "hold-reclaimed-time": 0 }},
-        "boot-file-name": "{BOOT_FILE}", "next-server": "10.9.0.1",
+        "boot-file-name": "{boot_file}", "next-server": "10.9.0.1",
         "subnet4": [ {{ "id": 1, "subnet": "10.9.0.0/24", {inner},
         "option-data": [ {{ "name": "routers", "data": "10.9.0.1" }} ] }} ],
         "loggers": [ {{ "name": "kea-dhcp4", "severity": "INFO",
@@ -77,7 +82,7 @@ fn kea(pool: Pool) -> String {
     )
 }
 
-fn dnsmasq(pool: Pool) -> String {
+fn dnsmasq(pool: Pool, boot_file: &str) -> String {
     let inner = match pool {
         Pool::One(seconds) => format!("dhcp-range=10.9.0.100,10.9.0.100,{seconds}"),
         Pool::Reserved(seconds) => {
@@ -86,6 +91,6 @@ fn dnsmasq(pool: Pool) -> String {
     };
     format!(
         "port=0\ninterface=lab\nbind-dynamic\nno-ping\ndhcp-authoritative\nuser=root\ndhcp-leasefile=/run/leases\n\
-         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=/run/dnsmasq.log\ndhcp-boot={BOOT_FILE}\n{inner}\n"
+         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=/run/dnsmasq.log\ndhcp-boot={boot_file}\n{inner}\n"
     )
 }
