@@ -42,3 +42,31 @@ fn loop_the_named_boot_server_counts_where_dhcp_names_the_router() {
     assert!(!found.console.contains("[no-action 22]"), "{}", found.console);
     assert!(found.console.contains("by-name"), "the job is taken: {}", found.console);
 }
+
+/// Spanning tree: the link is up, and the port forwards only some seconds after the agent has said that nobody answers.
+#[test]
+fn loop_a_port_that_forwards_late_is_waited_for() {
+    let lab = Lab::new();
+    fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = lab.dir().join("tftp/testbox.cfg");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(HEX), "testbox.action=backup\ntestbox.job=late\n").unwrap();
+    lab.run(
+        "dnsmasq --conf-file=/dev/null --interface=lab --bind-dynamic --user=nobody --no-resolv --no-hosts \
+         --ptr-record=100.0.9.10.in-addr.arpa,box1.lab --enable-tftp --tftp-root=$PWD/tftp --pid-file=/run/dns.pid",
+    );
+    lab.run("bridge link set dev m1 state 0");
+    lab.run(
+        "(timeout 60 bash -c 'until grep -qs \"nobody answers on this network yet\" m1-*/dev/console m1-*/conf/kmsg; \
+         do sleep 0.1; done'; sleep 8; bridge link set dev m1 state 3) >/dev/null 2>&1 &",
+    );
+    let seen = lab.boot_all(
+        "m1",
+        "boot=testbox ip=10.9.0.100:10.9.0.1:10.9.0.1:255.255.255.0:maintenance: BOOTIF=01-52-54-00-09-00-01 \
+         testbox.dns=10.9.0.1 testbox.net-wait=40 testbox.error-wait=0",
+    );
+    assert!(seen.console.contains("nobody answers on this network yet"), "{}", seen.console);
+    assert!(!seen.console.contains("[no-action 22]"), "{}", seen.console);
+    assert!(seen.console.contains("(job late)"), "the job is taken: {}", seen.console);
+    assert!(seen.console.contains("box1.lab"), "DNS is asked again: {}", seen.console);
+}
