@@ -195,7 +195,7 @@ impl Run<'_> {
 
     fn tell_restored(&self, disk: &Disk, restored: &Restored) {
         self.journal.info(&format!(
-            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are used by nobody \
+            "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are unallocated \
              and were left alone ({} of them discarded); {} are zeros",
             disk.name,
             restored.disk_bytes,
@@ -206,7 +206,7 @@ impl Run<'_> {
             restored.zero_bytes
         ));
         if let Some(why) = &restored.discard_error {
-            self.journal.warn(&format!("not all that nobody uses was discarded: {why}"));
+            self.journal.warn(&format!("not everything unallocated was discarded: {why}"));
         }
         if let Some(why) = &restored.reread_error {
             self.journal

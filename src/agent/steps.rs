@@ -357,7 +357,7 @@ impl Run<'_> {
             .saturating_sub(*kept_bytes)
             .saturating_sub(*stored_bytes);
         self.journal.info(&format!(
-            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} used by nobody and not read, \
+            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} unallocated and not read, \
              {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
              from a cut attempt"
         ));

@@ -78,7 +78,7 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
         }
         Armed::ByHand | Armed::Link(_) if !force => {
             return Err(Error::failed(format!(
-                "{}: it is no testbox job and was left alone; look at it, then use --force to remove it",
+                "{}: it is not a testbox job and was left alone; look at it, then use --force to remove it",
                 cfg.path.join(&hex).display()
             )));
         }

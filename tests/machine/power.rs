@@ -350,11 +350,21 @@ fn an_agent_that_dies_in_every_attempt_is_held_after_the_last() {
         for nth in (20..operations).step_by(operations / 12) {
             let mut machine = before.copy();
             machine.cmdline = machine.cmdline.replace("testbox.attempts=99", "testbox.attempts=2");
+            let mut was_right = false;
+            // What a restore finds is old to it, also what the one before has brought there.
+            let check = |machine: &Machine, was_right: bool| {
+                if was_right {
+                    check_target(machine, &bootable(3), row.name);
+                } else {
+                    (row.always)(machine, row.name);
+                }
+            };
             for _ in 0..2 {
+                was_right |= row.name.contains("restore") && machine.disk_bytes("sda") == bootable(3);
                 machine.power.cut_at(nth);
                 machine.boot();
                 machine = machine.after_cut(Survivors::ServerStays(Chance(nth as u64)), Chance(nth as u64));
-                (row.always)(&machine, row.name);
+                check(&machine, was_right);
             }
             if !machine.is_armed() || says_done(&machine) || !is_counted(&machine) {
                 continue;
@@ -362,11 +372,48 @@ fn an_agent_that_dies_in_every_attempt_is_held_after_the_last() {
             let seen = machine.boot();
             let is_over = seen.console.contains("completed set") || says_done(&machine);
             assert!(seen.ending == HOLD || is_over, "K: {}, dies at {nth}: {}", row.name, seen.console);
-            (row.always)(&machine, row.name);
+            check(&machine, was_right);
             held += usize::from(seen.ending == HOLD);
         }
         assert!(held > 2, "{}: held {held} times", row.name);
     }
+}
+
+/// A restore that was cut when its disk was right already, and is done again: the disk then holds the image before and
+/// after, so whatever is left of its boot areas, no other content boots.
+#[test]
+fn a_restore_again_onto_a_right_disk_is_cut_safely() {
+    let before = restoring(&bootable(9), "always");
+    let operations = {
+        let machine = before.copy();
+        machine.boot();
+        machine.power.operations()
+    };
+    let cut = |machine: &Machine, nth: usize, chance: u64| {
+        let machine = machine.copy();
+        machine.power.cut_at(nth);
+        machine.boot();
+        let is_cut = !machine.power.is_on();
+        (machine.after_cut(Survivors::AllNames, Chance(chance)), is_cut)
+    };
+    let is_right = |m: &Machine| !says_done(m) && m.disk_bytes("sda") == bootable(3);
+    let mut cuts = (0..operations).rev().map(|nth| cut(&before, nth, 0).0);
+    let right = cuts.find(is_right).expect("a cut between the last write and the end of the job");
+    let mut states = BTreeSet::new();
+    let count = for_every(|nth| {
+        let mut was_cut = false;
+        for chance in 0..if is_long() { 8 } else { 2 } {
+            let (after, is_cut) = cut(&right, nth, 1000 * chance + nth as u64);
+            was_cut |= is_cut;
+            if states.insert(after.fingerprint()) {
+                let what = format!("again, cut at operation {nth}, {chance}");
+                check_target(&after, &bootable(3), &what);
+            }
+        }
+        was_cut
+    });
+    println!("a restore again: power cut at {count} operations, which left {} states", states.len());
+    assert!(count > 25 && states.len() > 25, "{count} {}", states.len());
 }
 
 /// One operation of a disk fails: a source, that is.

@@ -60,7 +60,7 @@ fn restored_onto_a_dirty_disk_everything_that_is_used_is_right() {
         let line = log.lines().rfind(|line| line.contains("bytes restored and verified")).unwrap();
         let bytes = sum(&free);
         let (unused, gone) = (if left == 0 { 0 } else { bytes }, if left == 0xdb { bytes } else { 0 });
-        let figures = format!("{unused} are used by nobody and were left alone ({gone} of them discarded)");
+        let figures = format!("{unused} are unallocated and were left alone ({gone} of them discarded)");
         assert!(line.contains(&figures), "{line}");
         boot(&mut machine, &format!("testbox.action=verify testbox.job=v{n}"));
         let note = format!("sda is what sda.raw.gz holds, without {bytes} bytes that nobody used");
@@ -77,7 +77,7 @@ fn log_record_and_image_say_what_was_left_out() {
     assert!(log.contains("image what is used of sda"), "the plan: {log}");
     let verdict = log.lines().find(|line| line.contains("sda1 ext4 'root': ")).expect("a verdict");
     assert!(verdict.ends_with(" of 6.2 MB used, the rest is not imaged"), "{verdict}");
-    assert!(log.contains(&format!("{free} used by nobody and not read")), "{log}");
+    assert!(log.contains(&format!("{free} unallocated and not read")), "{log}");
     let found = &machine.record().images[0].partitions;
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].number, found[0].start, found[0].skipped), (1, 1 << 20, free));

@@ -376,7 +376,7 @@ fn a_hand_made_configuration_is_left_alone() {
     let lab = Lab::new();
     lab.write(FILE, b"DEFAULT x\nLABEL x\nKERNEL memtest\n");
     let before = lab.snapshot();
-    lab.arm(&["10.42.1.20", "backup"]).expect(1, &["no testbox job", "--force"]);
+    lab.arm(&["10.42.1.20", "backup"]).expect(1, &["not a testbox job", "--force"]);
     lab.run(&["disarm", "-c", "t/pxelinux.cfg", "10.42.1.20"]).expect(1, &["left alone"]);
     assert_eq!(lab.snapshot(), before);
     lab.arm(&["--force", "10.42.1.20", "backup"]).expect(0, &["hand-made"]);

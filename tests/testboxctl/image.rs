@@ -278,7 +278,7 @@ fn what_nobody_uses_is_left_out_and_told() {
     let bytes = ext4(&lab, "disk");
     lab.run(&["image", "create", "disk", "i.gz"]).expect(
         0,
-        &["disk ext4 'root': ", "of 8.3 MB used, the rest is not imaged", "used by nobody and not imaged"],
+        &["disk ext4 'root': ", "of 8.3 MB used, the rest is not imaged", "unallocated and not imaged"],
     );
     let info = lab.run(&["image", "info", "--json", "i.gz"]).expect(0, &[]);
     let info: Value = serde_json::from_str(&info.out).unwrap();
@@ -303,7 +303,7 @@ fn what_nobody_uses_is_left_out_and_told() {
         let run = lab
             .run(&["image", "restore", "--overwrite", "--free", free, "i.gz", "target"])
             .expect(0, &["restored"]);
-        assert_eq!(run.out.contains("used by nobody, left as it was"), told, "{}", run.out);
+        assert_eq!(run.out.contains("unallocated, left as it was"), told, "{}", run.out);
         let now = lab.read("target");
         let is_right = |i: usize| now[i] == bytes[i] || (zcat[i] == 0 && now[i] == byte);
         assert!((0..now.len()).all(is_right), "{free}");

@@ -154,7 +154,7 @@ fn refusals(orders: &[Order], what: &What, force: bool, boot: &[String]) -> Resu
         let label = order.machine.label();
         if order.before == Armed::ByHand {
             problems.push(format!(
-                "{label}: {} is there and is no testbox job; look at it, then arm with --force to replace it",
+                "{label}: {} is there and is not a testbox job; look at it, then arm with --force to replace it",
                 order.file
             ));
         }
@@ -214,7 +214,7 @@ fn blocked(lab: &Lab, order: &Order) -> Result<(), String> {
     let path = lab.cfg.path.join(&order.file);
     match &order.before {
         Armed::Link(to) if !lab.force => Err(format!(
-            "{}: a symbolic link to {to} lies there, which is no testbox job: look at it, then remove it, or arm with \
+            "{}: a symbolic link to {to} lies there, which is not a testbox job: look at it, then remove it, or arm with \
              --force to replace the link",
             path.display()
         )),

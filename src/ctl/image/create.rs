@@ -209,7 +209,7 @@ fn make_once(
     let empty = written.zero_bytes + written.unallocated_bytes;
     let mut lines = vec![
         format!(
-            "{}: {} of disk, {} of it used by nobody and not imaged, {} zero, {} stored",
+            "{}: {} of disk, {} of it unallocated and not imaged, {} zero, {} stored",
             args.image.display(),
             show::size(written.disk_bytes),
             show::size(written.unallocated_bytes),

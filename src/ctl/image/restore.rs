@@ -91,7 +91,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         warn(&format!("the kernel does not read the new partition table yet: {error}"));
     }
     if let Some(error) = &restored.discard_error {
-        warn(&format!("not all that nobody uses was discarded: {error}"));
+        warn(&format!("not everything unallocated was discarded: {error}"));
     }
     out.line(format!(
         "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
@@ -104,7 +104,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     ))?;
     if restored.left_bytes > 0 {
         out.line(format!(
-            "{} used by nobody, left as it was on the disk; {} of it discarded",
+            "{} unallocated, left as it was on the disk; {} of it discarded",
             show::size(restored.left_bytes),
             show::size(restored.discarded_bytes)
         ))?;
