@@ -20,6 +20,10 @@ pub fn dhcp(bytes: &[u8]) {
     let mut client = Client::new(lease, Duration::ZERO);
     let (mut now, mut is_lost) = (Duration::ZERO, false);
     for chunk in bytes.chunks(512) {
+        if client.wake() == Duration::MAX {
+            // A lease for ever: nothing is ever due, and that moment does not come.
+            break;
+        }
         now = now.max(client.wake());
         let end = client.end();
         let (sent, news) = client.due(now, 7);
