@@ -6,7 +6,7 @@ use crate::agent::info::Who;
 use crate::agent::world::{Facts, Purpose, World};
 use crate::failure::{Failure, Kind};
 use crate::job::pxe::{HexIp, MachineIds};
-use crate::job::{Action, Cmdline, Options, Order};
+use crate::job::{Action, Cmdline, Options};
 use crate::net::dhcp::Lease;
 use crate::net::dns::DnsError;
 use crate::net::netconf::{IpWord, NetConf};
@@ -96,9 +96,9 @@ impl Network {
         })
     }
 
-    /// Takes over what the order says of the network, which may come from a file on the boot server.
-    pub fn obey(&mut self, order: &Order) {
-        self.options = order.options.clone();
+    /// Takes over what the job says of the network, which may come from a file on the boot server.
+    pub fn apply_options(&mut self, options: &Options) {
+        self.options = options.clone();
     }
 
     /// True once `testbox.net-wait` is over.
@@ -237,17 +237,17 @@ impl Network {
         self.dhcp_name.clone()
     }
 
-    /// Where a share is: as the order says, else the original's export on the server that the machine booted from.
-    pub fn source(&self, order: &Order, purpose: Purpose) -> Result<NfsSource, Failure> {
+    /// Where a share is: as the job says, else the original's export on the server that the machine booted from.
+    pub fn source(&self, purpose: Purpose) -> Result<NfsSource, Failure> {
         let (said, path, word) = match purpose {
-            Purpose::Backup | Purpose::Images => (&order.options.backup, BACKUP_EXPORT, "backup"),
-            Purpose::Tftp => (&order.options.tftp, TFTP_EXPORT, "tftp"),
+            Purpose::Backup | Purpose::Images => (&self.options.backup, BACKUP_EXPORT, "backup"),
+            Purpose::Tftp => (&self.options.tftp, TFTP_EXPORT, "tftp"),
         };
         if let Some(source) = said {
             return Ok(source.clone());
         }
         // Only one of the two is said: the other is most likely on the same server.
-        let other = order.options.backup.as_ref().or(order.options.tftp.as_ref()).map(|s| s.host.clone());
+        let other = self.options.backup.as_ref().or(self.options.tftp.as_ref()).map(|s| s.host.clone());
         let booted_from = self.options.boot_server.or(self.conf.boot_server).map(HostName::from);
         match other.or_else(|| self.nfs_server.clone()).or(booted_from) {
             Some(host) => Ok(NfsSource { host, path: path.into(), options: Vec::new() }),

@@ -30,7 +30,9 @@ pub fn fail(
         status.error = Some(failure.to_string());
         status.code = Some(failure.kind.code());
     }
-    write_status(journal, system, status, folder);
+    if let (Some(status), Some(folder)) = (status, folder) {
+        write_status(journal, system, status, folder);
+    }
     let what = format!("{} [{} {}]", failure.what, failure.kind.word(), failure.kind.code());
     journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
     if settings.on_error == OnError::Shell {
@@ -52,13 +54,7 @@ pub fn fail(
 }
 
 /// Status is news: a failure to write it is said, and stops nothing.
-pub fn write_status(
-    journal: &Journal,
-    system: &dyn System,
-    status: Option<&mut Status>,
-    folder: Option<&Folder>,
-) {
-    let (Some(status), Some(folder)) = (status, folder) else { return };
+pub fn write_status(journal: &Journal, system: &dyn System, status: &mut Status, folder: &Folder) {
     status.updated = system.now();
     let write = || write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes());
     if let Err(e) = write().or_else(|_| write()) {

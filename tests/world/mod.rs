@@ -18,7 +18,7 @@ use testbox::agent::console::Console;
 use testbox::agent::hostkey::HostKey;
 use testbox::agent::info::Who;
 use testbox::agent::logging::AgentLog;
-use testbox::agent::world::{Facts, MountOrder, OpenDisk, OpenWire, Purpose, Share, World};
+use testbox::agent::world::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::mem::MemDisk;
 use testbox::block::watched::Watched;
@@ -453,7 +453,7 @@ impl World for Machine {
         Box::new(move || Ok(Box::new(wire.clone())))
     }
 
-    fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {
+    fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed> {
         if let Some(hook) = self.on_mount.lock().unwrap().as_mut() {
             hook(order.purpose);
         }
@@ -468,7 +468,7 @@ impl World for Machine {
             (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
         let export = Export { server: order.server, path: order.source.path.clone() };
-        Ok(Share { name: share, export, files, close: Box::new(|_: Duration| Ok(())) })
+        Ok(Mounted { share: Share { name: share, export, files }, close: Box::new(|_: Duration| Ok(())) })
     }
 
     fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {

@@ -63,7 +63,19 @@ impl Purpose {
     }
 }
 
-/// A mounted share. Dropping it unmounts it lazily.
+/// Writes back and unmounts within the time given; that is what a regular end does.
+pub type Close = Box<dyn FnOnce(Duration) -> io::Result<()> + Send>;
+
+/// A share that was mounted, and how to let go of it. Dropping both unmounts it lazily.
+pub struct Mounted {
+    /// The share.
+    pub share: Share,
+    /// Unmounts it; nothing may have its files open then.
+    pub close: Close,
+}
+
+/// A mounted share.
+#[derive(Clone)]
 pub struct Share {
     /// Server and path, for messages.
     pub name: String,
@@ -71,8 +83,6 @@ pub struct Share {
     pub export: Export,
     /// What is on it.
     pub files: Arc<dyn Files>,
-    /// Writes back and unmounts within the time given; that is what a regular end does.
-    pub close: Box<dyn FnOnce(Duration) -> io::Result<()> + Send>,
 }
 
 /// A disk that was opened by its name, and who it turned out to be.
@@ -100,7 +110,7 @@ pub struct MountOrder<'a> {
     pub limit: Duration,
 }
 
-/// The world that the engine acts on.
+/// The world that the agent acts on.
 pub trait World: Send + Sync {
     /// Mounts, clock, reboot.
     fn system(&self) -> Arc<dyn System>;
@@ -135,7 +145,7 @@ pub trait World: Send + Sync {
     fn dhcp(&self, device: &str) -> OpenWire;
 
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
-    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed>;
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed>;
 
     /// A quota on the file system of an export; ends in bounded time, whatever the server does.
     fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError>;

@@ -1,6 +1,6 @@
 //! The machine that the agent runs on.
 
-use super::{Facts, MountOrder, OpenDisk, OpenWire, Purpose, Share, World};
+use super::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use crate::agent::hostkey::{self, HostKey};
 use crate::agent::info::{self, Sources, Who};
 use crate::block::passthrough::Passthrough;
@@ -177,7 +177,7 @@ impl World for RealWorld {
         Box::new(move || Ok(Box::new(Datagrams::open(&device)?)))
     }
 
-    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Share, MountFailed> {
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed> {
         let name = format!("{}:{}", order.source.host, order.source.path);
         let mut words = order.source.options.clone();
         if order.purpose == Purpose::Tftp {
@@ -204,7 +204,8 @@ impl World for RealWorld {
         let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let close = move |limit: Duration| guard.close(limit);
         let export = Export { server: order.server, path: order.source.path.clone() };
-        Ok(Share { name, export, files: Arc::new(files), close: Box::new(close) })
+        let share = Share { name, export, files: Arc::new(files) };
+        Ok(Mounted { share, close: Box::new(close) })
     }
 
     fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {

@@ -49,7 +49,10 @@ pub fn in_tree(root: &Path, prefixes: &[&str]) -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     for path in files {
         let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
-        let is_test = name.ends_with("tests.rs") || name.contains("/tests/") || name.ends_with("testkit.rs");
+        let is_test = name.ends_with("tests.rs")
+            || name.ends_with("property.rs")
+            || name.contains("/tests/")
+            || name.ends_with("testkit.rs");
         if is_test || !prefixes.iter().any(|p| name.starts_with(p)) {
             continue;
         }

@@ -1,0 +1,66 @@
+//! The first state: what the kernel and the initramfs have left is read.
+
+use super::context::Context;
+use super::image_failure::caught;
+use super::located::Located;
+use super::network::Network;
+use super::{AGENT, Ending, Journal, Mode, network_report, overlay};
+use crate::agent::world::{Facts, World};
+use crate::failure::{Failure, Kind};
+use crate::job::Cmdline;
+use crate::job::Settings;
+use crate::signature::Verdict;
+use std::path::Path;
+
+/// The kernel command line is read, and its options are in force.
+pub struct Booted<'a> {
+    pub context: Context<'a>,
+    pub facts: Facts,
+    pub kernel: Cmdline,
+}
+
+impl<'a> Booted<'a> {
+    /// Reads it.
+    pub fn read(world: &'a dyn World, journal: &'a Journal, mode: &'a Mode) -> Booted<'a> {
+        let facts = world.facts();
+        let kernel = Cmdline::parse(&facts.cmdline);
+        let trust = facts.trust.clone();
+        let context = Context { world, journal, mode, trust, settings: Settings::default() };
+        let context = context.with_options(&kernel.options, &Verdict::Unsigned);
+        Booted { context, facts, kernel }
+    }
+
+    /// Goes on to the end of the run.
+    pub fn run(self) -> Ending {
+        match caught(&AGENT, || self.locate()) {
+            Ok(network) => Located { booted: self, network }.run(),
+            Err(failure) => self.context.fail(&failure, || network_report(self.context.world), None, None),
+        }
+    }
+
+    /// Makes the root writable, and finds the machine's address.
+    fn locate(&self) -> Result<Network, Failure> {
+        let Context { world, journal, mode, .. } = self.context;
+        if let Mode::NfsRoot(root) = mode {
+            self.overlay_root(root)?;
+        }
+        let network = Network::read(world, &self.facts, &self.kernel)?;
+        journal.set_address(network.address);
+        Ok(network)
+    }
+
+    fn overlay_root(&self, root: &Path) -> Result<(), Failure> {
+        let Context { world, journal, ref settings, .. } = self.context;
+        let asked = settings.union;
+        let area = world.run_dir().join("root");
+        let union = overlay::mount_root(&*world.system(), root, &area, asked).map_err(|e| {
+            Failure::new(Kind::OverlayRoot, e.to_string(), "check that the initramfs has the module overlay.")
+        })?;
+        if union != asked {
+            journal
+                .warn(&format!("{asked} was asked for, but this kernel does not have it: {union} is used"));
+        }
+        journal.info(&format!("{} is writable: {union} over the read-only NFS root", root.display()));
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! The machine has its address: it can ask for its job and its name.
+
+use super::booted::Booted;
+use super::context::Context;
+use super::image_failure::caught;
+use super::named::Named;
+use super::network::Network;
+use super::{AGENT, Ending, Mode, asking};
+use crate::failure::{Failure, Kind};
+use crate::job::{Order, Origin};
+
+/// The address is known.
+pub struct Located<'a> {
+    pub booted: Booted<'a>,
+    pub network: Network,
+}
+
+impl<'a> Located<'a> {
+    /// Goes on to the end of the run.
+    pub fn run(self) -> Ending {
+        match caught(&AGENT, || self.name()) {
+            Ok(Some(named)) => named.run(),
+            Ok(None) => Ending::Continue,
+            Err(failure) => {
+                let Context { world, .. } = self.booted.context;
+                self.booted.context.fail(&failure, || self.network.report(world), None, None)
+            }
+        }
+    }
+
+    /// Asks what to do, and who the machine is; `None` where nothing is to be done and the full system follows.
+    fn name(&self) -> Result<Option<Named<'a>>, Failure> {
+        let Booted { context, facts, .. } = &self.booted;
+        let Context { world, journal, .. } = *context;
+        let mut network = self.network.clone();
+        network.wait_for_neighbours(world, journal);
+        let Some(order) = self.order(&network)? else { return self.no_action().map(|()| None) };
+        let signed = order.signed(network.address, &context.trust);
+        let context = context.with_options(&order.options, &signed);
+        network.apply_options(&order.options);
+        let from_kernel = &order.words.options;
+        if matches!(order.origin, Origin::Tftp(_))
+            && (from_kernel.union.is_some() || from_kernel.net_wait.is_some())
+        {
+            journal.warn(
+                "testbox.union and testbox.net-wait come too late in a file that is fetched by TFTP: ignored",
+            );
+        }
+        let who = network.who(world, journal);
+        let unsigned = context.trust.required.then(|| order.unsigned(&signed)).flatten();
+        let named = Named { context, facts: facts.clone(), network, order, who, unsigned };
+        named.introduce(&signed);
+        Ok(Some(named))
+    }
+
+    /// The words of this boot: the kernel's, else those of a file on the boot server.
+    fn order(&self, network: &Network) -> Result<Option<Order>, Failure> {
+        let Booted { context, kernel, .. } = &self.booted;
+        if let Some(order) = Order::from_kernel(kernel) {
+            return Ok(Some(order));
+        }
+        asking::ask_boot_servers(context.world, context.journal, network, kernel)
+    }
+
+    fn no_action(&self) -> Result<(), Failure> {
+        let Context { journal, mode, ref trust, .. } = self.booted.context;
+        match mode {
+            // It would hand the machine to whatever the network has for a root.
+            Mode::NfsRoot(_) if trust.required => Err(Failure::new(
+                Kind::JobSignature,
+                "no action is given, and this initramfs goes on into the full system only for a signed rescue",
+                "arm the machine with testboxctl arm --sign-key, or let it boot from its disk.",
+            )),
+            Mode::NfsRoot(_) => {
+                journal.info("no action is given: going on into the full system");
+                Ok(())
+            }
+            Mode::AgentOnly => Err(Failure::new(
+                Kind::NoAction,
+                "no action is given, neither on the kernel command line nor by the boot server",
+                "arm the machine with testboxctl arm, or let it boot from its disk.",
+            )),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The machine knows its job and its name: it proves the shares, or hands itself to its admin.
+
+use super::address::Address;
+use super::connected::Connected;
+use super::context::Context;
+use super::image_failure::caught;
+use super::network::Network;
+use super::shares::Shares;
+use super::{AGENT, CLOSE_LIMIT, Ending, Mode, arming};
+use crate::agent::hostkey::HostKey;
+use crate::agent::info::Who;
+use crate::agent::world::{Facts, MountOrder, Purpose, Share};
+use crate::failure::{Failure, Kind};
+use crate::job::{Action, Found, Order};
+use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
+use crate::share::{Files, exists};
+use crate::signature::Verdict;
+use crate::store::layout::is_free_for_host;
+use crate::store::status::Status;
+use crate::store::{Folder, cannot_write};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a rescue waits for the shares, which it only logs to.
+const RESCUE_MOUNT_WAIT: Duration = Duration::from_secs(15);
+
+/// Who the machine is and what it is to do are known, and the options of the job are in force.
+pub struct Named<'a> {
+    pub context: Context<'a>,
+    pub facts: Facts,
+    pub network: Network,
+    pub order: Order,
+    pub who: Who,
+    /// Why this job needs a signature that it does not have; said only once it can be logged.
+    pub unsigned: Option<Failure>,
+}
+
+/// Both shares, proven ours.
+pub struct Proven {
+    pub tftp: Share,
+    pub backup: Share,
+    /// The file that armed this machine.
+    pub armed: Found,
+    /// The machine's folder.
+    pub folder: Folder,
+}
+
+impl<'a> Named<'a> {
+    /// Goes on to the end of the run, and unmounts what was mounted for it.
+    pub fn run(self) -> Ending {
+        let mut shares = Shares::new(&self.context);
+        let ending = if self.order.words.action == Some(Action::Rescue) && self.unsigned.is_none() {
+            let rescued = caught(&AGENT, || Ok(self.rescue(&mut shares)));
+            rescued.unwrap_or_else(|failure| self.fail(&shares, &failure, None, None))
+        } else {
+            self.perform(&mut shares)
+        };
+        shares.close();
+        ending
+    }
+
+    fn perform(self, shares: &mut Shares<'_>) -> Ending {
+        let connected = caught(&AGENT, || {
+            self.disable_reboot_keys();
+            let Context { world, journal, ref settings, .. } = self.context;
+            let address = Address::keep(world, journal, self.network.lease.as_ref()).map(Arc::new);
+            Ok((address, self.connect(shares, settings.mount_wait)?))
+        });
+        match connected {
+            Ok((address, proven)) => Connected { named: self, address, proven }.run(shares),
+            Err(failure) => self.fail(shares, &failure, None, None),
+        }
+    }
+
+    /// Who the machine is and what it is about to do, for whoever stands before it.
+    pub fn introduce(&self, signed: &Verdict) {
+        let Named { order, who, context: Context { journal, trust, .. }, .. } = self;
+        let job = order.words.job.as_ref().map_or_else(|| "no job id".into(), |id| format!("job {id}"));
+        let action = order.words.action.map_or("unknown action", Action::word);
+        journal.banner(&[
+            format!("testbox {}  {}  ({})", who.ip, who.hostname, who.hexip),
+            format!("about to do: {action}  ({job})"),
+        ]);
+        trust.problems.iter().for_each(|problem| journal.warn(problem));
+        match signed {
+            Verdict::By(who) => journal.info(&format!("the job is signed by {who}")),
+            Verdict::Not(why) => journal.warn(&format!("the job's signature proves nothing: {why}")),
+            Verdict::Unsigned => {}
+        }
+    }
+
+    /// Nobody leans on a keyboard, or sends a break on the serial line, and reboots a machine that writes its disk: the
+    /// kernel's default for Ctrl-Alt-Del is an immediate reboot, and SysRq can reboot, kill and remount (kernel document
+    /// admin-guide/sysctl/kernel.rst). The boot scripts' own `/proc/sysrq-trigger` works all the same.
+    fn disable_reboot_keys(&self) {
+        for name in ["kernel/sysrq", "kernel/ctrl-alt-del"] {
+            if let Err(e) = self.context.world.system().set_sysctl(name, "0") {
+                self.context
+                    .journal
+                    .warn(&format!("cannot set {name} to 0, so the console's keys work: {e}"));
+            }
+        }
+    }
+
+    /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
+    /// So it takes no lease: it must not wait for one, it writes nothing but lines of logs, and the agent that would
+    /// have to keep it is gone when the shell comes.
+    fn rescue(&self, shares: &mut Shares<'_>) -> Ending {
+        let journal = self.context.journal;
+        for problem in &self.order.words.problems {
+            journal.warn(problem);
+        }
+        match self.connect(shares, RESCUE_MOUNT_WAIT) {
+            Ok(Proven { folder, .. }) => self.logged(&folder, || {
+                journal.global("rescue: the machine is left to its admin");
+                self.hand_over()
+            }),
+            Err(failure) => {
+                journal.warn(&format!("rescue continues without a log on the share: {failure}"));
+                self.hand_over()
+            }
+        }
+    }
+
+    fn hand_over(&self) -> Ending {
+        let Context { world, journal, mode, .. } = self.context;
+        let root = match mode {
+            Mode::NfsRoot(root) => Some(root.as_path()),
+            Mode::AgentOnly => None,
+        };
+        // Whoever logs in compares it with what the machine's log says.
+        let ssh = match world.host_key(root) {
+            Ok(HostKey::Made(fingerprint)) => format!("ssh host key of this boot: {fingerprint}"),
+            Ok(HostKey::None(why)) => format!("ssh: {why}"),
+            Err(e) => format!("ssh: no host key could be made: {e}"),
+        };
+        journal.global(&ssh);
+        let end = "disarm it with 'testboxctl disarm', or remove its PXE config, and reboot it when done";
+        journal.banner(&[format!("RESCUE: this machine stays armed; {end}."), ssh]);
+        match mode {
+            Mode::NfsRoot(_) => Ending::Continue,
+            Mode::AgentOnly => Ending::RescueShell,
+        }
+    }
+
+    /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
+    /// armed this machine is there under one of its own names. Only then is anything written: the machine's folder,
+    /// and what names the machine there.
+    fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<Proven, Failure> {
+        let tftp = self.mount(shares, Purpose::Tftp, wait)?;
+        check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
+        let armed = arming::find(&tftp, &self.network, &self.order)?;
+        let backup = self.mount(shares, Purpose::Backup, wait)?;
+        let proven = check_marker(&*backup.files, &backup.name, BACKUP_MARKER)
+            .map_err(|e| not_the_share(&e.to_string()));
+        proven?;
+        let folder = Folder::new(backup.files.clone(), self.who.ip.to_string());
+        let made = || -> std::io::Result<()> {
+            backup.files.make_dir(&folder.path(""))?;
+            // A host name comes from whoever answers DNS.
+            let host = Some(&self.who.hostname).filter(|name| is_free_for_host(name));
+            for aid in host.into_iter().chain([&self.who.hexip]) {
+                make_aid(&*backup.files, &folder.path(aid))?;
+            }
+            backup.files.sync_dir(&folder.path(""))?;
+            backup.files.sync_dir("")
+        };
+        made().map_err(|e| cannot_write(&format!("make the folder {}", self.who.ip), &e))?;
+        Ok(Proven { tftp, backup, armed, folder })
+    }
+
+    /// Mounts a share for this purpose, retrying for as long as `limit` says.
+    ///
+    /// # Errors
+    /// [`Kind::ShareUnreachable`], [`Kind::Network`].
+    pub fn mount(
+        &self,
+        shares: &mut Shares<'_>,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Result<Share, Failure> {
+        let network = &self.network;
+        let source = network.source(purpose)?;
+        let server = network.resolve(self.context.world, &source.host)?;
+        let order = MountOrder { source: &source, server, client: network.address, purpose, limit };
+        shares.mount(&order).map_err(|e| {
+            network.note(&format!("{server} by NFS"), &source.path, &e.to_string());
+            let advice =
+                "check the server and its exports. The machine stays armed, and tries again after a reboot.";
+            Failure::new(Kind::ShareUnreachable, e.to_string(), advice)
+        })
+    }
+
+    /// Does this work while all lines go to the folder, too.
+    pub fn logged(&self, folder: &Folder, work: impl FnOnce() -> Ending) -> Ending {
+        let Named { context: Context { journal, .. }, order, who, .. } = self;
+        let action = order.words.action.map_or("an unknown action", Action::word);
+        let (version, host) = (env!("CARGO_PKG_VERSION"), format!("{} ({})", who.hostname, who.hexip));
+        journal.attach(folder.files.clone(), who.ip, &format!("testbox {version}, {host}, action {action}"));
+        journal.global(&format!("started: {host}, action {action}"));
+        let ending = work();
+        if !journal.detach(CLOSE_LIMIT) {
+            journal.warn("the last lines of the log did not reach the share");
+        }
+        ending
+    }
+
+    /// Ends the run with this failure.
+    pub fn fail(
+        &self,
+        shares: &Shares<'_>,
+        failure: &Failure,
+        status: Option<&mut Status>,
+        folder: Option<&Folder>,
+    ) -> Ending {
+        // The guard of the shares has said it all; it waits here where it is not done yet.
+        if let Some(ending) = shares.given_up() {
+            return ending;
+        }
+        self.context.fail(failure, || self.network.report(self.context.world), status, folder)
+    }
+}
+
+/// Makes an empty file whose name tells people something. What is there already, of whatever kind, stays as it is.
+fn make_aid(files: &dyn Files, path: &str) -> std::io::Result<()> {
+    match exists(files, path) {
+        Ok(true) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),
+        Ok(false) => {}
+        Err(e) => return Err(e),
+    }
+    match files.create(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created?.sync(),
+    }
+}
+
+fn not_the_share(why: &str) -> Failure {
+    Failure::new(
+        Kind::NotTheShare,
+        why,
+        "check testbox.backup= and testbox.tftp=; 'testboxctl init' lays the shares out. Nothing was written there.",
+    )
+}

@@ -1,0 +1,227 @@
+//! The folder is this agent's: the job is carried out, and the machine disarmed.
+
+use super::connected::Connected;
+use super::context::Context;
+use super::image_failure::caught;
+use super::lease_holder::Lease;
+use super::named::{Named, Proven};
+use super::report::Reporter;
+use super::shares::Shares;
+use super::{AGENT, Ending, arming, policy, steps};
+use crate::agent::world::Purpose;
+use crate::failure::{Failure, Kind};
+use crate::inventory::{Inventory, Settle, settled};
+use crate::job::{Action, Job};
+use crate::plan::{self, Plan, Request};
+use crate::store::Folder;
+use crate::store::publish::{self, Recovered};
+use crate::store::record::{Machine, RECORD};
+use crate::store::status::{State, Status};
+use std::sync::Arc;
+
+/// The lease is held, and the attempt counted.
+pub struct Working<'c, 'a> {
+    pub connected: &'c Connected<'a>,
+    pub lease: Arc<Lease>,
+    pub status: Status,
+}
+
+/// How the steps of a plan have ended, where they have not failed.
+enum Worked {
+    /// With results that are neither success nor failure.
+    Done(Vec<String>),
+    /// The watchdog has ended the run, whose disk hung.
+    GivenUp(Ending),
+}
+
+impl Working<'_, '_> {
+    /// Goes on to the end of the job.
+    pub fn run(mut self, shares: &mut Shares<'_>) -> Ending {
+        let performed = caught(&AGENT, || self.perform(shares));
+        performed.unwrap_or_else(|failure| self.fail(shares, &failure))
+    }
+
+    fn perform(&mut self, shares: &mut Shares<'_>) -> Result<Ending, Failure> {
+        let Connected { named, proven, .. } = self.connected;
+        let job = named.order.job()?;
+        arming::check(&proven.armed)?;
+        if let Some(unsigned) = &named.unsigned {
+            return Err(unsigned.clone());
+        }
+        if let Some(notes) = self.finish_earlier_attempt(&job)? {
+            return self.succeed(&job, notes);
+        }
+        match self.carry_out(&job, shares)? {
+            Worked::Done(notes) => self.succeed(&job, notes),
+            Worked::GivenUp(ending) => Ok(ending),
+        }
+    }
+
+    fn context(&self) -> &Context<'_> {
+        &self.connected.named.context
+    }
+
+    fn folder(&self) -> &Folder {
+        &self.connected.proven.folder
+    }
+
+    /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
+    /// rolled back. A job that is done is only disarmed, with the notes of then.
+    fn finish_earlier_attempt(&self, job: &Job) -> Result<Option<Vec<String>>, Failure> {
+        let Context { journal, ref settings, .. } = *self.context();
+        let folder = self.folder();
+        let id = job.id.as_ref().map(|id| id.as_str().to_owned());
+        // Only the action that made a set removes older ones.
+        let maker = id.as_deref().filter(|_| job.action.is_backup());
+        match publish::recover(folder, maker, settings.keep, &|| self.lease.check())? {
+            Recovered::Nothing => {}
+            Recovered::Completed(record) => {
+                journal.global(&format!("completed set {}, whose publishing was cut", record.generation));
+            }
+            Recovered::RolledBack(why) => {
+                journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
+            }
+        }
+        let Status { attempt, ref notes, state, .. } = self.status;
+        let is_published =
+            id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
+        if state == State::Done || is_published {
+            journal.global(&format!("{}: this job is done already; disarming", job.action));
+            return Ok(Some(notes.clone()));
+        }
+        if attempt > settings.attempts {
+            let what = format!("{} was tried {} times without success", job.action, settings.attempts);
+            let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
+            return Err(Failure::new(Kind::TooManyAttempts, what, advice));
+        }
+        Ok(None)
+    }
+
+    fn carry_out(&mut self, job: &Job, shares: &mut Shares<'_>) -> Result<Worked, Failure> {
+        let Connected { named, address, proven } = self.connected;
+        let Context { world, journal, ref settings, .. } = named.context;
+        let (folder, who) = (&proven.folder, &named.who);
+        let inventory =
+            if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
+        let plan = self.plan(job, &inventory)?;
+        let images = match job.action {
+            // Images are read through a mount that cannot write them.
+            Action::Restore | Action::Verify => {
+                let share = named.mount(shares, Purpose::Images, settings.mount_wait)?;
+                Folder::new(share.files, folder.path(""))
+            }
+            _ => folder.clone(),
+        };
+        let machine =
+            Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
+        let (status, lease) = (self.status.clone(), self.lease.clone());
+        let run = steps::Run {
+            world,
+            disks: &inventory.disks,
+            journal,
+            folder,
+            export: &proven.backup.export,
+            images,
+            who,
+            machine,
+            job_id: status.job.clone(),
+            keep: settings.keep,
+            delta: settings.delta,
+            free: settings.free,
+            degraded: settings.degraded,
+            may_go_on: status.attempt < settings.attempts,
+            reporter: Reporter::new(world, journal, folder, status, settings, lease, address.clone()),
+        };
+        let result = run.all(&plan);
+        let (status, given_up) = run.reporter.end();
+        self.status = status;
+        given_up.map_or_else(|| result.map(Worked::Done), |ending| Ok(Worked::GivenUp(ending)))
+    }
+
+    fn plan(&self, job: &Job, inventory: &Inventory) -> Result<Plan, Failure> {
+        let Context { journal, ref settings, ref trust, .. } = *self.context();
+        let state = self.folder().state(trust)?;
+        let request = Request {
+            action: job.action,
+            disks: job.options.disks.clone(),
+            map: job.options.map.clone(),
+            used: settings.used,
+            bad_sectors: settings.bad_sectors,
+            degraded: settings.degraded,
+            set: job.options.set,
+            signed_for: trust.required.then_some(self.connected.named.who.ip),
+            failing_disk: settings.failing_disk,
+        };
+        let plan = plan::plan(&request, inventory, &state)?;
+        plan.findings.iter().for_each(|finding| journal.warn(finding));
+        journal.lines(&plan.to_string());
+        if job.action.is_backup() {
+            // The agent that was taken over may have its images open, and come back: they are made under new files.
+            let resumed = if self.lease.is_from_another { Vec::new() } else { steps::imaged(&plan) };
+            // Settling has taken a while.
+            self.lease.check()?;
+            publish::sweep(self.folder(), &resumed)?;
+        }
+        Ok(plan)
+    }
+
+    /// The disk list once it has stopped changing: a driver that is late must not make a disk look gone.
+    fn inventory(&self) -> Result<Inventory, Failure> {
+        let Context { world, journal, ref settings, .. } = *self.context();
+        let system = world.system();
+        journal.info(&format!("waiting for the disks to settle ({} s)", settings.settle.as_secs()));
+        let settle = Settle { quiet: settings.settle, ..Settle::default() };
+        let found = settled(settle, || world.scan(), || system.monotonic(), |time| system.sleep(time));
+        let mut inventory = found.map_err(|e| {
+            Failure::new(
+                Kind::Inventory,
+                e.to_string(),
+                "look for a disk, cable or controller that comes and goes.",
+            )
+        })?;
+        for disk in &mut inventory.disks {
+            disk.health = world.health(disk);
+            if !disk.health.locked {
+                disk.content = world.content(disk);
+            }
+            journal.info(&format!("disk {disk}"));
+        }
+        Ok(inventory)
+    }
+
+    /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
+    fn succeed(&mut self, job: &Job, notes: Vec<String>) -> Result<Ending, Failure> {
+        let Connected { named, address, proven } = self.connected;
+        let Named { context, network, who, .. } = named;
+        let Context { world, journal, ref settings, .. } = *context;
+        let Proven { tftp, armed, folder, .. } = proven;
+        notes.iter().for_each(|note| journal.info(note));
+        self.lease.check()?;
+        address.as_ref().map_or(Ok(()), |address| address.check())?;
+        let status = &mut self.status;
+        status.state = State::Done;
+        status.step = "done".into();
+        status.disk = None;
+        status.notes = notes;
+        policy::write_status(journal, &*world.system(), status, folder);
+        match arming::disarm(world, journal, network, tftp, armed)? {
+            arming::Disarmed::Removed => journal.info(&format!("disarmed: {} is gone", armed.path)),
+            arming::Disarmed::WasGone => journal.warn(&format!("{} was gone already", armed.path)),
+            arming::Disarmed::ArmedAgain => {
+                journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
+            }
+        }
+        journal.global(&format!("{}: done", job.action));
+        let mut texts = vec![format!("{} of {} is done", job.action, who.hostname)];
+        texts.extend(status.notes.iter().cloned());
+        journal.verdict(true, &texts);
+        Ok(Ending::Machine(settings.reboot))
+    }
+
+    fn fail(&mut self, shares: &Shares<'_>, failure: &Failure) -> Ending {
+        let Connected { named, proven, .. } = self.connected;
+        // Where the folder is another agent's by now, so is the status in it.
+        let status = if self.lease.is_lost() { None } else { Some(&mut self.status) };
+        named.fail(shares, failure, status, Some(&proven.folder))
+    }
+}
