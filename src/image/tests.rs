@@ -551,6 +551,19 @@ fn no_damage_makes_a_testbox_image_a_foreign_gzip() {
     }
 }
 
+/// A header takes 1 to 4 units. With nothing left of it, and of the footer, the first member says what the file is.
+#[test]
+fn a_lost_header_of_any_length_makes_no_foreign_gzip() {
+    let (_, file, starts) = sample();
+    let member = &file[starts[1]..starts[2]];
+    for units in 0..=4 {
+        let mut lost = noise(7, units * member::UNIT);
+        lost.get_mut(..2).into_iter().for_each(|magic| magic.copy_from_slice(&[0x1f, 0x8b]));
+        let lost = [&lost[..], member, &noise(8, 3 * member::UNIT + 5)].concat();
+        assert_eq!(file_kind(&lost).unwrap(), FileKind::Testbox, "{units} units");
+    }
+}
+
 /// Both ends of the file damaged: what lies between still says what it is.
 #[test]
 fn a_testbox_member_in_the_middle_of_a_gzip_file_refuses_it() {

@@ -216,6 +216,19 @@ impl Files for DirFiles {
 mod tests {
     use super::*;
 
+    #[test]
+    fn two_names_of_one_file_are_known_from_two_files() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = DirFiles::open(temp.path()).unwrap();
+        for name in ["a", "b"] {
+            files.create(name).unwrap().write_all(b"the same bytes").unwrap();
+        }
+        files.hard_link("a", "second").unwrap();
+        assert!(files.is_same_file("a", "second").unwrap());
+        assert!(!files.is_same_file("a", "b").unwrap());
+        assert_eq!(files.is_same_file("a", "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
     /// Verification reads through a fresh open: none of the pages that this computer wrote or read may answer it.
     #[test]
     fn an_opened_file_is_not_in_the_page_cache() {

@@ -338,6 +338,36 @@ fn only_the_action_that_made_a_set_removes_older_ones() {
     assert!(cuts > 6, "{cuts} cuts");
 }
 
+/// The new set is lost while it is published, at each rename of it: what is current again has its signature again.
+#[test]
+fn a_rolled_back_set_has_its_signature_again() {
+    let (signature, mut rolled_back) = (b"-----BEGIN SSH SIGNATURE-----".to_vec(), 0);
+    let base = machine_with(1);
+    base.backup.put(&format!("{IP}/backup.json.sig"), signature.clone());
+    for n in 0..20 {
+        let mut m = base.copy();
+        with(&m, 2);
+        m.backup.fail_nth_of(Op::Rename, n, Fault::Errno(libc::EIO));
+        run(&mut m, "testbox.action=backup-again testbox.job=j2");
+        m.backup.clear_faults();
+        // A server that has lost what it was given: the new image is nowhere.
+        let new = m.file("backup.json.part").is_some();
+        for name in ["sda.raw.gz", "sda.raw.gz.part"] {
+            if m.image(name).is_some_and(|bytes| bytes == small(2)) {
+                m.backup.remove_quietly(&format!("{IP}/{name}"));
+            }
+        }
+        let seen = run(&mut m, "testbox.action=verify testbox.job=v");
+        assert_eq!(seen.console.contains("rolled back"), new, "rename {n}: {}", seen.console);
+        if new {
+            rolled_back += 1;
+            assert_eq!(m.file("backup.json.sig"), Some(signature.clone()), "rename {n}: {}", seen.console);
+            assert_eq!(seeds(&m)[0], 1, "rename {n}: {}", seen.console);
+        }
+    }
+    assert!(rolled_back > 2, "{rolled_back} roll-backs");
+}
+
 /// t14, and its kind.
 #[test]
 fn a_set_of_a_newer_format_is_left_alone_and_refused() {

@@ -4,6 +4,7 @@ use super::*;
 use crate::inventory::Disk;
 use crate::plan::testkit::*;
 use crate::plan::{HistorySet, Seal, SeenKind};
+use crate::store::record::Record;
 use crate::types::MapEntry;
 
 fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
@@ -18,6 +19,12 @@ fn mapped(map: &[(&str, &str)], disks: &[&str], share: &ShareState) -> Result<Ve
     };
     request.map = map.iter().map(entry).collect();
     plan(&request, &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
+}
+
+/// A set of the history.
+fn kept(record: Record) -> HistorySet {
+    let (folder, images) = (format!("history/{}", record.generation), files_of(&record));
+    HistorySet { folder, record: Some(record), seal: Seal::default(), images }
 }
 
 fn writes(plan: &Plan) -> Vec<String> {
@@ -77,6 +84,33 @@ fn a_replaced_disk_is_accepted_only_when_nothing_else_can_be_meant() {
 }
 
 #[test]
+fn an_older_record_keeps_a_replacement_off_and_no_proven_disk() {
+    let older = record(1, &["sda S1 4G@1"], &["sdb DATA 8G@2"]);
+    let with_history = |current: Record| ShareState { history: vec![kept(older.clone())], ..share(current) };
+    // The data disk of set 1, which set 2 has not seen, is where the dead disk was.
+    let set = with_history(record(2, &["sda S1 4G@1"], &[]));
+    assert_eq!(restore(&["sda DATA 8G@1"], &set), Err(Kind::Ambiguous));
+    assert_eq!(restore(&["sda NEW 8G@1"], &set).unwrap(), ["sda.raw.gz>sda"]);
+    // The image of the dead disk is carried over, and a disk that is left out was in its place: so may this one be.
+    let set = share(record(2, &["sda S1 4G@1"], &["sdb DATA 8G@1"]));
+    assert_eq!(restore(&["sda NEW 8G@1"], &set), Err(Kind::Ambiguous));
+    // Set 2 images the disk that set 1 left out: what is newer counts.
+    let set = with_history(record(2, &["sdb DATA 8G@2"], &[]));
+    assert_eq!(restore(&["sdb DATA 8G@2"], &set).unwrap(), ["sdb.raw.gz>sdb"]);
+}
+
+#[test]
+fn a_disk_left_out_whose_image_is_carried_is_no_twin() {
+    let set = share(record(2, &["sda S1 4G@1", "sdb S2 8G@2"], &["sdb S2 8G@2"]));
+    // Its serial finds it wherever it is plugged in.
+    let found = restore(&["sda S1 4G@1", "sdb S2 8G@5"], &set);
+    assert_eq!(found.unwrap(), ["sda.raw.gz>sda", "sdb.raw.gz>sdb"]);
+    // At two places, with two entries of that serial, nobody can tell.
+    let set = share(record(2, &["sda S1 4G@1", "sdb S2 8G@2"], &["sdc S2 8G@3"]));
+    assert_eq!(restore(&["sda S1 4G@1", "sdb S2 8G@5"], &set), Err(Kind::Ambiguous));
+}
+
+#[test]
 fn two_replaced_disks_want_the_admins_word() {
     let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
     let disks = ["sda N1 4G@1", "sdb N2 8G@2"];
@@ -120,16 +154,7 @@ fn a_disk_that_does_not_fit_is_refused_before_the_first_write() {
 
 #[test]
 fn only_images_that_the_record_names_are_trusted_else_the_newest_whole_set_of_the_history() {
-    let old = |generation| {
-        let record = record(generation, &["sda S1 4G@1"], &[]);
-        let images = files_of(&record);
-        HistorySet {
-            folder: format!("history/{generation}"),
-            record: Some(record),
-            seal: Seal::default(),
-            images,
-        }
-    };
+    let old = |generation| kept(record(generation, &["sda S1 4G@1"], &[]));
     let disks = ["sda S1 4G@1"];
     type Spoil = fn(&mut ShareState);
     let rows: [(Spoil, Result<&str, Kind>); 6] = [
