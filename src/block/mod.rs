@@ -21,6 +21,13 @@ pub use view::View;
 use std::io;
 use std::ops::Range;
 
+/// True for the errors by which Linux reports a medium that does not give its data; which one depends on the
+/// driver (`block/blk-core.c`, `blk_errors`).
+pub fn is_medium_error(error: &io::Error) -> bool {
+    use libc::{EILSEQ, EIO, ENODATA, ENOLINK, EREMOTEIO, ETIMEDOUT};
+    error.raw_os_error().is_some_and(|e| [EIO, ENODATA, EILSEQ, ETIMEDOUT, ENOLINK, EREMOTEIO].contains(&e))
+}
+
 /// A disk: fixed size, transfers in whole logical blocks at any queue depth (every method takes `&self`).
 ///
 /// Offsets and lengths are bytes and multiples of the logical block size. Transfers are whole or an error: a

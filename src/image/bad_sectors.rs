@@ -1,7 +1,7 @@
 //! Reading around media errors.
 #![forbid(unsafe_code)]
 
-use crate::block::{AlignedBuf, BlockDevice};
+use crate::block::{AlignedBuf, BlockDevice, is_medium_error};
 use crate::image::error::ImageError;
 use std::io;
 use std::ops::Range;
@@ -55,13 +55,6 @@ impl Patience {
         self.reads = self.reads.saturating_sub(1);
         self.time = self.time.saturating_sub(time);
     }
-}
-
-/// True for the errors by which Linux reports a medium that does not give its data; which one depends on the
-/// driver (`block/blk-core.c`, `blk_errors`).
-pub fn is_medium_error(error: &io::Error) -> bool {
-    use libc::{EILSEQ, EIO, ENODATA, ENOLINK, EREMOTEIO, ETIMEDOUT};
-    error.raw_os_error().is_some_and(|e| [EIO, ENODATA, EILSEQ, ETIMEDOUT, ENOLINK, EREMOTEIO].contains(&e))
 }
 
 /// A failed transfer as an [`ImageError`]. Where the disk is gone, or has another size by now, that is the error.

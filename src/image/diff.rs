@@ -4,8 +4,8 @@
 use crate::image::error::ImageError;
 use crate::image::format::member::Kind;
 use crate::image::format::run::Run;
-use crate::image::parallel::is_zero;
 use crate::image::reader::{Image, Runs, Workspace};
+use crate::io::is_zero;
 use crate::progress::Progress;
 use std::ops::Range;
 

@@ -168,7 +168,7 @@ impl ImageError {
 
     /// True where the medium of a disk does not give its data.
     pub fn is_bad_sector(&self) -> bool {
-        matches!(self, ImageError::Disk { op: "read", source, .. } if crate::image::bad_sectors::is_medium_error(source))
+        matches!(self, ImageError::Disk { op: "read", source, .. } if crate::block::is_medium_error(source))
     }
 
     /// An error of this program.

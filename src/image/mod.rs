@@ -23,8 +23,9 @@ mod reader;
 mod restore;
 mod verify;
 
+pub use backup::options::{BackupOptions, DEFAULT_CHUNK, Earlier, Written};
 pub use backup::resume::Part;
-pub use backup::{BackupOptions, DEFAULT_CHUNK, Earlier, Written, backup, backup_again};
+pub use backup::{backup, backup_again};
 pub use bad_sectors::Patience;
 pub use blake3::Hash;
 pub use diff::diff;
@@ -36,8 +37,9 @@ pub use format::mapfile::ddrescue_map;
 pub use format::member::Kind;
 pub use format::run::Run;
 pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
+pub use restore::options::RestoreOptions;
 pub use restore::phases::Restored;
-pub use restore::{ImageBody, RestoreOptions, foreign, phases, restore};
+pub use restore::{ImageBody, foreign, phases, restore};
 pub use verify::{scrub, verify, verify_again, verify_against};
 
 #[cfg(test)]

@@ -8,14 +8,6 @@ use crate::progress::Progress;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-/// Zeros to write or to compare with.
-pub(super) static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
-/// True where all bytes are zero. memcmp is the fastest way in every build.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(ZEROS.len()).all(|part| *part == ZEROS[..part.len()])
-}
-
 /// `threads`, or one per core where it is 0.
 pub(super) fn thread_count(threads: usize) -> usize {
     let cores = || thread::available_parallelism().map_or(1, |n| n.get());

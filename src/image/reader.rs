@@ -8,10 +8,10 @@ use crate::image::format::footer::Footer;
 use crate::image::format::gaps::{Gaps, MAX_LIST};
 use crate::image::format::header::Header;
 use crate::image::format::index::{self, Child, Entries, Expected, MAX_NODE};
-use crate::image::format::member::{self, FRAME, Kind, UNIT};
-use crate::image::format::run::{RUN_PAYLOAD, Run, data_member, longest_data_member};
+use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, UNIT};
+use crate::image::format::run::{Run, data_member, longest_data_member};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
-use crate::io::ReadAt;
+use crate::io::{ReadAt, ZEROS};
 use blake3::Hash;
 use std::io::Write;
 use std::ops::Range;
@@ -216,8 +216,8 @@ impl Image {
             } else {
                 let mut left = until - from;
                 while left > 0 {
-                    let n = left.min(crate::image::parallel::ZEROS.len() as u64);
-                    write(&crate::image::parallel::ZEROS[..n as usize])?;
+                    let n = left.min(ZEROS.len() as u64);
+                    write(&ZEROS[..n as usize])?;
                     left -= n;
                 }
             }

@@ -1,6 +1,6 @@
 //! The engine as a whole: round trips, damage, faults.
 
-use super::format::{footer, index, member, run};
+use super::format::{footer, index, member};
 use super::*;
 use crate::block::mem::{Fault, MemDisk, Op};
 use crate::inventory::Identity;
@@ -408,7 +408,7 @@ fn whatever_operation_fails_a_restore_leaves_no_half_disk_that_boots() {
                 disk.heal();
                 let now = disk.content();
                 let whole = now[..bytes.len()] == bytes;
-                let unbootable = parallel::is_zero(&now[..MIB]);
+                let unbootable = crate::io::is_zero(&now[..MIB]);
                 // Neither did anything happen below the boot sectors: the old system may still be there.
                 let body = now[MIB..bytes.len() - MIB].iter().all(|b| *b == 0xaa);
                 match result {
@@ -495,10 +495,10 @@ fn the_format_is_frozen() {
     assert_eq!(file[4128..4160], *blake3::hash(&disk.content()[..64 << 10]).as_bytes());
     // Zero member: kind 3, no hash, fixed stream.
     assert_eq!(hex(8208..8224), "01030000001000000000010000000000");
-    assert!(parallel::is_zero(&file[8224..8256]));
+    assert!(crate::io::is_zero(&file[8224..8256]));
     // 101 bits of block header, 4 literals, 254 matches, end of block: 78 bytes; CRC32; ISIZE.
     assert_eq!(hex(12_288 - 8 - 78..12_288 - 8 - 64), "edc1810000000080a0fda917a9aa");
-    assert!(parallel::is_zero(&file[12_288 - 8 - 64..12_288 - 10]));
+    assert!(crate::io::is_zero(&file[12_288 - 8 - 64..12_288 - 10]));
     assert_eq!(hex(12_288 - 10..12_288), "0060eb8e97d700000100");
     // Index leaf.
     assert_eq!(

@@ -1,7 +1,7 @@
 //! GPT (UEFI specification 2.10, chapter 5): header and entry array, both with a checksum, at the two ends of the disk.
 #![forbid(unsafe_code)]
 
-use super::table::Slot;
+use super::volume::Slot;
 use super::{le, mbr, sums};
 use crate::io::ReadAt;
 

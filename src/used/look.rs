@@ -2,9 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::lvm::{self, Linear, Logical};
-use super::{About, Doubt, Free, Options, Parser, Volume, end, ntfs, signatures, swap, types};
+use super::{About, Doubt, Free, Parser, Volume, end, ntfs, signatures, swap, types};
 use crate::text::human_bytes;
 use std::ops::Range;
+
+/// What may be left out although somebody could want it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Content of swap areas, and of pagefile.sys, swapfile.sys and hiberfil.sys on NTFS; but not where a hibernated
+    /// machine has its memory there.
+    pub leave_out_swap: bool,
+}
 
 /// Who is asked, and what may be left out.
 #[derive(Clone, Copy)]
@@ -20,7 +28,7 @@ pub(super) struct Rules<'a> {
 /// What a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
-    /// A partition of this type (see [`super::table::Slot`]), or a disk without a table.
+    /// A partition of this type (see [`super::volume::Slot`]), or a disk without a table.
     Partition(&'a str),
     /// In a volume group.
     Logical,

@@ -1,7 +1,8 @@
 //! The map of a whole disk: the partition table, then what each volume says of itself.
 #![forbid(unsafe_code)]
 
-use super::look::{self, Place, Rules, Seen};
+use super::look::{self, Options, Place, Rules, Seen};
+use super::volume::Slot;
 use super::{Beyond, Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
@@ -66,14 +67,6 @@ fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 
-/// What may be left out although somebody could want it back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Content of swap areas, and of pagefile.sys, swapfile.sys and hiberfil.sys on NTFS; but not where a hibernated
-    /// machine has its memory there.
-    pub leave_out_swap: bool,
-}
-
 /// Looks at a disk whose logical blocks have `sector` bytes. What cannot be read or understood is used.
 pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
     map_leaving_out(disk, sector, Options::default())
@@ -130,7 +123,7 @@ fn map_of(
     let mut slots = table.slots;
     let mut map = Map { notes: table.notes.iter().map(|note| clean(note)).collect(), ..Map::default() };
     if slots.is_empty() {
-        slots.push(table::Slot { size, ..table::Slot::default() });
+        slots.push(Slot { size, ..Slot::default() });
     } else {
         let partitions: Vec<Range<u64>> = slots.iter().map(|slot| slot.start..slot.end()).collect();
         if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), rules, &partitions) {
@@ -164,7 +157,7 @@ fn map_of(
 fn add_found(
     map: &mut Map,
     places: &mut Vec<Vec<Range<u64>>>,
-    slot: &table::Slot,
+    slot: &Slot,
     seen: &Seen,
     on_disk: impl Fn(&Range<u64>) -> Range<u64>,
 ) {

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::le;
-use super::table::Slot;
+use super::volume::Slot;
 use crate::io::ReadAt;
 
 /// Most logical partitions that are followed: Linux goes no further than 100 records either.

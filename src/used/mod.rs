@@ -44,7 +44,8 @@ pub mod xfs;
 pub use beyond::Beyond;
 pub use content::Content;
 pub use free::Free;
-pub use map::{Found, Map, Options, map, map_leaving_out};
+pub use look::Options;
+pub use map::{Found, Map, map, map_leaving_out};
 pub use survey::{Used, is_in_order, survey, survey_beside};
 pub use volume::{Doubt, Volume};
 

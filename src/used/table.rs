@@ -1,36 +1,12 @@
 //! Which partition table a disk has: one that nobody can see otherwise, or none, or a doubt about the whole disk.
 #![forbid(unsafe_code)]
 
+use super::volume::Slot;
 use super::{gpt, mbr};
 use crate::io::ReadAt;
 
 /// Most partitions of a disk.
 const MAX_PARTITIONS: usize = 1024;
-
-/// A partition as its table gives it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Slot {
-    /// Number as Linux counts them.
-    pub(super) number: u32,
-    /// First byte on the disk.
-    pub(super) start: u64,
-    /// Bytes.
-    pub(super) size: u64,
-    /// Type in words, and as its table has it: a GUID, or two hexadecimal digits.
-    pub(super) kind: String,
-    pub(super) type_id: String,
-    /// Name in the table.
-    pub(super) name: Option<String>,
-    /// Why all of it is imaged, whatever it holds.
-    pub(super) why_all: Option<&'static str>,
-}
-
-impl Slot {
-    /// First byte behind it.
-    pub(super) fn end(&self) -> u64 {
-        self.start.saturating_add(self.size)
-    }
-}
 
 /// The partitions of a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A part of a disk that one parser looks at.
+//! A part of a disk: as its table gives it, and as one parser looks at it.
 #![forbid(unsafe_code)]
 
 use crate::io::ReadAt;
@@ -92,5 +92,30 @@ impl ReadAt for Volume<'_> {
         let len = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
         let Some(at) = self.start.checked_add(offset).filter(|_| len > 0) else { return Ok(0) };
         self.disk.read_at(buf.get_mut(..len).unwrap_or_default(), at)
+    }
+}
+
+/// A partition as its table gives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Number as Linux counts them.
+    pub(super) number: u32,
+    /// First byte on the disk.
+    pub(super) start: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Type in words, and as its table has it: a GUID, or two hexadecimal digits.
+    pub(super) kind: String,
+    pub(super) type_id: String,
+    /// Name in the table.
+    pub(super) name: Option<String>,
+    /// Why all of it is imaged, whatever it holds.
+    pub(super) why_all: Option<&'static str>,
+}
+
+impl Slot {
+    /// First byte behind it.
+    pub(super) fn end(&self) -> u64 {
+        self.start.saturating_add(self.size)
     }
 }

@@ -2,8 +2,8 @@
 //! of an earlier image copied.
 #![forbid(unsafe_code)]
 
-use crate::image::backup::pipeline::Earlier;
 use crate::image::backup::resume::Unfinished;
+use crate::image::backup::slot::Sources;
 use crate::image::error::ImageError;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
@@ -29,8 +29,8 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, earlier: &Earlier<'a>) -> Self {
-        Output { sink, position: 0, base: earlier.base, unread: earlier.unread, waiting: 0..0, part }
+    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, sources: &Sources<'a>) -> Self {
+        Output { sink, position: 0, base: sources.base, unread: sources.unread, waiting: 0..0, part }
     }
 
     /// Bytes of image so far.

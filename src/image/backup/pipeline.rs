@@ -6,17 +6,18 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice};
-use crate::image::backup::BackupOptions;
 use crate::image::backup::incremental::{Aligned, old_member};
+use crate::image::backup::options::BackupOptions;
 use crate::image::backup::resume::KeptRuns;
+use crate::image::backup::slot::{Content, Slot, Sources};
 use crate::image::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
 use crate::image::error::ImageError;
-use crate::image::format::codec::{DataMember, Deflate, data_member_hashed, member_buffer};
+use crate::image::format::codec::{Deflate, data_member_hashed, member_buffer};
 use crate::image::format::gaps::Gaps;
 use crate::image::format::member::UNIT;
-use crate::image::format::run::Run;
-use crate::image::parallel::{io_threads, is_zero, thread_count};
+use crate::image::parallel::{io_threads, thread_count};
 use crate::image::reader::{Image, Runs};
+use crate::io::is_zero;
 use crate::progress::Progress;
 use crate::used::is_in_order;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -30,57 +31,6 @@ use std::thread;
 const SLOT_MEMORY: usize = 96 << 20;
 /// Reads in flight: a SATA SSD or an NVMe disk reaches its rate only with several.
 const READERS: usize = 4;
-
-/// Where a chunk may be found compressed already.
-pub(super) struct Earlier<'a> {
-    /// The image before.
-    pub base: Option<&'a Image>,
-    /// Members of the base need not be read: the sink has them copied, and verification proves them.
-    pub unread: &'a AtomicBool,
-    /// What stands in the file already.
-    pub kept: Option<KeptRuns>,
-}
-
-/// What became of a piece of disk.
-pub(super) enum Content {
-    /// All zero, or a hole.
-    Zero,
-    /// Nobody uses it: not read.
-    Unallocated,
-    /// Read, not looked at yet.
-    Raw,
-    /// Compressed into the slot's member buffer.
-    Data(DataMember),
-    /// The base's member of this run has the same data, and stands at the beginning of the slot's member buffer.
-    Taken(Run),
-    /// The base has the same data in the member of this run, which was not looked at.
-    Unread(Run),
-    /// The unfinished image has the same data in the member of this run.
-    Kept(Run),
-    /// Read with holes, which are bad.
-    Torn(Vec<Range<u64>>),
-    /// Not to be had.
-    Failed(ImageError),
-}
-
-/// Everything that a piece of disk needs on its way.
-pub(super) struct Slot {
-    /// Pieces are numbered in the order of the disk.
-    number: u64,
-    pub offset: u64,
-    pub length: u64,
-    pub raw: AlignedBuf,
-    pub member: Vec<u8>,
-    pub content: Content,
-    /// What nobody uses of a raw piece; zeros in all that is made of it.
-    pub gaps: Gaps,
-    /// The run of the unfinished image at this place.
-    kept: Option<Run>,
-    /// The run of the base at this place.
-    old: Option<Run>,
-    /// What is wrong with the base here.
-    pub bad_base: Option<ImageError>,
-}
 
 /// Hands out the disk piece by piece.
 struct Source<'a> {
@@ -202,13 +152,13 @@ pub(super) fn free_bytes(disk: &dyn BlockDevice, opts: &BackupOptions) -> Result
 pub(super) fn pipeline(
     disk: &dyn BlockDevice,
     opts: &BackupOptions,
-    earlier: Earlier<'_>,
+    sources: Sources<'_>,
     progress: &Progress,
     mut take: impl FnMut(&mut Slot) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {
     let chunk = opts.chunk_size as usize;
     let most = SLOT_MEMORY / (chunk + member_buffer(chunk));
-    let old = earlier.base.map(|base| (base, earlier.unread));
+    let old = sources.base.map(|base| (base, sources.unread));
     // Workers wait for the share where they read members of the base.
     let workers = if old.is_some() { io_threads(opts.threads) } else { thread_count(opts.threads) };
     let workers = workers.min(most);
@@ -246,7 +196,7 @@ pub(super) fn pipeline(
         split: opts.split,
         ended: false,
         base: old.map(|(base, _)| Aligned::new(base.runs())),
-        kept: earlier.kept.map(Aligned::new),
+        kept: sources.kept.map(Aligned::new),
     });
 
     let trouble = opts.allow_bad_sectors.then(|| Trouble::new(opts.patience));

@@ -13,8 +13,8 @@
 use crate::image::error::ImageError;
 use crate::image::format::header::Header;
 use crate::image::format::index::{self, Entries, Expected, FANOUT, MAX_NODE};
-use crate::image::format::member::{self, FRAME, Kind, UNIT};
-use crate::image::format::run::{NO_HASH, RUN_PAYLOAD, Run};
+use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, UNIT};
+use crate::image::format::run::{NO_HASH, Run};
 use crate::io::ReadAt;
 use blake3::Hash;
 use std::sync::Arc;

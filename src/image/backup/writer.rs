@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::block::BlockDevice;
+use crate::image::backup::options::{BackupOptions, Written};
 use crate::image::backup::output::Output;
-use crate::image::backup::pipeline::{Content, Earlier, Slot};
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::{BackupOptions, Written};
+use crate::image::backup::slot::{Content, Slot, Sources};
 use crate::image::error::ImageError;
 use crate::image::format::codec::{DataMember, Deflate, data_member};
 use crate::image::format::footer::Footer;
@@ -14,8 +14,7 @@ use crate::image::format::index::IndexWriter;
 use crate::image::format::member::Kind;
 use crate::image::format::run::{NO_HASH, Run};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers};
-use crate::image::parallel::is_zero;
-use crate::io::SyncWrite;
+use crate::io::{SyncWrite, is_zero};
 use crate::progress::Progress;
 use blake3::Hash;
 use std::ops::Range;
@@ -46,7 +45,7 @@ impl<'a> Writer<'a> {
         sink: &'a mut dyn SyncWrite,
         header: &Header,
         opts: &BackupOptions,
-        sources: &Earlier<'a>,
+        sources: &Sources<'a>,
         part: Option<Unfinished>,
         progress: &'a Progress,
     ) -> Result<Self, ImageError> {

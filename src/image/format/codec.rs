@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{FRAME, TRAILER, UNIT};
-use crate::image::format::run::{RUN_PAYLOAD, data_front, write_data_front};
+use crate::image::format::member::{FRAME, RUN_PAYLOAD, TRAILER, UNIT};
+use crate::image::format::run::{data_front, write_data_front};
 use crate::sys::isal;
 use blake3::Hash;
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};

@@ -1,7 +1,7 @@
 //! What was found on the disk when it was imaged, as texts of the header. For people: no byte of the disk rests on it.
 #![forbid(unsafe_code)]
 
-use crate::image::format::header::MAX_TEXT;
+use crate::image::format::member::MAX_TEXT;
 use crate::used::Found;
 
 /// Tag of a text that describes one partition.

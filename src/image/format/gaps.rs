@@ -84,7 +84,7 @@ impl Gaps {
 
     /// True where they are zeros.
     pub fn are_zero_in(&self, raw: &[u8]) -> bool {
-        self.parts(raw).all(crate::image::parallel::is_zero)
+        self.parts(raw).all(crate::io::is_zero)
     }
 
     /// The hash of a run: of its bytes, and of the list where there is one, so that nobody can call a gap what is none.

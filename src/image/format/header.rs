@@ -3,13 +3,11 @@
 
 use crate::block::BlockDevice;
 use crate::image::format::found::FoundTexts;
-use crate::image::format::member::{self, Kind, Reason, array, u32_at, u64_at};
+use crate::image::format::member::{self, Kind, MAX_TEXT, Reason, array, u32_at, u64_at};
 use crate::inventory::Identity;
 
 /// Largest chunk size in bytes.
 pub const MAX_CHUNK: u32 = 4 << 20;
-/// Longest text in bytes.
-pub(super) const MAX_TEXT: usize = 1024;
 /// Texts with this tag and higher ones may occur several times.
 const FIRST_REPEATED: u8 = 7;
 

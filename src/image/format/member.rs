@@ -11,6 +11,10 @@ pub const FRAME: usize = 16;
 pub const TRAILER: usize = 8;
 /// Longest payload: FEXTRA with its subfield header stays below 16,000 bytes.
 pub const MAX_PAYLOAD: usize = 15_990;
+/// Bytes of a run's payload without the list of gaps and padding.
+pub const RUN_PAYLOAD: usize = 48;
+/// Longest text of the header in bytes.
+pub const MAX_TEXT: usize = 1024;
 /// A deflate stream of nothing: one final block with fixed codes, only its end.
 const EMPTY: [u8; 2] = [3, 0];
 

@@ -2,13 +2,11 @@
 #![forbid(unsafe_code)]
 
 use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{self, FRAME, Kind, Reason, TRAILER, array, u64_at};
+use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, Reason, TRAILER, array, u64_at};
 use crate::image::format::zeros::{self, MAX_ZERO_RUN};
 use blake3::Hash;
 use std::ops::Range;
 
-/// Bytes of a run's payload without the list of gaps and padding.
-pub const RUN_PAYLOAD: usize = 48;
 /// The hash field of runs that hold no data.
 pub const NO_HASH: Hash = Hash::from_bytes([0; 32]);
 

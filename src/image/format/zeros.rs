@@ -1,8 +1,9 @@
 //! Members that stand for zeros, made without compressing anything. See `FORMAT.md`, "Runs".
 #![forbid(unsafe_code)]
 
-use crate::image::format::member::{FRAME, Kind, MAX_PAYLOAD, TRAILER, UNIT, round_up, write_frame};
-use crate::image::format::run::RUN_PAYLOAD;
+use crate::image::format::member::{
+    FRAME, Kind, MAX_PAYLOAD, RUN_PAYLOAD, TRAILER, UNIT, round_up, write_frame,
+};
 use flate2::Crc;
 
 /// Longest run of zeros in one member, in bytes. Every common tool was tried with it; one member takes 130 KiB.

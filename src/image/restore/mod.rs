@@ -10,6 +10,7 @@
 pub(crate) mod delta;
 pub mod foreign;
 pub(crate) mod leg;
+pub(crate) mod options;
 pub mod phases;
 pub(crate) mod seal;
 
@@ -20,24 +21,12 @@ use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_c
 use crate::image::reader::Image;
 use crate::image::restore::delta::Bring;
 use crate::image::restore::leg::{Leg, drop_cache};
+use crate::image::restore::options::RestoreOptions;
 use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::image::restore::seal::Seal;
 use crate::progress::Progress;
-use crate::types::{Delta, FreeSpace};
+use crate::types::FreeSpace;
 use std::iter;
-
-/// How to restore.
-#[derive(Clone, Debug, Default)]
-pub struct RestoreOptions {
-    /// Threads that inflate; 0 is one per core.
-    pub threads: usize,
-    /// Whether what the disk holds is read first, and written only where it differs.
-    pub delta: Delta,
-    /// What becomes of the space that nobody used when the disk was imaged.
-    pub free: FreeSpace,
-    /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
-    pub leg: Option<u64>,
-}
 
 /// Writes an image onto one disk: all phases, one after the other. See the module's text for the order; a failure at any
 /// point leaves the disk unbootable, and [`ImageError::disk_was_touched`] tells whether it came to that.

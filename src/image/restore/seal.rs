@@ -8,8 +8,8 @@
 use crate::block::{ALIGN, AlignedBuf, BlockDevice};
 use crate::image::bad_sectors::disk_error;
 use crate::image::error::ImageError;
-use crate::image::parallel::is_zero;
 use crate::image::verify::{differs, read};
+use crate::io::is_zero;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -117,7 +117,7 @@ fn a_lost_write_of_one_block_is_found() {
             disk.inject(op, at as u64..at as u64 + 1, fault, 1);
             let error = restore(&image, &disk, &options(Delta::Always), &Progress::new()).unwrap_err();
             assert!(error.to_string().contains("just written"), "{error}");
-            assert!(parallel::is_zero(&disk.content()[..MIB]));
+            assert!(crate::io::is_zero(&disk.content()[..MIB]));
         }
     }
 }
@@ -235,7 +235,7 @@ fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], leg: Op
                 let (result, disk) = run(Some((nth, fault, dead)));
                 disk.heal();
                 let now = disk.content();
-                let unbootable = parallel::is_zero(&now[..MIB]);
+                let unbootable = crate::io::is_zero(&now[..MIB]);
                 let body_untouched = now[MIB..bytes.len() - MIB] == found[MIB..bytes.len() - MIB];
                 match result {
                     Ok(_) => assert!(now == bytes, "{fault:?} at {nth}"),

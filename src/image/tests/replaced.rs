@@ -37,7 +37,7 @@ fn not_one_byte_of_another_image_than_the_one_that_was_opened_is_written() {
     let mut forged = files[1].clone();
     for run in open(&files[0]).unwrap().runs() {
         let at = run.unwrap().position as usize;
-        let words = at..at + member::FRAME + run::RUN_PAYLOAD;
+        let words = at..at + member::FRAME + member::RUN_PAYLOAD;
         forged[words.clone()].copy_from_slice(&files[0][words]);
     }
     for second in [&files[1], &forged] {

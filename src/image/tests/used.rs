@@ -244,7 +244,7 @@ fn the_format_of_what_is_free_is_frozen() {
     assert_eq!(run.position as usize, header + 4096);
     let at = run.position as usize + 16;
     assert_eq!(file[at..at + 16], [1, 4, 0, 0, 0, 16, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
-    assert!(parallel::is_zero(&file[at + 16..at + 48]));
+    assert!(crate::io::is_zero(&file[at + 16..at + 48]));
     let footer = file.len() - 4096 + 16;
     assert_eq!(file[footer + 56..footer + 64], (64u64 << 10).to_le_bytes());
 }
@@ -446,7 +446,7 @@ fn whatever_operation_fails_no_half_disk_boots() {
                     match result {
                         Ok(_) => assert!(filled(&now, &free, 0) == right, "{what}"),
                         Err(error) => {
-                            let unbootable = parallel::is_zero(&now[..512]);
+                            let unbootable = crate::io::is_zero(&now[..512]);
                             let body = now[MIB..bytes.len() - MIB].iter().all(|b| *b == STALE);
                             let told = error.to_string().contains("do not boot it");
                             assert!(unbootable || body || told, "{what}: {error}");

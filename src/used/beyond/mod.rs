@@ -24,8 +24,8 @@
 mod tests;
 
 use super::lvm::{self, Linear};
-use super::table::{self, Slot};
-use super::{Volume, end, types};
+use super::volume::Slot;
+use super::{Volume, end, table, types};
 use crate::io::ReadAt;
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Little-endian fields of what was read, which may be shorter than it should be.
 #![forbid(unsafe_code)]
 
-use super::doubt;
+use super::doubt::doubt;
 use crate::used::{Doubt, le};
 
 /// A structure on the disk; all positions are bytes from its beginning.

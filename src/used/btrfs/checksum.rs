@@ -1,7 +1,7 @@
 //! The checksums that stand in the first 32 bytes of the superblock and of every node, over all that follows them.
 #![forbid(unsafe_code)]
 
-use super::doubt;
+use super::doubt::doubt;
 use crate::used::Doubt;
 use crate::used::sums::agree;
 use sha2::{Digest, Sha256};

@@ -5,19 +5,19 @@
 #![forbid(unsafe_code)]
 
 use super::bytes::Bytes;
-use super::doubt;
+use super::doubt::doubt;
 use super::node::Key;
-use super::superblock::{DevItem, Superblock};
-use super::tree::Trees;
+use super::superblock::Superblock;
 use crate::used::Doubt;
 
 /// Most chunks that are looked at: 256 TiB in chunks of 1 GiB, as they are made on disks that large. With what the
 /// other steps keep of each, they take 32 MiB of memory.
 const MAX_CHUNKS: usize = 1 << 18;
 
-const CHUNK_TREE_OBJECT: u64 = 256;
-const CHUNK_ITEM: u8 = 228;
-const DEV_ITEM: u8 = 216;
+/// Object of all chunk items.
+pub const CHUNK_TREE_OBJECT: u64 = 256;
+/// Type of their keys.
+pub const CHUNK_ITEM: u8 = 228;
 
 const DATA: u64 = 1 << 0;
 const SYSTEM: u64 = 1 << 1;
@@ -37,7 +37,8 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    fn parse(start: u64, item: &[u8], superblock: &Superblock) -> Result<Self, Doubt> {
+    /// A chunk item (`struct btrfs_chunk`) that stands for the logical addresses from `start` on.
+    pub fn parse(start: u64, item: &[u8], superblock: &Superblock) -> Result<Self, Doubt> {
         let bad = |what: &str| Err(doubt(format!("chunk {start}: {what}")));
         let b = Bytes(item);
         let (len, flags, stripes) = (b.u64(0)?, b.u64(24)?, usize::from(b.u16(44)?));
@@ -106,7 +107,7 @@ pub struct Chunks(Vec<Chunk>);
 
 impl Chunks {
     /// Adds one behind all others.
-    fn push(&mut self, chunk: Chunk) -> Result<(), Doubt> {
+    pub fn push(&mut self, chunk: Chunk) -> Result<(), Doubt> {
         if self.0.last().is_some_and(|last| last.end() > chunk.start) {
             return Err(doubt(format!("chunk {} overlaps the one before it", chunk.start)));
         }
@@ -135,34 +136,6 @@ impl Chunks {
         let mut chunks = Chunks::default();
         found.into_iter().try_for_each(|chunk| chunks.push(chunk))?;
         Ok(chunks)
-    }
-
-    /// All chunks, and the device item beside them.
-    pub fn read(superblock: &Superblock, trees: &mut Trees<'_>) -> Result<(Self, DevItem), Doubt> {
-        let system = Chunks::of_superblock(superblock)?;
-        let mut chunks = Chunks::default();
-        let mut device = None;
-        trees.walk(&system, superblock.chunk_tree, Key::MIN..=Key::MAX, |key, item| match key {
-            Key { object: CHUNK_TREE_OBJECT, kind: CHUNK_ITEM, offset } => {
-                chunks.push(Chunk::parse(offset, item, superblock)?)
-            }
-            Key { object: 1, kind: DEV_ITEM, offset } if offset == superblock.device.id => {
-                device = Some(DevItem::parse(item)?);
-                Ok(())
-            }
-            Key { object: 1, kind: DEV_ITEM, .. } => Err(doubt("it has more than one device")),
-            Key { object, kind, .. } => {
-                Err(doubt(format!("the chunk tree holds the unknown item {object} {kind}")))
-            }
-        })?;
-        let device = device.ok_or_else(|| doubt("its chunk tree does not know its device"))?;
-        if !device.same_device(&superblock.device) {
-            return Err(doubt("superblock and chunk tree do not agree about the device"));
-        }
-        if !chunks.0.iter().filter(|chunk| chunk.is_system()).eq(&system.0) {
-            return Err(doubt("superblock and chunk tree do not agree about the system chunks"));
-        }
-        Ok((chunks, device))
     }
 
     pub fn all(&self) -> &[Chunk] {

@@ -3,10 +3,10 @@
 
 use super::bytes::Bytes;
 use super::chunk::Chunks;
-use super::doubt;
-use super::node::Key;
+use super::doubt::doubt;
+use super::node::{Key, Root};
 use super::superblock::DevItem;
-use super::tree::{Root, Trees};
+use super::tree::Trees;
 use crate::used::Doubt;
 use std::ops::Range;
 

@@ -6,7 +6,7 @@
 
 use super::bytes::Bytes;
 use super::chunk::{Chunk, Chunks};
-use super::doubt;
+use super::doubt::doubt;
 use super::node::Key;
 use super::superblock::Superblock;
 use crate::used::Doubt;

@@ -6,9 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::chunk::Chunks;
-use super::doubt;
-use super::node::Key;
-use super::tree::{Root, Trees};
+use super::doubt::doubt;
+use super::node::{Key, Root};
+use super::tree::Trees;
 use crate::used::Doubt;
 use std::ops::Range;
 

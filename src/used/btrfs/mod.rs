@@ -21,7 +21,9 @@
 mod bytes;
 mod checksum;
 mod chunk;
+mod chunk_tree;
 mod device;
+mod doubt;
 mod extent;
 mod free_space;
 mod node;
@@ -33,14 +35,13 @@ mod tree;
 use crate::used::{About, Doubt, Free, Volume};
 use bytes::Bytes;
 use chunk::{Chunk, Chunks};
+use doubt::{KIND, doubt};
 use extent::Extents;
 use free_space::Runs;
-use node::Key;
+use node::{Key, Root};
 use std::ops::Range;
 use superblock::{PRIMARY, Superblock};
-use tree::{Root, Trees};
-
-const KIND: &str = "btrfs";
+use tree::Trees;
 
 const EXTENT_TREE: u64 = 2;
 const DEVICE_TREE: u64 = 4;
@@ -53,10 +54,6 @@ const ROOT_ITEM: u8 = 132;
 const RESERVED: [Range<u64>; 3] =
     [0..1 << 20, 64 << 20..(64 << 20) + PRIMARY, 256 << 30..(256 << 30) + PRIMARY];
 
-fn doubt(why: impl Into<String>) -> Doubt {
-    Doubt::new(KIND, why)
-}
-
 /// See [`crate::used::Parser`].
 ///
 /// Bounded on hostile input: no more nodes are read than the volume can hold, one node of each level of one tree is kept
@@ -68,7 +65,7 @@ fn doubt(why: impl Into<String>) -> Doubt {
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let Some(superblock) = Superblock::read(volume)? else { return Ok(None) };
     let mut trees = Trees::new(volume, &superblock);
-    let (chunks, device) = Chunks::read(&superblock, &mut trees)?;
+    let (chunks, device) = chunk_tree::read(&superblock, &mut trees)?;
     let roots = Roots::read(&superblock, &chunks, &mut trees)?;
 
     let mut add = |range| add_unreserved(free, range);

@@ -4,8 +4,8 @@
 #![forbid(unsafe_code)]
 
 use super::bytes::Bytes;
-use super::doubt;
-use super::superblock::Superblock;
+use super::checksum::Checksum;
+use super::doubt::doubt;
 use crate::used::Doubt;
 
 const HEADER: usize = 101;
@@ -35,6 +35,21 @@ impl Key {
     }
 }
 
+/// Level of the highest node that there can be; leaves are at level 0 (`BTRFS_MAX_LEVEL` is 8 levels).
+pub const MAX_LEVEL: u8 = 7;
+
+/// Where a tree begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Number of the tree.
+    pub tree: u64,
+    /// Logical byte address.
+    pub at: u64,
+    pub level: u8,
+    /// The transaction that wrote it.
+    pub generation: u64,
+}
+
 /// What is known of a node before it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
@@ -58,14 +73,19 @@ pub struct Node {
 }
 
 impl Node {
-    /// Checks the bytes of a node.
-    pub fn new(bytes: Vec<u8>, expected: Expected, superblock: &Superblock) -> Result<Self, Doubt> {
+    /// Checks the bytes of a node of a file system with these checksums and this UUID in every node.
+    pub fn new(
+        bytes: Vec<u8>,
+        expected: Expected,
+        checksum: Checksum,
+        uuid: &[u8; 16],
+    ) -> Result<Self, Doubt> {
         let wrong = |what| Err(doubt(format!("node {} of tree {}: {what}", expected.at, expected.tree)));
-        if !superblock.checksum.holds(&bytes) {
+        if !checksum.holds(&bytes) {
             return wrong("its checksum does not match");
         }
         let b = Bytes(&bytes);
-        if b.uuid(32)? != superblock.metadata_uuid {
+        if b.uuid(32)? != *uuid {
             return wrong("it belongs to another file system");
         }
         if b.u64(48)? != expected.at {

@@ -6,8 +6,8 @@
 
 use super::bytes::Bytes;
 use super::checksum::Checksum;
-use super::tree::{MAX_LEVEL, Root};
-use super::{KIND, doubt};
+use super::doubt::{KIND, doubt};
+use super::node::{MAX_LEVEL, Root};
 use crate::used::fixed::is_boot_area;
 use crate::used::{Doubt, Volume, le};
 

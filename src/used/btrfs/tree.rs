@@ -2,26 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::chunk::Chunks;
-use super::node::{Expected, Key, Node};
+use super::doubt::{KIND, doubt};
+use super::node::{Expected, Key, MAX_LEVEL, Node, Root};
 use super::superblock::Superblock;
-use super::{KIND, doubt};
 use crate::used::{Doubt, Volume};
 use std::ops::RangeInclusive;
-
-/// Level of the highest node that there can be; leaves are at level 0 (`BTRFS_MAX_LEVEL` is 8 levels).
-pub const MAX_LEVEL: u8 = 7;
-
-/// Where a tree begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// Number of the tree.
-    pub tree: u64,
-    /// Logical byte address.
-    pub at: u64,
-    pub level: u8,
-    /// The transaction that wrote it.
-    pub generation: u64,
-}
 
 /// Reads trees. All walks together read no more nodes than the bytes in use can hold.
 ///
@@ -92,6 +77,6 @@ impl<'a> Trees<'a> {
         let physical = chunk.copies().first().and_then(|copy| copy.checked_add(expected.at - chunk.start));
         let physical = physical.ok_or_else(|| doubt("a chunk lies beyond every disk"))?;
         let bytes = self.volume.read(KIND, physical, self.superblock.node as usize)?;
-        Node::new(bytes, expected, self.superblock)
+        Node::new(bytes, expected, self.superblock.checksum, &self.superblock.metadata_uuid)
     }
 }

@@ -1,9 +1,11 @@
 //! The boot regions of exFAT: where everything is.
 #![forbid(unsafe_code)]
 
-use super::KIND;
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume, le};
+
+/// What it is called in [`About`](crate::used::About) and [`Doubt`].
+pub(super) const KIND: &str = "exfat";
 
 /// Where the parts of the file system are; positions and lengths are bytes.
 #[derive(Debug)]

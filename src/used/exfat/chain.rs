@@ -1,7 +1,7 @@
 //! Chains of clusters in the FAT of exFAT.
 #![forbid(unsafe_code)]
 
-use super::{KIND, boot::Boot};
+use super::boot::{Boot, KIND};
 use crate::used::{Doubt, Volume, le};
 use std::collections::HashSet;
 

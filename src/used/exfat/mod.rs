@@ -11,10 +11,9 @@ mod tests;
 
 use super::clusters::{Claims, clear_runs};
 use super::{About, Doubt, Free, Volume, le};
-use boot::Boot;
+use boot::{Boot, KIND};
 use chain::Fat;
 
-const KIND: &str = "exfat";
 /// Bytes of the bitmap or of a directory that are read at once.
 const PIECE: u64 = 1 << 20;
 /// The longest directory (section 7.4 of the specification).

@@ -1,9 +1,10 @@
 //! What the format fixes outside of the superblock and its groups: see [`crate::used::fixed`].
 #![forbid(unsafe_code)]
 
+use super::bytes::le16;
 use super::superblock::{AT, LEN, Super};
-use super::{Doubt, Volume, le16};
 use crate::used::fixed::is_boot_area;
+use crate::used::{Doubt, Volume};
 
 /// Most copies that are looked at, from the first group on; the last one is in any case.
 const COPIES: usize = 64;

@@ -2,10 +2,11 @@
 //! protection.
 #![forbid(unsafe_code)]
 
+use super::bytes::{le16, le32};
 use super::checksum::{Checksum, crc32c};
 use super::superblock::Super;
-use super::{Doubt, Volume, le16, le32};
 use crate::used::sums::agree;
+use crate::used::{Doubt, Volume};
 
 /// Most levels of an extent tree (`EXT4_MAX_EXTENT_DEPTH`).
 const MAX_DEPTH: u16 = 5;

@@ -10,6 +10,7 @@
 
 mod backups;
 mod bits;
+mod bytes;
 mod checksum;
 mod group;
 mod journal;
@@ -18,7 +19,6 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::le::{self, field};
 use super::{About, Doubt, Free, Volume};
 use crate::used::sums::agree;
 use checksum::{Checksum, crc32c};
@@ -195,16 +195,4 @@ fn take(
             desc.free
         ))),
     }
-}
-
-fn le16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(field(bytes, at))
-}
-
-fn le32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(field(bytes, at))
-}
-
-fn le64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(field(bytes, at))
 }

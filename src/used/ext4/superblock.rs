@@ -3,9 +3,10 @@
 //! Offsets and meanings: the kernel's `Documentation/filesystems/ext4/super.rst`.
 #![forbid(unsafe_code)]
 
+use super::bytes::{le16, le32, le64};
 use super::checksum::{Checksum, crc16, crc32c};
-use super::{Doubt, le, le16, le32, le64};
 use crate::used::sums::agree;
+use crate::used::{Doubt, le};
 
 /// Where the superblock begins, in bytes, and its length.
 pub(super) const AT: u64 = 1024;

@@ -1,9 +1,12 @@
 //! The boot sector of FAT: where everything is.
 #![forbid(unsafe_code)]
 
-use super::{KIND, Width};
+use super::width::Width;
 use crate::used::{Doubt, Volume, le};
 use std::ops::Range;
+
+/// What a volume is called before its width is known.
+const KIND: &str = "fat";
 
 /// Where the parts of the file system are; all positions and lengths are bytes.
 #[derive(Debug)]

@@ -8,79 +8,14 @@
 mod boot;
 #[cfg(test)]
 mod tests;
+mod width;
 
 use super::clusters::clear_runs;
 use super::{About, Doubt, Free, Volume, le};
 use boot::{Boot, Root};
 
-const KIND: &str = "fat";
 /// Bytes of a FAT that are looked at together: whole entries of every width.
 const PIECE: usize = 768 << 10;
-
-/// Bits of a FAT entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Width {
-    Fat12,
-    Fat16,
-    Fat32,
-}
-
-impl Width {
-    fn name(self) -> &'static [u8] {
-        match self {
-            Width::Fat12 => b"FAT12",
-            Width::Fat16 => b"FAT16",
-            Width::Fat32 => b"FAT32",
-        }
-    }
-
-    fn kind(self) -> &'static str {
-        match self {
-            Width::Fat12 => "fat12",
-            Width::Fat16 => "fat16",
-            Width::Fat32 => "fat32",
-        }
-    }
-
-    /// Bytes that `entries` entries take.
-    fn bytes_for(self, entries: u64) -> u64 {
-        match self {
-            Width::Fat12 => (entries * 3).div_ceil(2),
-            Width::Fat16 => entries * 2,
-            Width::Fat32 => entries * 4,
-        }
-    }
-
-    /// Entry number `i` of `bytes`.
-    fn entry(self, bytes: &[u8], i: usize) -> Option<u32> {
-        match self {
-            Width::Fat12 => {
-                let pair = le::u16(bytes, i + i / 2)?;
-                Some(u32::from(if i.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }))
-            }
-            Width::Fat16 => le::u16(bytes, i * 2).map(u32::from),
-            Width::Fat32 => Some(le::u32(bytes, i * 4)? & 0x0fff_ffff),
-        }
-    }
-
-    /// Marks a bad cluster; everything above ends a chain.
-    fn bad(self) -> u32 {
-        match self {
-            Width::Fat12 => 0xff7,
-            Width::Fat16 => 0xfff7,
-            Width::Fat32 => 0x0fff_fff7,
-        }
-    }
-
-    /// The bits of the second entry that are set while nobody has it mounted, and while no error was seen.
-    fn clean(self) -> (u32, u32) {
-        match self {
-            Width::Fat12 => (0, 0),
-            Width::Fat16 => (0x8000, 0x4000),
-            Width::Fat32 => (0x0800_0000, 0x0400_0000),
-        }
-    }
-}
 
 /// The clusters whose FAT entry is 0.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {

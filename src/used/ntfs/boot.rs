@@ -1,7 +1,7 @@
 //! The boot sector of NTFS: where the master file table is.
 #![forbid(unsafe_code)]
 
-use super::{KIND, doubt};
+use super::doubt::{KIND, doubt};
 use crate::used::{Doubt, Volume, le};
 use std::ops::Range;
 
@@ -34,6 +34,13 @@ impl Boot {
             return Ok(None);
         }
         Boot::of(&bytes, volume.size()).map(Some)
+    }
+
+    /// Nothing is free from here on: behind the clusters there is the backup of the boot sector, in the last sector of
+    /// the partition or the first one that the file system does not count.
+    pub(super) fn end_of_free(&self, volume: &Volume<'_>) -> u64 {
+        let last_sector = volume.size().saturating_sub(self.sector.max(u64::from(volume.sector())));
+        (self.clusters * self.cluster).min(self.bytes).min(last_sector)
     }
 
     /// The copy of the boot sector stands in the last sector of the partition, or in the first one that the file system

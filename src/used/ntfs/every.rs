@@ -2,7 +2,7 @@
 //! a log and without setting the dirty flag, so that a volume looks clean after the machine was cut off.
 #![forbid(unsafe_code)]
 
-use super::doubt;
+use super::doubt::doubt;
 use super::files::Files;
 use super::record::{Record, Value, Wrong};
 use super::runs;

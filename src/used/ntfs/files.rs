@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::boot::Boot;
+use super::doubt::{KIND, doubt};
 use super::record::{Attribute, Record, Value};
 use super::runs::{Run, decode};
-use super::{KIND, doubt};
 use crate::used::{Doubt, Volume, le};
 use std::ops::Range;
 

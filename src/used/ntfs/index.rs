@@ -1,7 +1,7 @@
 //! The root directory of NTFS: it is read as a whole, so that no order of names and no tree has to be believed.
 #![forbid(unsafe_code)]
 
-use super::doubt;
+use super::doubt::doubt;
 use super::files::{Content, Files, INDEX_ALLOCATION, INDEX_ROOT, in_file};
 use super::record::{Wrong, fix_up};
 use crate::used::{Doubt, le};

@@ -4,7 +4,7 @@
 //! says whether anybody had the log open.
 #![forbid(unsafe_code)]
 
-use super::doubt;
+use super::doubt::doubt;
 use super::files::{Files, Stream};
 use super::record::fix_up;
 use crate::used::{Doubt, le};

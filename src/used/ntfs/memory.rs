@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::boot::Boot;
+use super::doubt::doubt;
 use super::files::{Content, DATA, Files, Stream, in_file, split};
-use super::{doubt, end_of_free, every, index};
+use super::{every, index};
 use crate::used::{Doubt, Volume};
 use std::ops::Range;
 
@@ -32,7 +33,7 @@ pub struct MemoryFile {
 pub fn memory_files(volume: &Volume<'_>) -> Result<Vec<MemoryFile>, Doubt> {
     let Some(boot) = Boot::read(volume)? else { return Ok(Vec::new()) };
     let files = Files::open(volume, boot)?;
-    let (cluster, end) = (files.boot.cluster, end_of_free(volume, &files.boot));
+    let (cluster, end) = (files.boot.cluster, files.boot.end_of_free(volume));
     let mut found = Vec::new();
     for (which, reference) in index::in_root(&files, &NAMES)? {
         let stream = content(&files, reference)?.unwrap_or_default();

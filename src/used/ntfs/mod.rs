@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod doubt;
 mod every;
 mod files;
 mod index;
@@ -21,16 +22,12 @@ mod tests;
 use super::clusters::{Claims, clear_runs};
 use super::{About, Doubt, Free, Volume, le};
 use boot::Boot;
+use doubt::doubt;
 use files::{Content, DATA, Files, Stream, in_file};
 use log::Log;
 
+pub(super) use doubt::KIND;
 pub use memory::{MemoryFile, memory_files};
-
-pub(super) const KIND: &str = "ntfs";
-
-fn doubt(why: impl Into<String>) -> Doubt {
-    Doubt::new(KIND, why)
-}
 
 /// Numbers of the files that every volume has.
 const MFT_MIRROR: u64 = 1;
@@ -63,7 +60,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         Log::Closed => own.claims,
         Log::Emptied => every::clusters(&files)?,
     };
-    read_bitmap(&files, &own.bitmap, &claims, end_of_free(volume, &files.boot), free)?;
+    read_bitmap(&files, &own.bitmap, &claims, files.boot.end_of_free(volume), free)?;
     files.boot.copy_fits(volume)?;
     Ok(Some(About { kind: KIND, label }))
 }
@@ -131,13 +128,6 @@ fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
         Some(Content::Resident(name)) => le::utf16(&name),
         _ => None,
     })
-}
-
-/// Nothing is free from here on: behind the clusters there is the backup of the boot sector, in the last sector of
-/// the partition or the first one that the file system does not count.
-fn end_of_free(volume: &Volume<'_>, boot: &Boot) -> u64 {
-    let last_sector = volume.size().saturating_sub(boot.sector.max(u64::from(volume.sector())));
-    (boot.clusters * boot.cluster).min(boot.bytes).min(last_sector)
 }
 
 fn read_bitmap(

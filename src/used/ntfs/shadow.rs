@@ -5,7 +5,7 @@
 //! Layout: "Volume Shadow Snapshot (VSS) format" of the libvshadow project.
 #![forbid(unsafe_code)]
 
-use super::{KIND, doubt};
+use super::doubt::{KIND, doubt};
 use crate::used::{Doubt, Volume, le};
 
 /// 3808876b-c176-4e48-b7ae-04046e6cc752, at the head of everything that belongs to shadow copies.

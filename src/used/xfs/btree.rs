@@ -3,9 +3,10 @@
 //! Walked level by level, so that no block is read twice, whatever the pointers say.
 #![forbid(unsafe_code)]
 
-use super::group::Group;
-use super::{BASIC_BLOCK, KIND, be16, be32, be64, checksum_matches, field};
+use super::bytes::{BASIC_BLOCK, KIND, be16, be32, be64, checksum_matches};
+use super::system::Group;
 use crate::used::Doubt;
+use crate::used::le::field;
 use std::ops::Range;
 
 /// Most levels: what the kernel allows (`XFS_BTREE_MAXLEVELS`).

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::btree::{Order, Tree};
-use super::{KIND, System, be32, be64, checksum_matches, doubt, field};
+use super::bytes::{KIND, be32, be64, checksum_matches};
+use super::system::{Group, System};
+use crate::used::le::field;
 use crate::used::{Doubt, Free};
 use std::ops::Range;
 
@@ -12,27 +14,6 @@ const INODES: u32 = 0x5841_4749;
 const FREE_LIST: u32 = 0x5841_464c;
 /// Bytes of the header of the list of free blocks in version 5.
 const FREE_LIST_HEADER: usize = 36;
-
-/// What the checks of a group's blocks need.
-pub struct Group<'a> {
-    pub system: &'a System<'a>,
-    pub number: u32,
-    /// Blocks of the group.
-    pub blocks: u32,
-    /// Blocks of it that hold its headers.
-    pub headers: u32,
-}
-
-impl Group<'_> {
-    pub fn doubt(&self, why: &str) -> Doubt {
-        doubt(format!("{why} in allocation group {}", self.number))
-    }
-
-    /// Whether `block` may hold anything but the headers.
-    pub fn has(&self, block: u32) -> bool {
-        (self.headers..self.blocks).contains(&block)
-    }
-}
 
 /// Adds the free space of group `number` to `free`, and gives how many blocks the superblock counts as free of it.
 pub fn read(system: &System<'_>, number: u32, free: &mut Free) -> Result<u64, Doubt> {

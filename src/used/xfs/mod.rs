@@ -15,19 +15,16 @@
 #![forbid(unsafe_code)]
 
 mod btree;
+mod bytes;
 mod group;
 mod log;
 mod superblock;
+mod system;
 
-use super::le::field;
 use super::{About, Doubt, Free, Volume};
-use crate::used::sums::agree;
+use bytes::{BASIC_BLOCK, KIND, be32, doubt};
 use superblock::Superblock;
-
-/// What it is called in [`About`] and [`Doubt`].
-const KIND: &str = "xfs";
-/// Unit of disk addresses and of the log, in bytes, whatever the sector size.
-const BASIC_BLOCK: u64 = 512;
+use system::System;
 
 /// The [`Parser`](super::Parser) of XFS.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
@@ -51,50 +48,4 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         )));
     }
     Ok(Some(About { kind: KIND, label: fs.label.clone() }))
-}
-
-/// What all checks of metadata need.
-struct System<'a> {
-    volume: &'a Volume<'a>,
-    fs: &'a Superblock,
-    /// Log sequence number at which the next log record would be written.
-    head: u64,
-}
-
-impl System<'_> {
-    /// Nothing on the disk can be newer than the log: every change goes there first. Only version 5 records it.
-    fn check_written(&self, lsn: u64, what: &str) -> Result<(), Doubt> {
-        // All ones: never logged.
-        if self.fs.checksums && lsn != u64::MAX && lsn > self.head {
-            return Err(doubt(format!("{what} is newer than its log")));
-        }
-        Ok(())
-    }
-}
-
-fn doubt(why: impl Into<String>) -> Doubt {
-    Doubt::new(KIND, why)
-}
-
-/// Whether the CRC32C of `bytes` is the one at `at` in them (little-endian; it counts as zero in the sum).
-fn checksum_matches(bytes: &[u8], at: usize) -> bool {
-    let (Some(before), Some(stored), Some(after)) =
-        (bytes.get(..at), bytes.get(at..at + 4), bytes.get(at + 4..))
-    else {
-        return false;
-    };
-    let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
-    agree(&sum.to_le_bytes()[..], stored)
-}
-
-fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(field(bytes, at))
-}
-
-fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(field(bytes, at))
-}
-
-fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_be_bytes(field(bytes, at))
 }

@@ -1,7 +1,8 @@
 //! The superblock: `struct xfs_dsb`. Each allocation group begins with a copy of it.
 #![forbid(unsafe_code)]
 
-use super::{BASIC_BLOCK, be16, be32, be64, checksum_matches, doubt, field};
+use super::bytes::{BASIC_BLOCK, be16, be32, be64, checksum_matches, doubt};
+use crate::used::le::field;
 use crate::used::{Doubt, Volume};
 
 /// `XFSB`
@@ -84,7 +85,7 @@ impl Superblock {
     /// Reads the superblock of the first group; `start` is the volume's first 512 bytes.
     pub fn read(volume: &Volume<'_>, start: &[u8]) -> Result<Self, Doubt> {
         let geometry = Geometry::decode(start)?;
-        let bytes = volume.read(super::KIND, 0, geometry.sector as usize)?;
+        let bytes = volume.read(super::bytes::KIND, 0, geometry.sector as usize)?;
         let fs = Superblock::decode(geometry, &bytes)?;
         let size = fs.geometry.blocks.checked_mul(u64::from(fs.geometry.block));
         if size.is_none_or(|size| size > volume.size()) {

@@ -1,10 +1,10 @@
 //! An image in memory whose superblock and nodes can be changed, with checksums that hold again.
 
 use super::super::checksum::Checksum;
-use super::super::chunk::Chunks;
-use super::super::node::Key;
+use super::super::chunk_tree;
+use super::super::node::{Key, Root};
 use super::super::superblock::{PRIMARY, Superblock};
-use super::super::tree::{Root, Trees};
+use super::super::tree::Trees;
 use super::super::{Bytes, Roots};
 use crate::io::ReadAt;
 use crate::used::Volume;
@@ -128,7 +128,7 @@ impl Disk {
     pub fn copies(&self, logical: u64) -> Vec<u64> {
         let volume = Volume::new(self, 0, self.size, 512);
         let superblock = Superblock::read(&volume).unwrap().unwrap();
-        let (chunks, _) = Chunks::read(&superblock, &mut Trees::new(&volume, &superblock)).unwrap();
+        let (chunks, _) = chunk_tree::read(&superblock, &mut Trees::new(&volume, &superblock)).unwrap();
         let chunk = chunks.covering(logical, self.node_size() as u64).unwrap();
         chunk.copies().iter().map(|copy| copy + logical - chunk.start).collect()
     }
@@ -138,7 +138,7 @@ impl Disk {
         let volume = Volume::new(self, 0, self.size, 512);
         let superblock = Superblock::read(&volume).unwrap().unwrap();
         let mut trees = Trees::new(&volume, &superblock);
-        let (chunks, _) = Chunks::read(&superblock, &mut trees).unwrap();
+        let (chunks, _) = chunk_tree::read(&superblock, &mut trees).unwrap();
         let roots = Roots::read(&superblock, &chunks, &mut trees).unwrap();
         match tree {
             1 => superblock.root_tree,

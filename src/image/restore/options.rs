@@ -1,0 +1,17 @@
+//! How an image is written onto a disk.
+#![forbid(unsafe_code)]
+
+use crate::types::{Delta, FreeSpace};
+
+/// How to restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreOptions {
+    /// Threads that inflate; 0 is one per core.
+    pub threads: usize,
+    /// Whether what the disk holds is read first, and written only where it differs.
+    pub delta: Delta,
+    /// What becomes of the space that nobody used when the disk was imaged.
+    pub free: FreeSpace,
+    /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
+    pub leg: Option<u64>,
+}

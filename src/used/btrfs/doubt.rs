@@ -1,0 +1,12 @@
+//! How doubts of this file system begin.
+#![forbid(unsafe_code)]
+
+use crate::used::Doubt;
+
+/// What it is called in [`About`](crate::used::About) and [`Doubt`].
+pub const KIND: &str = "btrfs";
+
+/// A doubt about a volume of this kind.
+pub fn doubt(why: impl Into<String>) -> Doubt {
+    Doubt::new(KIND, why)
+}

@@ -1,0 +1,42 @@
+//! What every file of this room needs: big-endian numbers, checksums, doubts.
+#![forbid(unsafe_code)]
+
+use crate::used::Doubt;
+use crate::used::le::field;
+use crate::used::sums::agree;
+
+/// What it is called in [`About`](crate::used::About) and [`Doubt`].
+pub const KIND: &str = "xfs";
+/// Unit of disk addresses and of the log, in bytes, whatever the sector size.
+pub const BASIC_BLOCK: u64 = 512;
+
+/// A doubt about a volume of this kind.
+pub fn doubt(why: impl Into<String>) -> Doubt {
+    Doubt::new(KIND, why)
+}
+
+/// Whether the CRC32C of `bytes` is the one at `at` in them (little-endian; it counts as zero in the sum).
+pub fn checksum_matches(bytes: &[u8], at: usize) -> bool {
+    let (Some(before), Some(stored), Some(after)) =
+        (bytes.get(..at), bytes.get(at..at + 4), bytes.get(at + 4..))
+    else {
+        return false;
+    };
+    let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
+    agree(&sum.to_le_bytes()[..], stored)
+}
+
+/// A big-endian number at `at`.
+pub fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(field(bytes, at))
+}
+
+/// A big-endian number at `at`.
+pub fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(field(bytes, at))
+}
+
+/// A big-endian number at `at`.
+pub fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(field(bytes, at))
+}
