@@ -61,7 +61,7 @@
 //!
 //! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
 //! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
-//! [`progress`], [`failure`].
+//! [`progress`], [`failure`], [`watch`].
 
 pub mod agent;
 pub mod block;
@@ -82,3 +82,4 @@ pub mod sys;
 pub mod text;
 pub mod types;
 pub mod used;
+pub mod watch;

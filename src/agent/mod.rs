@@ -46,7 +46,6 @@ mod share_guard;
 mod shares;
 mod space;
 mod steps;
-mod watchdog;
 mod working;
 pub mod world;
 

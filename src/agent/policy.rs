@@ -1,4 +1,4 @@
-//! What follows a failure, whoever has noticed it: the engine itself, or the watchdog while the engine is stuck.
+//! What follows a failure, whoever has noticed it: the run itself, or the watchdog while the run is stuck.
 
 use super::{Ending, Journal};
 use crate::failure::{Failure, Kind};

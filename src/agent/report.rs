@@ -3,11 +3,11 @@
 use super::address::Address;
 use super::journal::Journal;
 use super::lease_holder::Lease;
-use super::watchdog::{Finding, Watchdog};
 use super::{Ending, policy};
 use crate::agent::world::World;
 use crate::block::BlockDevice;
-use crate::failure::Failure;
+use crate::block::watched::Watched;
+use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::progress::{Meter, Progress};
 use crate::share::write_atomic;
@@ -15,6 +15,7 @@ use crate::store::Folder;
 use crate::store::status::{STATUS, Status};
 use crate::sys::{Reboot, System};
 use crate::text::progress_line;
+use crate::watch::{Finding, InFlightOps, Watch};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,9 @@ use std::time::Duration;
 const CONSOLE_TICKS: u32 = 3;
 /// A share with less free space than this, in bytes, is full: other machines log there too.
 pub const RESERVE: u64 = 64 << 20;
+
+/// After this a disk is given up. The kernel's own retries and resets of a bad one are over by then.
+const HUNG: Duration = Duration::from_secs(600);
 
 /// How long the last lines may take to the share before a machine whose disk hangs is rebooted.
 const LOG_LIMIT: Duration = Duration::from_secs(60);
@@ -36,7 +40,7 @@ pub struct Reporter<'a> {
     settings: &'a Settings,
     tick: Duration,
     status: Mutex<Status>,
-    watchdog: Watchdog,
+    disks: Arc<InFlightOps>,
     given_up: Mutex<Option<(Failure, Ending)>>,
     lease: Arc<Lease>,
     address: Option<Arc<Address>>,
@@ -54,14 +58,15 @@ impl<'a> Reporter<'a> {
         lease: Arc<Lease>,
         address: Option<Arc<Address>>,
     ) -> Self {
+        let (system, clock) = (world.system(), world.system());
         Reporter {
-            system: world.system(),
+            system,
             journal,
             folder,
             settings,
             tick: world.tick(),
             status: Mutex::new(status),
-            watchdog: Watchdog::default(),
+            disks: Arc::new(InFlightOps::new(move || clock.monotonic())),
             given_up: Mutex::default(),
             lease,
             address,
@@ -78,7 +83,7 @@ impl<'a> Reporter<'a> {
 
     /// A disk that is watched from now on.
     pub fn watch(&self, disk: Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice> {
-        self.watchdog.watch(disk, self.system.clone())
+        Arc::new(Watched::new(disk, self.disks.clone()))
     }
 
     /// Fails where a disk hung and came back after all: by then everybody was told that this run is over. And where
@@ -155,13 +160,14 @@ impl<'a> Reporter<'a> {
             scope.spawn(move || {
                 let mut meter = Meter::new();
                 let mut ticks = 0u32;
+                let mut watch = Watch::new(HUNG, "the disk");
                 // By then the disk may hang, and is watched all the same.
                 let mut is_stopped = false;
                 while wait.recv_timeout(self.tick) == Err(RecvTimeoutError::Timeout) {
                     ticks = ticks.wrapping_add(1);
-                    match self.watchdog.look(self.system.monotonic()) {
-                        Some(Finding::Slow(text)) => self.journal.warn(&text),
-                        Some(Finding::Hung(failure)) => return self.give_up(failure, progress),
+                    match watch.look(self.disks.oldest(), self.system.monotonic()) {
+                        Some(Finding::Slow(text) | Finding::Back(text)) => self.journal.warn(&text),
+                        Some(Finding::Hung(text)) => return self.give_up(hung(&text), progress),
                         None => {}
                     }
                     let lost = self.lease.lost().filter(|_| writes_images);
@@ -217,4 +223,10 @@ impl<'a> Reporter<'a> {
         );
         self.journal.progress(&line);
     }
+}
+
+fn hung(text: &str) -> Failure {
+    let advice = "the disk, its cable or its controller has stopped answering: switch the machine off and on, and look at \
+                  them. What was written to a disk is not finished.";
+    Failure::new(Kind::DiskHung, format!("{text}: the disk hangs"), advice)
 }

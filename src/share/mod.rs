@@ -16,7 +16,7 @@ pub use dir::DirFiles;
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_name};
 pub use nfs_options::{BadOption, LONGEST_CACHE, NfsOptions, Version};
-pub use watched::{Flights, InFlight, WatchedFiles};
+pub use watched::WatchedFiles;
 
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;

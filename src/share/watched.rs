@@ -4,106 +4,23 @@
 use super::Files;
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
+use crate::watch::{InFlightOps, Place};
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// An operation that has not returned yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InFlight {
-    /// Tells it from all others of the same [`Flights`].
-    pub number: u64,
-    /// Server and path of the share.
-    pub share: Arc<str>,
-    /// `read`, `write`, `fsync`, ...
-    pub op: &'static str,
-    /// The file or folder on the share.
-    pub path: Arc<str>,
-    /// When it began, by the clock of the [`Flights`].
-    pub since: Duration,
-}
-
-impl fmt::Display for InFlight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} of '{}'", self.share, self.op, self.path)
-    }
-}
-
-/// Time since some fixed point.
-type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
-
-/// The operations that are under way on some shares.
-pub struct Flights {
-    clock: Clock,
-    /// How many began, and those that have not ended, in the order in which they began.
-    flying: Mutex<(u64, BTreeMap<u64, InFlight>)>,
-    is_given_up: AtomicBool,
-}
-
-impl Flights {
-    /// None yet; times are those of this clock.
-    pub fn new(clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Flights { clock: Box::new(clock), flying: Mutex::default(), is_given_up: AtomicBool::new(false) }
-    }
-
-    /// The operation that has been under way for longest.
-    pub fn oldest(&self) -> Option<InFlight> {
-        let flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-        flying.1.values().next().cloned()
-    }
-
-    /// From now on every operation fails, also one that comes back after all: somebody has told that it is over.
-    pub fn give_up(&self) {
-        self.is_given_up.store(true, SeqCst);
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.is_given_up.load(SeqCst) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the share did not answer and was given up"));
-        }
-        Ok(())
-    }
-
-    fn watch<T>(&self, of: &Of, op: &'static str, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.check()?;
-        let number = {
-            let since = (self.clock)();
-            let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-            flying.0 += 1;
-            let number = flying.0;
-            let noted = InFlight { number, share: of.share.clone(), op, path: of.path.clone(), since };
-            flying.1.insert(number, noted);
-            number
-        };
-        let result = work();
-        self.flying.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
-        self.check().and(result)
-    }
-}
-
-/// What an operation is about.
-#[derive(Clone)]
-struct Of {
-    share: Arc<str>,
-    path: Arc<str>,
-}
+use std::sync::Arc;
 
 /// A share that is watched. All it does is what the share below does.
 pub struct WatchedFiles {
     files: Arc<dyn Files>,
     share: Arc<str>,
-    flights: Arc<Flights>,
+    ops: Arc<InFlightOps>,
 }
 
 impl WatchedFiles {
     /// Watches the share called `share`.
-    pub fn new(files: Arc<dyn Files>, share: &str, flights: Arc<Flights>) -> Self {
-        WatchedFiles { files, share: share.into(), flights }
+    pub fn new(files: Arc<dyn Files>, share: &str, ops: Arc<InFlightOps>) -> Self {
+        WatchedFiles { files, share: share.into(), ops }
     }
 
     fn watch<T>(
@@ -112,22 +29,22 @@ impl WatchedFiles {
         path: &str,
         work: impl FnOnce(&dyn Files) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.flights.watch(&self.of(path), op, || work(&*self.files))
+        self.ops.watch(&self.share, op, Place::Path(path.into()), || work(&*self.files))
     }
 
-    fn of(&self, path: &str) -> Of {
-        Of { share: self.share.clone(), path: path.into() }
+    fn file<F>(&self, path: &str, file: F) -> WatchedFile<F> {
+        WatchedFile { file, share: self.share.clone(), path: path.into(), ops: self.ops.clone() }
     }
 
     fn writer(&self, path: &str, file: Box<dyn SyncWrite>) -> Box<dyn SyncWrite> {
-        Box::new(WatchedFile { file, of: self.of(path), flights: self.flights.clone() })
+        Box::new(self.file(path, file))
     }
 }
 
 impl Files for WatchedFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let file = self.watch("opening", path, |files| files.open(path))?;
-        Ok(Arc::new(WatchedFile { file, of: self.of(path), flights: self.flights.clone() }))
+        Ok(Arc::new(self.file(path, file)))
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
@@ -182,17 +99,25 @@ impl Files for WatchedFiles {
 /// An open file of such a share.
 struct WatchedFile<F> {
     file: F,
-    of: Of,
-    flights: Arc<Flights>,
+    share: Arc<str>,
+    path: Arc<str>,
+    ops: Arc<InFlightOps>,
+}
+
+impl<F> WatchedFile<F> {
+    fn watch<T>(&mut self, op: &'static str, work: impl FnOnce(&mut F) -> io::Result<T>) -> io::Result<T> {
+        let WatchedFile { file, share, path, ops } = self;
+        ops.watch(share, op, Place::Path(path.clone()), || work(file))
+    }
 }
 
 impl ReadAt for WatchedFile<Arc<dyn ReadAt>> {
     fn size(&self) -> io::Result<u64> {
-        self.flights.watch(&self.of, "fstat", || self.file.size())
+        self.ops.watch(&self.share, "fstat", Place::Path(self.path.clone()), || self.file.size())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.flights.watch(&self.of, "read", || self.file.read_at(buf, offset))
+        self.ops.watch(&self.share, "read", Place::Path(self.path.clone()), || self.file.read_at(buf, offset))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -202,24 +127,24 @@ impl ReadAt for WatchedFile<Arc<dyn ReadAt>> {
 
 impl Write for WatchedFile<Box<dyn SyncWrite>> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.flights.watch(&self.of, "write", || self.file.write(bytes))
+        self.watch("write", |file| file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.flights.watch(&self.of, "write", || self.file.flush())
+        self.watch("write", |file| file.flush())
     }
 }
 
 impl SyncWrite for WatchedFile<Box<dyn SyncWrite>> {
     fn sync(&mut self) -> io::Result<()> {
-        self.flights.watch(&self.of, "fsync", || self.file.sync())
+        self.watch("fsync", |file| file.sync())
     }
 
     fn go_on_at(&mut self, len: u64) -> io::Result<()> {
-        self.flights.watch(&self.of, "truncation", || self.file.go_on_at(len))
+        self.watch("truncation", |file| file.go_on_at(len))
     }
 
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
-        self.flights.watch(&self.of, "copy", || self.file.append_from(from, range))
+        self.watch("copy", |file| file.append_from(from, range))
     }
 }

@@ -39,6 +39,7 @@ use testbox::store::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::types::HostName;
 use testbox::used::Content;
+use testbox::watch::InFlightOps;
 
 pub const IP: &str = "10.40.41.42";
 pub const HEX: &str = "0A28292A";
@@ -520,7 +521,10 @@ impl World for Machine {
             }
             Duration::ZERO
         };
-        Ok(OpenDisk { device: Arc::new(Watched::new(opened.device, Arc::new(clock))), ..opened })
+        Ok(OpenDisk {
+            device: Arc::new(Watched::new(opened.device, Arc::new(InFlightOps::new(clock)))),
+            ..opened
+        })
     }
 
     fn host_key(&self, _: Option<&Path>) -> io::Result<HostKey> {
