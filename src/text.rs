@@ -1,6 +1,7 @@
 //! Texts for a person: what may stand in a line of a log or a terminal, sizes, times, progress.
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::time::Duration;
 
 /// Width of everything that is formatted here: 80 columns less one, because some terminals wrap after the 80th.
@@ -16,6 +17,17 @@ pub fn ascii(text: &str) -> String {
         }
     }
     out
+}
+
+/// What an error says, and all that are behind it: `sda: cannot flush: Input/output error (os error 5)`.
+pub fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }
 
 /// The first `width` characters of an ASCII text.

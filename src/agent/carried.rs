@@ -3,7 +3,7 @@
 use super::image_failure::image_failure;
 use super::steps::Run;
 use crate::failure::{Failure, Kind};
-use crate::image::{Image, ImageError};
+use crate::image::{ErrorKind, Image};
 use crate::plan::{Plan, Step};
 use crate::store::cannot_read;
 use crate::store::record::ImageRecord;
@@ -52,8 +52,8 @@ impl Run<'_> {
         };
         let summary = match Image::open(opened) {
             Ok(opened) => opened.summary(),
-            Err(e @ ImageError::Read { .. }) => return Err(image_failure(&e, file)),
-            Err(e) => return Ok(Some(format!("is damaged: {e}"))),
+            Err(e) if e.kind == ErrorKind::Corrupt => return Ok(Some(format!("is damaged: {e}"))),
+            Err(e) => return Err(image_failure(&e, file)),
         };
         let is_same = summary.root_hash.to_string().eq_ignore_ascii_case(&image.root_hash)
             && summary.image == image.image_size;

@@ -4,7 +4,7 @@ use super::image_failure::{image_failure, share_read};
 use super::restore::Target;
 use super::steps::Run;
 use crate::failure::{Failure, Kind};
-use crate::image::{self, FileKind, Image, ImageError, file_kind, foreign};
+use crate::image::{self, ErrorKind, FileKind, Image, file_kind, foreign};
 use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::plan::{Source, refuse_degraded};
@@ -62,7 +62,7 @@ impl Run<'_> {
             };
             let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
             if let (Some(record), Err(e)) = (&source.record, &verified)
-                && matches!(e, ImageError::Damaged { .. })
+                && e.kind == ErrorKind::Corrupt
             {
                 self.note_damage(&source.path, &record.root_hash, &e.to_string());
             }

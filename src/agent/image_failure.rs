@@ -1,24 +1,20 @@
 //! What is said where imaging fails: the outcome, what happened, and what to do.
 
 use crate::failure::{Failure, Kind};
-use crate::image::ImageError;
+use crate::image::{ErrorKind, ImageError, Op, Subject};
 use crate::inventory::Disk;
 use crate::plan::OnBad;
 use crate::store::record::{image_file, map_file};
 use crate::store::{self, cannot_read, cannot_write};
+use crate::text::with_sources;
 use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// True for what reading an image, old or new, can show to be wrong with it.
-pub fn is_of_image(error: &ImageError) -> bool {
-    matches!(error, ImageError::Read { .. } | ImageError::Damaged { .. } | ImageError::NotAnImage(_))
-}
-
 /// A sector that cannot be read ends the backup.
 pub fn bad_sector(error: &ImageError, part: &str, on_bad: OnBad) -> Failure {
-    let what = format!("{part}: {error}");
+    let what = format!("{part}: {}", with_sources(error));
     if on_bad == OnBad::KeepComplete {
         let what = format!("{what}; the set would be DEGRADED, and the one that is there is complete");
         let advice = "the complete set stays as it is. To have the degraded one in its place, and the complete one in \
@@ -81,38 +77,41 @@ pub fn no_space(name: &str) -> Failure {
 
 /// Which outcome an imaging error is.
 pub fn image_failure(error: &ImageError, image: &str) -> Failure {
-    let (kind, advice) = match error {
-        ImageError::Unfinished { source, .. } => (
-            image_failure(source, image).kind,
-            "do not use this disk until a restore succeeds; the next attempt begins anew.",
-        ),
-        ImageError::Gone { .. } => (
+    let (kind, advice) = match (error.kind, error.op) {
+        (ErrorKind::Io, Op::Read) if error.what == Subject::Image => {
+            let advice = error.io_source().and_then(store::advice);
+            (Kind::ShareRead, advice.unwrap_or("check the share."))
+        }
+        (ErrorKind::Io, _) if error.what == Subject::Image => {
+            return error.io_source().map_or_else(|| internal(error.to_string()), |e| share_write(image, e));
+        }
+        (ErrorKind::Medium | ErrorKind::Io, Op::Read | Op::SeekData | Op::Work) => {
+            (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
+        }
+        (ErrorKind::Medium | ErrorKind::Io | ErrorKind::Differs, _) => {
+            (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
+        }
+        (ErrorKind::Gone, _) => (
             Kind::DiskGone,
             "look at the disk, its cable, power and controller; the kernel's log tells more.",
         ),
-        ImageError::Resized { .. } => {
+        (ErrorKind::Resized, _) => {
             (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
         }
-        ImageError::Disk { op: "read", .. } | ImageError::Failing { .. } => {
-            (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
-        }
-        ImageError::Disk { .. } | ImageError::DiskCall { .. } | ImageError::Differs { .. } => {
-            (Kind::DiskWrite, "the disk or its cable is failing: replace it.")
-        }
-        ImageError::Sink { source, .. } => return share_write(image, source),
-        ImageError::Read { source, .. } => {
-            (Kind::ShareRead, store::advice(source).unwrap_or("check the share."))
-        }
-        ImageError::NotAnImage(_) | ImageError::Damaged { .. } | ImageError::Foreign { .. } => {
+        (ErrorKind::Corrupt, _) => {
             (Kind::BadImage, "this image must not be used; an older set may be in history/.")
         }
-        ImageError::Refused(_) => (Kind::Unfit, "nothing was written."),
-        ImageError::Internal { .. } => (Kind::Internal, REPORT),
-        ImageError::Resource { .. } => (
+        (ErrorKind::Refused, _) => (Kind::Unfit, "nothing was written."),
+        (ErrorKind::Internal, _) => (Kind::Internal, REPORT),
+        (ErrorKind::Resource, _) => (
             Kind::Internal,
             "the machine has too little memory, or its kernel refuses; report it with the log.",
         ),
-        ImageError::Cancelled => (Kind::Internal, "it was stopped."),
+        (ErrorKind::Cancelled, _) => (Kind::Internal, "it was cancelled."),
     };
-    Failure::new(kind, format!("{image}: {error}"), advice)
+    let advice = match error.disk_was_touched() {
+        true => "do not use this disk until a restore succeeds; the next attempt begins anew.",
+        false => advice,
+    };
+    Failure::new(kind, format!("{image}: {}", with_sources(error)), advice)
 }

@@ -1,7 +1,7 @@
 //! The steps of a plan, each one call into the imaging pipelines or the share.
 
 use super::image_failure::{
-    bad_sector, caught, degraded_note, image_failure, internal, is_of_image, no_space, share_write,
+    bad_sector, caught, degraded_note, image_failure, internal, no_space, share_write,
 };
 use super::journal::Journal;
 use super::listed::check_listed;
@@ -12,7 +12,9 @@ use crate::agent::info::Who;
 use crate::agent::world::World;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
-use crate::image::{self, BackupOptions, DiskAbout, Earlier, Image, ImageError, Part, Written, foreign};
+use crate::image::{
+    self, BackupOptions, DiskAbout, Earlier, ErrorKind, Image, ImageError, Op, Part, Written, foreign,
+};
 use crate::inventory::Disk;
 use crate::io::SyncWrite;
 use crate::job::Action;
@@ -26,6 +28,7 @@ use crate::store::record::{
     BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file,
 };
 use crate::store::{Folder, INFO_TEXT, PART};
+use crate::text::with_sources;
 use crate::types::{Delta, FreeSpace};
 use crate::used::{self, Beyond, Found, Map, Used};
 use std::collections::BTreeMap;
@@ -204,14 +207,16 @@ impl Run<'_> {
                 Ok((written, verified))
             });
             match made {
-                Err(e) if !earlier.prove_base && taken_unread && is_of_image(&e) => {
+                Err(e) if !earlier.prove_base && taken_unread && e.is_of_image() => {
                     // What was taken over unread is not what it was: once more, each member of it read first.
-                    self.journal
-                        .warn(&format!("{part}: {e}. It is made again, and nothing taken over unread"));
+                    self.journal.warn(&format!(
+                        "{part}: {}. It is made again, and nothing taken over unread",
+                        with_sources(&e)
+                    ));
                     files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
                     earlier.prove_base = true;
                 }
-                Err(ImageError::Cancelled) => {
+                Err(e) if e.kind == ErrorKind::Cancelled => {
                     self.reporter.check()?;
                     return Err(no_space(name));
                 }
@@ -298,7 +303,7 @@ impl Run<'_> {
         progress.start(disk.size);
         let step = format!("imaging {} as {image}", disk.name);
         self.reporter.during(&step, Some(&about.name), &progress, true, || {
-            let sink = |source| ImageError::Sink { op: "create", written: 0, source };
+            let sink = |source| ImageError::sink(Op::Create, 0, source);
             let (mut file, part) = begin(files, &folder.path(&format!("{image}{PART}"))).map_err(sink)?;
             // From here on a power cut leaves something to go on with.
             files.sync_dir(&folder.path("")).map_err(sink)?;
@@ -313,7 +318,7 @@ impl Run<'_> {
         let progress = Progress::new();
         self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
             let file = self.folder.files.open(&self.folder.path(&part));
-            let image = Image::open(file.map_err(|source| ImageError::Read { position: 0, source })?)?;
+            let image = Image::open(file.map_err(|source| ImageError::read(0, source))?)?;
             let summary = match base {
                 Some(base) => image::verify_again(&image, base, 0, &progress)?,
                 None => image::verify(&image, 0, &progress)?,
@@ -327,7 +332,7 @@ impl Run<'_> {
         let file = image.file();
         let open = || -> Result<Arc<Image>, String> {
             let opened = self.folder.files.open(&self.folder.path(&file)).map_err(|e| e.to_string())?;
-            let opened = Image::open(opened).map_err(|e| e.to_string())?;
+            let opened = Image::open(opened).map_err(|e| with_sources(&e))?;
             if !opened.summary().root_hash.to_string().eq_ignore_ascii_case(&image.root_hash) {
                 return Err(format!("it is not the image that {RECORD} names"));
             }
@@ -429,7 +434,7 @@ impl Run<'_> {
                 }
             }),
             // A disk that was used since differs: that is a finding, not a fault.
-            Err(e @ ImageError::Differs { .. }) => Ok(format!("DIFFERS: {e}")),
+            Err(e) if e.kind == ErrorKind::Differs => Ok(format!("DIFFERS: {e}")),
             Err(e) => Err(image_failure(&e, &source.path)),
         }
     }

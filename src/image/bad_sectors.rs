@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice, is_medium_error};
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op, check_size};
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -57,42 +57,6 @@ impl Patience {
     }
 }
 
-/// A failed transfer as an [`ImageError`]. Where the disk is gone, or has another size by now, that is the error.
-pub fn disk_error(
-    disk: &dyn BlockDevice,
-    op: &'static str,
-    offset: u64,
-    len: u64,
-    source: io::Error,
-) -> ImageError {
-    if let Err(changed) = check_size(disk) {
-        return changed;
-    }
-    if matches!(source.raw_os_error(), Some(libc::ENXIO | libc::ENODEV)) {
-        return ImageError::Gone { disk: disk.name().to_owned(), source: Some(source) };
-    }
-    let lba = offset / u64::from(disk.logical_block_size().max(1));
-    let short = |what: &str| io::Error::new(source.kind(), format!("the disk stopped short: {what}"));
-    let source = match source.kind() {
-        io::ErrorKind::UnexpectedEof => short("it gave fewer bytes than it has there"),
-        io::ErrorKind::WriteZero => short("it took fewer bytes than it was given"),
-        _ => source,
-    };
-    ImageError::Disk { disk: disk.name().to_owned(), op, offset, lba, len, source }
-}
-
-/// Fails where the disk is not there any more, or has another size than when it was opened.
-pub fn check_size(disk: &dyn BlockDevice) -> Result<(), ImageError> {
-    let (name, was) = (disk.name().to_owned(), disk.size());
-    match disk.size_now() {
-        Ok(now) if now == was => Ok(()),
-        // What the kernel says of a disk that was taken away: no sectors, or no such device.
-        Ok(0) => Err(ImageError::Gone { disk: name, source: None }),
-        Ok(now) => Err(ImageError::Resized { disk: name, was, now }),
-        Err(source) => Err(ImageError::Gone { disk: name, source: Some(source) }),
-    }
-}
-
 /// Reads a chunk. Where the medium fails, it is split down to the logical blocks that fail.
 ///
 /// Without `trouble` the first of them is the error. With it they are filled with zeros and returned (in order,
@@ -109,7 +73,7 @@ pub fn read_chunk(
     let error = match disk.read_at(buf, offset) {
         Ok(()) => return Ok(Vec::new()),
         Err(e) if is_medium_error(&e) => e,
-        Err(e) => return Err(disk_error(disk, "read", offset, buf.len() as u64, e)),
+        Err(e) => return Err(ImageError::transfer(disk, Op::Read, offset, buf.len() as u64, e)),
     };
     let took = begun.elapsed();
     // A disk that was taken away gives the same errors as one that is bad.
@@ -168,7 +132,7 @@ impl Split<'_> {
                 self.patience.spend(begun.elapsed());
                 Ok(Some(e))
             }
-            Err(e) => Err(disk_error(self.disk, "read", piece.start, len as u64, e)),
+            Err(e) => Err(ImageError::transfer(self.disk, Op::Read, piece.start, len as u64, e)),
         }
     }
 
@@ -208,7 +172,7 @@ impl Split<'_> {
                 Some(e) => error = e,
             }
         }
-        Err(disk_error(self.disk, "read", range.start, range.end - range.start, error))
+        Err(ImageError::transfer(self.disk, Op::Read, range.start, range.end - range.start, error))
     }
 
     /// Once more over what is bad, now that everything else of the chunk is safe.
@@ -230,6 +194,7 @@ impl Split<'_> {
 mod tests {
     use super::*;
     use crate::block::mem::{Fault, MemDisk, Op};
+    use crate::text::with_sources;
 
     fn disk(block: u32) -> MemDisk {
         MemDisk::new("sdx", (0..64 * 1024u32).map(|i| (i / 512) as u8 + 1).collect(), block)
@@ -331,7 +296,7 @@ mod tests {
         }
         let disk = disk(512);
         disk.inject(Op::Read, 1024..1025, Fault::Short, u64::MAX);
-        let error = read_chunk(&disk, &mut vec![0; 512], 1024, None).unwrap_err().to_string();
+        let error = with_sources(&read_chunk(&disk, &mut vec![0; 512], 1024, None).unwrap_err());
         assert!(error.contains("LBA 2") && error.contains("stopped short"), "{error}");
     }
 }

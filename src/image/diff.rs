@@ -36,7 +36,7 @@ pub fn diff(
     let mut at = 0;
     while at < common {
         if progress.is_cancelled() {
-            return Err(ImageError::Cancelled);
+            return Err(ImageError::cancelled());
         }
         let (one, other) = (a.run_at(at)?, b.run_at(at)?);
         let part = at..one.range().end.min(other.range().end).min(common);

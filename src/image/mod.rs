@@ -29,7 +29,7 @@ pub use backup::{backup, backup_again};
 pub use bad_sectors::Patience;
 pub use blake3::Hash;
 pub use diff::diff;
-pub use error::ImageError;
+pub use error::{ErrorKind, ImageError, Op, Subject, UnfinishedRestore};
 pub use format::codec::Codec;
 pub use format::found::FoundTexts;
 pub use format::header::{DiskAbout, Header, MAX_CHUNK};

@@ -66,7 +66,7 @@ pub(super) fn for_each<T, S>(
             };
             let item = match next {
                 None => return,
-                Some(Ok(_)) if progress.is_cancelled() => return fail(number, ImageError::Cancelled),
+                Some(Ok(_)) if progress.is_cancelled() => return fail(number, ImageError::cancelled()),
                 Some(Err(error)) => return fail(number, error),
                 Some(Ok(item)) => item,
             };

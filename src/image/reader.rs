@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::AlignedBuf;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::format::codec::{Codec, Inflate};
 use crate::image::format::footer::Footer;
 use crate::image::format::gaps::{Gaps, MAX_LIST};
@@ -33,7 +33,7 @@ pub enum FileKind {
 /// testbox where the second or the last one of an image stands make it a (damaged) image all the same. What lies
 /// between, [`crate::image::restore::foreign`] looks at when it inflates.
 pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
-    let read_error = |position| move |source| ImageError::Read { position, source };
+    let read_error = |position| move |source| ImageError::read(position, source);
     let size = file.size().map_err(read_error(0))?;
     let head_at = |position: u64| -> Result<[u8; member::FRAME], ImageError> {
         let mut bytes = [0; member::FRAME];
@@ -93,8 +93,8 @@ pub struct Image {
 impl Image {
     /// Opens an image.
     pub fn open(file: Arc<dyn ReadAt>) -> Result<Self, ImageError> {
-        let not = |what: &str| ImageError::NotAnImage(what.to_owned());
-        let read_error = |source| ImageError::Read { position: 0, source };
+        let not = |what: &str| ImageError::not_an_image(what);
+        let read_error = |source| ImageError::read(0, source);
         let size = file.size().map_err(read_error)?;
         if file_kind(&*file)? != FileKind::Testbox {
             return Err(not("it does not begin as one"));
@@ -106,7 +106,7 @@ impl Image {
         let read = |position: u64, len: usize| {
             let mut bytes = vec![0; len];
             let result = file.read_exact_at(&mut bytes, position);
-            result.map(|()| bytes).map_err(|source| ImageError::Read { position, source })
+            result.map(|()| bytes).map_err(|source| ImageError::read(position, source))
         };
         let footer = Footer::decode(&read(size - unit, UNIT)?).map_err(not)?;
         let header_length = u64::from(footer.header_length);
@@ -194,10 +194,7 @@ impl Image {
     /// Writes the bytes of a range of the disk to `out`, reading only the members that it needs.
     pub fn cat(&self, range: Range<u64>, out: &mut dyn Write) -> Result<(), ImageError> {
         if range.start > range.end || range.end > self.footer.disk_size {
-            return Err(ImageError::Refused(format!(
-                "bytes {} to {} are not on a disk of {} bytes",
-                range.start, range.end, self.footer.disk_size
-            )));
+            return Err(ImageError::refused_range(&range, self.footer.disk_size));
         }
         let mut work = Workspace::new(self);
         let mut written = 0;
@@ -206,7 +203,7 @@ impl Image {
             let from = range.start.max(run.offset);
             let until = range.end.min(run.offset + run.length);
             let mut write = |bytes: &[u8]| {
-                out.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
+                out.write_all(bytes).map_err(|source| ImageError::sink(Op::Write, written, source))?;
                 written += bytes.len() as u64;
                 Ok(())
             };
@@ -242,7 +239,7 @@ impl Image {
 
     /// Fills `buf` from the file.
     pub(super) fn read(&self, buf: &mut [u8], position: u64) -> Result<(), ImageError> {
-        self.file.read_exact_at(buf, position).map_err(|source| ImageError::Read { position, source })
+        self.file.read_exact_at(buf, position).map_err(|source| ImageError::read(position, source))
     }
 
     fn root(&self) -> Result<Entries, ImageError> {

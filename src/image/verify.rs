@@ -7,8 +7,7 @@
 
 use crate::block::BlockDevice;
 use crate::image::backup::incremental::Aligned;
-use crate::image::bad_sectors::disk_error;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::format::member::Kind;
 use crate::image::format::run::{Run, data_member};
 use crate::image::parallel::{for_each, for_each_run, io_threads};
@@ -155,11 +154,7 @@ pub fn verify_against(
 ) -> Result<(), ImageError> {
     let Summary { disk: size, unallocated, .. } = image.summary();
     if disk.size() < size {
-        return Err(ImageError::Refused(format!(
-            "{} has {} bytes, the image {size}",
-            disk.name(),
-            disk.size()
-        )));
+        return Err(ImageError::refused(disk, format!("it has {} bytes, the image {size}", disk.size())));
     }
     progress.start(size.saturating_sub(unallocated));
     for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
@@ -170,10 +165,10 @@ pub fn verify_against(
                 read(disk, raw, run.offset)?;
                 space.gaps.clear_in(raw, 0);
                 if space.gaps.hash(raw) != run.hash {
-                    return Err(differs(disk, run.range(), ""));
+                    return Err(ImageError::differs(disk, &run.range(), Op::Compare));
                 }
             }
-            Kind::Zero => expect_zeros(disk, &mut space.raw, run.range(), "")?,
+            Kind::Zero => expect_zeros(disk, &mut space.raw, run.range(), Op::Compare)?,
             _ => {}
         }
         count(progress, run);
@@ -184,31 +179,20 @@ pub fn verify_against(
 /// Reads from a disk, with the place in the error.
 pub(super) fn read(disk: &dyn BlockDevice, buf: &mut [u8], offset: u64) -> Result<(), ImageError> {
     let len = buf.len() as u64;
-    disk.read_at(buf, offset).map_err(|e| disk_error(disk, "read", offset, len, e))
+    disk.read_at(buf, offset).map_err(|e| ImageError::transfer(disk, Op::Read, offset, len, e))
 }
 
-/// The disk does not hold what it should.
-pub(super) fn differs(disk: &dyn BlockDevice, range: Range<u64>, after_write: &'static str) -> ImageError {
-    ImageError::Differs {
-        disk: disk.name().to_owned(),
-        offset: range.start,
-        lba: range.start / u64::from(disk.logical_block_size().max(1)),
-        len: range.end - range.start,
-        after_write,
-    }
-}
-
-/// Checks that a range of the disk is zero. Holes are, by definition.
+/// Checks that a range of the disk is zero. Holes are, by definition. `op` is what the error says was done.
 pub(super) fn expect_zeros(
     disk: &dyn BlockDevice,
     buf: &mut [u8],
     range: Range<u64>,
-    after_write: &'static str,
+    op: Op,
 ) -> Result<(), ImageError> {
     data_parts(disk, &range, buf.len() as u64, |part| {
         let bytes = &mut buf[..(part.end - part.start) as usize];
         read(disk, bytes, part.start)?;
-        if is_zero(bytes) { Ok(()) } else { Err(differs(disk, part, after_write)) }
+        if is_zero(bytes) { Ok(()) } else { Err(ImageError::differs(disk, &part, op)) }
     })
 }
 
@@ -223,7 +207,7 @@ pub(super) fn data_parts(
     let mut data = at..at;
     while at < range.end {
         if at >= data.end {
-            let found = disk.next_data(at).map_err(|e| disk_error(disk, "seek data", at, 0, e))?;
+            let found = disk.next_data(at).map_err(|e| ImageError::transfer(disk, Op::SeekData, at, 0, e))?;
             data = match found {
                 Some(data) if data.start < range.end => data,
                 _ => return Ok(()),

@@ -49,10 +49,10 @@ impl Folder {
     /// The same, and the disk that the image was taken from.
     fn look(&self, path: &str) -> io::Result<Result<(String, DiskAbout), String>> {
         let file = self.files.open(&self.path(path))?;
-        match Image::open(file) {
+        match Image::open(file).map_err(ImageError::into_read_error) {
             Ok(image) => Ok(Ok((image.summary().root_hash.to_string(), image.header().disk.clone()))),
-            Err(ImageError::Read { source, .. }) => Err(source),
-            Err(e) => Ok(Err(e.to_string())),
+            Err(Ok(unreadable)) => Err(unreadable),
+            Err(Err(e)) => Ok(Err(e.to_string())),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{Machine, Seen, TestDisk, contents, disk};
 use testbox::block::mem::{Fault, MemDisk, Op};
-use testbox::image::{self, BackupOptions, DiskAbout, ImageError};
+use testbox::image::{self, BackupOptions, DiskAbout, ErrorKind};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
 use testbox::store::record::Record;
@@ -104,7 +104,7 @@ fn a_panic_of_any_read_ends_a_backup_whatever_its_threads() {
             let options = BackupOptions { threads, ..BackupOptions::default() };
             let made = image::backup(&disk, &mut Vec::new(), &about, &options, &Progress::new());
             assert!(
-                matches!(&made, Err(ImageError::Internal { what }) if what.contains("on purpose")),
+                matches!(&made, Err(e) if e.kind == ErrorKind::Internal && e.to_string().contains("on purpose")),
                 "{nth}: {made:?}"
             );
         }

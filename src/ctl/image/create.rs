@@ -6,7 +6,7 @@ use super::super::{Answer, Error};
 use super::{ImageFile, image_error, open_image_file, open_own_file, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk, View};
-use crate::image::{BackupOptions, DiskAbout, Earlier, Image, ImageError, Written, backup_again, verify};
+use crate::image::{BackupOptions, DiskAbout, Earlier, Image, Written, backup_again, verify};
 use crate::inventory::{self, Identity, why_in_use};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
@@ -202,9 +202,9 @@ fn make_once(
     let mut sink = FileSink::new(file.try_clone().map_err(part_error)?);
     let work = || backup_again(disk, &mut sink, about, options, earlier, &progress);
     let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
-    let written = written.map_err(|e| match e {
-        ImageError::Read { .. } => Made::Unproven(image_error(part_path, &e)),
-        e => Made::Failed(image_error(part_path, &e)),
+    let written = written.map_err(|e| match e.is_of_image() {
+        true => Made::Unproven(image_error(part_path, &e)),
+        false => Made::Failed(image_error(part_path, &e)),
     })?;
     let empty = written.zero_bytes + written.unallocated_bytes;
     let mut lines = vec![

@@ -6,7 +6,7 @@ use super::{image_error, open_own, show};
 use crate::agent::info::partitions::{self, PartitionTable};
 use crate::image::{Image, diff};
 use crate::progress::Progress;
-use crate::text::ascii;
+use crate::text::{ascii, with_sources};
 use serde_json::json;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -74,9 +74,10 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
             return image_error(&args.a, &e);
         }
         Error::failed(format!(
-            "{} and {}: {e}; 'image verify' tells which",
+            "{} and {}: {}; 'image verify' tells which",
             args.a.display(),
-            args.b.display()
+            args.b.display(),
+            with_sources(&e)
         ))
     })?;
     let numbers = |range: &Range<u64>| -> Vec<usize> {
@@ -135,8 +136,9 @@ fn table(path: &Path, image: &Image) -> Result<PartitionTable, Error> {
     if image.summary().disk < 512 {
         return Ok(PartitionTable::default());
     }
-    partitions::read(&image.content(), image.header().disk.logical_block_size)
-        .map_err(|e| Error::failed(format!("{}: cannot read the partition table: {e}", path.display())))
+    partitions::read(&image.content(), image.header().disk.logical_block_size).map_err(|e| {
+        Error::failed(format!("{}: cannot read the partition table: {}", path.display(), with_sources(&e)))
+    })
 }
 
 /// The partitions in bytes. An extended one is left out where others lie in it: it would count them twice.

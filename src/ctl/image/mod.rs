@@ -10,8 +10,9 @@ use super::output::{Out, closed_or};
 use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::block::{BlockDevice, DirectFile, Disk, FileId};
-use crate::image::{FileKind, Image, ImageError, file_kind};
+use crate::image::{ErrorKind, FileKind, Image, ImageError, Op, Subject, file_kind};
 use crate::sys::drop_cached;
+use crate::text::with_sources;
 use rustix::fs::OFlags;
 use std::fs;
 use std::io;
@@ -134,14 +135,14 @@ fn open_own_file(path: &Path) -> Result<(Box<Image>, FileId), Error> {
 
 /// What an error of the engine says, with the image's path and what to do.
 fn image_error(path: &Path, error: &ImageError) -> Error {
-    let advice = match error {
-        ImageError::NotAnImage(_) | ImageError::Damaged { .. } => {
+    let advice = match (error.kind, &error.what) {
+        (ErrorKind::Corrupt, Subject::Gzip) => "; do not use it: take another copy of it",
+        (ErrorKind::Corrupt, _) => {
             "; do not use it: use another copy of the image, or an older set of history/"
         }
-        ImageError::Foreign { .. } => "; do not use it: take another copy of it",
         _ => "",
     };
-    let text = format!("{}: {error}{advice}", path.display());
+    let text = format!("{}: {}{advice}", path.display(), with_sources(error));
     if error.is_internal() { Error::Internal(text) } else { Error::Failed(text) }
 }
 
@@ -157,9 +158,9 @@ fn open_disk(path: &Path) -> Result<Disk, Error> {
 
 /// The error of an engine that writes to standard output.
 fn stream_error(path: &Path, error: &ImageError) -> Error {
-    match error {
-        ImageError::Sink { source, .. } => closed_or(source),
-        error => image_error(path, error),
+    match error.io_source().filter(|_| error.what == Subject::Image && error.op == Op::Write) {
+        Some(source) => closed_or(source),
+        None => image_error(path, error),
     }
 }
 

@@ -3,8 +3,10 @@
 use super::super::output::Out;
 use super::super::{Answer, Error, sign};
 use super::{ImageFile, image_error, open_disk, open_image, open_own, show, stream_error};
-use crate::block::{AlignedBuf, BlockDevice, Disk};
-use crate::image::{Image, ImageError, foreign, scrub, verify as verify_image, verify_again, verify_against};
+use crate::block::{BlockDevice, Disk};
+use crate::image::{
+    ErrorKind, Image, ImageError, foreign, scrub, verify as verify_image, verify_again, verify_against,
+};
 use crate::io::ReadAt;
 use crate::progress::Progress;
 use crate::text::{ascii, human_bytes};
@@ -102,7 +104,10 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
                 show::size(content.size),
                 show::speed(content.size, time)
             ))?;
-            compare(out, path, disk.as_ref(), 0, |disk| compare_foreign(&content, disk))
+            compare(out, path, disk.as_ref(), 0, |disk| {
+                let work = || foreign::compare(&content, disk, &progress);
+                show::timed("compare", &progress, work).0
+            })
         }
     }
 }
@@ -125,46 +130,11 @@ fn compare(
             };
             out.line(format!("{}: equal to {}{but}", disk.name(), image.display())).map(|()| true)
         }
-        Err(e @ (ImageError::Differs { .. } | ImageError::Refused(_))) => {
+        Err(e) if matches!(e.kind, ErrorKind::Differs | ErrorKind::Refused) => {
             out.line(format!("{}: differs: {e}", image.display())).map(|()| false)
         }
         Err(e) => Err(image_error(image, &e)),
     }
-}
-
-/// Compares the beginning of a disk with the hash of a foreign gzip's content.
-fn compare_foreign(content: &foreign::Content, disk: &Disk) -> Result<(), ImageError> {
-    if disk.size() < content.size {
-        let sizes = format!("{} has {} bytes, the image {}", disk.name(), disk.size(), content.size);
-        return Err(ImageError::Refused(sizes));
-    }
-    let mut hasher = blake3::Hasher::new();
-    let mut buf = AlignedBuf::new(1 << 20);
-    let mut at = 0;
-    while at < content.size {
-        let len = (content.size - at).min(buf.len() as u64);
-        let part = buf.get_mut(..len as usize).unwrap_or_default();
-        disk.read_at(part, at).map_err(|source| ImageError::Disk {
-            disk: disk.name().to_owned(),
-            op: "read",
-            offset: at,
-            lba: at / u64::from(disk.logical_block_size().max(1)),
-            len,
-            source,
-        })?;
-        hasher.update(part);
-        at += len;
-    }
-    if hasher.finalize() == content.hash {
-        return Ok(());
-    }
-    Err(ImageError::Differs {
-        disk: disk.name().to_owned(),
-        offset: 0,
-        lba: 0,
-        len: content.size,
-        after_write: "",
-    })
 }
 
 pub(in super::super) fn info(args: &InfoArgs, out: &mut Out) -> Answer {

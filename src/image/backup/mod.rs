@@ -24,7 +24,7 @@ use crate::image::backup::pipeline::{free_bytes, pipeline};
 use crate::image::backup::resume::Unfinished;
 use crate::image::backup::slot::Sources;
 use crate::image::backup::writer::Writer;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::format::found::FoundTexts;
 use crate::image::format::header::{DiskAbout, Header};
 use crate::io::SyncWrite;
@@ -68,8 +68,7 @@ pub fn backup_again(
         writer: concat!("testbox ", env!("CARGO_PKG_VERSION")).to_owned(),
         found: FoundTexts::new(&opts.used.found),
     };
-    let refused = |what: &str| ImageError::Refused(format!("{}: {what}", disk.name()));
-    header.check().map_err(refused)?;
+    header.check().map_err(|what| ImageError::refused(disk, what))?;
     if about.size != disk.size() || about.logical_block_size != disk.logical_block_size() {
         let what = "the sizes of the disk are not those that the image is to record";
         return Err(ImageError::internal(format!("{}: {what}", disk.name())));
@@ -80,7 +79,7 @@ pub fn backup_again(
         (Some(id), _) | (None, Some(id)) => id,
         (None, None) => {
             let mut id = [0; 16];
-            let resource = |e| ImageError::Resource { op: "get random bytes", source: io::Error::other(e) };
+            let resource = |e| ImageError::resource(Op::GetRandom, io::Error::other(e));
             getrandom::fill(&mut id).map_err(resource)?;
             id
         }

@@ -4,7 +4,7 @@
 
 use crate::image::backup::resume::Unfinished;
 use crate::image::backup::slot::Sources;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
 use crate::io::SyncWrite;
@@ -49,7 +49,7 @@ impl<'a> Output<'a> {
         self.copy_waiting()?;
         if self.part.is_none() {
             let written = self.position;
-            self.sink.write_all(bytes).map_err(|source| ImageError::Sink { op: "write", written, source })?;
+            self.sink.write_all(bytes).map_err(|source| ImageError::sink(Op::Write, written, source))?;
         }
         self.position += bytes.len() as u64;
         Ok(self.part.is_some())
@@ -83,7 +83,7 @@ impl<'a> Output<'a> {
         let range = std::mem::replace(&mut self.waiting, 0..0);
         let Some(base) = self.base.filter(|_| !range.is_empty()) else { return Ok(()) };
         let mut written = self.position - (range.end - range.start);
-        let sink_error = |written| move |source| ImageError::Sink { op: "write", written, source };
+        let sink_error = |written| move |source| ImageError::sink(Op::Write, written, source);
         let copied = self.sink.append_from(base.file(), range.clone()).map_err(sink_error(written))?;
         let mut at = range.start.saturating_add(copied);
         written = written.saturating_add(copied);
@@ -106,7 +106,7 @@ impl<'a> Output<'a> {
             part.end();
             let written = self.position;
             let cut = self.sink.go_on_at(written);
-            cut.map_err(|source| ImageError::Sink { op: "go on with", written, source })?;
+            cut.map_err(|source| ImageError::sink(Op::Resume, written, source))?;
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl<'a> Output<'a> {
         self.cut()?;
         self.write(bytes)?;
         let written = self.position;
-        let sync = |source| ImageError::Sink { op: "sync", written, source };
+        let sync = |source| ImageError::sink(Op::Sync, written, source);
         self.sink.flush().map_err(sync)?;
         self.sink.sync().map_err(sync)?;
         Ok(written)

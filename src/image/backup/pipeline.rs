@@ -10,8 +10,8 @@ use crate::image::backup::incremental::{Aligned, old_member};
 use crate::image::backup::options::BackupOptions;
 use crate::image::backup::resume::KeptRuns;
 use crate::image::backup::slot::{Content, Slot, Sources};
-use crate::image::bad_sectors::{Trouble, check_size, disk_error, read_chunk};
-use crate::image::error::ImageError;
+use crate::image::bad_sectors::{Trouble, read_chunk};
+use crate::image::error::{ImageError, Op, check_size};
 use crate::image::format::codec::{Deflate, data_member_hashed, member_buffer};
 use crate::image::format::gaps::Gaps;
 use crate::image::format::member::UNIT;
@@ -63,7 +63,7 @@ impl Source<'_> {
         self.number += 1;
         if cancelled {
             self.ended = true;
-            slot.content = Content::Failed(ImageError::Cancelled);
+            slot.content = Content::Failed(ImageError::cancelled());
             return true;
         }
         while self.free.end <= self.next {
@@ -82,7 +82,7 @@ impl Source<'_> {
                 Ok(found) => found.unwrap_or(size..size),
                 Err(e) => {
                     self.ended = true;
-                    slot.content = Content::Failed(disk_error(disk, "seek data", self.next, 0, e));
+                    slot.content = Content::Failed(ImageError::transfer(disk, Op::SeekData, self.next, 0, e));
                     return true;
                 }
             };
@@ -201,7 +201,7 @@ pub(super) fn pipeline(
 
     let trouble = opts.allow_bad_sectors.then(|| Trouble::new(opts.patience));
     thread::scope(|scope| {
-        let spawn_error = |source| ImageError::Resource { op: "start a thread", source };
+        let spawn_error = |source| ImageError::resource(Op::StartThread, source);
         for _ in 0..readers {
             let (free, work_in, done_in) = (free.clone(), work_in.clone(), done_in.clone());
             let (source, trouble) = (&source, trouble.as_ref());

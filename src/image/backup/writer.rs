@@ -16,6 +16,7 @@ use crate::image::format::run::{NO_HASH, Run};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers};
 use crate::io::{SyncWrite, is_zero};
 use crate::progress::Progress;
+use crate::text::with_sources;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
@@ -104,7 +105,7 @@ impl<'a> Writer<'a> {
         let range = slot.offset..slot.offset + slot.length;
         if let Some(error) = slot.bad_base.take() {
             self.written.retaken_bad += 1;
-            self.written.bad_base.get_or_insert_with(|| error.to_string());
+            self.written.bad_base.get_or_insert_with(|| with_sources(&error));
         }
         match std::mem::replace(&mut slot.content, Content::Raw) {
             Content::Zero => self.zero(range)?,
@@ -203,8 +204,7 @@ impl<'a> Writer<'a> {
         let written = &mut self.written;
         written.unreadable_bytes += range.end - range.start;
         if written.unreadable_bytes > MAX_UNREADABLE {
-            let disk = disk.name().to_owned();
-            return Err(ImageError::Failing { disk, limit: MAX_UNREADABLE, end: range.end });
+            return Err(ImageError::failing(disk, MAX_UNREADABLE, range.end));
         }
         let listed = written.unreadable.len();
         match written.unreadable.last_mut() {
@@ -272,7 +272,7 @@ impl<'a> Writer<'a> {
         member_hash: Hash,
     ) -> Result<bool, ImageError> {
         if self.progress.is_cancelled() {
-            return Err(ImageError::Cancelled);
+            return Err(ImageError::cancelled());
         }
         let run = Run {
             kind,
@@ -306,7 +306,7 @@ impl<'a> Writer<'a> {
         let mut nodes = Vec::new();
         let root = std::mem::take(&mut self.index).finish(&mut nodes);
         self.write(&nodes)?;
-        let root = root.ok_or_else(|| ImageError::Refused("the disk has no bytes".to_owned()))?;
+        let root = root.ok_or_else(|| ImageError::internal("none of the disk was handled"))?;
         if (root.offset, root.disk) != (0, self.footer.disk_size) {
             return Err(ImageError::internal("not all of the disk was handled"));
         }

@@ -6,8 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, BlockDevice};
-use crate::image::bad_sectors::disk_error;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::format::member::Kind;
 use crate::image::format::run::Run;
 use crate::image::reader::{Image, Workspace};
@@ -201,7 +200,7 @@ impl<'a> Bring<'a> {
             let len = bytes.len() as u64;
             self.disk
                 .write_at(bytes, part.start)
-                .map_err(|e| disk_error(self.disk, "write", part.start, len, e))?;
+                .map_err(|e| ImageError::transfer(self.disk, Op::Write, part.start, len, e))?;
             written += len;
             let is_hashed = *part == run.range() && !run.has_gaps;
             let hash = if is_hashed { run.hash } else { blake3::hash(bytes) };
@@ -272,7 +271,7 @@ impl<'a> Bring<'a> {
             let len = part.end - part.start;
             self.disk
                 .write_zeroes(part.start, len)
-                .map_err(|e| disk_error(self.disk, "zero", part.start, len, e))?;
+                .map_err(|e| ImageError::transfer(self.disk, Op::Zero, part.start, len, e))?;
             leg.wrote(part.clone(), Wanted::Zeros);
             written += len;
         }

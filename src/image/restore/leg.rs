@@ -6,10 +6,10 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice};
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::parallel::for_each;
-use crate::image::restore::seal::{JUST_WRITTEN, Seal};
-use crate::image::verify::{differs, expect_zeros, read};
+use crate::image::restore::seal::Seal;
+use crate::image::verify::{expect_zeros, read};
 use crate::progress::Progress;
 use blake3::Hash;
 use std::ops::Range;
@@ -90,12 +90,12 @@ impl Leg {
         for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
             let len = range.end - range.start;
             match wanted {
-                Wanted::Zeros => expect_zeros(disk, buf, range, JUST_WRITTEN)?,
+                Wanted::Zeros => expect_zeros(disk, buf, range, Op::ReadBack)?,
                 Wanted::Data(hash) => {
                     let bytes = &mut buf[..len as usize];
                     read(disk, bytes, range.start)?;
                     if blake3::hash(bytes) != hash {
-                        return Err(differs(disk, range, JUST_WRITTEN));
+                        return Err(ImageError::differs(disk, &range, Op::ReadBack));
                     }
                 }
             }
@@ -107,11 +107,7 @@ impl Leg {
 
 /// Has the next reads come from the disk.
 pub fn drop_cache(disk: &dyn BlockDevice) -> Result<(), ImageError> {
-    disk.drop_cache().map_err(|source| ImageError::DiskCall {
-        disk: disk.name().to_owned(),
-        op: "drop the cache of",
-        source,
-    })
+    disk.drop_cache().map_err(|source| ImageError::disk_call(disk, Op::DropCache, source))
 }
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ pub mod phases;
 pub(crate) mod seal;
 
 use crate::block::BlockDevice;
-use crate::image::bad_sectors::disk_error;
-use crate::image::error::ImageError;
+use crate::image::error::{ImageError, Op};
 use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
 use crate::image::reader::Image;
 use crate::image::restore::delta::Bring;
@@ -25,6 +24,7 @@ use crate::image::restore::options::RestoreOptions;
 use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::image::restore::seal::Seal;
 use crate::progress::Progress;
+use crate::text::with_sources;
 use crate::types::FreeSpace;
 use std::iter;
 
@@ -32,7 +32,8 @@ use std::iter;
 /// point leaves the disk unbootable, and [`ImageError::disk_was_touched`] tells whether it came to that.
 ///
 /// # Errors
-/// [`ImageError::Refused`] before the first write where disk and image do not fit; [`ImageError::Unfinished`] after it.
+/// [`ErrorKind::Refused`](crate::image::ErrorKind::Refused) before the first write where disk and image do not fit;
+/// [`ImageError::unfinished`] is there after it.
 pub fn restore(
     image: &Image,
     disk: &dyn BlockDevice,
@@ -78,7 +79,7 @@ impl Body for ImageBody<'_> {
         for run in self.image.runs() {
             run?;
             if progress.is_cancelled() {
-                return Err(ImageError::Cancelled);
+                return Err(ImageError::cancelled());
             }
         }
         Ok(())
@@ -158,7 +159,7 @@ fn leave(
     for run in image.unallocated_runs() {
         let Some(body) = seal.body(&run?.range()) else { continue };
         if progress.is_cancelled() {
-            return Err(ImageError::Cancelled);
+            return Err(ImageError::cancelled());
         }
         let len = body.end - body.start;
         restored.left_bytes += len;
@@ -169,8 +170,8 @@ fn leave(
             Ok(()) => restored.discarded_bytes += len,
             Err(e) => {
                 // A disk that cannot do it will not do it elsewhere. Nothing rests on it.
-                let error = disk_error(disk, "discard", body.start, len, e);
-                restored.discard_error = Some(error.to_string());
+                let error = ImageError::transfer(disk, Op::Discard, body.start, len, e);
+                restored.discard_error = Some(with_sources(&error));
                 discards = false;
             }
         }

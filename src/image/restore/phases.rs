@@ -101,7 +101,7 @@ impl<'a> Checked<'a> {
     /// Checks all that can be checked before the first write.
     ///
     /// # Errors
-    /// [`ImageError::Refused`] where they do not fit, and what [`Body::check`] finds.
+    /// [`ErrorKind::Refused`](crate::image::ErrorKind::Refused) where they do not fit, and what [`Body::check`] finds.
     pub fn new(
         disk: &'a dyn BlockDevice,
         body: &'a dyn Body,
@@ -115,11 +115,11 @@ impl<'a> Checked<'a> {
     /// Zeros what boots.
     ///
     /// # Errors
-    /// [`ImageError::Unfinished`]: what boots may be old, and the body is.
+    /// [`ImageError::unfinished`]: what boots may be old, and the body is.
     pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
         let Checked { disk, body } = self;
         let seal = Seal::new(disk, body.size());
-        ImageError::catch(|| seal.close()).map_err(|e| unfinished(disk, (0, body.work()), PERHAPS_OLD, e))?;
+        ImageError::catch(|| seal.close()).map_err(|e| e.unfinished(disk, (0, body.work()), PERHAPS_OLD))?;
         Ok(Unbootable { disk, body, seal })
     }
 }
@@ -128,13 +128,13 @@ impl<'a> Unbootable<'a> {
     /// Writes the body and proves it.
     ///
     /// # Errors
-    /// [`ImageError::Unfinished`]: the disk stays unbootable.
+    /// [`ImageError::unfinished`]: the disk stays unbootable.
     pub fn write(self, progress: &Progress) -> Result<Proven<'a>, ImageError> {
         let Unbootable { disk, body, seal } = self;
         progress.start(body.work());
-        let failed = |e| {
+        let failed = |e: ImageError| {
             let done = (progress.done.load(Relaxed), progress.total.load(Relaxed));
-            unfinished(disk, done, LEFT_UNBOOTABLE, e)
+            e.unfinished(disk, done, LEFT_UNBOOTABLE)
         };
         let restored = ImageError::catch(|| body.write(disk, &seal, progress)).map_err(failed)?;
         Ok(Proven { disk, seal, work: body.work(), restored })
@@ -145,13 +145,13 @@ impl<'a> Proven<'a> {
     /// Writes what boots.
     ///
     /// # Errors
-    /// [`ImageError::Unfinished`]: it is zeroed again, unless the error says that this failed too.
+    /// [`ImageError::unfinished`]: it is zeroed again, unless the error says that this failed too.
     pub fn make_bootable(self) -> Result<Bootable<'a>, ImageError> {
         match self.seal.open() {
             Ok(()) => Ok(Bootable(self)),
             Err(not) => {
                 let state = if not.closed { LEFT_UNBOOTABLE } else { PERHAPS_NEW };
-                Err(unfinished(self.disk, (self.work, self.work), state, *not.error))
+                Err(not.error.unfinished(self.disk, (self.work, self.work), state))
             }
         }
     }
@@ -161,10 +161,10 @@ impl Bootable<'_> {
     /// Zeros what boots once more: another disk of the machine could not be finished.
     ///
     /// # Errors
-    /// [`ImageError::Unfinished`]: the disk may boot, and holds all of its image.
+    /// [`ImageError::unfinished`]: the disk may boot, and holds all of its image.
     pub fn take_back(self) -> Result<(), ImageError> {
         let Proven { disk, seal, work, .. } = self.0;
-        seal.close().map_err(|e| unfinished(disk, (work, work), PERHAPS_NEW, e))
+        seal.close().map_err(|e| e.unfinished(disk, (work, work), PERHAPS_NEW))
     }
 
     /// The end: has the kernel look at the new partition table.
@@ -186,20 +186,10 @@ pub(super) fn restore_one(
     Ok(unbootable.write(progress)?.make_bootable()?.finish())
 }
 
-fn unfinished(
-    disk: &dyn BlockDevice,
-    (done, total): (u64, u64),
-    state: &'static str,
-    source: ImageError,
-) -> ImageError {
-    ImageError::Unfinished { disk: disk.name().to_owned(), done, total, state, source: Box::new(source) }
-}
-
 /// The rules that image and disk must meet before the first write.
 fn check_fit(disk: &dyn BlockDevice, size: u64, block: Option<u32>) -> Result<(), ImageError> {
-    let name = disk.name();
     let own = disk.logical_block_size();
-    let refused = |what: String| Err(ImageError::Refused(format!("{name}: {what}; nothing was written")));
+    let refused = |what: String| Err(ImageError::refused(disk, format!("{what}; nothing was written")));
     if disk.size() < size {
         return refused(format!("the disk has {} bytes, the image needs {size}", disk.size()));
     }

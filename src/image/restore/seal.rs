@@ -6,16 +6,13 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, AlignedBuf, BlockDevice};
-use crate::image::bad_sectors::disk_error;
-use crate::image::error::ImageError;
-use crate::image::verify::{differs, read};
+use crate::image::error::{ImageError, Op};
+use crate::image::verify::read;
 use crate::io::is_zero;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SEALED: u64 = 1 << 20;
-/// For [`ImageError::Differs`].
-pub const JUST_WRITTEN: &str = " although it was just written: the disk loses or changes writes";
 
 /// The parts of a disk that are held back in memory until the rest is proven.
 pub struct Seal<'a> {
@@ -28,7 +25,7 @@ pub struct Seal<'a> {
 /// What boots could not be written.
 pub struct NotOpened {
     /// Why.
-    pub error: Box<ImageError>,
+    pub error: ImageError,
     /// The disk was made unbootable again.
     pub closed: bool,
 }
@@ -69,7 +66,7 @@ impl<'a> Seal<'a> {
             let back = &mut back[..(part.end - part.start) as usize];
             read(self.disk, back, part.start)?;
             if !is_zero(back) {
-                return Err(differs(self.disk, part.clone(), JUST_WRITTEN));
+                return Err(ImageError::differs(self.disk, part, Op::ReadBack));
             }
         }
         Ok(())
@@ -131,11 +128,11 @@ impl<'a> Seal<'a> {
             read(self.disk, &mut back, offset)?;
             if *back != *bytes {
                 let range = offset..offset + bytes.len() as u64;
-                return Err(differs(self.disk, range, JUST_WRITTEN));
+                return Err(ImageError::differs(self.disk, &range, Op::ReadBack));
             }
             Ok(())
         });
-        written.map_err(|error| NotOpened { error: Box::new(error), closed: self.close().is_ok() })
+        written.map_err(|error| NotOpened { error, closed: self.close().is_ok() })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -144,15 +141,13 @@ impl<'a> Seal<'a> {
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         let len = bytes.len() as u64;
-        self.disk.write_at(bytes, offset).map_err(|e| disk_error(self.disk, "write", offset, len, e))
+        self.disk
+            .write_at(bytes, offset)
+            .map_err(|e| ImageError::transfer(self.disk, Op::Write, offset, len, e))
     }
 
     /// Makes what was written durable.
     pub fn flush(&self) -> Result<(), ImageError> {
-        self.disk.flush().map_err(|source| ImageError::DiskCall {
-            disk: self.disk.name().to_owned(),
-            op: "flush",
-            source,
-        })
+        self.disk.flush().map_err(|source| ImageError::disk_call(self.disk, Op::Flush, source))
     }
 }

@@ -1,0 +1,223 @@
+//! Any other gzip of a disk: from `gzip`, `pigz`, `igzip`, or the original system.
+//!
+//! Such a file has no size, no identity and no hash of its own, so it is inflated twice: [`measure`] inflates all of
+//! it before anything is written, and [`restore`] must then find the same bytes, and find them on the disk.
+#![forbid(unsafe_code)]
+
+mod gunzip;
+#[cfg(test)]
+mod tests;
+
+use crate::block::BlockDevice;
+use crate::image::error::{ImageError, Op};
+use crate::image::reader::{FileKind, file_kind};
+use crate::image::restore::leg::drop_cache;
+use crate::image::restore::phases::{Body, Restored, restore_one};
+use crate::image::restore::seal::Seal;
+use crate::image::verify::read;
+use crate::io::{ReadAt, is_zero};
+use crate::progress::Progress;
+use blake3::Hash;
+use gunzip::{BUFFER, Stage, inflated, overlapped};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a foreign gzip holds, found by inflating all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Bytes of disk.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub hash: Hash,
+}
+
+/// Inflates the whole file, with every CRC32 and ISIZE checked, and writes nothing. More content than `limit`
+/// bytes (the size of the target disk) is refused as soon as it shows, so a bomb costs no more than the disk.
+///
+/// Members may follow each other, and zeros may follow the last, as gzip(1) takes them; anything else behind it is
+/// refused. So is every file with a member of testbox in it: a gzip reader cannot tell whether an image is whole.
+pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Content, ImageError> {
+    if file_kind(file)? != FileKind::Gzip {
+        return Err(ImageError::foreign(0, "it is not a foreign gzip file"));
+    }
+    progress.start(limit);
+    let mut hasher = blake3::Hasher::new();
+    let mut size = 0u64;
+    inflated(file, progress, |bytes| {
+        size += bytes.len() as u64;
+        if size > limit {
+            return Err(ImageError::foreign(
+                limit,
+                format!("it holds more than the {limit} bytes of the disk"),
+            ));
+        }
+        hasher.update(bytes);
+        progress.add_done(bytes.len() as u64);
+        Ok(())
+    })?;
+    Ok(Content { size, hash: hasher.finalize() })
+}
+
+/// Writes a foreign gzip onto one disk; `content` is what [`measure`] found. All phases of a restore
+/// ([`super::phases`]), one after the other.
+///
+/// # Errors
+/// As [`super::restore()`].
+pub fn restore(
+    file: &dyn ReadAt,
+    content: &Content,
+    disk: &dyn BlockDevice,
+    progress: &Progress,
+) -> Result<Restored, ImageError> {
+    restore_one(disk, &GzipBody::new(file, *content), progress)
+}
+
+/// What a foreign gzip holds, to be written onto a disk. Progress counts every byte of disk twice.
+pub struct GzipBody<'a> {
+    file: &'a dyn ReadAt,
+    content: Content,
+}
+
+impl<'a> GzipBody<'a> {
+    /// The content of this file, as [`measure`] found it.
+    pub fn new(file: &'a dyn ReadAt, content: Content) -> Self {
+        GzipBody { file, content }
+    }
+}
+
+impl Body for GzipBody<'_> {
+    fn size(&self) -> u64 {
+        self.content.size
+    }
+
+    fn logical_block_size(&self) -> Option<u32> {
+        None
+    }
+
+    fn check(&self, _: &Progress) -> Result<(), ImageError> {
+        if file_kind(self.file)? != FileKind::Gzip {
+            return Err(ImageError::foreign(0, "it is not a foreign gzip file"));
+        }
+        Ok(())
+    }
+
+    fn work(&self) -> u64 {
+        self.content.size.saturating_mul(2)
+    }
+
+    fn write(
+        &self,
+        disk: &dyn BlockDevice,
+        seal: &Seal,
+        progress: &Progress,
+    ) -> Result<Restored, ImageError> {
+        let GzipBody { file, content } = self;
+        write_content(*file, content, disk, seal, progress)?;
+        seal.flush()?;
+        drop_cache(disk)?;
+        read_back(content, disk, seal, progress)?;
+        Ok(Restored {
+            disk_bytes: content.size,
+            zero_bytes: progress.zero.load(Relaxed),
+            written_bytes: content.size,
+            ..Restored::default()
+        })
+    }
+}
+
+fn write_content(
+    file: &dyn ReadAt,
+    content: &Content,
+    disk: &dyn BlockDevice,
+    seal: &Seal,
+    progress: &Progress,
+) -> Result<(), ImageError> {
+    let mut at = 0u64;
+    inflated(file, progress, |bytes| {
+        let range = at..at + bytes.len() as u64;
+        if range.end > content.size {
+            return Err(ImageError::foreign(at, "it holds more than when it was measured"));
+        }
+        seal.keep(bytes, at);
+        if let Some(body) = seal.body(&range) {
+            let len = body.end - body.start;
+            let part = &bytes[(body.start - at) as usize..(body.end - at) as usize];
+            if is_zero(part) {
+                progress.zero.fetch_add(len, Relaxed);
+                disk.write_zeroes(body.start, len)
+                    .map_err(|e| ImageError::transfer(disk, Op::Zero, body.start, len, e))?;
+            } else {
+                disk.write_at(part, body.start)
+                    .map_err(|e| ImageError::transfer(disk, Op::Write, body.start, len, e))?;
+            }
+        }
+        at = range.end;
+        progress.add_done(bytes.len() as u64);
+        Ok(())
+    })?;
+    if at != content.size {
+        return Err(ImageError::foreign(at, "it holds less than when it was measured"));
+    }
+    Ok(())
+}
+
+/// Hashes the disk, with the boot areas as they will be, and compares with the hash that was measured.
+fn read_back(
+    content: &Content,
+    disk: &dyn BlockDevice,
+    seal: &Seal,
+    progress: &Progress,
+) -> Result<(), ImageError> {
+    match hash_of(content.size, disk, progress, |bytes, at| seal.overlay(bytes, at))? == content.hash {
+        true => Ok(()),
+        false => Err(ImageError::differs(disk, &(0..content.size), Op::ReadBack)),
+    }
+}
+
+/// The hash of the first `size` bytes of a disk, each buffer of which `change` may change before it counts.
+fn hash_of(
+    size: u64,
+    disk: &dyn BlockDevice,
+    progress: &Progress,
+    change: impl Fn(&mut [u8], u64) + Sync,
+) -> Result<Hash, ImageError> {
+    let mut hasher = blake3::Hasher::new();
+    let source = |out: &mut Stage| {
+        let mut at = 0;
+        while at < size {
+            let mut buf = out.buffer()?;
+            buf.len = (size - at).min(BUFFER as u64) as usize;
+            read(disk, &mut buf.bytes[..buf.len], at)?;
+            change(&mut buf.bytes[..buf.len], at);
+            at += buf.len as u64;
+            out.send(buf)?;
+        }
+        Ok(())
+    };
+    overlapped(source, |bytes| {
+        if progress.is_cancelled() {
+            return Err(ImageError::cancelled());
+        }
+        hasher.update(bytes);
+        progress.add_done(bytes.len() as u64);
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
+}
+
+/// Compares the beginning of a disk with what a foreign gzip holds, as [`measure`] found it. Progress counts bytes of
+/// disk.
+///
+/// # Errors
+/// [`ErrorKind::Differs`](crate::image::ErrorKind::Differs), without the place: a single hash is all that there is to
+/// compare with; [`ErrorKind::Refused`](crate::image::ErrorKind::Refused) where the disk is smaller; those of the disk.
+pub fn compare(content: &Content, disk: &dyn BlockDevice, progress: &Progress) -> Result<(), ImageError> {
+    if disk.size() < content.size {
+        let sizes = format!("it has {} bytes, the image {}", disk.size(), content.size);
+        return Err(ImageError::refused(disk, sizes));
+    }
+    progress.start(content.size);
+    match hash_of(content.size, disk, progress, |_, _| {})? == content.hash {
+        true => Ok(()),
+        false => Err(ImageError::differs(disk, &(0..content.size), Op::Compare)),
+    }
+}
