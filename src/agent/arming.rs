@@ -7,7 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::job::pxe::{Candidate, candidates};
 use crate::job::{Found, Order, Origin, Source};
 use crate::net::tftp::TftpError;
-use crate::share::{Files, read_limited};
+use crate::share::Files;
 use crate::types::TftpPath;
 use std::io;
 
@@ -28,7 +28,7 @@ pub enum Disarmed {
 }
 
 fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
-    match read_limited(files, path, LIMIT) {
+    match files.read_limited(path, LIMIT) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(e),

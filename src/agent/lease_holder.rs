@@ -228,10 +228,7 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<b
     for name in names {
         let is_older = lease::number(&name).is_some_and(|other| other < number);
         if is_older || name.starts_with("claim-") {
-            match files.remove(&format!("{dir}/{name}")) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            files.remove_if_exists(&format!("{dir}/{name}"))?;
         }
     }
     files.sync_dir(dir)?;

@@ -3,7 +3,6 @@
 use super::{Ending, Journal};
 use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
-use crate::share::write_atomic;
 use crate::store::Folder;
 use crate::store::status::{STATUS, State, Status};
 use crate::sys::System;
@@ -56,7 +55,7 @@ pub fn fail(
 /// Status is news: a failure to write it is said, and stops nothing.
 pub fn write_status(journal: &Journal, system: &dyn System, status: &mut Status, folder: &Folder) {
     status.updated = system.now();
-    let write = || write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes());
+    let write = || folder.files.write_atomic(&folder.path(STATUS), &status.to_bytes());
     if let Err(e) = write().or_else(|_| write()) {
         journal.warn(&format!("cannot write {}: {e}", folder.path(STATUS)));
     }

@@ -10,7 +10,6 @@ use crate::block::watched::Watched;
 use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::progress::{Meter, Progress};
-use crate::share::write_atomic;
 use crate::store::Folder;
 use crate::store::status::{STATUS, Status};
 use crate::sys::{Reboot, System};
@@ -207,7 +206,7 @@ impl<'a> Reporter<'a> {
             return;
         }
         let path = self.folder.path(STATUS);
-        if let Err(e) = write_atomic(&*self.folder.files, &path, &status.to_bytes()) {
+        if let Err(e) = self.folder.files.write_atomic(&path, &status.to_bytes()) {
             self.journal.detail(&format!("cannot write {path}: {e}"));
         }
     }

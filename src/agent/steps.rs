@@ -22,7 +22,7 @@ use crate::job::DegradedSet;
 use crate::net::quota::Export;
 use crate::plan::{OnBad, Plan, Publish, Source, Step};
 use crate::progress::Progress;
-use crate::share::{Files, write_atomic};
+use crate::share::Files;
 use crate::store::publish;
 use crate::store::record::{
     BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file,
@@ -155,8 +155,8 @@ impl Run<'_> {
             self.reporter.during("collecting machine information", None, &Progress::default(), false, || {
                 let (text, zip) = self.world.info(self.who);
                 let files = &*self.folder.files;
-                write_atomic(files, &self.folder.path(INFO_TEXT), text.as_bytes())?;
-                write_atomic(files, &self.folder.path("testbox-info.zip"), &zip?)
+                files.write_atomic(&self.folder.path(INFO_TEXT), text.as_bytes())?;
+                files.write_atomic(&self.folder.path("testbox-info.zip"), &zip?)
             });
         match collected {
             Ok(()) => Ok(()),
@@ -405,9 +405,9 @@ impl Run<'_> {
         }
         for name in imaged(plan) {
             let part = self.folder.path(&format!("{}{PART}", image_file(&name)));
-            match self.folder.files.remove(&part) {
-                Ok(()) => said.push_str(&format!("; {part} was removed")),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            match self.folder.files.remove_if_exists(&part) {
+                Ok(true) => said.push_str(&format!("; {part} was removed")),
+                Ok(false) => {}
                 Err(e) => {
                     self.journal.warn(&format!("cannot remove {part}: {e}"));
                     said.push_str(&format!("; {part} is left"));

@@ -8,7 +8,6 @@ use super::{Answer, Error};
 use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
 use crate::share::Files;
-use std::io;
 use std::path::PathBuf;
 
 /// Largest `testbox.cfg` file that is read, in bytes.
@@ -111,10 +110,7 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
 }
 
 fn remove(folder: &Folder, file: &str) -> Result<(), Error> {
-    match folder.files.remove(file) {
-        // The machine has just disarmed itself.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.map_err(|e| folder.error(file, "remove it", &e))?,
-    }
+    // Gone where the machine has just disarmed itself.
+    folder.files.remove_if_exists(file).map_err(|e| folder.error(file, "remove it", &e))?;
     folder.files.sync_dir("").map_err(|e| folder.error(file, "remove it for good", &e))
 }

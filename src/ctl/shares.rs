@@ -4,7 +4,7 @@ use super::Error;
 use super::config::Settings;
 use crate::failure::Kind;
 use crate::job::pxe::PxeFile;
-use crate::share::{DirFiles, Files, exists, read_limited};
+use crate::share::{DirFiles, Files};
 use crate::store::HISTORY;
 use crate::store::record::{
     RECORD, RECORD_LIMIT, RECORD_PENDING, Record, RecordError, generation, is_disk_name,
@@ -53,7 +53,7 @@ impl Folder {
 
     /// Reads a file; `None` where there is none.
     pub fn read(&self, file: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        match read_limited(&self.files, file, limit) {
+        match self.files.read_limited(file, limit) {
             Ok(bytes) => Ok(Some(bytes)),
             // A folder where a file should be, or a name below a file.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -133,7 +133,7 @@ pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Err
         return Ok(None);
     }
     let folder = Folder::open(&path)?;
-    match exists(&folder.files, MARKER) {
+    match folder.files.exists(MARKER) {
         Ok(true) => Ok(Some(folder)),
         Ok(false) => Err(Error::failed(format!(
             "{}: it is no backup share: its marker file '{MARKER}' is missing; give another --backup-dir, or make the \
@@ -162,7 +162,7 @@ pub(super) fn newer(files: &dyn Files, dir: &str) -> Option<String> {
     let mut records = [RECORD.to_owned(), RECORD_PENDING.to_owned()].into_iter().chain(sets);
     records.find_map(|record| {
         let path = below(&record);
-        match Record::parse(&read_limited(files, &path, RECORD_LIMIT).ok()?) {
+        match Record::parse(&files.read_limited(&path, RECORD_LIMIT).ok()?) {
             Err(e @ RecordError::TooNew(_)) => Some(format!(
                 "{path} cannot be used: {e} [{} {}]: use the testboxctl of that release, or a newer one",
                 Kind::NewerFormat.word(),

@@ -6,7 +6,7 @@ use super::output::{Out, say};
 use super::shares::{self, Folder};
 use super::{Answer, Error, machine};
 use crate::image::Image;
-use crate::share::{Files, write_atomic};
+use crate::share::Files;
 use crate::signature::{SET_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
 use crate::store::record::{RECORD, RECORD_LIMIT, Record, SetState};
 use crate::text::ascii;
@@ -108,7 +108,9 @@ fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
         lines.push(format!("    {} root hash {}{state}", image.file(), image.root_hash));
     }
     let signature = key.sign(SET_NAMESPACE, &bytes);
-    write_atomic(&folder.files, SIGNATURE, signature.to_file().as_bytes())
+    folder
+        .files
+        .write_atomic(SIGNATURE, signature.to_file().as_bytes())
         .map_err(|e| folder.error(SIGNATURE, "write it", &e))?;
     // A machine may have published its next set meanwhile.
     if read()?.as_deref() != Some(&bytes[..]) {

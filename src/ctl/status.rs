@@ -7,7 +7,7 @@ use super::machine;
 use super::output::Out;
 use super::shares::{self, Folder};
 use super::{Answer, Error};
-use crate::share::{Files, read_limited};
+use crate::share::Files;
 use crate::store::lease::{self, LEASE, Seen};
 use crate::store::record::{RECORD, RECORD_LIMIT, Record, RecordError, SetState};
 use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
@@ -109,7 +109,7 @@ fn all_news(share: &Folder, named: &[Ipv4Addr]) -> Result<Vec<News>, Error> {
 
 fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
     let mut problems = Vec::new();
-    let mut read = |name: &str, limit| match read_limited(files, &format!("{ip}/{name}"), limit) {
+    let mut read = |name: &str, limit| match files.read_limited(&format!("{ip}/{name}"), limit) {
         Ok(bytes) => Some(bytes),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => {
@@ -317,7 +317,7 @@ fn to_json(all: &[News], now: Timestamp) -> Value {
 mod tests {
     use super::super::output::printable;
     use super::*;
-    use crate::share::{MemFiles, write_atomic};
+    use crate::share::{Files, MemFiles};
 
     fn status() -> Status {
         let started = Timestamp::from_second(1_000_000).unwrap();
@@ -422,8 +422,8 @@ mod tests {
         let files = MemFiles::new();
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         files.make_dir("10.0.0.1").unwrap();
-        write_atomic(&files, "10.0.0.1/status.json", b"{").unwrap();
-        write_atomic(&files, "10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
+        files.write_atomic("10.0.0.1/status.json", b"{").unwrap();
+        files.write_atomic("10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
         let news = news(&files, ip, true);
         assert!(news.status.is_none() && news.record.is_none());
         assert_eq!(news.problems.len(), 2, "{:?}", news.problems);

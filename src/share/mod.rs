@@ -63,6 +63,115 @@ pub trait Files: Send + Sync {
     }
     /// Who owns a file, as the server shows it: whose quota it counts for.
     fn owner(&self, path: &str) -> io::Result<Owner>;
+
+    /// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`.
+    ///
+    /// # Errors
+    /// Any other error of [`Files::open`]: a share that does not answer must not look like a share without the file.
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        match self.open(path) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads a whole file of at most `max` bytes.
+    ///
+    /// # Errors
+    /// `FileTooLarge` for a longer one, so that a wrong file cannot fill the memory; and those of [`Files::open`].
+    fn read_limited(&self, path: &str, max: usize) -> io::Result<Vec<u8>> {
+        read_whole(&*self.open(path)?, path, max)
+    }
+
+    /// Replaces the contents of `path` so that a reader, and whoever comes after a power cut, sees the old or the new
+    /// contents and nothing between: temporary file in the same folder, fsync, rename, fsync of the folder.
+    ///
+    /// The temporary name is fixed, `.<name>.tmp`, and a leftover of it is replaced: there must be one writer for each
+    /// file.
+    ///
+    /// # Errors
+    /// Before the rename the temporary file is removed as far as that works, and `path` is untouched.
+    fn write_atomic(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let (folder, name) = split_parent(path)?;
+        let temporary = join(folder, &format!(".{name}.tmp"));
+        let replaced = fill_temporary(self, &temporary, bytes).and_then(|()| self.rename(&temporary, path));
+        if let Err(e) = replaced {
+            // Best effort: the error that matters is the first, and the next write replaces a leftover anyway.
+            let _ = self.remove(&temporary);
+            return Err(e);
+        }
+        self.sync_dir(folder)
+    }
+
+    /// Creates a file that must not be there, whole or not at all as far as a reader after a power cut can see.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where something of this name is there, which is left alone; and those of the share.
+    fn create_new(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let (folder, name) = split_parent(path)?;
+        let temporary = join(folder, &format!(".{name}.{}.tmp", std::process::id()));
+        // A link, unlike a rename, does not replace what somebody else has put there meanwhile.
+        let linked = fill_temporary(self, &temporary, bytes).and_then(|()| self.hard_link(&temporary, path));
+        // Its content is in place, or is not wanted.
+        let _ = self.remove(&temporary);
+        linked?;
+        self.sync_dir(folder)
+    }
+
+    /// Removes a file or an empty folder where it is there, and says whether it was.
+    ///
+    /// # Errors
+    /// Those of [`Files::remove`] but `NotFound`.
+    fn remove_if_exists(&self, path: &str) -> io::Result<bool> {
+        match self.remove(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Makes a temporary file, in place of one that a cut run has left.
+fn fill_temporary<F: Files + ?Sized>(files: &F, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = match files.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            files.remove(path)?;
+            files.create(path)?
+        }
+        created => created?,
+    };
+    file.write_all(bytes)?;
+    file.sync()
+}
+
+/// `name` in the folder `folder` (`""` for the root) as a path.
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// [`Files::exists`].
+///
+/// # Errors
+/// As there.
+pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
+    files.exists(path)
+}
+
+/// [`Files::read_limited`].
+///
+/// # Errors
+/// As there.
+pub fn read_limited(files: &dyn Files, path: &str, max: usize) -> io::Result<Vec<u8>> {
+    files.read_limited(path, max)
+}
+
+/// [`Files::write_atomic`].
+///
+/// # Errors
+/// As there.
+pub fn write_atomic(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
+    files.write_atomic(path, bytes)
 }
 
 /// Splits a path into its names. `""` is the root itself.
@@ -95,20 +204,7 @@ fn split_parent(path: &str) -> io::Result<(&str, &str)> {
     }
 }
 
-/// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`; any
-/// other error is an error: a share that does not answer must not look like a share without the file.
-pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
-    match files.open(path) {
-        Ok(_) => Ok(true),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Reads a whole file of at most `max` bytes; a longer one is `FileTooLarge`, so that a wrong file cannot fill the
-/// memory.
-pub fn read_limited(files: &dyn Files, path: &str, max: usize) -> io::Result<Vec<u8>> {
-    let file = files.open(path)?;
+fn read_whole(file: &dyn ReadAt, path: &str, max: usize) -> io::Result<Vec<u8>> {
     let too_large =
         || io::Error::new(io::ErrorKind::FileTooLarge, format!("{path} is longer than {max} bytes"));
     let size = usize::try_from(file.size()?).map_err(|_| too_large())?;
@@ -135,38 +231,6 @@ pub fn read_limited(files: &dyn Files, path: &str, max: usize) -> io::Result<Vec
     }
     bytes.truncate(filled);
     Ok(bytes)
-}
-
-/// Replaces the contents of `path` so that a reader, and whoever comes after a power cut, sees the old or the new
-/// contents and nothing between: temporary file in the same folder, fsync, rename, fsync of the folder.
-///
-/// The temporary name is fixed, `.<name>.tmp`, and a leftover of it is replaced: there must be one writer for each
-/// file. On an error before the rename the temporary file is removed as far as that works, and `path` is untouched.
-pub fn write_atomic(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let (folder, name) = split_parent(path)?;
-    let temporary = match folder {
-        "" => format!(".{name}.tmp"),
-        folder => format!("{folder}/.{name}.tmp"),
-    };
-    let replaced = write_new(files, &temporary, bytes).and_then(|()| files.rename(&temporary, path));
-    if let Err(e) = replaced {
-        // Best effort: the error that matters is the first, and the next write replaces a leftover anyway.
-        let _ = files.remove(&temporary);
-        return Err(e);
-    }
-    files.sync_dir(folder)
-}
-
-fn write_new(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut file = match files.create(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            files.remove(path)?;
-            files.create(path)?
-        }
-        created => created?,
-    };
-    file.write_all(bytes)?;
-    file.sync()
 }
 
 #[cfg(test)]

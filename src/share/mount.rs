@@ -2,8 +2,8 @@
 //!
 //! The option words are those of nfs(5); what the kernel takes is in its `fs/nfs/fs_context.c`.
 
+use super::Files;
 use super::nfs_options::{NfsOptions, Version};
-use super::{Files, exists};
 use crate::sys::{MountFlags, System, UnmountFlags, errno_words, with_deadline};
 use crate::types::NfsSource;
 use std::fmt;
@@ -313,7 +313,7 @@ pub enum NotTheShare {
 /// Checks that the share is the one that was meant and no empty mount point: a regular file named `marker` is in its
 /// root. `share` is its name in the error.
 pub fn check_marker(files: &dyn Files, share: &str, marker: &'static str) -> Result<(), NotTheShare> {
-    match exists(files, marker) {
+    match files.exists(marker) {
         Ok(true) => Ok(()),
         Ok(false) => Err(NotTheShare::NoMarker { share: share.to_owned(), marker }),
         Err(source) => Err(NotTheShare::Unreadable { share: share.to_owned(), marker, source }),

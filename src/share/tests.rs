@@ -44,7 +44,7 @@ fn write(files: &dyn Files, path: &str, bytes: &[u8]) {
 }
 
 fn read(files: &dyn Files, path: &str) -> Vec<u8> {
-    read_limited(files, path, 1 << 20).unwrap()
+    files.read_limited(path, 1 << 20).unwrap()
 }
 
 fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
@@ -157,12 +157,12 @@ fn read_limited_takes_up_to_the_limit_and_exists_tells_absence_from_trouble() {
     for_each(|what, files| {
         write(files, "f", b"12345");
         write(files, "empty", b"");
-        assert_eq!(read_limited(files, "f", 5).unwrap(), b"12345", "{what}");
-        assert_eq!(kind(read_limited(files, "f", 4)), io::ErrorKind::FileTooLarge, "{what}");
-        assert_eq!(read_limited(files, "empty", 0).unwrap(), b"", "{what}");
-        assert!(exists(files, "f").unwrap() && !exists(files, "none").unwrap(), "{what}");
-        assert!(exists(files, "fifo").is_err(), "{what}");
-        assert!(!exists(files, "f/below").unwrap() && !exists(files, "fifo/below").unwrap(), "{what}");
+        assert_eq!(files.read_limited("f", 5).unwrap(), b"12345", "{what}");
+        assert_eq!(kind(files.read_limited("f", 4)), io::ErrorKind::FileTooLarge, "{what}");
+        assert_eq!(files.read_limited("empty", 0).unwrap(), b"", "{what}");
+        assert!(files.exists("f").unwrap() && !files.exists("none").unwrap(), "{what}");
+        assert!(files.exists("fifo").is_err(), "{what}");
+        assert!(!files.exists("f/below").unwrap() && !files.exists("fifo/below").unwrap(), "{what}");
     });
 }
 
@@ -214,8 +214,8 @@ fn read_limited_reads_past_the_size_where_the_file_grows() {
             Err(io::ErrorKind::Unsupported.into())
         }
     }
-    assert_eq!(read_limited(&One, "f", 10).unwrap(), b"0123456789");
-    assert_eq!(kind(read_limited(&One, "f", 9)), io::ErrorKind::FileTooLarge);
+    assert_eq!(One.read_limited("f", 10).unwrap(), b"0123456789");
+    assert_eq!(kind(One.read_limited("f", 9)), io::ErrorKind::FileTooLarge);
 }
 
 #[test]
@@ -224,10 +224,10 @@ fn write_atomic_replaces_the_file_and_a_leftover_of_its_own() {
         files.make_dir("d").unwrap();
         write(files, "d/.f.tmp", b"leftover of a cut run, longer than what comes");
         for contents in [b"first".as_slice(), b"second", b""] {
-            write_atomic(files, "d/f", contents).unwrap();
+            files.write_atomic("d/f", contents).unwrap();
             assert_eq!(read(files, "d/f"), contents, "{what}");
         }
-        write_atomic(files, "top", b"x").unwrap();
+        files.write_atomic("top", b"x").unwrap();
         assert_eq!(files.list("d").unwrap(), ["f"], "{what}");
         assert_eq!(files.list("").unwrap(), ["d", "fifo", "link", "top", "up"], "{what}");
     });
@@ -241,7 +241,7 @@ fn write_atomic_leaves_the_old_or_the_new_contents_whatever_fails_and_whenever_t
         files
     };
     let whole = prepared();
-    write_atomic(&whole, "d/f", b"new").unwrap();
+    whole.write_atomic("d/f", b"new").unwrap();
     let count = whole.operations().len();
     assert_eq!(whole.durable_tree()["d/f"], b"new");
     for nth in 0..count {
@@ -249,7 +249,7 @@ fn write_atomic_leaves_the_old_or_the_new_contents_whatever_fails_and_whenever_t
             for fault in [Fault::Errno(libc::EIO), Fault::Errno(libc::ENOSPC), Fault::Short(1)] {
                 let files = prepared();
                 files.fail_nth(nth, fault);
-                let result = write_atomic(&files, "d/f", b"new");
+                let result = files.write_atomic("d/f", b"new");
                 assert_eq!(result.is_err(), matches!(fault, Fault::Errno(_)), "{nth} {fault:?}");
                 let seen = files.get("d/f").unwrap();
                 assert!(seen == b"old" || seen == b"new", "{nth} {fault:?}: {seen:?}");
@@ -257,6 +257,42 @@ fn write_atomic_leaves_the_old_or_the_new_contents_whatever_fails_and_whenever_t
                 let left = files.get("d/f").unwrap();
                 assert!(left == b"new" || (result.is_err() && left == b"old"), "{nth} {fault:?}: {left:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn create_new_replaces_nothing_but_its_own_leftover() {
+    for_each(|what, files| {
+        files.make_dir("d").unwrap();
+        write(files, &format!("d/.f.{}.tmp", std::process::id()), b"leftover of a cut run");
+        files.create_new("d/f", b"first").unwrap();
+        assert_eq!(kind(files.create_new("d/f", b"second")), io::ErrorKind::AlreadyExists, "{what}");
+        assert_eq!(kind(files.create_new("link", b"x")), io::ErrorKind::AlreadyExists, "{what}");
+        assert_eq!(
+            (read(files, "d/f"), files.list("d").unwrap()),
+            (b"first".into(), vec!["f".into()]),
+            "{what}"
+        );
+        assert!(files.remove_if_exists("d/f").unwrap() && !files.remove_if_exists("d/f").unwrap(), "{what}");
+        assert!(files.remove_if_exists("../f").is_err(), "{what}");
+    });
+}
+
+#[test]
+fn create_new_leaves_all_of_a_file_or_none_whatever_fails() {
+    let whole = MemFiles::new();
+    whole.create_new("f", b"new").unwrap();
+    assert_eq!(whole.durable_tree()["f"], b"new");
+    for nth in 0..whole.operations().len() {
+        for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
+            let files = MemFiles::new();
+            files.fail_nth(nth, Fault::Errno(libc::EIO));
+            let result = files.create_new("f", b"new");
+            files.crash(survivors);
+            let left = files.get("f");
+            assert!(left.is_none() || left.as_deref() == Some(b"new"), "{nth}: {left:?}");
+            assert!(left.is_some() || result.is_err(), "{nth}: said to be there");
         }
     }
 }

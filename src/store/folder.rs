@@ -4,7 +4,7 @@ use super::share_failure::cannot_read;
 use crate::failure::{Failure, Kind};
 use crate::image::{DiskAbout, Image, ImageError};
 use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
-use crate::share::{Files, exists, read_limited};
+use crate::share::Files;
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
 use crate::store::layout::HISTORY;
@@ -63,7 +63,7 @@ impl Folder {
 
     /// The same with its bytes, which are what is signed and compared.
     pub fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
-        let bytes = match read_limited(&*self.files, &self.path(path), RECORD_LIMIT) {
+        let bytes = match self.files.read_limited(&self.path(path), RECORD_LIMIT) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreadable(path, &e)),
@@ -93,7 +93,7 @@ impl Folder {
         let signed = if trust.is_idle() {
             Verdict::Unsigned
         } else {
-            match read_limited(&*self.files, &self.path(&path(SIGNATURE)), SIGNATURE_LIMIT) {
+            match self.files.read_limited(&self.path(&path(SIGNATURE)), SIGNATURE_LIMIT) {
                 Ok(signature) => trust.of_set(&bytes, Some(&signature)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => trust.of_set(&bytes, None),
                 Err(e) => Verdict::Not(format!("it cannot be read: {e}")),
@@ -123,7 +123,7 @@ impl Folder {
             history.push(HistorySet { folder, record, seal, images });
         }
         let has_info =
-            exists(&*self.files, &self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
+            self.files.exists(&self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
         Ok(ShareState { record, seal, images, history, disk_list: self.disk_list()?, has_info })
     }
 
@@ -179,7 +179,7 @@ impl Folder {
     }
 
     fn disk_list(&self) -> Result<Option<Vec<DiskSelector>>, Failure> {
-        let bytes = match read_limited(&*self.files, &self.path(DISK_LIST), DISK_LIST_LIMIT) {
+        let bytes = match self.files.read_limited(&self.path(DISK_LIST), DISK_LIST_LIMIT) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreadable(DISK_LIST, &e)),

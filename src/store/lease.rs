@@ -39,7 +39,7 @@
 //! longer than [`LONGEST_CACHE`], are not done.
 #![forbid(unsafe_code)]
 
-use crate::share::{Files, LONGEST_CACHE, read_limited};
+use crate::share::{Files, LONGEST_CACHE};
 use crate::text::ascii;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -161,7 +161,7 @@ pub fn number(name: &str) -> Option<u64> {
 
 /// The lease `number` in the folder `dir`; `None` where it is not there.
 pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<Seen>> {
-    match read_limited(files, &format!("{dir}/{number}"), LIMIT) {
+    match files.read_limited(&format!("{dir}/{number}"), LIMIT) {
         Ok(bytes) => Ok(Some(Seen { number, bytes })),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         // A link, a folder, a file of any size: it counts, and nobody beats in it.

@@ -20,7 +20,6 @@ use super::folder::Folder;
 use super::share_failure::{advice, is_full};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
-use crate::share::{Files, exists, read_limited, write_atomic};
 use crate::signature::SIGNATURE;
 use crate::store::layout::PART;
 use crate::store::record::{
@@ -94,9 +93,9 @@ pub fn recover(folder: &Folder, job: Option<&str>, keep: u32, ours: Ours) -> Res
 fn write_pending(folder: &Folder, new: &Record) -> Result<(), Failure> {
     let step = |what: &str, e: io::Error| failed(folder, what, &e);
     let pending = folder.path(RECORD_PENDING);
-    write_atomic(&*folder.files, &pending, &new.to_bytes()).map_err(|e| step("write the new record", e))?;
+    folder.files.write_atomic(&pending, &new.to_bytes()).map_err(|e| step("write the new record", e))?;
     // A server that says yes and does nothing must show while the old record is still in place.
-    let there = read_limited(&*folder.files, &pending, RECORD_LIMIT);
+    let there = folder.files.read_limited(&pending, RECORD_LIMIT);
     if there.map_err(|e| step("read the new record back", e))? != new.to_bytes() {
         let why = io::Error::other("it is not what was just written: the server loses or changes writes");
         return Err(step("keep the new record", why));
@@ -162,7 +161,7 @@ fn complete(folder: &Folder, mut new: Record, keep: Option<u32>, ours: Ours) -> 
     }
     write_maps(folder, &new).map_err(|e| step("write the map of what could not be read", e))?;
     // The old set's: beside the new record it would prove nothing. By now that set is in the history.
-    remove_if_there(files, &folder.path(SIGNATURE)).map_err(|e| step("remove the old set's signature", e))?;
+    files.remove_if_exists(&folder.path(SIGNATURE)).map_err(|e| step("remove the old set's signature", e))?;
     files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
     ours()?;
     files
@@ -210,7 +209,7 @@ fn write_maps(folder: &Folder, set: &Record) -> io::Result<()> {
     for image in &set.images {
         let map = folder.path(&map_file(&image.name));
         if image.state == SetState::Complete {
-            remove_if_there(&*folder.files, &map)?;
+            folder.files.remove_if_exists(&map)?;
             continue;
         }
         if !is_image(folder, &image.file(), &image.root_hash)? {
@@ -219,16 +218,9 @@ fn write_maps(folder: &Folder, set: &Record) -> io::Result<()> {
         let opened =
             Image::open(folder.files.open(&folder.path(&image.file()))?).map_err(io::Error::other)?;
         let bad = opened.unreadable_ranges().map_err(io::Error::other)?;
-        write_atomic(&*folder.files, &map, ddrescue_map(image.disk_size, &bad).as_bytes())?;
+        folder.files.write_atomic(&map, ddrescue_map(image.disk_size, &bad).as_bytes())?;
     }
     Ok(())
-}
-
-fn remove_if_there(files: &dyn Files, path: &str) -> io::Result<()> {
-    match files.remove(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 /// Puts images of the current record back from the history where an interrupted publishing has replaced them.
@@ -248,8 +240,8 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
 fn remove_legacy(folder: &Folder, new: &Record, kept: &str) -> io::Result<()> {
     for image in &new.images {
         let legacy = format!("{}.gz", image.name);
-        if exists(&*folder.files, &folder.path(&format!("{kept}/{legacy}")))? {
-            remove_if_there(&*folder.files, &folder.path(&legacy))?;
+        if folder.files.exists(&folder.path(&format!("{kept}/{legacy}")))? {
+            folder.files.remove_if_exists(&folder.path(&legacy))?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Files that PXELINUX loads for a machine before the one named after its address.
 
-use crate::share::{Files, read_limited};
+use crate::share::Files;
 use crate::types::{MacAddr, Uuid};
 use std::net::Ipv4Addr;
 
@@ -31,7 +31,7 @@ fn shadow(name: String) -> Option<Shadow> {
 
 /// The lower-case text of a machine's information; `None` where there is none or it cannot be read: then it does not tell.
 fn info(share: &dyn Files, ip: Ipv4Addr) -> Option<String> {
-    let bytes = read_limited(share, &format!("{ip}/testbox-info.txt"), INFO_LIMIT).ok()?;
+    let bytes = share.read_limited(&format!("{ip}/testbox-info.txt"), INFO_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&bytes).to_ascii_lowercase())
 }
 

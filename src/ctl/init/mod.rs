@@ -8,9 +8,8 @@ use super::output::Out;
 use super::ownership::{self, Class};
 use super::shares::{BACKUP, DEFAULT, Folder, MARKER, TESTBOX_CFG, TFTP};
 use super::{Answer, Error};
-use crate::io::SyncWrite;
+use crate::share::Files;
 use crate::share::ownership::{PRIVATE_DIR, SERVED_DIR};
-use crate::share::{Files, read_limited};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -97,7 +96,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     if is_new {
         ownership::own(&backup, Class::BackupFolder)?;
     }
-    match create(&root, MARKER, b"This file marks the root of the backup share of testbox.\n") {
+    match root.files.create_new(MARKER, b"This file marks the root of the backup share of testbox.\n") {
         Ok(()) => {
             ownership::own(&backup.join(MARKER), Class::BackupFile)?;
             said.push(format!("{}: the backup share, with its marker file", backup.display()));
@@ -176,18 +175,18 @@ fn copy(from: &Path, root: &Folder, to: &str) -> Result<bool, Error> {
         }
         fs::read(from).map_err(failed)?
     };
-    match read_limited(&root.files, to, FILE_LIMIT) {
+    match root.files.read_limited(to, FILE_LIMIT) {
         Ok(there) if there == bytes => return Ok(false),
         _ => {}
     }
-    crate::share::write_atomic(&root.files, to, &bytes).map_err(|e| root.error(to, "write it", &e))?;
+    root.files.write_atomic(to, &bytes).map_err(|e| root.error(to, "write it", &e))?;
     Ok(true)
 }
 
 /// Writes `default` where there is none. False where there is another: it may boot machines into anything.
 fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
     let path = format!("pxelinux.cfg/{DEFAULT}");
-    match create(root, &path, LOCAL_BOOT.as_bytes()) {
+    match root.files.create_new(&path, LOCAL_BOOT.as_bytes()) {
         Ok(()) => {
             said.push(format!(
                 "{}: machines that are not armed boot their disk",
@@ -208,24 +207,6 @@ fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
         root.path.join(&path).display()
     ));
     Ok(false)
-}
-
-/// Creates a file that must not be there, whole or not at all as far as a reader after a power cut can see.
-fn create(root: &Folder, path: &str, bytes: &[u8]) -> io::Result<()> {
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let dot = format!(".{name}.{}.tmp", std::process::id());
-    let temporary = if folder.is_empty() { dot } else { format!("{folder}/{dot}") };
-    let result = (|| {
-        let mut file: Box<dyn SyncWrite> = root.files.create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync()?;
-        // A link, unlike a rename, does not replace what somebody else has put there meanwhile.
-        root.files.hard_link(&temporary, path)
-    })();
-    // Its content is in place, or is not wanted.
-    let _ = root.files.remove(&temporary);
-    result?;
-    root.files.sync_dir(folder)
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //! whole. Such a set is kept, and never counts as a good one. The note names the root hash, so it says nothing of another
 //! image of that name.
 
-use super::remove_if_there;
-use crate::share::{read_limited, write_atomic};
 use crate::store::Folder;
 use crate::store::record::Record;
 use std::io;
@@ -22,7 +20,7 @@ pub fn note_file(image: &str) -> String {
 /// Those of the share.
 pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Result<()> {
     let text = format!("{root_hash} {}\n", why.replace(char::is_control, " "));
-    write_atomic(&*folder.files, &folder.path(&note_file(path)), text.as_bytes())
+    folder.files.write_atomic(&folder.path(&note_file(path)), text.as_bytes())
 }
 
 /// Takes the note back: the image at `path` was proven whole.
@@ -30,13 +28,13 @@ pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Resu
 /// # Errors
 /// Those of the share.
 pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
-    remove_if_there(&*folder.files, &folder.path(&note_file(path)))
+    folder.files.remove_if_exists(&folder.path(&note_file(path))).map(drop)
 }
 
 /// True where the image at `path`, with this root hash, is noted to be damaged; also where the note cannot be told.
 pub fn is_damaged(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
-    match read_limited(&*folder.files, &folder.path(&note_file(path)), LIMIT) {
+    match folder.files.read_limited(&folder.path(&note_file(path)), LIMIT) {
         Ok(note) => Ok(note
             .split(|b| *b == b' ')
             .next()

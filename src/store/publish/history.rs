@@ -1,9 +1,8 @@
 //! The sets before the current one, below `history/`.
 
 use super::damage::{is_damaged, note_file};
-use super::{failed, is_image, remove_if_there};
+use super::{failed, is_image};
 use crate::failure::{Failure, Kind};
-use crate::share::{exists, read_limited};
 use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
 use crate::store::Folder;
 use crate::store::layout::{HISTORY, PART};
@@ -73,7 +72,7 @@ fn names_of(folder: &Folder, old: &Record) -> io::Result<Vec<String>> {
         let map = (image.state == SetState::Degraded).then(|| map_file(&image.name));
         names.push(image.file());
         for beside in map.into_iter().chain([note_file(&image.file())]) {
-            if exists(files, &folder.path(&beside)).or_else(no_file)? {
+            if files.exists(&folder.path(&beside)).or_else(no_file)? {
                 names.push(beside);
             }
         }
@@ -87,7 +86,7 @@ fn names_without_record(folder: &Folder, new: &Record) -> io::Result<Vec<String>
     for image in &new.images {
         for file in [image.file(), format!("{}.gz", image.name)] {
             let is_new = file == image.file() && is_image(folder, &file, &image.root_hash)?;
-            if !is_new && exists(&*folder.files, &folder.path(&file))? {
+            if !is_new && folder.files.exists(&folder.path(&file))? {
                 names.push(file);
             }
         }
@@ -109,7 +108,7 @@ fn holds(folder: &Folder, dir: &str, names: &[String], old: Option<&Old>) -> io:
         let is_there = match (image, old) {
             (Some(image), _) => is_image(folder, &path, &image.root_hash),
             (None, Some((_, bytes))) if name == RECORD => is_record(folder, &path, bytes),
-            (None, Some(_)) => exists(&*folder.files, &folder.path(&path)),
+            (None, Some(_)) => folder.files.exists(&folder.path(&path)),
             (None, None) => folder.files.is_same_file(&folder.path(name), &folder.path(&path)),
         };
         match is_there {
@@ -123,7 +122,7 @@ fn holds(folder: &Folder, dir: &str, names: &[String], old: Option<&Old>) -> io:
 }
 
 fn is_record(folder: &Folder, path: &str, bytes: &[u8]) -> io::Result<bool> {
-    Ok(read_limited(&*folder.files, &folder.path(path), RECORD_LIMIT)? == bytes)
+    Ok(folder.files.read_limited(&folder.path(path), RECORD_LIMIT)? == bytes)
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -169,7 +168,7 @@ pub fn keep_signature(folder: &Folder, dir: &str) -> io::Result<()> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
     let files = &*folder.files;
     let (own, kept) = (folder.path(SIGNATURE), folder.path(&format!("{dir}/{SIGNATURE}")));
-    let read = |path: &str| read_limited(files, path, SIGNATURE_LIMIT);
+    let read = |path: &str| files.read_limited(path, SIGNATURE_LIMIT);
     let signature = match read(&own) {
         Ok(signature) => signature,
         // A link, a folder, a long file: no signature, and no reason to have no backup.
@@ -179,7 +178,7 @@ pub fn keep_signature(folder: &Folder, dir: &str) -> io::Result<()> {
     if read(&kept).is_ok_and(|there| there == signature) {
         return Ok(());
     }
-    remove_if_there(files, &kept)?;
+    files.remove_if_exists(&kept)?;
     files.hard_link(&own, &kept)?;
     files.sync_dir(&folder.path(dir))?;
     // It loses its own name next.
@@ -202,13 +201,13 @@ pub fn put_back(folder: &Folder, dir: &str, old: &Record, bytes: &[u8]) -> io::R
             continue;
         }
         let aside = folder.path(&format!("{}.back", image.file()));
-        remove_if_there(files, &aside)?;
+        files.remove_if_exists(&aside)?;
         files.hard_link(&folder.path(&kept), &aside)?;
         files.rename(&aside, &folder.path(&image.file()))?;
     }
     let (kept, own) = (folder.path(&format!("{dir}/{SIGNATURE}")), folder.path(SIGNATURE));
     let is_same_set = is_record(folder, &format!("{dir}/{RECORD}"), bytes).unwrap_or(false);
-    if is_same_set && !exists(files, &own).unwrap_or(true) && exists(files, &kept)? {
+    if is_same_set && !files.exists(&own).unwrap_or(true) && files.exists(&kept)? {
         files.hard_link(&kept, &own)?;
     }
     Ok(())
