@@ -3,7 +3,8 @@
 use super::Journal;
 use crate::failure::{Failure, Kind};
 use crate::share::Files;
-use crate::store::lease::{self, After, BEAT, BLIND, Holder, LEASE, Next, POLL, RELEASED, Watcher};
+use crate::store::layout::{CLAIM, LEASE};
+use crate::store::lease::{self, After, BEAT, BLIND, Holder, Next, POLL, RELEASED, Watcher};
 use crate::store::{Folder, cannot_read, cannot_write};
 use crate::sys::{System, with_deadline};
 use std::io;
@@ -199,7 +200,7 @@ impl Held {
 /// Takes the lease `number`, which must be free; false where somebody else was quicker. Then removes what it follows.
 fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<bool> {
     files.make_dir(dir)?;
-    let (claim, lease) = (format!("{dir}/claim-{}", me.session), format!("{dir}/{number}"));
+    let (claim, lease) = (format!("{dir}/{CLAIM}{}", me.session), format!("{dir}/{number}"));
     let mut file = files.create(&claim)?;
     let linked = file.write_all(&me.to_bytes()).and_then(|()| file.sync()).and_then(|()| {
         drop(file);
@@ -227,7 +228,7 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<b
     }
     for name in names {
         let is_older = lease::number(&name).is_some_and(|other| other < number);
-        if is_older || name.starts_with("claim-") {
+        if is_older || name.starts_with(CLAIM) {
             files.remove_if_exists(&format!("{dir}/{name}"))?;
         }
     }

@@ -10,6 +10,7 @@
 
 use crate::agent::console::Console;
 use crate::share::Files;
+use crate::store::layout::{MAINTENANCE_LOG, OUTPUT_LOG};
 use crate::sys::{System, errno_words};
 use crate::text::is_plain;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -22,10 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Target of the records that go to the global log too: `log::info!(target: GLOBAL, "...")`.
 pub const GLOBAL: &str = "testbox::global";
-/// Name of the machine's log, info and above, in its folder; and of the global log in the root.
-pub const MAINTENANCE_LOG: &str = "maintenance.log";
-/// Name of the machine's log with everything.
-pub const OUTPUT_LOG: &str = "maintenance-output.log";
 
 /// The longest text of one line, in bytes; the rest is cut off.
 const MAX_TEXT: usize = 4096;

@@ -11,14 +11,12 @@ use crate::net::dhcp::Lease;
 use crate::net::dns::DnsError;
 use crate::net::netconf::{IpWord, NetConf};
 use crate::net::tftp::folders;
+use crate::store::layout::{BACKUP_EXPORT, TFTP_EXPORT};
 use crate::types::{HostName, NfsSource};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The exports that the original system uses, where nothing else is said.
-const BACKUP_EXPORT: &str = "/export/testbox-backup";
-const TFTP_EXPORT: &str = "/export/testbox-tftp";
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long silent DNS servers are asked for a name that only labels the folder, once the network is known to work.

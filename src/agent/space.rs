@@ -6,9 +6,10 @@ use crate::agent::world::World;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
 use crate::net::quota::{Export, Of, Quota};
-use crate::store::record::{ImageRecord, image_file};
+use crate::store::Folder;
+use crate::store::layout::part_file;
+use crate::store::record::ImageRecord;
 use crate::store::status::STATUS;
-use crate::store::{Folder, PART};
 
 /// The backup share, as far as its room is concerned.
 pub struct Room<'a> {
@@ -30,7 +31,7 @@ impl Room<'_> {
     /// There is too little, on the share or in a quota. What cannot be told is said, and is no error.
     pub fn check(&self, disk: &Disk, name: &str, before: Option<&ImageRecord>) -> Result<(), Failure> {
         // What a cut attempt has written is gone on with, or written over.
-        let part = self.folder.path(&format!("{}{PART}", image_file(name)));
+        let part = self.folder.path(&part_file(name));
         let there = self.folder.files.open(&part).and_then(|file| file.size()).unwrap_or(0);
         let wanted = before.map_or(disk.size / 1032, |image| image.image_size);
         let wanted = wanted.saturating_sub(there).saturating_add(RESERVE);

@@ -23,11 +23,10 @@ use crate::net::quota::Export;
 use crate::plan::{OnBad, Plan, Publish, Source, Step};
 use crate::progress::Progress;
 use crate::share::Files;
+use crate::store::Folder;
+use crate::store::layout::{INFO_TEXT, INFO_ZIP, PART, RECORD_PENDING, image_file, part_file};
 use crate::store::publish;
-use crate::store::record::{
-    BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState, image_file,
-};
-use crate::store::{Folder, INFO_TEXT, PART};
+use crate::store::record::{BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState};
 use crate::text::with_sources;
 use crate::types::{Delta, FreeSpace};
 use crate::used::{self, Beyond, Found, Map, Used};
@@ -156,7 +155,7 @@ impl Run<'_> {
                 let (text, zip) = self.world.info(self.who);
                 let files = &*self.folder.files;
                 files.write_atomic(&self.folder.path(INFO_TEXT), text.as_bytes())?;
-                files.write_atomic(&self.folder.path("testbox-info.zip"), &zip?)
+                files.write_atomic(&self.folder.path(INFO_ZIP), &zip?)
             });
         match collected {
             Ok(()) => Ok(()),
@@ -178,7 +177,7 @@ impl Run<'_> {
         notes: &mut Vec<String>,
     ) -> Result<ImageRecord, Failure> {
         let files = &*self.folder.files;
-        let part = format!("{}{PART}", image_file(name));
+        let part = part_file(name);
         let before = self.folder.record(RECORD)?;
         let before = before.as_ref().and_then(|record| record.image(name));
         let Run { world, journal, folder, export, .. } = *self;
@@ -314,7 +313,7 @@ impl Run<'_> {
 
     /// Reads the part file of an image back from the share, and proves it.
     fn verify_image(&self, name: &str, base: Option<&Image>) -> Result<Verified, ImageError> {
-        let part = format!("{}{PART}", image_file(name));
+        let part = part_file(name);
         let progress = Progress::new();
         self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
             let file = self.folder.files.open(&self.folder.path(&part));
@@ -400,11 +399,11 @@ impl Run<'_> {
     /// What became of them, for a failure's text.
     fn remove_parts(&self, plan: &Plan) -> String {
         let mut said = String::new();
-        if !matches!(self.folder.record(crate::store::record::RECORD_PENDING), Ok(None)) {
+        if !matches!(self.folder.record(RECORD_PENDING), Ok(None)) {
             return said;
         }
         for name in imaged(plan) {
-            let part = self.folder.path(&format!("{}{PART}", image_file(&name)));
+            let part = self.folder.path(&part_file(&name));
             match self.folder.files.remove_if_exists(&part) {
                 Ok(true) => said.push_str(&format!("; {part} was removed")),
                 Ok(false) => {}

@@ -1,9 +1,10 @@
 //! The settings: flags of `arm`, and the same names as keys of one TOML file.
 
+use super::Error;
 use super::flags::Flags;
 use super::network::Network;
-use super::{Error, shares};
 use crate::job::{Cmdline, Options};
+use crate::store::layout::{BACKUP_EXPORT, NFS_ROOT_EXPORT, PXELINUX_CFG, TFTP_EXPORT};
 use crate::text::quoted;
 use crate::types::{HostName, NfsSource, without_bom};
 use clap::{Args, ValueEnum};
@@ -188,11 +189,8 @@ impl Settings {
             let host = self.server.clone()?;
             Some(NfsSource { host, path: path.to_owned(), options: Vec::new() })
         };
-        let shares = Options {
-            backup: on_server(shares::BACKUP),
-            tftp: on_server(shares::TFTP),
-            ..Options::default()
-        };
+        let shares =
+            Options { backup: on_server(BACKUP_EXPORT), tftp: on_server(TFTP_EXPORT), ..Options::default() };
         self.flags.0.clone().or(&shares)
     }
 
@@ -209,8 +207,8 @@ impl Settings {
 
     /// PXELINUX's configuration folder.
     pub fn cfg_dir(&self) -> PathBuf {
-        let root = || self.tftp_dir.clone().unwrap_or(shares::TFTP.into());
-        self.cfg_dir.clone().unwrap_or_else(|| root().join("pxelinux.cfg"))
+        let root = || self.tftp_dir.clone().unwrap_or(TFTP_EXPORT.into());
+        self.cfg_dir.clone().unwrap_or_else(|| root().join(PXELINUX_CFG))
     }
 
     /// The NFS root of the machine.
@@ -227,7 +225,7 @@ impl Settings {
             ));
         };
         let options = ["ro", "tcp", "vers=3"].map(str::to_owned).to_vec();
-        Ok(NfsSource { host: server.into(), path: shares::NFS_ROOT.to_owned(), options })
+        Ok(NfsSource { host: server.into(), path: NFS_ROOT_EXPORT.to_owned(), options })
     }
 
     /// A fixed address needs all three; two would silently be none.

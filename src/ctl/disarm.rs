@@ -3,11 +3,12 @@
 use super::config::Settings;
 use super::machine::{self, Machine};
 use super::output::{Out, say};
-use super::shares::{self, Armed, Folder, TESTBOX_CFG};
+use super::shares::{self, Armed, Folder};
 use super::{Answer, Error};
 use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
 use crate::share::Files;
+use crate::store::layout::TESTBOX_CFG;
 use std::path::PathBuf;
 
 /// Largest `testbox.cfg` file that is read, in bytes.

@@ -5,28 +5,16 @@ use super::config::Settings;
 use crate::failure::Kind;
 use crate::job::pxe::PxeFile;
 use crate::share::{DirFiles, Files};
-use crate::store::HISTORY;
-use crate::store::record::{
-    RECORD, RECORD_LIMIT, RECORD_PENDING, Record, RecordError, generation, is_disk_name,
+use crate::store::layout::{
+    BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, HISTORY, RECORD, RECORD_PENDING, disk_of_image, generation,
+    is_disk_name,
 };
+use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::text::quoted;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-
-/// The exports of the original system, which the agent takes too where nothing else is said.
-pub(super) const BACKUP: &str = "/export/testbox-backup";
-/// The TFTP share.
-pub(super) const TFTP: &str = "/export/testbox-tftp";
-/// The read-only Debian.
-pub(super) const NFS_ROOT: &str = "/export/testbox-nfsroot";
-/// The file that marks the root of a backup share.
-pub(super) const MARKER: &str = "testbox-backup";
-/// The configuration that PXELINUX takes for a machine without one of its own.
-pub(super) const DEFAULT: &str = "default";
-/// The agent's own folder of configurations, beside PXELINUX's.
-pub(super) const TESTBOX_CFG: &str = "testbox.cfg";
 
 /// Largest PXE configuration that is read, in bytes.
 const PXE_LIMIT: usize = 64 << 10;
@@ -116,7 +104,7 @@ pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
     if !dir.is_dir() {
         return Err(why("it is no folder"));
     }
-    if !dir.join(DEFAULT).is_file() {
+    if !dir.join(DEFAULT_CFG).is_file() {
         return Err(why("it holds no file 'default', so it is not PXELINUX's configuration folder"));
     }
     let real = dir.canonicalize().map_err(|e| why(&format!("cannot resolve its path: {e}")))?;
@@ -127,20 +115,20 @@ pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
 pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Error> {
     let (path, is_named) = match &settings.backup_dir {
         Some(path) => (path.clone(), true),
-        None => (BACKUP.into(), false),
+        None => (BACKUP_EXPORT.into(), false),
     };
-    if !is_named && !path.join(MARKER).is_file() {
+    if !is_named && !path.join(BACKUP_MARKER).is_file() {
         return Ok(None);
     }
     let folder = Folder::open(&path)?;
-    match folder.files.exists(MARKER) {
+    match folder.files.exists(BACKUP_MARKER) {
         Ok(true) => Ok(Some(folder)),
         Ok(false) => Err(Error::failed(format!(
-            "{}: it is no backup share: its marker file '{MARKER}' is missing; give another --backup-dir, or make the \
+            "{}: it is no backup share: its marker file '{BACKUP_MARKER}' is missing; give another --backup-dir, or make the \
              share with 'testboxctl init'",
             path.display()
         ))),
-        Err(e) => Err(folder.error(MARKER, "look for it", &e)),
+        Err(e) => Err(folder.error(BACKUP_MARKER, "look for it", &e)),
     }
 }
 
@@ -187,10 +175,7 @@ pub(super) fn find_image(share: &Folder, machine: Ipv4Addr) -> Result<Option<Str
     let sets = list(&history)?;
     folders.extend(sets.iter().filter(|s| generation(s).is_some()).map(|s| format!("{history}/{s}")));
     for folder in folders {
-        let is_image = |name: &&String| {
-            let disk = name.strip_suffix(".raw.gz").or_else(|| name.strip_suffix(".gz"));
-            disk.is_some_and(is_disk_name)
-        };
+        let is_image = |name: &&String| disk_of_image(name).is_some_and(is_disk_name);
         if let Some(name) = list(&folder)?.iter().find(is_image) {
             return Ok(Some(format!("{folder}/{name}")));
         }

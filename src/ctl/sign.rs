@@ -7,8 +7,9 @@ use super::shares::{self, Folder};
 use super::{Answer, Error, machine};
 use crate::image::Image;
 use crate::share::Files;
-use crate::signature::{SET_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
-use crate::store::record::{RECORD, RECORD_LIMIT, Record, SetState};
+use crate::signature::{SET_NAMESPACE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
+use crate::store::layout::{BACKUP_EXPORT, RECORD, SIGNATURE};
+use crate::store::record::{RECORD_LIMIT, Record, SetState};
 use crate::text::ascii;
 use crate::types::SetHash;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
     let share = shares::open_backup_dir(settings)?.ok_or_else(|| {
         Error::usage(format!(
             "{} is no backup share: give --backup-dir, or the folder of the set",
-            shares::BACKUP
+            BACKUP_EXPORT
         ))
     })?;
     Ok(share.path.join(ip.to_string()))

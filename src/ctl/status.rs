@@ -8,9 +8,10 @@ use super::output::Out;
 use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::share::Files;
-use crate::store::lease::{self, LEASE, Seen};
-use crate::store::record::{RECORD, RECORD_LIMIT, Record, RecordError, SetState};
-use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
+use crate::store::layout::{BACKUP_EXPORT, LEASE, RECORD, STATUS};
+use crate::store::lease::{self, Seen};
+use crate::store::record::{RECORD_LIMIT, Record, RecordError, SetState};
+use crate::store::status::{STATUS_LIMIT, State, Status};
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -60,7 +61,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     let Some(share) = shares::open_backup_dir(&settings)? else {
         return Err(Error::failed(format!(
             "{}: there is no backup share; give its folder with --backup-dir",
-            shares::BACKUP
+            BACKUP_EXPORT
         )));
     };
     let redraw = args.watch && !args.json && io::stdout().is_terminal();

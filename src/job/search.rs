@@ -17,7 +17,7 @@ impl Source {
     pub const ALL: [Source; 2] = [Source::TestboxCfg, Source::PxelinuxCfg];
 
     /// The folder below the TFTP root.
-    pub fn folder(self) -> &'static str {
+    pub const fn folder(self) -> &'static str {
         match self {
             Source::TestboxCfg => "testbox.cfg",
             Source::PxelinuxCfg => "pxelinux.cfg",

@@ -7,7 +7,8 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::job::Action;
 use crate::job::{BadSectors, DegradedSet};
-use crate::store::record::{GENERATION_MAX, ImageRecord, OtherDisk, Record, SetState, generation};
+use crate::store::layout::{DISK_LIST, GENERATION_MAX, generation};
+use crate::store::record::{ImageRecord, OtherDisk, Record, SetState};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
@@ -121,7 +122,7 @@ fn select<'a>(
             .collect()
     };
     let listed = match &share.disk_list {
-        Some(list) => Some(resolve(list, "disk-devices.lst")?),
+        Some(list) => Some(resolve(list, DISK_LIST)?),
         None => None,
     };
     let asked = match request.disks.is_empty() {

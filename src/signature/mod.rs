@@ -13,8 +13,6 @@ pub use ssh::{FormatError, PublicKey, SshSignature, parse_keys};
 
 use crate::types::JobSignature;
 
-/// The signature beside `backup.json`, under the name that `ssh-keygen -Y sign` gives it.
-pub const SIGNATURE: &str = "backup.json.sig";
 /// Largest signature file that is read, in bytes. Ours have about 300.
 pub const SIGNATURE_LIMIT: usize = 4 << 10;
 /// What a signature of a set is for (`ssh-keygen -n`): one of a job, or of somebody's mail, is none of a set.

@@ -122,7 +122,7 @@ fn openssh_and_testbox_read_each_others_keys_and_signatures() {
     let theirs = SecretKey::parse(&std::fs::read(path("theirs")).unwrap()).unwrap();
     assert_eq!(theirs.public().line(), std::fs::read_to_string(path("theirs.pub")).unwrap().trim());
     ssh_keygen(&["-q", "-Y", "sign", "-n", SET_NAMESPACE, "-f", &path("theirs"), &path("backup.json")], None);
-    let signature = std::fs::read(path(SIGNATURE)).unwrap();
+    let signature = std::fs::read(path("backup.json.sig")).unwrap();
     assert_eq!(theirs.sign(SET_NAMESPACE, b"record\n").to_file().as_bytes(), signature, "the very same file");
     assert_eq!(
         trust(&[&theirs]).of_set(b"record\n", Some(&signature)),

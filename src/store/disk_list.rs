@@ -6,12 +6,13 @@
 #![forbid(unsafe_code)]
 
 use crate::job::without_comment;
+use crate::store::layout::DISK_LIST;
 use crate::types::{DiskSelector, code_point, hidden_break, lines};
 
 /// A line of `disk-devices.lst` that is no selector. The whole file is refused: a disk left out by a typing error
 /// would be missed only when it is needed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("disk-devices.lst, line {line}: {why}; correct the line or remove it")]
+#[error("{DISK_LIST}, line {line}: {why}; correct the line or remove it")]
 pub struct DisksListError {
     /// Line number, from 1.
     pub line: usize,

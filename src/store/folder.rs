@@ -5,20 +5,20 @@ use crate::failure::{Failure, Kind};
 use crate::image::{DiskAbout, Image, ImageError};
 use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
 use crate::share::Files;
-use crate::signature::{SIGNATURE, SIGNATURE_LIMIT, Trust, Verdict};
+use crate::signature::{SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
-use crate::store::layout::HISTORY;
-use crate::store::record::{RECORD, RECORD_LIMIT, Record, RecordError, generation, image_file, is_disk_name};
+use crate::store::layout::{
+    DISK_LIST, HISTORY, INFO_TEXT, RECORD, SIGNATURE, disk_of_image, generation, history_dir, image_file,
+    is_disk_name,
+};
+use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::types::{DiskSelector, SetHash};
 use std::io;
 use std::sync::Arc;
 
-/// What the machine consists of, for people.
-pub const INFO_TEXT: &str = "testbox-info.txt";
 /// What mends [`Kind::NewerFormat`].
 const UPDATE: &str = "nothing was changed. The initrd of this machine has an older testbox-agent than the one that made this set: make it \
                       again with the scripts/make-nfsroot of the newer release, then boot the machine again.";
-const DISK_LIST: &str = "disk-devices.lst";
 const DISK_LIST_LIMIT: usize = 1 << 20;
 
 /// The folder `<ip>/` of one machine. Every path given to it is relative to that folder.
@@ -112,7 +112,7 @@ impl Folder {
         let images = self.images("", record.as_ref())?;
         let mut history = Vec::new();
         for generation in self.generations()?.into_iter().rev() {
-            let folder = format!("{HISTORY}/{generation}");
+            let folder = history_dir(generation);
             let (record, seal) = match self.set(&folder, trust) {
                 Err(failure) if failure.kind == Kind::NewerFormat => return Err(failure),
                 // A set of the history whose record is bad is only a set that is not trusted.
@@ -155,7 +155,7 @@ impl Folder {
         let names = self.files.list(&self.path(folder)).map_err(|e| self.unreadable(folder, &e))?;
         let mut images = Vec::new();
         for file in names {
-            let Some(name) = file.strip_suffix(".raw.gz").or(file.strip_suffix(".gz")) else { continue };
+            let Some(name) = disk_of_image(&file) else { continue };
             let known = record.is_some_and(|r| r.image(name).is_some() && image_file(name) == file);
             if !known && !is_disk_name(name) {
                 continue;

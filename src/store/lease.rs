@@ -46,8 +46,6 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-/// Name of the folder of leases in a machine's folder.
-pub const LEASE: &str = "lease";
 /// What a holder appends when it is done with the folder.
 pub const RELEASED: &[u8] = b"\nreleased\n";
 /// What it appends for each heartbeat.

@@ -9,6 +9,5 @@ pub mod record;
 mod share_failure;
 pub mod status;
 
-pub use folder::{Folder, INFO_TEXT};
-pub use layout::{HISTORY, PART};
+pub use folder::Folder;
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};

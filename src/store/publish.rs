@@ -20,11 +20,11 @@ use super::folder::Folder;
 use super::share_failure::{advice, is_full};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
-use crate::signature::SIGNATURE;
-use crate::store::layout::PART;
-use crate::store::record::{
-    GENERATION_MAX, RECORD, RECORD_LIMIT, RECORD_PENDING, Record, SetState, image_file, map_file,
+use crate::store::layout::{
+    GENERATION_MAX, RECORD, RECORD_PENDING, SIGNATURE, history_dir, is_part_file, legacy_image_file,
+    map_file, part_file,
 };
+use crate::store::record::{RECORD_LIMIT, Record, SetState};
 use crate::sys::errno_words;
 use std::io;
 
@@ -113,8 +113,8 @@ pub fn sweep(folder: &Folder, wanted: &[String]) -> Result<(), Failure> {
         }
         names
             .iter()
-            .filter(|n| n.ends_with(".raw.gz.part"))
-            .filter(|n| !wanted.iter().any(|name| format!("{}{PART}", image_file(name)) == **n))
+            .filter(|n| is_part_file(n))
+            .filter(|n| !wanted.iter().any(|name| part_file(name) == **n))
             .try_for_each(|n| folder.files.remove(&folder.path(n)))
     };
     sweep().map_err(|e| failed(folder, "remove unfinished images", &e))
@@ -133,7 +133,7 @@ fn is_image(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
 fn missing(folder: &Folder, new: &Record) -> io::Result<Option<String>> {
     for image in &new.images {
         let (file, hash) = (image.file(), &image.root_hash);
-        if !is_image(folder, &format!("{file}{PART}"), hash)? && !is_image(folder, &file, hash)? {
+        if !is_image(folder, &part_file(&image.name), hash)? && !is_image(folder, &file, hash)? {
             return Ok(Some(format!("{file} of set {} is not there as its record names it", new.generation)));
         }
     }
@@ -152,7 +152,7 @@ fn complete(folder: &Folder, mut new: Record, keep: Option<u32>, ours: Ours) -> 
         None
     };
     for image in &new.images {
-        let (file, part) = (image.file(), format!("{}{PART}", image.file()));
+        let (file, part) = (image.file(), part_file(&image.name));
         if is_image(folder, &part, &image.root_hash).map_err(|e| step("look at a new image", e))? {
             files
                 .rename(&folder.path(&part), &folder.path(&file))
@@ -228,7 +228,7 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
     let Some((old, bytes)) = folder.record_and_bytes(RECORD)? else { return Ok(()) };
     let sets = folder.generations()?;
     let back = || -> io::Result<()> {
-        sets.iter().rev().try_for_each(|n| history::put_back(folder, &history::dir(*n), &old, &bytes))?;
+        sets.iter().rev().try_for_each(|n| history::put_back(folder, &history_dir(*n), &old, &bytes))?;
         write_maps(folder, &old)?;
         folder.files.sync_dir(&folder.path(""))
     };
@@ -239,7 +239,7 @@ fn put_back(folder: &Folder) -> Result<(), Failure> {
 /// `kept`.
 fn remove_legacy(folder: &Folder, new: &Record, kept: &str) -> io::Result<()> {
     for image in &new.images {
-        let legacy = format!("{}.gz", image.name);
+        let legacy = legacy_image_file(&image.name);
         if folder.files.exists(&folder.path(&format!("{kept}/{legacy}")))? {
             folder.files.remove_if_exists(&folder.path(&legacy))?;
         }

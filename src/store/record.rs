@@ -6,27 +6,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// File name of the record in a machine's folder, and in each folder below `history/`.
-pub const RECORD: &str = "backup.json";
-/// The record of a set that is verified but not yet wholly published.
-pub const RECORD_PENDING: &str = "backup.json.part";
+// Until their users name the layout.
+use super::layout::{GENERATION_MAX, is_disk_name};
+pub use super::layout::{RECORD, RECORD_PENDING, image_file, map_file};
+
 /// Largest record that is read, in bytes.
 pub const RECORD_LIMIT: usize = 4 << 20;
 /// Most bad ranges of one image that a record lists: it must stay one that can be read.
 pub const BAD_RANGES: usize = 1000;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// The highest generation. A set a second would take millions of years to get there, and every program that reads JSON
-/// numbers as floating point still tells two of them apart.
-pub const GENERATION_MAX: u64 = 999_999_999_999_999;
-
-/// The generation that the name of a folder below `history/` says: the only spelling that testbox writes, from 1 to
-/// [`GENERATION_MAX`]. `03`, `+3` and what is longer are other folders.
-pub fn generation(name: &str) -> Option<u64> {
-    let number = name.parse().ok().filter(|number| (1..=GENERATION_MAX).contains(number))?;
-    (number.to_string() == name).then_some(number)
-}
-
 /// One set of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -268,35 +257,6 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Name of the map file beside a degraded image, in the format of ddrescue.
-pub fn map_file(name: &str) -> String {
-    format!("{}.map", image_file(name))
-}
-
-/// Name of the image file of the disk called `name` in a set.
-pub fn image_file(name: &str) -> String {
-    format!("{name}.raw.gz")
-}
-
-/// True for what the kernel calls whole disks of the kinds that testbox images, with the suffix that testbox adds
-/// where two disks of a machine would have the same name (`sda-2`).
-pub fn is_disk_name(name: &str) -> bool {
-    let base = match name.split_once('-') {
-        Some((base, n)) if !n.is_empty() && n.len() <= 3 && n.bytes().all(|b| b.is_ascii_digit()) => base,
-        Some(_) => return false,
-        None => name,
-    };
-    let letters = |rest: &str| (1..=3).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_lowercase());
-    let digits = |rest: &str| (1..=4).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_digit());
-    if let Some(rest) = base.strip_prefix("nvme") {
-        return rest.split_once('n').is_some_and(|(a, b)| digits(a) && digits(b));
-    }
-    if let Some(rest) = base.strip_prefix("mmcblk") {
-        return digits(rest);
-    }
-    ["xvd", "sd", "hd", "vd"].iter().any(|prefix| base.strip_prefix(prefix).is_some_and(letters))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,56 +332,6 @@ mod tests {
         {
             let error = Record::parse(bytes).unwrap_err();
             assert!(matches!(error, RecordError::Malformed(_)), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_generation_has_one_spelling_and_a_bound() {
-        for number in [1, 3, 10, 4_294_967_296, GENERATION_MAX] {
-            assert_eq!(generation(&number.to_string()), Some(number));
-        }
-        for name in [
-            "",
-            "0",
-            "03",
-            "+3",
-            "-3",
-            " 3",
-            "3 ",
-            "3.part",
-            "0x3",
-            "3e1",
-            "\u{663}",
-            "1000000000000000",
-            "18446744073709551614",
-            "18446744073709551615",
-            "18446744073709551616",
-        ] {
-            assert_eq!(generation(name), None, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn only_disk_names_become_file_names() {
-        for name in ["sda", "sdaa", "hdb", "vda", "xvda", "nvme0n1", "nvme10n12", "mmcblk0", "sda-2"] {
-            assert!(is_disk_name(name), "{name}");
-        }
-        for name in [
-            "",
-            "sd",
-            "sda1",
-            "nvme0",
-            "nvme0n1p1",
-            "nvme0c0n1",
-            "mmcblk0p1",
-            "mmcblk0boot0",
-            "loop0",
-            "dm-0",
-        ] {
-            assert!(!is_disk_name(name), "{name}");
-        }
-        for name in ["../sda", "sda/..", "sda-", "sda-x", "sda-2-3", "SDA", "sr0", "md0", "zram0", "sda\n"] {
-            assert!(!is_disk_name(name), "{name}");
         }
     }
 }

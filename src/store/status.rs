@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// File name in a machine's folder.
-pub const STATUS: &str = "status.json";
+// Until its users name the layout.
+pub use super::layout::STATUS;
+
 /// Largest status that is read, in bytes.
 pub const STATUS_LIMIT: usize = 1 << 20;
 

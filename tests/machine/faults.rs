@@ -6,7 +6,8 @@ use crate::world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, d
 use std::collections::BTreeMap;
 use std::ops::Range;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
-use testbox::signature::{SET_NAMESPACE, SIGNATURE, SecretKey, Trust, Verdict};
+use testbox::signature::{SET_NAMESPACE, SecretKey, Trust, Verdict};
+use testbox::store::layout::SIGNATURE;
 use testbox::store::status::State;
 
 const OLD: u64 = 1;

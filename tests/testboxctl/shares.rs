@@ -122,6 +122,6 @@ fn arm_and_agent_agree_on_what_is_a_set_of_the_history() {
         lab.write(&format!("b/10.42.1.20/history/{set}/sda.raw.gz"), b"x");
         let run = lab.arm(&["10.42.1.20", "restore"]);
         assert_eq!(run.code == 0, is_one, "{set}: {}", run.err);
-        assert_eq!(testbox::store::record::generation(set).is_some(), is_one);
+        assert_eq!(testbox::store::layout::generation(set).is_some(), is_one);
     }
 }

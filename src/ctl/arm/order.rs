@@ -12,8 +12,9 @@ use crate::job::Options;
 use crate::job::job_text;
 use crate::job::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
 use crate::net::netconf::IpWord;
-use crate::signature::{JOB_NAMESPACE, SIGNATURE, SIGNATURE_LIMIT, SecretKey, Trust};
-use crate::store::record::{RECORD, RECORD_LIMIT};
+use crate::signature::{JOB_NAMESPACE, SIGNATURE_LIMIT, SecretKey, Trust};
+use crate::store::layout::{INITRD, KERNEL, RECORD, SIGNATURE};
+use crate::store::record::RECORD_LIMIT;
 use crate::types::{HostName, JobId, JobSignature, SetHash};
 use std::net::Ipv4Addr;
 
@@ -119,11 +120,11 @@ fn current_set(machine: &Machine, backup: Option<&Folder>, key: &SecretKey) -> R
 }
 
 pub(super) fn kernel(settings: &Settings) -> &str {
-    settings.kernel.as_deref().unwrap_or("maintenance-boot/vmlinuz")
+    settings.kernel.as_deref().unwrap_or(KERNEL)
 }
 
 pub(super) fn initrd(settings: &Settings) -> &str {
-    settings.initrd.as_deref().unwrap_or("maintenance-boot/initrd.img")
+    settings.initrd.as_deref().unwrap_or(INITRD)
 }
 
 fn ip_word(ip: Ipv4Addr, server: Option<Ipv4Addr>, settings: &Settings) -> Result<IpWord, Error> {

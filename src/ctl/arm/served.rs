@@ -3,8 +3,9 @@
 use super::super::Error;
 use super::super::config::Settings;
 use super::super::network::own_addresses;
-use super::super::shares::{DEFAULT, Folder, TFTP};
+use super::super::shares::Folder;
 use crate::net::tftp::{Client, Limits, PORT, TftpError};
+use crate::store::layout::{DEFAULT_CFG, MAINTENANCE_BOOT, TFTP_EXPORT};
 use crate::types::TftpPath;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -27,8 +28,8 @@ impl Served {
     /// The root is the TFTP share that the settings name, where the folder is in it; else the nearest folder above that
     /// holds `maintenance-boot`; else the one above.
     pub fn find(cfg: &Folder, settings: &Settings) -> Served {
-        let named = settings.tftp_dir.clone().unwrap_or_else(|| TFTP.into()).canonicalize().ok();
-        let above = || cfg.path.ancestors().skip(1).find(|dir| dir.join("maintenance-boot").is_dir());
+        let named = settings.tftp_dir.clone().unwrap_or_else(|| TFTP_EXPORT.into()).canonicalize().ok();
+        let above = || cfg.path.ancestors().skip(1).find(|dir| dir.join(MAINTENANCE_BOOT).is_dir());
         let root = named
             .filter(|root| cfg.path.starts_with(root) && *root != cfg.path)
             .or_else(|| above().map(Path::to_owned))
@@ -109,8 +110,8 @@ impl Served {
         }
         let asked = format!("the TFTP server at {address} was asked for {}: {why}", path.as_str());
         // A server of another tree tells nothing of this one.
-        let default = fs::read(self.root.join(&self.below).join(DEFAULT)).ok();
-        let is_ours = match ask(&self.path_of(DEFAULT)?) {
+        let default = fs::read(self.root.join(&self.below).join(DEFAULT_CFG)).ok();
+        let is_ours = match ask(&self.path_of(DEFAULT_CFG)?) {
             Ok(bytes) => Some(bytes) == default,
             Err(TftpError::TooLarge(_)) => {
                 default.is_some_and(|bytes| bytes.len() > Limits::default().max_bytes)

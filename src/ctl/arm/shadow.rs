@@ -1,6 +1,7 @@
 //! Files that PXELINUX loads for a machine before the one named after its address.
 
 use crate::share::Files;
+use crate::store::layout::INFO_TEXT;
 use crate::types::{MacAddr, Uuid};
 use std::net::Ipv4Addr;
 
@@ -31,7 +32,7 @@ fn shadow(name: String) -> Option<Shadow> {
 
 /// The lower-case text of a machine's information; `None` where there is none or it cannot be read: then it does not tell.
 fn info(share: &dyn Files, ip: Ipv4Addr) -> Option<String> {
-    let bytes = share.read_limited(&format!("{ip}/testbox-info.txt"), INFO_LIMIT).ok()?;
+    let bytes = share.read_limited(&format!("{ip}/{INFO_TEXT}"), INFO_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&bytes).to_ascii_lowercase())
 }
 

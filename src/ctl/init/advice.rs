@@ -1,8 +1,8 @@
 //! What else the server needs: text to paste, as it is.
 
 use super::super::network::{Network, own_addresses};
-use super::super::shares::NFS_ROOT;
 use crate::share::ownership::{ACCOUNT, ARMED_DIR};
+use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, TESTBOX_CFG};
 use std::path::{Path, PathBuf};
 
 /// What is known of the lab.
@@ -46,7 +46,7 @@ impl Lab {
     /// Commands that may be repeated at any time, and bring shares of earlier versions to the same state.
     fn ownership(&self) -> String {
         let (tftp, backup) = (quoted(&self.tftp), quoted(&self.backup));
-        let armed = ["pxelinux.cfg", "testbox.cfg"].map(|dir| quoted(&self.tftp.join(dir))).join(" ");
+        let armed = [PXELINUX_CFG, TESTBOX_CFG].map(|dir| quoted(&self.tftp.join(dir))).join(" ");
         format!(
             "
 # 1. Who owns what, as root on the server. All machines write as the account {ACCOUNT}; members of its group may read
@@ -85,7 +85,7 @@ exportfs -ra
 ",
             backup = line(&self.backup, "rw"),
             tftp = line(&self.tftp, "rw"),
-            root = line(Path::new(NFS_ROOT), "ro"),
+            root = line(Path::new(NFS_ROOT_EXPORT), "ro"),
         )
     }
 

@@ -6,10 +6,14 @@ use super::config::Settings;
 use super::network::Network;
 use super::output::Out;
 use super::ownership::{self, Class};
-use super::shares::{BACKUP, DEFAULT, Folder, MARKER, TESTBOX_CFG, TFTP};
+use super::shares::Folder;
 use super::{Answer, Error};
 use crate::share::Files;
 use crate::share::ownership::{PRIVATE_DIR, SERVED_DIR};
+use crate::store::layout::{
+    BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, INITRD, KERNEL, MAINTENANCE_BOOT, PXELINUX_CFG, TESTBOX_CFG,
+    TFTP_EXPORT, TFTP_MARKER,
+};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -67,17 +71,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
-    let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP.into());
-    let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP.into());
+    let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP_EXPORT.into());
+    let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP_EXPORT.into());
     let sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
 
     let mut said = Vec::new();
     let root = make_root(&tftp, SERVED_DIR)?;
     let root = Folder { files: root.files.served(), ..root };
-    for dir in ["bios", "pxelinux.cfg", "maintenance-boot", TESTBOX_CFG] {
+    for dir in ["bios", PXELINUX_CFG, MAINTENANCE_BOOT, TESTBOX_CFG] {
         let is_new = !tftp.join(dir).exists();
         root.files.make_dir(dir).map_err(|e| root.error(dir, "make this folder", &e))?;
-        if is_new && matches!(dir, "pxelinux.cfg" | TESTBOX_CFG) {
+        if is_new && matches!(dir, PXELINUX_CFG | TESTBOX_CFG) {
             ownership::own(&tftp.join(dir), Class::ArmedFolder)?;
         }
     }
@@ -96,15 +100,16 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     if is_new {
         ownership::own(&backup, Class::BackupFolder)?;
     }
-    match root.files.create_new(MARKER, b"This file marks the root of the backup share of testbox.\n") {
+    match root.files.create_new(BACKUP_MARKER, b"This file marks the root of the backup share of testbox.\n")
+    {
         Ok(()) => {
-            ownership::own(&backup.join(MARKER), Class::BackupFile)?;
+            ownership::own(&backup.join(BACKUP_MARKER), Class::BackupFile)?;
             said.push(format!("{}: the backup share, with its marker file", backup.display()));
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             said.push(format!("{}: it is a backup share already", backup.display()));
         }
-        Err(e) => return Err(root.error(MARKER, "create it", &e)),
+        Err(e) => return Err(root.error(BACKUP_MARKER, "create it", &e)),
     }
     for line in said.iter().flat_map(|text| text.trim_end().split('\n')) {
         out.line(line)?;
@@ -134,7 +139,7 @@ fn make_root(path: &Path, mode: u32) -> Result<Folder, Error> {
 /// The files to copy and where to. All are looked for before the first is copied.
 fn boot_sources(pxelinux: &Path, modules: &Path, boot: &[PathBuf]) -> Result<Vec<(PathBuf, String)>, Error> {
     let mut files = vec![
-        (pxelinux.join("pxelinux.0"), "pxelinux.0".to_owned()),
+        (pxelinux.join(TFTP_MARKER), TFTP_MARKER.to_owned()),
         (modules.join("ldlinux.c32"), "ldlinux.c32".to_owned()),
     ];
     let packages = ["pxelinux", "syslinux-common"];
@@ -154,11 +159,11 @@ fn boot_sources(pxelinux: &Path, modules: &Path, boot: &[PathBuf]) -> Result<Vec
             files.push((path.clone(), format!("bios/{name}")));
         }
     }
-    for (path, name) in boot.iter().zip(["vmlinuz", "initrd.img"]) {
+    for (path, to) in boot.iter().zip([KERNEL, INITRD]) {
         if !path.is_file() {
             return Err(Error::failed(format!("{}: it is no file", path.display())));
         }
-        files.push((path.clone(), format!("maintenance-boot/{name}")));
+        files.push((path.clone(), to.to_owned()));
     }
     Ok(files)
 }
@@ -185,7 +190,7 @@ fn copy(from: &Path, root: &Folder, to: &str) -> Result<bool, Error> {
 
 /// Writes `default` where there is none. False where there is another: it may boot machines into anything.
 fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
-    let path = format!("pxelinux.cfg/{DEFAULT}");
+    let path = format!("{PXELINUX_CFG}/{DEFAULT_CFG}");
     match root.files.create_new(&path, LOCAL_BOOT.as_bytes()) {
         Ok(()) => {
             said.push(format!(

@@ -6,6 +6,7 @@ use crate::inventory::Inventory;
 use crate::job::Action;
 use crate::plan::memory::known;
 use crate::plan::{Request, SeenImage, SeenKind, ShareState};
+use crate::store::layout::DISK_LIST;
 use crate::store::record::{ImageRecord, Record};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
@@ -136,7 +137,7 @@ fn wanted(
         }
         Ok(names)
     };
-    let listed = share.disk_list.as_deref().map(|l| pick(l, "disk-devices.lst")).transpose()?;
+    let listed = share.disk_list.as_deref().map(|l| pick(l, DISK_LIST)).transpose()?;
     let asked = (!request.disks.is_empty()).then(|| pick(&request.disks, "testbox.disks")).transpose()?;
     let ok = |set: &Option<BTreeSet<String>>, name: &str| set.as_ref().is_none_or(|s| s.contains(name));
     Ok(record.images.iter().filter(|i| ok(&listed, &i.name) && ok(&asked, &i.name)).cloned().collect())

@@ -3,16 +3,12 @@
 //! image of that name.
 
 use crate::store::Folder;
+use crate::store::layout::damage_file;
 use crate::store::record::Record;
 use std::io;
 
 /// Largest note that is read, in bytes.
 const LIMIT: usize = 64 << 10;
-
-/// Name of the note beside an image file.
-pub fn note_file(image: &str) -> String {
-    format!("{image}.damaged")
-}
 
 /// Notes that the image at `path`, which has this root hash, is damaged.
 ///
@@ -20,7 +16,7 @@ pub fn note_file(image: &str) -> String {
 /// Those of the share.
 pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Result<()> {
     let text = format!("{root_hash} {}\n", why.replace(char::is_control, " "));
-    folder.files.write_atomic(&folder.path(&note_file(path)), text.as_bytes())
+    folder.files.write_atomic(&folder.path(&damage_file(path)), text.as_bytes())
 }
 
 /// Takes the note back: the image at `path` was proven whole.
@@ -28,13 +24,13 @@ pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Resu
 /// # Errors
 /// Those of the share.
 pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
-    folder.files.remove_if_exists(&folder.path(&note_file(path))).map(drop)
+    folder.files.remove_if_exists(&folder.path(&damage_file(path))).map(drop)
 }
 
 /// True where the image at `path`, with this root hash, is noted to be damaged; also where the note cannot be told.
 pub fn is_damaged(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
-    match folder.files.read_limited(&folder.path(&note_file(path)), LIMIT) {
+    match folder.files.read_limited(&folder.path(&damage_file(path)), LIMIT) {
         Ok(note) => Ok(note
             .split(|b| *b == b' ')
             .next()

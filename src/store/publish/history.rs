@@ -1,22 +1,20 @@
 //! The sets before the current one, below `history/`.
 
-use super::damage::{is_damaged, note_file};
+use super::damage::is_damaged;
 use super::{failed, is_image};
 use crate::failure::{Failure, Kind};
-use crate::signature::{SIGNATURE, SIGNATURE_LIMIT};
+use crate::signature::SIGNATURE_LIMIT;
 use crate::store::Folder;
-use crate::store::layout::{HISTORY, PART};
-use crate::store::record::{GENERATION_MAX, RECORD, RECORD_LIMIT, Record, SetState, map_file};
+use crate::store::layout::{
+    GENERATION_MAX, HISTORY, PART, RECORD, SIGNATURE, back_file, damage_file, history_dir, legacy_image_file,
+    map_file,
+};
+use crate::store::record::{RECORD_LIMIT, Record, SetState};
 use std::collections::BTreeSet;
 use std::io;
 
 /// A record and the bytes of its file.
 type Old = (Record, Vec<u8>);
-
-/// The folder of the set with this number.
-pub fn dir(number: u64) -> String {
-    format!("{HISTORY}/{number}")
-}
 
 /// Where the old set goes.
 pub struct Slot {
@@ -31,7 +29,7 @@ pub struct Slot {
 impl Slot {
     /// The folder.
     pub fn dir(&self) -> String {
-        dir(self.number)
+        history_dir(self.number)
     }
 }
 
@@ -49,13 +47,13 @@ pub fn slot(folder: &Folder, old: Option<&Old>, new: &Record) -> Result<Option<S
         return Ok(None);
     }
     let top = folder.generations()?.last().copied().unwrap_or(0);
-    if top > 0 && holds(folder, &dir(top), &names, old).map_err(look)? {
+    if top > 0 && holds(folder, &history_dir(top), &names, old).map_err(look)? {
         return Ok(Some(Slot { number: top, names, is_kept: true }));
     }
     let own = old.map_or(0, |(old, _)| old.generation);
     let number = if own > top { own } else { top.saturating_add(1) };
     if number > GENERATION_MAX {
-        let why = io::Error::other(format!("{} leaves no number above it: move it away", dir(top)));
+        let why = io::Error::other(format!("{} leaves no number above it: move it away", history_dir(top)));
         return Err(failed(folder, "keep the old set in history/", &why));
     }
     Ok(Some(Slot { number, names, is_kept: false }))
@@ -71,7 +69,7 @@ fn names_of(folder: &Folder, old: &Record) -> io::Result<Vec<String>> {
         }
         let map = (image.state == SetState::Degraded).then(|| map_file(&image.name));
         names.push(image.file());
-        for beside in map.into_iter().chain([note_file(&image.file())]) {
+        for beside in map.into_iter().chain([damage_file(&image.file())]) {
             if files.exists(&folder.path(&beside)).or_else(no_file)? {
                 names.push(beside);
             }
@@ -84,7 +82,7 @@ fn names_of(folder: &Folder, old: &Record) -> io::Result<Vec<String>> {
 fn names_without_record(folder: &Folder, new: &Record) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for image in &new.images {
-        for file in [image.file(), format!("{}.gz", image.name)] {
+        for file in [image.file(), legacy_image_file(&image.name)] {
             let is_new = file == image.file() && is_image(folder, &file, &image.root_hash)?;
             if !is_new && folder.files.exists(&folder.path(&file))? {
                 names.push(file);
@@ -200,7 +198,7 @@ pub fn put_back(folder: &Folder, dir: &str, old: &Record, bytes: &[u8]) -> io::R
         {
             continue;
         }
-        let aside = folder.path(&format!("{}.back", image.file()));
+        let aside = folder.path(&back_file(&image.file()));
         files.remove_if_exists(&aside)?;
         files.hard_link(&folder.path(&kept), &aside)?;
         files.rename(&aside, &folder.path(&image.file()))?;
@@ -237,7 +235,7 @@ pub fn prune(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
     let keep = if is_good { keep } else { keep.max(1) };
     let (mut complete, mut degraded) = (0, 0);
     for generation in folder.generations()?.into_iter().rev() {
-        let at = dir(generation);
+        let at = history_dir(generation);
         if !folder.is_folder(&at)? {
             continue;
         }

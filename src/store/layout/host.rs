@@ -1,25 +1,22 @@
-//! The names in a machine's folder on the backup share.
-#![forbid(unsafe_code)]
+//! Which host names may stand as a file in a machine's folder.
 
-use crate::store::record::is_disk_name;
-
-/// The folder that keeps the sets before the current one.
-pub const HISTORY: &str = "history";
-/// Ending of what is being made and not yet published.
-pub const PART: &str = ".part";
+use super::{
+    CLAIM, DISK_LIST, HISTORY, INFO_TEXT, INFO_ZIP, LEASE, MAINTENANCE_LOG, OUTPUT_LOG, RECORD, STATUS,
+    is_disk_name,
+};
 
 /// Files and folders of testbox and of the original system, and what an admin puts there.
 const OWN: [&str; 10] = [
-    "backup.json",
-    "disk-devices.lst",
-    "history",
-    "lease",
-    "maintenance.log",
-    "maintenance-output.log",
-    "status.json",
+    RECORD,
+    DISK_LIST,
+    HISTORY,
+    LEASE,
+    MAINTENANCE_LOG,
+    OUTPUT_LOG,
+    STATUS,
     "testbox-info",
-    "testbox-info.txt",
-    "testbox-info.zip",
+    INFO_TEXT,
+    INFO_ZIP,
 ];
 /// Ends of names that testbox makes, or the manual has people make, of images, records, lists and logs.
 const ENDS: [&str; 19] = [
@@ -39,7 +36,7 @@ pub fn is_free_for_host(name: &str) -> bool {
         || (name.len() == 8 && name.bytes().all(|b| b.is_ascii_hexdigit()));
     // backup.json.lab, too; but history.example.com is a host.
     let is_below = |own: &str| own.contains(['.', '-']) && name.starts_with(&format!("{own}."));
-    let is_own = name.starts_with("claim-") || OWN.iter().any(|own| name == *own || is_below(own));
+    let is_own = name.starts_with(CLAIM) || OWN.iter().any(|own| name == *own || is_below(own));
     let is_like_own = is_disk_name(first) || (name.contains('.') && ENDS.contains(&end));
     is_plain && !is_address && !is_own && !is_like_own
 }
