@@ -134,6 +134,56 @@ pub(crate) fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~')
 }
 
+/// Why a value is refused: what is wrong and what is allowed, as the end of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WordError(pub String);
+
+impl WordError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        WordError(text.into())
+    }
+}
+
+/// An enum whose variants are the words of a testbox option.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every variant.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+
+            /// The word on the kernel command line.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::text::WordError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::ALL.iter().copied().find(|v| v.word() == text).ok_or_else(|| {
+                    let allowed = [$($word,)+].join(", ");
+                    let text = $crate::text::quoted(text);
+                    $crate::text::WordError::new(format!("{text} is none of {allowed}"))
+                })
+            }
+        }
+    };
+}
+
+pub(crate) use choice;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,8 +55,7 @@ impl Run<'_> {
             Err(e) if e.kind == ErrorKind::Corrupt => return Ok(Some(format!("is damaged: {e}"))),
             Err(e) => return Err(image_failure(&e, file)),
         };
-        let is_same = summary.root_hash.to_string().eq_ignore_ascii_case(&image.root_hash)
-            && summary.image == image.image_size;
+        let is_same = summary.root_hash == image.root_hash && summary.image == image.image_size;
         Ok((!is_same).then(|| "is another image than the one of its record".into()))
     }
 }

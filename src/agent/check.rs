@@ -18,7 +18,7 @@ impl Run<'_> {
         let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
         let image = Image::open(file).map_err(|e| image_failure(&e, &source.path))?;
         if let Some(record) = &source.record
-            && !image.summary().root_hash.to_string().eq_ignore_ascii_case(&record.root_hash)
+            && image.summary().root_hash != record.root_hash
         {
             return Err(Failure::new(
                 Kind::BadImage,

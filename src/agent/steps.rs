@@ -262,7 +262,7 @@ impl Run<'_> {
             logical_block_size: disk.logical_block_size,
             physical_block_size: disk.physical_block_size,
             image_size: summary.image,
-            root_hash: summary.root_hash.to_string(),
+            root_hash: summary.root_hash,
             state: if summary.degraded { SetState::Degraded } else { SetState::Complete },
             bad_ranges: bad.iter().take(BAD_RANGES).map(bad_range).collect(),
             unreadable_bytes: summary.unreadable,
@@ -332,7 +332,7 @@ impl Run<'_> {
         let open = || -> Result<Arc<Image>, String> {
             let opened = self.folder.files.open(&self.folder.path(&file)).map_err(|e| e.to_string())?;
             let opened = Image::open(opened).map_err(|e| with_sources(&e))?;
-            if !opened.summary().root_hash.to_string().eq_ignore_ascii_case(&image.root_hash) {
+            if opened.summary().root_hash != image.root_hash {
                 return Err(format!("it is not the image that {RECORD} names"));
             }
             if opened.header().disk.logical_block_size != disk.logical_block_size {
@@ -387,7 +387,7 @@ impl Run<'_> {
     }
 
     /// A set with an image that was found damaged never counts as a good one from then on.
-    pub fn note_damage(&self, path: &str, root_hash: &str, why: &str) {
+    pub fn note_damage(&self, path: &str, root_hash: &blake3::Hash, why: &str) {
         if self.reporter.check_lease().is_ok()
             && let Err(e) = publish::mark(self.folder, path, root_hash, why)
         {

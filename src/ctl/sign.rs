@@ -102,7 +102,7 @@ fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
             folder.files.open(&image.file()).map_err(|e| folder.error(&image.file(), "open it", &e))?;
         let found =
             Image::open(file).map_err(|e| failed(format!("{}: {e}", image.file())))?.summary().root_hash;
-        if !found.to_string().eq_ignore_ascii_case(&image.root_hash) {
+        if found != image.root_hash {
             return Err(failed(format!("{} is not the image that {RECORD} names", image.file())));
         }
         let state = if image.state == SetState::Degraded { ", DEGRADED" } else { "" };
@@ -123,12 +123,15 @@ fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
 }
 
 /// What is said of the signature of the set that an image belongs to; `None` where there is neither.
-pub(super) fn about(image: &Path, root_hash: &str, trusted: &[PathBuf]) -> Result<Option<String>, Error> {
+pub(super) fn about(
+    image: &Path,
+    root_hash: &blake3::Hash,
+    trusted: &[PathBuf],
+) -> Result<Option<String>, Error> {
     let dir = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = Folder::open(dir)?;
     let Some(record) = folder.read(RECORD, RECORD_LIMIT)? else { return Ok(None) };
-    let names_it = Record::parse(&record)
-        .is_ok_and(|r| r.images.iter().any(|i| i.root_hash.eq_ignore_ascii_case(root_hash)));
+    let names_it = Record::parse(&record).is_ok_and(|r| r.images.iter().any(|i| i.root_hash == *root_hash));
     if !names_it {
         return Ok(None);
     }

@@ -284,7 +284,7 @@ fn to_json(all: &[News], now: Timestamp) -> Value {
                     "name": image.name,
                     "disk_bytes": image.disk_size,
                     "image_bytes": image.image_size,
-                    "root_hash": image.root_hash,
+                    "root_hash": image.root_hash.to_string(),
                     "complete": image.state == SetState::Complete,
                 })
             });

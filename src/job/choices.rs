@@ -1,6 +1,6 @@
 //! Options whose value is one of a few words.
 
-use crate::types::choice;
+use crate::text::choice;
 
 choice! {
     /// What ends a run that needs nobody: `testbox.reboot=`.

@@ -2,13 +2,14 @@
 
 use super::identify::{find, listing, selector, twins};
 use super::memory::{Memory, known};
-use super::{HistorySet, OnBad, Plan, Publish, Request, ShareState, Step};
+use super::{OnBad, Plan, Publish, Request, Step};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::job::Action;
 use crate::job::{BadSectors, DegradedSet};
 use crate::store::layout::{DISK_LIST, GENERATION_MAX, generation};
 use crate::store::record::{ImageRecord, OtherDisk, Record, SetState};
+use crate::store::{HistorySet, ShareState};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
@@ -56,8 +57,9 @@ fn next_generation(share: &ShareState) -> Result<u64, Failure> {
     let newest = share.history.iter().filter_map(|set| Some((number(set)?, set))).max_by_key(|(n, _)| *n);
     let top = newest.map_or(0, |(n, _)| n);
     let own = share.record.as_ref().map_or(0, |record| record.generation);
-    let is_kept =
-        || newest.is_some_and(|(n, set)| n == own && set.record.is_some() && set.seal.set == share.seal.set);
+    let is_kept = || {
+        newest.is_some_and(|(n, set)| n == own && set.record.is_some() && set.digest.set == share.digest.set)
+    };
     let needs_another = match &share.record {
         Some(_) => own <= top && !is_kept(),
         None => !share.images.is_empty(),
@@ -306,9 +308,9 @@ fn refuse_missing(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Seal;
     use super::super::testkit::*;
     use super::*;
+    use crate::store::SetDigest;
     use crate::types::{MapEntry, SetHash};
 
     fn again(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
@@ -435,16 +437,16 @@ mod tests {
     }
 
     fn history(folder: &str, record: Option<Record>, bytes: &str) -> HistorySet {
-        let seal = Seal { set: SetHash::of(bytes.as_bytes()), ..Seal::default() };
-        HistorySet { folder: folder.into(), record, seal, images: Vec::new() }
+        let digest = SetDigest { set: SetHash::of(bytes.as_bytes()), ..SetDigest::default() };
+        HistorySet { folder: folder.into(), record, digest, images: Vec::new() }
     }
 
     #[test]
     fn a_number_between_is_left_where_the_set_before_needs_one() {
         let old = || record(4, &["sda S1 4G@1"], &[]);
         let next = |sets: Vec<HistorySet>| {
-            let seal = Seal { set: SetHash::of(b"current"), ..Seal::default() };
-            next_generation(&ShareState { seal, history: sets, ..share(old()) }).map_err(|f| f.kind)
+            let digest = SetDigest { set: SetHash::of(b"current"), ..SetDigest::default() };
+            next_generation(&ShareState { digest, history: sets, ..share(old()) }).map_err(|f| f.kind)
         };
         let rows = [
             (vec![], Ok(5)),

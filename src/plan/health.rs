@@ -85,7 +85,8 @@ mod tests {
     use super::*;
     use crate::inventory::Health;
     use crate::job::Action;
-    use crate::plan::{ShareState, plan};
+    use crate::plan::plan;
+    use crate::store::ShareState;
 
     fn sick(why: &str) -> Health {
         let mut health = Health::default();

@@ -185,9 +185,9 @@ fn find_name<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::ShareState;
     use super::super::testkit::*;
     use super::*;
+    use crate::store::ShareState;
 
     fn found(selector: &str, disks: &[&str], record: Option<&Record>) -> Result<String, Kind> {
         let (inventory, record) = (inventory(disks), record.cloned());

@@ -3,8 +3,8 @@
 //! A serial or WWN names a disk only while it is unique: where two disks of today show it, or one record has it twice,
 //! it is nothing to go by. Then place and content speak, and where they do not, nobody guesses.
 
-use super::ShareState;
 use crate::inventory::{Disk, Identity, Inventory};
+use crate::store::ShareState;
 use crate::store::record::Record;
 use crate::used::Content;
 

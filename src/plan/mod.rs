@@ -11,12 +11,11 @@ mod restore;
 pub(crate) use restore::refuse_degraded;
 
 use crate::failure::Failure;
-use crate::image::DiskAbout;
 use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
 use crate::job::{BadSectors, DegradedSet, FailingDisk};
-use crate::signature::Verdict;
-use crate::store::record::{BadRange, ImageRecord, OtherDisk, Record};
+use crate::store::ShareState;
+use crate::store::record::{BadRange, ImageRecord, OtherDisk};
 use crate::types::{DiskSelector, MapEntry, SetHash};
 use crate::used::Used;
 use std::fmt;
@@ -43,67 +42,6 @@ pub struct Request {
     pub signed_for: Option<Ipv4Addr>,
     /// `testbox.failing-disk=`: whether a restore writes onto a disk that says that it fails.
     pub failing_disk: FailingDisk,
-}
-
-/// What the machine's folder on the backup share holds.
-#[derive(Clone, Debug, Default)]
-pub struct ShareState {
-    /// `backup.json`.
-    pub record: Option<Record>,
-    /// Which set that is, and who vouches for it.
-    pub seal: Seal,
-    /// The image files in the folder itself.
-    pub images: Vec<SeenImage>,
-    /// The sets in `history/`, the newest first.
-    pub history: Vec<HistorySet>,
-    /// `disk-devices.lst`.
-    pub disk_list: Option<Vec<DiskSelector>>,
-    /// `testbox-info.txt` is there.
-    pub has_info: bool,
-}
-
-/// What is known of a set beside its content.
-#[derive(Clone, Debug, Default)]
-pub struct Seal {
-    /// The name of the set, by the bytes of its `backup.json`.
-    pub set: SetHash,
-    /// Its signature over the same bytes.
-    pub signed: Verdict,
-}
-
-/// A set below `history/`.
-#[derive(Clone, Debug)]
-pub struct HistorySet {
-    /// Its folder, relative to the machine's: `history/3`.
-    pub folder: String,
-    /// Its record; a set without a readable one is never trusted.
-    pub record: Option<Record>,
-    /// Which set it is, and who vouches for it.
-    pub seal: Seal,
-    /// Its image files.
-    pub images: Vec<SeenImage>,
-}
-
-/// An image file, as its first and last bytes show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenImage {
-    /// Its name in its folder, such as `sda.raw.gz` or the original's `sda.gz`.
-    pub file: String,
-    /// The disk name in it: `sda`.
-    pub name: String,
-    /// What it is.
-    pub kind: SeenKind,
-    /// The disk that it was taken from, as its own header says; `None` where it has none.
-    pub about: Option<DiskAbout>,
-}
-
-/// What an image file turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SeenKind {
-    /// An image of testbox whose header, index and footer agree; its root hash in hex.
-    Own(String),
-    /// Anything else: a plain gzip perhaps, or a damaged image; the reason why it is no testbox image.
-    Foreign(String),
 }
 
 /// What will be done, in order. Disarming and the reboot follow every plan.
@@ -272,8 +210,11 @@ impl fmt::Display for Plan {
 pub(crate) mod testkit {
     //! Short ways to write disks, records and shares down.
     use super::*;
+    use crate::image::DiskAbout;
     use crate::inventory::{Exclusion, Identity};
-    use crate::store::record::{Machine, SetState};
+    use crate::store::record::{Machine, Record, SetState};
+    use crate::store::{SeenImage, SeenKind};
+    use blake3::Hash;
     use jiff::Timestamp;
 
     /// `sda S1 4G@1`: name, serial (`-` for none), size in GiB, location.
@@ -297,8 +238,8 @@ pub(crate) mod testkit {
         Inventory { disks: disks.iter().map(|d| disk(d)).collect() }
     }
 
-    pub fn hash_of(name: &str, generation: u64) -> String {
-        format!("{:064x}", name.bytes().map(u64::from).sum::<u64>() * 1000 + generation)
+    pub fn hash_of(name: &str, generation: u64) -> Hash {
+        blake3::hash(format!("{name} {generation}").as_bytes())
     }
 
     pub fn image(text: &str, generation: u64) -> ImageRecord {
@@ -334,7 +275,7 @@ pub(crate) mod testkit {
         let seen = |i: &ImageRecord| SeenImage {
             file: i.file(),
             name: i.name.clone(),
-            kind: SeenKind::Own(i.root_hash.clone()),
+            kind: SeenKind::Own(i.root_hash),
             about: Some(DiskAbout {
                 name: i.name.clone(),
                 identity: i.identity.clone(),

@@ -3,7 +3,6 @@
 use super::share_failure::cannot_read;
 use crate::failure::{Failure, Kind};
 use crate::image::{DiskAbout, Image, ImageError};
-use crate::plan::{HistorySet, Seal, SeenImage, SeenKind, ShareState};
 use crate::share::Files;
 use crate::signature::{SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
@@ -12,7 +11,9 @@ use crate::store::layout::{
     is_disk_name,
 };
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
+use crate::store::state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};
 use crate::types::{DiskSelector, SetHash};
+use blake3::Hash;
 use std::io;
 use std::sync::Arc;
 
@@ -40,17 +41,17 @@ impl Folder {
         if name.is_empty() { self.dir.clone() } else { format!("{}/{name}", self.dir) }
     }
 
-    /// Root hash in hex of the image at `path`, where it is one whose header, index and footer agree; else why not.
+    /// Root hash of the image at `path`, where it is one whose header, index and footer agree; else why not.
     /// `NotFound` and other errors of the share are errors.
-    pub fn root_hash(&self, path: &str) -> io::Result<Result<String, String>> {
+    pub fn root_hash(&self, path: &str) -> io::Result<Result<Hash, String>> {
         Ok(self.look(path)?.map(|(hash, _)| hash))
     }
 
     /// The same, and the disk that the image was taken from.
-    fn look(&self, path: &str) -> io::Result<Result<(String, DiskAbout), String>> {
+    fn look(&self, path: &str) -> io::Result<Result<(Hash, DiskAbout), String>> {
         let file = self.files.open(&self.path(path))?;
         match Image::open(file).map_err(ImageError::into_read_error) {
-            Ok(image) => Ok(Ok((image.summary().root_hash.to_string(), image.header().disk.clone()))),
+            Ok(image) => Ok(Ok((image.summary().root_hash, image.header().disk.clone()))),
             Err(Ok(unreadable)) => Err(unreadable),
             Err(Err(e)) => Ok(Err(e.to_string())),
         }
@@ -85,10 +86,10 @@ impl Folder {
     }
 
     /// The record of the set in a folder, and what its bytes, read once, and the signature beside them say.
-    fn set(&self, folder: &str, trust: &Trust) -> Result<(Option<Record>, Seal), Failure> {
+    fn set(&self, folder: &str, trust: &Trust) -> Result<(Option<Record>, SetDigest), Failure> {
         let path = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         let Some((record, bytes)) = self.record_and_bytes(&path(RECORD))? else {
-            return Ok((None, Seal::default()));
+            return Ok((None, SetDigest::default()));
         };
         let signed = if trust.is_idle() {
             Verdict::Unsigned
@@ -99,7 +100,7 @@ impl Folder {
                 Err(e) => Verdict::Not(format!("it cannot be read: {e}")),
             }
         };
-        Ok((Some(record), Seal { set: SetHash::of(&bytes), signed }))
+        Ok((Some(record), SetDigest { set: SetHash::of(&bytes), signed }))
     }
 
     fn unreadable(&self, path: &str, error: &io::Error) -> Failure {
@@ -108,23 +109,23 @@ impl Folder {
 
     /// Everything that a plan needs to know of the folder.
     pub fn state(&self, trust: &Trust) -> Result<ShareState, Failure> {
-        let (record, seal) = self.set("", trust)?;
+        let (record, digest) = self.set("", trust)?;
         let images = self.images("", record.as_ref())?;
         let mut history = Vec::new();
         for generation in self.generations()?.into_iter().rev() {
             let folder = history_dir(generation);
-            let (record, seal) = match self.set(&folder, trust) {
+            let (record, digest) = match self.set(&folder, trust) {
                 Err(failure) if failure.kind == Kind::NewerFormat => return Err(failure),
                 // A set of the history whose record is bad is only a set that is not trusted.
                 set => set.unwrap_or_default(),
             };
             let images =
                 if self.is_folder(&folder)? { self.images(&folder, record.as_ref())? } else { Vec::new() };
-            history.push(HistorySet { folder, record, seal, images });
+            history.push(HistorySet { folder, record, digest, images });
         }
         let has_info =
             self.files.exists(&self.path(INFO_TEXT)).map_err(|e| self.unreadable(INFO_TEXT, &e))?;
-        Ok(ShareState { record, seal, images, history, disk_list: self.disk_list()?, has_info })
+        Ok(ShareState { record, digest, images, history, disk_list: self.disk_list()?, has_info })
     }
 
     /// False for what stands in a folder's place and is none: a file, a link, a FIFO.

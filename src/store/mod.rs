@@ -7,7 +7,9 @@ pub mod lease;
 pub mod publish;
 pub mod record;
 mod share_failure;
+mod state;
 pub mod status;
 
 pub use folder::Folder;
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};
+pub use state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};

@@ -26,6 +26,7 @@ use crate::store::layout::{
 };
 use crate::store::record::{RECORD_LIMIT, Record, SetState};
 use crate::sys::errno_words;
+use blake3::Hash;
 use std::io;
 
 /// What [`recover`] found.
@@ -121,9 +122,9 @@ pub fn sweep(folder: &Folder, wanted: &[String]) -> Result<(), Failure> {
 }
 
 /// True where the image at `path` is there and has this root hash.
-fn is_image(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
+fn is_image(folder: &Folder, path: &str, root_hash: &Hash) -> io::Result<bool> {
     match folder.root_hash(path) {
-        Ok(found) => Ok(found.is_ok_and(|hash| hash.eq_ignore_ascii_case(root_hash))),
+        Ok(found) => Ok(found.is_ok_and(|hash| hash == *root_hash)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(false),
         Err(e) => Err(e),
     }

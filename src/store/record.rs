@@ -2,6 +2,7 @@
 
 use crate::inventory::{Disk, Identity};
 use crate::used::{Content, Found};
+use blake3::Hash;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -67,8 +68,9 @@ pub struct ImageRecord {
     pub physical_block_size: u32,
     /// Size of the image file in bytes.
     pub image_size: u64,
-    /// Root hash of the image, 64 hex digits; see the image format.
-    pub root_hash: String,
+    /// Root hash of the image; see the image format. In the file 64 hex digits.
+    #[serde(with = "hex")]
+    pub root_hash: Hash,
     /// Complete, or with ranges that could not be read.
     pub state: SetState,
     /// The ranges that could not be read, the first [`BAD_RANGES`] of them. The image's index and map file have all.
@@ -220,9 +222,6 @@ impl Record {
             if !names.insert(name) {
                 return invalid("is named twice");
             }
-            if image.root_hash.len() != 64 || !image.root_hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return invalid("has a root hash that is not 64 hex digits");
-            }
             let block = u64::from(image.logical_block_size);
             if !matches!(block, 512..=65536) || !block.is_power_of_two() || image.disk_size % block != 0 {
                 return invalid("has a disk size that is not a whole number of blocks");
@@ -249,6 +248,24 @@ impl Record {
     }
 }
 
+/// A root hash as text.
+mod hex {
+    use blake3::Hash;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(hash)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(from)?;
+        Hash::from_hex(&text).map_err(|_| {
+            let text: String = text.chars().take(80).collect();
+            D::Error::custom(format!("root hash '{}' is not 64 hex digits", text.escape_default()))
+        })
+    }
+}
+
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -271,7 +288,7 @@ mod tests {
             logical_block_size: 512,
             physical_block_size: 4096,
             image_size: 12345,
-            root_hash: "ab".repeat(32),
+            root_hash: Hash::from_bytes([0xab; 32]),
             state: SetState::Complete,
             bad_ranges: Vec::new(),
             unreadable_bytes: 0,
@@ -290,19 +307,25 @@ mod tests {
     #[test]
     fn a_record_reads_back_as_it_was_written() {
         assert_eq!(Record::parse(&sample().to_bytes()).unwrap(), sample());
+        let text = String::from_utf8(sample().to_bytes()).unwrap();
+        let hash = format!("\"root_hash\": \"{}\"", "ab".repeat(32));
+        assert!(text.contains(&hash), "{text}");
+        assert_eq!(
+            Record::parse(text.replace(&hash, &hash.replace("ab", "AB")).as_bytes()).unwrap(),
+            sample()
+        );
     }
 
     #[test]
     fn a_record_that_later_steps_could_not_rely_on_is_refused() {
         type Spoil = fn(&mut Record);
-        let rows: [(Spoil, &str); 9] = [
+        let rows: [(Spoil, &str); 8] = [
             (|r| r.format = 2, "format 2"),
             (|r| r.format = 0, "format is 0"),
             (|r| r.generation = GENERATION_MAX + 1, "generation is 1000000000000000"),
             (|r| r.generation = 0, "generation is 0"),
             (|r| r.images[0].name = "../x".into(), "no disk name"),
             (|r| r.images.push(r.images[0].clone()), "named twice"),
-            (|r| r.images[0].root_hash = "zz".repeat(32), "64 hex digits"),
             (|r| r.images[0].disk_size = 1000, "whole number of blocks"),
             (|r| r.images[0].logical_block_size = 0, "whole number of blocks"),
         ];
@@ -311,6 +334,12 @@ mod tests {
             spoil(&mut record);
             let error = Record::parse(&record.to_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error} lacks {expected}");
+        }
+        let text = String::from_utf8(sample().to_bytes()).unwrap();
+        for bad in ["zz".repeat(32), "ab".repeat(31), "ab".repeat(33), String::new(), "\u{e4}".repeat(32)] {
+            let error =
+                Record::parse(text.replace(&"ab".repeat(32), &bad).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("root hash") && error.contains("64 hex digits"), "{error}");
         }
         for bytes in [&b""[..], b"{}", b"[1]", b"\xff\xfe", &sample().to_bytes()[..40]] {
             assert!(Record::parse(bytes).is_err());

@@ -4,7 +4,7 @@
 //! folder, a line or a kernel word.
 #![forbid(unsafe_code)]
 
-pub(crate) mod choice;
+mod choice;
 mod host;
 mod machine;
 mod odd;
@@ -15,7 +15,7 @@ mod split;
 mod tftp_path;
 mod value;
 
-pub(crate) use choice::choice;
+pub use crate::text::WordError;
 pub use choice::{Delta, FreeSpace};
 pub use host::HostName;
 pub use machine::{MacAddr, Uuid};
@@ -26,14 +26,3 @@ pub use signed::{JobSignature, SetHash};
 pub use split::{Word, split};
 pub use tftp_path::TftpPath;
 pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};
-
-/// Why a value is refused: what is wrong and what is allowed, as the end of a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct WordError(pub String);
-
-impl WordError {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        WordError(text.into())
-    }
-}

@@ -5,8 +5,8 @@ use super::map::map_beside;
 use super::{Beyond, Found, Map, Options};
 use crate::block::{BlockDevice, View};
 use crate::progress::Progress;
+use crate::text::choice;
 use crate::text::{ascii, human_bytes};
-use crate::types::choice;
 use std::ops::Range;
 
 /// Partitions that get a line.

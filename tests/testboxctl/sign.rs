@@ -33,7 +33,7 @@ fn lab() -> Lab {
         logical_block_size: 512,
         physical_block_size: 512,
         image_size: info["image_bytes"].as_u64().unwrap(),
-        root_hash: info["root_hash"].as_str().unwrap().into(),
+        root_hash: info["root_hash"].as_str().unwrap().parse().unwrap(),
         state: SetState::Complete,
         bad_ranges: Vec::new(),
         unreadable_bytes: 0,

@@ -362,7 +362,7 @@ pub fn sets_of(tree: &BTreeMap<String, Vec<u8>>) -> BTreeMap<u64, BTreeMap<Strin
             .iter()
             .map(|image| {
                 let file = tree.get(&format!("{folder}{}", image.file()))?.clone();
-                let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash.to_string();
+                let hash = Image::open(Arc::new(file.clone())).ok()?.summary().root_hash;
                 (hash == image.root_hash).then_some(())?;
                 Some((image.name.clone(), image_contents(file)?))
             })

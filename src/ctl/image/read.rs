@@ -167,7 +167,7 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
         bad.push((run.offset, run.length));
     }
     let id: String = header.image_id.iter().map(|b| format!("{b:02x}")).collect();
-    let signed = sign::about(path, &summary.root_hash.to_string(), &args.trusted_key)?;
+    let signed = sign::about(path, &summary.root_hash, &args.trusted_key)?;
     if args.json {
         let ranges: Vec<_> =
             bad.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect();

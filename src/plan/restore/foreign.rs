@@ -8,7 +8,8 @@ use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
 use crate::plan::identify::{find, listing, say_which};
 use crate::plan::memory::Memory;
-use crate::plan::{Plan, Request, SeenImage, ShareState, Source, Step};
+use crate::plan::{Plan, Request, Source, Step};
+use crate::store::{SeenImage, ShareState};
 use crate::types::{DiskSelector, MapEntry};
 use std::collections::BTreeSet;
 

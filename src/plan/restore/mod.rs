@@ -17,11 +17,12 @@ mod veto;
 mod vouched;
 
 use super::memory::{Memory, known};
-use super::{Plan, Request, ShareState, Source, Step};
+use super::{Plan, Request, Source, Step};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::job::Action;
 use crate::job::DegradedSet;
+use crate::store::ShareState;
 use crate::store::record::{ImageRecord, SetState};
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {

@@ -2,10 +2,11 @@
 //! asked for, no disk is a target that a record knows in another role, unless the admin names it by what it is.
 
 use super::super::testkit::*;
-use super::super::{HistorySet, Publish, Seal, ShareState, Step, plan};
+use super::super::{Publish, Step, plan};
 use crate::inventory::{Disk, Identity, Inventory};
 use crate::job::Action;
 use crate::store::record::{ImageRecord, Machine, OtherDisk, Record};
+use crate::store::{HistorySet, SetDigest, ShareState};
 use crate::types::{DiskSelector, MapEntry};
 use crate::used::Content;
 use jiff::Timestamp;
@@ -82,7 +83,7 @@ impl Lab {
         let set = |(record, _): &(Record, Roles)| HistorySet {
             folder: format!("history/{}", record.generation),
             record: Some(record.clone()),
-            seal: Seal::default(),
+            digest: SetDigest::default(),
             images: files_of(record),
         };
         ShareState { history: older.iter().rev().map(set).collect(), ..share(newest.clone()) }

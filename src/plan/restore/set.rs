@@ -4,10 +4,11 @@ use super::vouched::{about_signature, not_vouched};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::job::Action;
+use crate::plan::Request;
 use crate::plan::memory::known;
-use crate::plan::{Request, SeenImage, SeenKind, ShareState};
 use crate::store::layout::DISK_LIST;
 use crate::store::record::{ImageRecord, Record};
+use crate::store::{SeenImage, SeenKind, ShareState};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
@@ -26,21 +27,21 @@ pub fn trusted<'a>(
     share: &'a ShareState,
     findings: &mut Vec<String>,
 ) -> Result<Trusted<'a>, Failure> {
-    let current = share.record.as_ref().map(|r| (String::new(), r, &share.seal, &share.images));
+    let current = share.record.as_ref().map(|r| (String::new(), r, &share.digest, &share.images));
     let older = share
         .history
         .iter()
-        .filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.seal, &h.images)));
+        .filter_map(|h| Some((format!("{}/", h.folder), h.record.as_ref()?, &h.digest, &h.images)));
     let mut reasons = Vec::new();
     let (mut is_unsigned, mut is_named) = (false, request.set.is_none());
-    for (folder, record, seal, seen) in current.into_iter().chain(older) {
-        if request.set.is_some_and(|set| set != seal.set) {
+    for (folder, record, digest, seen) in current.into_iter().chain(older) {
+        if request.set.is_some_and(|set| set != digest.set) {
             reasons.push(format!("set {} is not the one that testbox.set names", record.generation));
             continue;
         }
         is_named = true;
         if request.action == Action::Restore
-            && let Some(why) = request.signed_for.and_then(|ip| not_vouched(record, seal, ip))
+            && let Some(why) = request.signed_for.and_then(|ip| not_vouched(record, digest, ip))
         {
             is_unsigned = true;
             reasons.push(format!("set {} {why}", record.generation));
@@ -57,7 +58,7 @@ pub fn trusted<'a>(
                     reasons.join("; ")
                 ));
             }
-            findings.extend(about_signature(request, record, seal)?);
+            findings.extend(about_signature(request, record, digest)?);
             return Ok(Trusted { folder, record, images });
         }
         // A verify is about one set: an older one that is whole is no answer to what was asked.
@@ -95,7 +96,7 @@ fn damage_of(image: &ImageRecord, seen: &[SeenImage]) -> Option<String> {
         return Some(format!("{file} says that it is of {of}, its record says {}", image.identity));
     }
     match seen.map(|s| &s.kind) {
-        Some(SeenKind::Own(hash)) if hash.eq_ignore_ascii_case(&image.root_hash) => None,
+        Some(SeenKind::Own(hash)) if *hash == image.root_hash => None,
         Some(SeenKind::Own(_)) => Some(format!("{file} is whole, but not the image that its record names")),
         Some(SeenKind::Foreign(why)) => Some(format!("{file} is damaged: {why}")),
         None => Some(format!("{file} is missing")),

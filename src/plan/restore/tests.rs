@@ -3,8 +3,8 @@
 use super::*;
 use crate::inventory::Disk;
 use crate::plan::testkit::*;
-use crate::plan::{HistorySet, Seal, SeenKind};
 use crate::store::record::Record;
+use crate::store::{HistorySet, SeenKind, SetDigest};
 use crate::types::MapEntry;
 
 fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
@@ -24,7 +24,7 @@ fn mapped(map: &[(&str, &str)], disks: &[&str], share: &ShareState) -> Result<Ve
 /// A set of the history.
 fn kept(record: Record) -> HistorySet {
     let (folder, images) = (format!("history/{}", record.generation), files_of(&record));
-    HistorySet { folder, record: Some(record), seal: Seal::default(), images }
+    HistorySet { folder, record: Some(record), digest: SetDigest::default(), images }
 }
 
 fn writes(plan: &Plan) -> Vec<String> {
@@ -159,7 +159,7 @@ fn only_images_that_the_record_names_are_trusted_else_the_newest_whole_set_of_th
     type Spoil = fn(&mut ShareState);
     let rows: [(Spoil, Result<&str, Kind>); 6] = [
         (|_| {}, Ok("sda.raw.gz>sda")),
-        (|s| s.images[0].kind = SeenKind::Own("00".repeat(32)), Ok("history/8/sda.raw.gz>sda")),
+        (|s| s.images[0].kind = SeenKind::Own(blake3::hash(b"another")), Ok("history/8/sda.raw.gz>sda")),
         (|s| s.images[0].kind = SeenKind::Foreign("cut".into()), Ok("history/8/sda.raw.gz>sda")),
         (|s| s.images.clear(), Ok("history/8/sda.raw.gz>sda")),
         (

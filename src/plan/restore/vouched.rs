@@ -2,8 +2,9 @@
 
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
-use crate::plan::{Request, Seal};
+use crate::plan::Request;
 use crate::signature::Verdict;
+use crate::store::SetDigest;
 use crate::store::record::Record;
 use std::net::Ipv4Addr;
 
@@ -25,19 +26,24 @@ pub fn refuse_without_record(request: &Request) -> Result<(), Failure> {
 /// Why a set must not be written onto the disks of the machine `ip`, whose initramfs demands signatures.
 ///
 /// A signature is for one machine: else whoever writes to the share could give it the set of another one.
-pub fn not_vouched(record: &Record, seal: &Seal, ip: Ipv4Addr) -> Option<String> {
+pub fn not_vouched(record: &Record, digest: &SetDigest, ip: Ipv4Addr) -> Option<String> {
     let of = &record.machine.ip;
     let is_own = of.parse() == Ok(ip);
-    seal.signed
+    digest
+        .signed
         .why_not()
         .or_else(|| (!is_own).then(|| format!("is signed as a set of {}", of.escape_default())))
 }
 
 /// What the result says of the signature of the set that is used.
-pub fn about_signature(request: &Request, record: &Record, seal: &Seal) -> Result<Option<String>, Failure> {
+pub fn about_signature(
+    request: &Request,
+    record: &Record,
+    digest: &SetDigest,
+) -> Result<Option<String>, Failure> {
     let set = format!("set {}", record.generation);
-    let refused = request.signed_for.and_then(|ip| not_vouched(record, seal, ip));
-    match (&seal.signed, refused) {
+    let refused = request.signed_for.and_then(|ip| not_vouched(record, digest, ip));
+    match (&digest.signed, refused) {
         (Verdict::Unsigned, None) => Ok(None),
         // Each new set is unsigned until its admin has seen it: verify it, then sign it.
         (Verdict::Unsigned, Some(_)) => Ok(Some(format!("NOT SIGNED: {set}; a restore will refuse it"))),

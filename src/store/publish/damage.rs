@@ -5,6 +5,7 @@
 use crate::store::Folder;
 use crate::store::layout::damage_file;
 use crate::store::record::Record;
+use blake3::Hash;
 use std::io;
 
 /// Largest note that is read, in bytes.
@@ -14,7 +15,7 @@ const LIMIT: usize = 64 << 10;
 ///
 /// # Errors
 /// Those of the share.
-pub fn mark(folder: &Folder, path: &str, root_hash: &str, why: &str) -> io::Result<()> {
+pub fn mark(folder: &Folder, path: &str, root_hash: &Hash, why: &str) -> io::Result<()> {
     let text = format!("{root_hash} {}\n", why.replace(char::is_control, " "));
     folder.files.write_atomic(&folder.path(&damage_file(path)), text.as_bytes())
 }
@@ -28,13 +29,13 @@ pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
 }
 
 /// True where the image at `path`, with this root hash, is noted to be damaged; also where the note cannot be told.
-pub fn is_damaged(folder: &Folder, path: &str, root_hash: &str) -> io::Result<bool> {
+pub fn is_damaged(folder: &Folder, path: &str, root_hash: &Hash) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
     match folder.files.read_limited(&folder.path(&damage_file(path)), LIMIT) {
         Ok(note) => Ok(note
             .split(|b| *b == b' ')
             .next()
-            .is_some_and(|hash| hash.eq_ignore_ascii_case(root_hash.as_bytes()))),
+            .is_some_and(|hash| Hash::from_hex(hash).is_ok_and(|hash| hash == *root_hash))),
         Err(e) if e.kind() == NotFound => Ok(false),
         Err(e) if matches!(e.kind(), InvalidInput | FileTooLarge) => Ok(true),
         Err(e) => Err(e),
