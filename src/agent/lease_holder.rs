@@ -261,3 +261,18 @@ fn in_use(folder: &Folder, seen: Option<&lease::Seen>) -> Failure {
          Nothing was changed; this machine stays armed, and tries again after a reboot.",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_too_slow_to_tell_is_named_with_the_time() {
+        let failure = too_slow("10.0.0.1/lease");
+        assert_eq!(failure.kind, Kind::ShareHung);
+        assert!(
+            failure.what.starts_with("for 60 minutes ") && failure.what.contains("10.0.0.1/lease"),
+            "{failure}"
+        );
+    }
+}

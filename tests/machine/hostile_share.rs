@@ -449,3 +449,27 @@ fn a_link_in_place_of_a_folder_is_not_followed() {
         assert_eq!(before, after, "{name}: nothing is written there");
     }
 }
+
+/// What is in the place of an unfinished image and cannot be resumed is replaced, and what it names stays as it is.
+#[test]
+fn a_part_that_is_no_plain_file_is_replaced() {
+    let part = format!("{IP}/sda.raw.gz.part");
+    type Spoil = fn(&Machine, &str);
+    let rows: [Spoil; 2] = [
+        |m, part| m.backup.put_special(part),
+        |m, part| m.backup.hard_link(&format!("{IP}/sda.raw.gz"), part).unwrap(),
+    ];
+    for (n, spoil) in rows.into_iter().enumerate() {
+        let mut machine = Machine::new();
+        machine.arm("testbox.action=backup testbox.job=a");
+        machine.boot();
+        let before = machine.good_sets();
+        spoil(&machine, &part);
+        machine.set_disks(vec![disk("sda S1 @1", contents(2, 5))]);
+        machine.arm("testbox.action=backup-again testbox.job=b");
+        let seen = machine.boot();
+        assert!(!machine.is_armed(), "{n}: {}", seen.console);
+        let after = machine.good_sets();
+        assert!(after.len() == 2 && before.iter().all(|(n, set)| after.get(n) == Some(set)), "{n}");
+    }
+}

@@ -470,6 +470,28 @@ fn a_machine_armed_again_meanwhile_stays_armed() {
     assert_eq!(machine.good_sets().len(), 1);
 }
 
+/// The server says that the file is removed, and it is there: the job again, or another one by now.
+#[test]
+fn a_file_that_is_there_after_its_removal_is_looked_at() {
+    for (again, ending) in [("a", HOLD), ("b", REBOOT)] {
+        let mut machine = Machine::new();
+        machine.arm("testbox.action=backup testbox.job=a");
+        let (tftp, path) = (machine.tftp.clone(), format!("pxelinux.cfg/{HEX}"));
+        tftp.fail_nth_of(Op::Remove, tftp.count(Op::Remove), Fault::Dropped);
+        let file = |job: &str| {
+            format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=backup testbox.job={job}\n")
+        };
+        // What TFTP gives is asked for just before the removal.
+        machine.served.lock().unwrap().insert(path.clone(), file("a").into());
+        let new = file(again);
+        *machine.on_fetch.lock().unwrap() = Some(Box::new(move || tftp.put(&path, new.clone())));
+        let seen = machine.boot();
+        assert_eq!(seen.ending, ending, "{again}: {}", seen.console);
+        assert!(machine.is_armed(), "{again}");
+        assert_eq!(seen.console.contains("there again"), again == "a", "{}", seen.console);
+    }
+}
+
 /// A file server that still shows the old file must not make the agent remove the new one.
 #[test]
 fn what_the_boot_server_gives_counts_when_the_share_shows_something_older() {
