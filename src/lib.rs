@@ -46,7 +46,7 @@
 //! - **Unallocated**: what a consistent file system says that it does not use. **Carried**: an image of the set before
 //!   that a new set keeps.
 //! - **Foreign**: a gzip file that testbox did not make. **Degraded**: with zeros for what the disk did not give.
-//! - **Boot areas**: the first and last MiB of a disk, written last. **Leg**: what is written before it is flushed and
+//! - **Boot areas**: the first and last MiB of a disk, written last. **Batch**: what is written before it is flushed and
 //!   read back.
 //! - **Job**: what a machine was armed with, by its id. **Action**: what a job does. **Armed**: a PXE file of the machine's
 //!   own is there. **Order**: a job as it was read, not yet checked.

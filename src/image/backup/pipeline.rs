@@ -260,7 +260,7 @@ fn read_loop(
             // As with those that compress: no slot may be lost.
             match ImageError::catch(|| read_used(disk, &mut slot, trouble)) {
                 Ok(bad) if bad.is_empty() => {}
-                Ok(bad) => slot.content = Content::Torn(bad),
+                Ok(bad) => slot.content = Content::BadRanges(bad),
                 Err(e) => slot.content = Content::Failed(e),
             }
         }

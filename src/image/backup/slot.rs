@@ -38,7 +38,7 @@ pub(super) enum Content {
     /// The unfinished image has the same data in the member of this run.
     Kept(Run),
     /// Read with holes, which are bad.
-    Torn(Vec<Range<u64>>),
+    BadRanges(Vec<Range<u64>>),
     /// Not to be had.
     Failed(ImageError),
 }

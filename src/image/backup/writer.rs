@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
             }
             Content::Unread(run) => self.copy(range, &run)?,
             Content::Kept(run) => self.keep(range, &run, slot)?,
-            Content::Torn(bad) => self.torn(disk, slot, &bad)?,
+            Content::BadRanges(bad) => self.bad_ranges(disk, slot, &bad)?,
             Content::Failed(error) => return Err(error),
             // Workers turn all raw pieces into something else.
             Content::Raw => return Err(ImageError::internal("a piece of disk was not handled")),
@@ -171,7 +171,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The parts of a chunk between bad ranges, and those. Rare, so it is done here, one after the other.
-    fn torn(
+    fn bad_ranges(
         &mut self,
         disk: &dyn BlockDevice,
         slot: &mut Slot,

@@ -10,9 +10,9 @@ use crate::image::error::{ImageError, Op};
 use crate::image::format::member::Kind;
 use crate::image::format::run::Run;
 use crate::image::reader::{Image, Workspace};
-use crate::image::restore::leg::{Leg, Wanted};
+use crate::image::restore::batch::{Batch, Wanted};
+use crate::image::restore::boot_areas::BootAreas;
 use crate::image::restore::options::RestoreOptions;
-use crate::image::restore::seal::Seal;
 use crate::image::verify::{data_parts, read};
 use crate::io::is_zero;
 use crate::progress::Progress;
@@ -110,26 +110,26 @@ impl Chooser {
     }
 }
 
-/// The body of a restore: brings one run after the other onto the disk, and notes in a [`Leg`] what of it was written.
-pub(super) struct Bring<'a> {
+/// The body of a restore: brings one run after the other onto the disk, and notes in a [`Batch`] what of it was written.
+pub(super) struct RunWriter<'a> {
     image: &'a Image,
     disk: &'a dyn BlockDevice,
-    seal: &'a Seal<'a>,
+    areas: &'a BootAreas<'a>,
     free: FreeSpace,
     chooser: Chooser,
     progress: &'a Progress,
 }
 
-impl<'a> Bring<'a> {
+impl<'a> RunWriter<'a> {
     pub fn new(
         image: &'a Image,
         disk: &'a dyn BlockDevice,
-        seal: &'a Seal<'a>,
+        areas: &'a BootAreas<'a>,
         opts: &RestoreOptions,
         progress: &'a Progress,
     ) -> Self {
         let chooser = Chooser { mode: opts.delta, costs: Default::default() };
-        Bring { image, disk, seal, free: opts.free, chooser, progress }
+        RunWriter { image, disk, areas, free: opts.free, chooser, progress }
     }
 
     /// True where the run is brought onto the disk at all.
@@ -137,21 +137,21 @@ impl<'a> Bring<'a> {
         run.kind != Kind::Unallocated || self.free == FreeSpace::Zero
     }
 
-    /// Makes the disk hold this run, its sealed parts kept in memory. Progress counts what needs no reading back
+    /// Makes the disk hold this run, what of it lies in the boot areas kept in memory. Progress counts what needs no reading back
     /// twice: it is finished.
-    pub fn run(&self, space: &mut Workspace, run: &Run, leg: &Leg) -> Result<(), ImageError> {
+    pub fn run(&self, space: &mut Workspace, run: &Run, batch: &Batch) -> Result<(), ImageError> {
         if !self.is_wanted(run) {
-            // What of it is sealed is zeros by now, and stays that.
+            // What of it lies in the boot areas is zeros by now, and stays that.
             self.progress.skipped.fetch_add(run.length, Relaxed);
             return Ok(());
         }
-        let body = self.seal.body(&run.range());
+        let body = self.areas.body(&run.range());
         let written = if run.kind == Kind::Data {
-            self.data(space, run, body, leg)?
+            self.data(space, run, body, batch)?
         } else {
-            // What is sealed begins as zeros.
+            // The boot areas begin as zeros.
             self.progress.zero.fetch_add(run.length, Relaxed);
-            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, leg))?
+            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, batch))?
         };
         self.progress.add_done(2 * run.length - written);
         Ok(())
@@ -163,7 +163,7 @@ impl<'a> Bring<'a> {
         space: &mut Workspace,
         run: &Run,
         body: Option<Range<u64>>,
-        leg: &Leg,
+        batch: &Batch,
     ) -> Result<u64, ImageError> {
         let Some(body) = body else {
             self.fetch(space, run)?;
@@ -204,7 +204,7 @@ impl<'a> Bring<'a> {
             written += len;
             let is_hashed = *part == run.range() && !run.has_gaps;
             let hash = if is_hashed { run.hash } else { blake3::hash(bytes) };
-            leg.wrote(part.clone(), Wanted::Data(hash));
+            batch.wrote(part.clone(), Wanted::Data(hash));
         }
         let mut costs = self.chooser.costs(run.kind);
         costs.wrote(len, start.elapsed());
@@ -225,10 +225,10 @@ impl<'a> Bring<'a> {
         *body == run.range() && gaps.hash(found) == run.hash
     }
 
-    /// The raw bytes of a data run, its sealed parts kept.
+    /// The raw bytes of a data run, what of it lies in the boot areas kept.
     fn fetch(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
         let raw = space.load(self.image, run)?;
-        self.seal.keep(raw, run.offset);
+        self.areas.keep(raw, run.offset);
         self.progress.image.fetch_add(run.member_length.into(), Relaxed);
         Ok(())
     }
@@ -239,7 +239,7 @@ impl<'a> Bring<'a> {
         space: &mut Workspace,
         kind: Kind,
         body: Range<u64>,
-        leg: &Leg,
+        batch: &Batch,
     ) -> Result<u64, ImageError> {
         let len = body.end - body.start;
         let mut dirty = vec![body.clone()];
@@ -272,7 +272,7 @@ impl<'a> Bring<'a> {
             self.disk
                 .write_zeroes(part.start, len)
                 .map_err(|e| ImageError::transfer(self.disk, Op::Zero, part.start, len, e))?;
-            leg.wrote(part.clone(), Wanted::Zeros);
+            batch.wrote(part.clone(), Wanted::Zeros);
             written += len;
         }
         let mut costs = self.chooser.costs(kind);

@@ -1,28 +1,28 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order ([`phases`]): check everything that can be checked -> zero what boots ([`seal`]) -> discard what nobody uses,
+//! Order ([`phases`]): check everything that can be checked -> zero what boots ([`boot_areas`]) -> discard what nobody uses,
 //! where that is wanted -> write the body where the disk differs ([`delta`]), each run's hash checked before it is written
-//! -> flush -> read back what was written and compare ([`leg`]: both go on at the same time, one behind the other) ->
+//! -> flush -> read back what was written and compare ([`batch`]: both go on at the same time, one behind the other) ->
 //! write what boots. What was not written was read and found right. A restore that was interrupted is repeated: that is a
 //! delta restore, which finds what is there already.
 #![forbid(unsafe_code)]
 
+pub(crate) mod batch;
+pub(crate) mod boot_areas;
 pub(crate) mod delta;
 pub mod foreign;
-pub(crate) mod leg;
 pub(crate) mod options;
 pub mod phases;
-pub(crate) mod seal;
 
 use crate::block::BlockDevice;
 use crate::image::error::{ImageError, Op};
 use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
 use crate::image::reader::Image;
-use crate::image::restore::delta::Bring;
-use crate::image::restore::leg::{Leg, drop_cache};
+use crate::image::restore::batch::{Batch, drop_cache};
+use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::delta::RunWriter;
 use crate::image::restore::options::RestoreOptions;
 use crate::image::restore::phases::{Body, Restored, restore_one};
-use crate::image::restore::seal::Seal;
 use crate::progress::Progress;
 use crate::text::with_sources;
 use crate::types::FreeSpace;
@@ -46,7 +46,7 @@ pub fn restore(
 /// What an image holds, to be written onto a disk.
 ///
 /// Zero and unreadable runs become zeros, unallocated ones what [`RestoreOptions::free`] says; where they reach into
-/// what is sealed, they are zeros in any case. Progress counts every byte of disk that is brought there twice: brought
+/// the boot areas, they are zeros in any case. Progress counts every byte of disk that is brought there twice: brought
 /// onto the disk and proven to be there, which for what was kept is one and the same.
 pub struct ImageBody<'a> {
     image: &'a Image,
@@ -92,7 +92,7 @@ impl Body for ImageBody<'_> {
     fn write(
         &self,
         disk: &dyn BlockDevice,
-        seal: &Seal,
+        areas: &BootAreas,
         progress: &Progress,
     ) -> Result<Restored, ImageError> {
         let ImageBody { image, opts } = self;
@@ -104,26 +104,26 @@ impl Body for ImageBody<'_> {
             ..Restored::default()
         };
         if opts.free != FreeSpace::Zero {
-            leave(image, disk, seal, opts.free, progress, &mut restored)?;
+            leave(image, disk, areas, opts.free, progress, &mut restored)?;
         }
         // What is kept must be on the disk, and not only in memory.
         drop_cache(disk)?;
-        let written = write_and_prove(image, disk, seal, opts, progress)?;
-        restored.written_bytes = written + seal.bytes();
+        let written = write_and_prove(image, disk, areas, opts, progress)?;
+        restored.written_bytes = written + areas.bytes();
         restored.kept_bytes = summary.disk.saturating_sub(restored.written_bytes + restored.left_bytes);
         Ok(restored)
     }
 }
 
-/// Brings the body onto the disk, leg by leg; returns the bytes that were written.
+/// Brings the body onto the disk, batch by batch; returns the bytes that were written.
 fn write_and_prove(
     image: &Image,
     disk: &dyn BlockDevice,
-    seal: &Seal,
+    areas: &BootAreas,
     opts: &RestoreOptions,
     progress: &Progress,
 ) -> Result<u64, ImageError> {
-    let bring = Bring::new(image, disk, seal, opts, progress);
+    let writer = RunWriter::new(image, disk, areas, opts, progress);
     let threads = io_threads(opts.threads);
     let mut runs = image.runs().peekable();
     let mut written = 0;
@@ -131,16 +131,16 @@ fn write_and_prove(
         if runs.peek().is_none() {
             return Ok(None);
         }
-        let leg = Leg::new(disk, opts.leg);
-        let until_full = iter::from_fn(|| if leg.is_full() { None } else { runs.next() });
-        for_each_run(image, until_full, threads, progress, |space, run| bring.run(space, run, &leg))?;
-        written += leg.bytes();
-        Ok(Some(leg))
+        let batch = Batch::new(disk, opts.batch);
+        let until_full = iter::from_fn(|| if batch.is_full() { None } else { runs.next() });
+        for_each_run(image, until_full, threads, progress, |space, run| writer.run(space, run, &batch))?;
+        written += batch.bytes();
+        Ok(Some(batch))
     };
     let chunk = image.header().chunk_size;
     // Reading back only waits for the disk: more threads would only hold up those that write.
     let readers = thread_count(opts.threads) + 1;
-    let prove = |leg: Leg| leg.prove(disk, seal, chunk, readers, progress);
+    let prove = |batch: Batch| batch.prove(disk, areas, chunk, readers, progress);
     make_and_finish(!disk.is_rotational(), write, prove)?;
     Ok(written)
 }
@@ -150,14 +150,14 @@ fn write_and_prove(
 fn leave(
     image: &Image,
     disk: &dyn BlockDevice,
-    seal: &Seal,
+    areas: &BootAreas,
     free: FreeSpace,
     progress: &Progress,
     restored: &mut Restored,
 ) -> Result<(), ImageError> {
     let mut discards = free == FreeSpace::Discard;
     for run in image.unallocated_runs() {
-        let Some(body) = seal.body(&run?.range()) else { continue };
+        let Some(body) = areas.body(&run?.range()) else { continue };
         if progress.is_cancelled() {
             return Err(ImageError::cancelled());
         }

@@ -13,5 +13,5 @@ pub struct RestoreOptions {
     /// What becomes of the space that nobody used when the disk was imaged.
     pub free: FreeSpace,
     /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
-    pub leg: Option<u64>,
+    pub batch: Option<u64>,
 }

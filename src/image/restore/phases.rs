@@ -14,7 +14,7 @@
 
 use crate::block::BlockDevice;
 use crate::image::error::ImageError;
-use crate::image::restore::seal::Seal;
+use crate::image::restore::boot_areas::BootAreas;
 use crate::progress::Progress;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -59,12 +59,16 @@ pub trait Body {
     /// What [`Body::write`] counts as done in the end.
     fn work(&self) -> u64;
 
-    /// Writes all but what boots, which `seal` keeps; flushes it, reads it back, and compares.
+    /// Writes all but what boots, which `areas` keeps; flushes it, reads it back, and compares.
     ///
     /// # Errors
     /// What failed first.
-    fn write(&self, disk: &dyn BlockDevice, seal: &Seal, progress: &Progress)
-    -> Result<Restored, ImageError>;
+    fn write(
+        &self,
+        disk: &dyn BlockDevice,
+        areas: &BootAreas,
+        progress: &Progress,
+    ) -> Result<Restored, ImageError>;
 }
 
 /// A target and its source that fit. Nothing was written.
@@ -77,13 +81,13 @@ pub struct Checked<'a> {
 pub struct Unbootable<'a> {
     disk: &'a dyn BlockDevice,
     body: &'a dyn Body,
-    seal: Seal<'a>,
+    areas: BootAreas<'a>,
 }
 
 /// A target whose body was written, flushed, and read back. It does not boot yet.
 pub struct Proven<'a> {
     disk: &'a dyn BlockDevice,
-    seal: Seal<'a>,
+    areas: BootAreas<'a>,
     work: u64,
     restored: Restored,
 }
@@ -118,9 +122,9 @@ impl<'a> Checked<'a> {
     /// [`ImageError::unfinished`]: what boots may be old, and the body is.
     pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
         let Checked { disk, body } = self;
-        let seal = Seal::new(disk, body.size());
-        ImageError::catch(|| seal.close()).map_err(|e| e.unfinished(disk, (0, body.work()), PERHAPS_OLD))?;
-        Ok(Unbootable { disk, body, seal })
+        let areas = BootAreas::new(disk, body.size());
+        ImageError::catch(|| areas.zero()).map_err(|e| e.unfinished(disk, (0, body.work()), PERHAPS_OLD))?;
+        Ok(Unbootable { disk, body, areas })
     }
 }
 
@@ -130,14 +134,14 @@ impl<'a> Unbootable<'a> {
     /// # Errors
     /// [`ImageError::unfinished`]: the disk stays unbootable.
     pub fn write(self, progress: &Progress) -> Result<Proven<'a>, ImageError> {
-        let Unbootable { disk, body, seal } = self;
+        let Unbootable { disk, body, areas } = self;
         progress.start(body.work());
         let failed = |e: ImageError| {
             let done = (progress.done.load(Relaxed), progress.total.load(Relaxed));
             e.unfinished(disk, done, LEFT_UNBOOTABLE)
         };
-        let restored = ImageError::catch(|| body.write(disk, &seal, progress)).map_err(failed)?;
-        Ok(Proven { disk, seal, work: body.work(), restored })
+        let restored = ImageError::catch(|| body.write(disk, &areas, progress)).map_err(failed)?;
+        Ok(Proven { disk, areas, work: body.work(), restored })
     }
 }
 
@@ -147,10 +151,10 @@ impl<'a> Proven<'a> {
     /// # Errors
     /// [`ImageError::unfinished`]: it is zeroed again, unless the error says that this failed too.
     pub fn make_bootable(self) -> Result<Bootable<'a>, ImageError> {
-        match self.seal.open() {
+        match self.areas.write_last() {
             Ok(()) => Ok(Bootable(self)),
             Err(not) => {
-                let state = if not.closed { LEFT_UNBOOTABLE } else { PERHAPS_NEW };
+                let state = if not.zeroed { LEFT_UNBOOTABLE } else { PERHAPS_NEW };
                 Err(not.error.unfinished(self.disk, (self.work, self.work), state))
             }
         }
@@ -163,8 +167,8 @@ impl Bootable<'_> {
     /// # Errors
     /// [`ImageError::unfinished`]: the disk may boot, and holds all of its image.
     pub fn take_back(self) -> Result<(), ImageError> {
-        let Proven { disk, seal, work, .. } = self.0;
-        seal.close().map_err(|e| e.unfinished(disk, (work, work), PERHAPS_NEW))
+        let Proven { disk, areas, work, .. } = self.0;
+        areas.zero().map_err(|e| e.unfinished(disk, (work, work), PERHAPS_NEW))
     }
 
     /// The end: has the kernel look at the new partition table.

@@ -38,7 +38,7 @@ fn read_back(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn an_equal_disk_is_read_once_and_only_its_sealed_parts_are_written() {
+fn an_equal_disk_is_read_once_and_only_its_boot_areas_are_written() {
     let bytes = content(&[(2, 1500), (0, 2000), (1, 700), (2, 100), (0, 64), (1, 3000)]);
     let image = image_of(&bytes, &small());
     for mode in [Delta::Auto, Delta::Always] {
@@ -153,7 +153,7 @@ proptest! {
         larger in prop::sample::select(vec![0, 2 * MIB]),
         chunk in prop::sample::select(vec![4096u32, 64 << 10, 1 << 20]),
         threads in 1usize..4,
-        leg in prop::sample::select(vec![None, Some(1), Some(300 << 10)]),
+        batch in prop::sample::select(vec![None, Some(1), Some(300 << 10)]),
         rotational in any::<bool>(),
     ) {
         let mut bytes = content(&pieces);
@@ -174,7 +174,7 @@ proptest! {
             let disk = MemDisk::new("sdb", found.clone(), 512);
             disk.set_rotational(rotational);
             let progress = Progress::new();
-            let restored = restore(&image, &disk, &RestoreOptions { threads, leg, ..options(delta) }, &progress).unwrap();
+            let restored = restore(&image, &disk, &RestoreOptions { threads, batch, ..options(delta) }, &progress).unwrap();
             let done = progress.done.load(std::sync::atomic::Ordering::Relaxed);
             prop_assert_eq!(done, 2 * bytes.len() as u64);
             prop_assert!(disk.durable()[..bytes.len()] == bytes);
@@ -210,14 +210,14 @@ fn whatever_operation_of_a_delta_restore_fails_no_half_disk_boots() {
     for (at, len) in [(0, 512), (1100 << 10, 5000), (1300 << 10, 600), (1500 << 10, 100 << 10)] {
         found[at..at + len].fill(0xaa);
     }
-    // All in one leg, and one leg proven while the next is written.
-    for leg in [None, Some(64 << 10)] {
-        every_operation_fails_once(&image, &bytes, &found, leg);
+    // All in one batch, and one batch proven while the next is written.
+    for batch in [None, Some(64 << 10)] {
+        every_operation_fails_once(&image, &bytes, &found, batch);
     }
 }
 
-fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], leg: Option<u64>) {
-    let opts = RestoreOptions { leg, ..options(Delta::Always) };
+fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], batch: Option<u64>) {
+    let opts = RestoreOptions { batch, ..options(Delta::Always) };
     let run = |fault: Option<(u64, Fault, bool)>| {
         let disk = MemDisk::new("sdb", found.to_vec(), 512);
         if let Some((nth, fault, dead)) = fault {
@@ -256,28 +256,28 @@ fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], leg: Op
     }
 }
 
-/// On a disk with a head nothing is written while a leg is proven; on any other one the next leg goes on.
+/// On a disk with a head nothing is written while a batch is proven; on any other one the next batch goes on.
 #[test]
 fn a_disk_with_a_head_proves_one_leg_before_it_writes_the_next() {
     let bytes = content(&[(2, 5000)]);
     let image = image_of(&bytes, &small());
     let disk = MemDisk::new("sdb", noise(9, bytes.len()), 512);
     disk.set_rotational(true);
-    let opts = RestoreOptions { leg: Some(1 << 20), ..options(Delta::Never) };
+    let opts = RestoreOptions { batch: Some(1 << 20), ..options(Delta::Never) };
     restore(&image, &disk, &opts, &Progress::new()).unwrap();
     let body = body(&bytes);
     let in_body = |l: &&(Op, u64, u64)| (body.start as u64..body.end as u64).contains(&l.1);
     let log = disk.log();
     let mut unproven = 0;
-    let mut legs = 0;
+    let mut batches = 0;
     for (op, _, len) in log.iter().filter(in_body) {
         match op {
             Op::Read => unproven -= *len as i64,
-            Op::Write if unproven == 0 => (legs, unproven) = (legs + 1, *len as i64),
+            Op::Write if unproven == 0 => (batches, unproven) = (batches + 1, *len as i64),
             Op::Write => unproven += *len as i64,
             _ => {}
         }
         assert!(unproven >= 0);
     }
-    assert_eq!((unproven, legs), (0, 3), "{} bytes of body", body.len());
+    assert_eq!((unproven, batches), (0, 3), "{} bytes of body", body.len());
 }

@@ -48,7 +48,7 @@ proptest! {
             prop_assert!(verify_against(&image, &disk_of(&wrong), 2, &Progress::new()).is_err());
         }
 
-        // A disk on which all that is used is right: nothing is written between the places that are sealed.
+        // A disk on which all that is used is right: nothing is written between the boot areas.
         let target = disk_of(&stale);
         restore(&image, &target, &options(FreeSpace::Leave, Delta::Always), &Progress::new()).unwrap();
         let now = target.durable();

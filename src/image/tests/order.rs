@@ -38,12 +38,12 @@ fn nothing_is_read_back_before_it_was_flushed() {
     let bytes = content(&[(1, 3000), (0, 1000), (1, 2000)]);
     let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
     let image = open(&file).unwrap();
-    for (rotational, leg) in [(false, 128 << 10), (false, 1 << 20), (true, 128 << 10), (true, u64::MAX)] {
+    for (rotational, batch) in [(false, 128 << 10), (false, 1 << 20), (true, 128 << 10), (true, u64::MAX)] {
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
         disk.set_rotational(rotational);
-        let options = RestoreOptions { delta: Delta::Never, leg: Some(leg), ..RestoreOptions::default() };
+        let options = RestoreOptions { delta: Delta::Never, batch: Some(batch), ..RestoreOptions::default() };
         restore(&image, &disk, &options, &Progress::new()).unwrap();
-        assert_flushed_before_read(&disk, &format!("rotational {rotational}, leg {leg}"));
+        assert_flushed_before_read(&disk, &format!("rotational {rotational}, batch {batch}"));
     }
     let file = gzip(&bytes);
     let content = foreign::measure(&file, bytes.len() as u64, &Progress::new()).unwrap();

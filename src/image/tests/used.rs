@@ -56,7 +56,7 @@ pub fn disk_of(bytes: &[u8]) -> MemDisk {
 }
 
 pub fn options(free: FreeSpace, delta: Delta) -> RestoreOptions {
-    RestoreOptions { threads: 2, free, delta, leg: None }
+    RestoreOptions { threads: 2, free, delta, batch: None }
 }
 
 /// Restores onto a disk full of 0xa5 and checks every byte of it, and the figures.
@@ -367,7 +367,7 @@ fn diff_takes_unallocated_for_zeros() {
     }
 }
 
-/// An image with free ranges: one in the head that is sealed and beyond, one in the body, one up to the very end.
+/// An image with free ranges: one in the first boot area and beyond, one in the body, one up to the very end.
 fn sample() -> (Vec<u8>, Vec<Range<u64>>, Image) {
     let bytes = content(&[(2, 1700), (0, 300), (1, 200), (2, 2800)]);
     let end = bytes.len() as u64;
@@ -378,7 +378,7 @@ fn sample() -> (Vec<u8>, Vec<Range<u64>>, Image) {
 }
 
 #[test]
-fn what_is_sealed_is_right_where_free_space_reaches_into_it() {
+fn boot_areas_are_right_where_free_space_reaches_into_them() {
     let (bytes, free, image) = sample();
     for free_space in FreeSpace::ALL {
         for delta in Delta::ALL {

@@ -11,9 +11,9 @@ mod tests;
 use crate::block::BlockDevice;
 use crate::image::error::{ImageError, Op};
 use crate::image::reader::{FileKind, file_kind};
-use crate::image::restore::leg::drop_cache;
+use crate::image::restore::batch::drop_cache;
+use crate::image::restore::boot_areas::BootAreas;
 use crate::image::restore::phases::{Body, Restored, restore_one};
-use crate::image::restore::seal::Seal;
 use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
 use crate::progress::Progress;
@@ -107,14 +107,14 @@ impl Body for GzipBody<'_> {
     fn write(
         &self,
         disk: &dyn BlockDevice,
-        seal: &Seal,
+        areas: &BootAreas,
         progress: &Progress,
     ) -> Result<Restored, ImageError> {
         let GzipBody { file, content } = self;
-        write_content(*file, content, disk, seal, progress)?;
-        seal.flush()?;
+        write_content(*file, content, disk, areas, progress)?;
+        areas.flush()?;
         drop_cache(disk)?;
-        read_back(content, disk, seal, progress)?;
+        read_back(content, disk, areas, progress)?;
         Ok(Restored {
             disk_bytes: content.size,
             zero_bytes: progress.zero.load(Relaxed),
@@ -128,7 +128,7 @@ fn write_content(
     file: &dyn ReadAt,
     content: &Content,
     disk: &dyn BlockDevice,
-    seal: &Seal,
+    areas: &BootAreas,
     progress: &Progress,
 ) -> Result<(), ImageError> {
     let mut at = 0u64;
@@ -137,8 +137,8 @@ fn write_content(
         if range.end > content.size {
             return Err(ImageError::foreign(at, "it holds more than when it was measured"));
         }
-        seal.keep(bytes, at);
-        if let Some(body) = seal.body(&range) {
+        areas.keep(bytes, at);
+        if let Some(body) = areas.body(&range) {
             let len = body.end - body.start;
             let part = &bytes[(body.start - at) as usize..(body.end - at) as usize];
             if is_zero(part) {
@@ -164,10 +164,10 @@ fn write_content(
 fn read_back(
     content: &Content,
     disk: &dyn BlockDevice,
-    seal: &Seal,
+    areas: &BootAreas,
     progress: &Progress,
 ) -> Result<(), ImageError> {
-    match hash_of(content.size, disk, progress, |bytes, at| seal.overlay(bytes, at))? == content.hash {
+    match hash_of(content.size, disk, progress, |bytes, at| areas.overlay(bytes, at))? == content.hash {
         true => Ok(()),
         false => Err(ImageError::differs(disk, &(0..content.size), Op::ReadBack)),
     }

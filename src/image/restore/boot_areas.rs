@@ -1,6 +1,6 @@
 //! What makes a disk bootable is written last: a half-restored disk must not look like a whole one.
 //!
-//! Sealed are the first MiB (boot sector, primary GPT, boot loaders behind it) and the last MiB of the image's
+//! The boot areas are the first MiB (boot sector, primary GPT, boot loaders behind it) and the last MiB of the image's
 //! disk (the backup GPT, from which UEFI firmware boots as well). On a larger disk the last MiB of that is zeroed
 //! too: a stale backup GPT there must not win.
 #![forbid(unsafe_code)]
@@ -12,10 +12,11 @@ use crate::io::is_zero;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const SEALED: u64 = 1 << 20;
+/// Bytes of each.
+const AREA: u64 = 1 << 20;
 
 /// The parts of a disk that are held back in memory until the rest is proven.
-pub struct Seal<'a> {
+pub struct BootAreas<'a> {
     disk: &'a dyn BlockDevice,
     head: Range<u64>,
     tail: Range<u64>,
@@ -23,11 +24,11 @@ pub struct Seal<'a> {
 }
 
 /// What boots could not be written.
-pub struct NotOpened {
+pub struct NotBootable {
     /// Why.
     pub error: ImageError,
     /// The disk was made unbootable again.
-    pub closed: bool,
+    pub zeroed: bool,
 }
 
 struct Kept {
@@ -41,22 +42,22 @@ fn within(range: &Range<u64>, limits: &Range<u64>) -> Option<Range<u64>> {
     (both.start < both.end).then_some(both)
 }
 
-impl<'a> Seal<'a> {
+impl<'a> BootAreas<'a> {
     /// For content of `size` bytes on a disk of at least that.
     pub fn new(disk: &'a dyn BlockDevice, size: u64) -> Self {
-        let head = 0..SEALED.min(size);
-        let tail = (size.saturating_sub(SEALED) / ALIGN as u64 * ALIGN as u64).max(head.end)..size;
+        let head = 0..AREA.min(size);
+        let tail = (size.saturating_sub(AREA) / ALIGN as u64 * ALIGN as u64).max(head.end)..size;
         let buffer = |range: &Range<u64>| AlignedBuf::new((range.end - range.start) as usize);
         let kept = Mutex::new(Kept { head: buffer(&head), tail: buffer(&tail) });
-        Seal { disk, head, tail, kept }
+        BootAreas { disk, head, tail, kept }
     }
 
-    /// Makes the disk unbootable: zeros over everything sealed, flushed, and read back.
-    pub fn close(&self) -> Result<(), ImageError> {
+    /// Makes the disk unbootable: zeros over the boot areas, flushed, and read back.
+    pub fn zero(&self) -> Result<(), ImageError> {
         let end = self.disk.size();
-        let beyond = end.saturating_sub(SEALED).max(self.tail.end)..end;
-        let zeros = AlignedBuf::new(SEALED as usize + ALIGN);
-        let mut back = AlignedBuf::new(SEALED as usize + ALIGN);
+        let beyond = end.saturating_sub(AREA).max(self.tail.end)..end;
+        let zeros = AlignedBuf::new(AREA as usize + ALIGN);
+        let mut back = AlignedBuf::new(AREA as usize + ALIGN);
         let parts = [&self.head, &self.tail, &beyond].into_iter().filter(|part| !part.is_empty());
         for part in parts.clone() {
             self.write(&zeros[..(part.end - part.start) as usize], part.start)?;
@@ -72,17 +73,17 @@ impl<'a> Seal<'a> {
         Ok(())
     }
 
-    /// Bytes of content that are sealed, so written in any case.
+    /// Bytes of content in them, which are written in any case.
     pub fn bytes(&self) -> u64 {
         (self.head.end - self.head.start) + (self.tail.end - self.tail.start)
     }
 
-    /// The part of `range` that is not sealed.
+    /// The part of `range` outside of them.
     pub fn body(&self, range: &Range<u64>) -> Option<Range<u64>> {
         within(range, &(self.head.end..self.tail.start))
     }
 
-    /// Keeps the sealed parts of `bytes`, which belong to the disk at `offset`.
+    /// Keeps what of `bytes` lies in them; the bytes belong at byte `offset` of the disk.
     pub fn keep(&self, bytes: &[u8], offset: u64) {
         let mut kept = self.kept();
         let Kept { head, tail } = &mut *kept;
@@ -94,7 +95,7 @@ impl<'a> Seal<'a> {
         }
     }
 
-    /// Puts the sealed parts over `bytes`, as they will be on the disk.
+    /// Puts what was kept over `bytes`, as they will be on the disk.
     pub fn overlay(&self, bytes: &mut [u8], offset: u64) {
         let kept = self.kept();
         for (part, from) in [(&self.head, &kept.head), (&self.tail, &kept.tail)] {
@@ -108,8 +109,8 @@ impl<'a> Seal<'a> {
 
     /// Writes what was kept: last of all the first block of the disk (boot sector, header of the primary GPT), and
     /// before it the last one (header of the backup GPT), since firmware boots by either. Each step is flushed and read
-    /// back. After a failure the head is zeroed again; [`NotOpened::closed`] says whether that worked.
-    pub fn open(&self) -> Result<(), NotOpened> {
+    /// back. After a failure the head is zeroed again; [`NotBootable::zeroed`] says whether that worked.
+    pub fn write_last(&self) -> Result<(), NotBootable> {
         let kept = self.kept();
         let block = self.disk.logical_block_size() as usize;
         let first = kept.head.len().min(block.max(ALIGN));
@@ -132,7 +133,7 @@ impl<'a> Seal<'a> {
             }
             Ok(())
         });
-        written.map_err(|error| NotOpened { error, closed: self.close().is_ok() })
+        written.map_err(|error| NotBootable { error, zeroed: self.zero().is_ok() })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

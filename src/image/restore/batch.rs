@@ -1,24 +1,24 @@
-//! A restore goes in legs: what one leg has written is flushed and read back while the next one is written.
+//! A restore goes in batches: what one batch has written is flushed and read back while the next one is written.
 //!
 //! Reading back waits for the disk, fetching and inflating keep the cores busy: together they take hardly longer than
-//! the slower of the two. On a disk with a head, which would travel between both places all the time, one leg is
+//! the slower of the two. On a disk with a head, which would travel between both places all the time, one batch is
 //! proven before the next one begins.
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice};
 use crate::image::error::{ImageError, Op};
 use crate::image::parallel::for_each;
-use crate::image::restore::seal::Seal;
+use crate::image::restore::boot_areas::BootAreas;
 use crate::image::verify::{expect_zeros, read};
 use crate::progress::Progress;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes that a leg writes: enough that the ends of a leg, where threads wait for each other and the disk for its
+/// Bytes that a batch writes: enough that the ends of a batch, where threads wait for each other and the disk for its
 /// cache, do not count.
-const LEG: u64 = 256 << 20;
-/// Pieces after which a leg ends: 4 MiB of memory. One run of the image may come on top.
+const BATCH: u64 = 256 << 20;
+/// Pieces after which a batch ends: 4 MiB of memory. One run of the image may come on top.
 const PIECES: usize = 64 << 10;
 
 /// What a piece of the disk must hold.
@@ -30,8 +30,8 @@ pub enum Wanted {
     Zeros,
 }
 
-/// What was written lately and must be read back. Memory is bounded: see [`Leg::is_full`].
-pub struct Leg {
+/// What was written lately and must be read back. Memory is bounded: see [`Batch::is_full`].
+pub struct Batch {
     limit: u64,
     inner: Mutex<Inner>,
 }
@@ -42,11 +42,11 @@ struct Inner {
     bytes: u64,
 }
 
-impl Leg {
+impl Batch {
     /// For this disk; `limit` bytes in place of the usual number.
     pub fn new(disk: &dyn BlockDevice, limit: Option<u64>) -> Self {
-        let usual = if disk.is_rotational() { u64::MAX } else { LEG };
-        Leg { limit: limit.unwrap_or(usual), inner: Mutex::default() }
+        let usual = if disk.is_rotational() { u64::MAX } else { BATCH };
+        Batch { limit: limit.unwrap_or(usual), inner: Mutex::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -75,7 +75,7 @@ impl Leg {
     pub fn prove(
         self,
         disk: &dyn BlockDevice,
-        seal: &Seal,
+        areas: &BootAreas,
         chunk: u32,
         threads: usize,
         progress: &Progress,
@@ -84,7 +84,7 @@ impl Leg {
         if pieces.is_empty() {
             return Ok(());
         }
-        seal.flush()?;
+        areas.flush()?;
         drop_cache(disk)?;
         let buffer = || AlignedBuf::new(chunk as usize);
         for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
@@ -117,18 +117,18 @@ mod tests {
     use crate::image::format::run::NO_HASH;
 
     #[test]
-    fn a_leg_ends_after_its_bytes_or_its_pieces() {
+    fn a_batch_ends_after_its_bytes_or_its_pieces() {
         let disk = MemDisk::new("sda", vec![0; 512], 512);
-        let leg = Leg::new(&disk, None);
-        leg.wrote(0..LEG - 1, Wanted::Zeros);
-        assert!(!leg.is_full());
-        leg.wrote(LEG - 1..LEG, Wanted::Zeros);
-        assert!(leg.is_full());
-        assert_eq!(leg.bytes(), LEG);
-        let leg = Leg::new(&disk, None);
-        (1..PIECES as u64).for_each(|at| leg.wrote(at * 8192..at * 8192 + 512, Wanted::Data(NO_HASH)));
-        assert!(!leg.is_full());
-        leg.wrote(0..512, Wanted::Data(NO_HASH));
-        assert!(leg.is_full());
+        let batch = Batch::new(&disk, None);
+        batch.wrote(0..BATCH - 1, Wanted::Zeros);
+        assert!(!batch.is_full());
+        batch.wrote(BATCH - 1..BATCH, Wanted::Zeros);
+        assert!(batch.is_full());
+        assert_eq!(batch.bytes(), BATCH);
+        let batch = Batch::new(&disk, None);
+        (1..PIECES as u64).for_each(|at| batch.wrote(at * 8192..at * 8192 + 512, Wanted::Data(NO_HASH)));
+        assert!(!batch.is_full());
+        batch.wrote(0..512, Wanted::Data(NO_HASH));
+        assert!(batch.is_full());
     }
 }
