@@ -106,8 +106,13 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// Text from outside made fit for one line of a message: escaped, quoted, and cut after 80 characters.
 pub fn quoted(text: &str) -> String {
-    let mut shown = plain(&text.chars().take(80).collect::<String>());
-    if text.chars().nth(80).is_some() {
+    quoted_within(80, text)
+}
+
+/// The same, cut after another number of characters.
+pub fn quoted_within(limit: usize, text: &str) -> String {
+    let mut shown = plain(&text.chars().take(limit).collect::<String>());
+    if text.chars().nth(limit).is_some() {
         shown.push_str("...");
     }
     format!("'{shown}'")

@@ -271,7 +271,7 @@ fn served(
 /// Why a file was not read, in few words for the report.
 pub fn short(error: &TftpError) -> String {
     match error {
-        TftpError::NotFound => "no such file".into(),
+        TftpError::NotFound { .. } => error.refusal().unwrap_or_else(|| "no such file".into()),
         TftpError::Timeout => "no answer".into(),
         e => e.to_string(),
     }

@@ -13,6 +13,14 @@ use std::time::Duration;
 /// How long a likelier server is waited for where another one has answered: an NFS server need not serve TFTP.
 const DOUBT_WAIT: Duration = Duration::from_secs(30);
 
+/// What the boot servers have for this machine.
+pub enum Asked {
+    /// A file that orders something.
+    Order(Box<Order>),
+    /// None. What servers said of a file that may be there, where they said more than that it is not.
+    Nothing(Vec<String>),
+}
+
 /// What one round of questions has given.
 enum Round {
     /// A file that orders something.
@@ -26,8 +34,11 @@ enum Round {
 }
 
 /// Asks the boot servers: the file that the kernel's words name, then `testbox.cfg/<id>`, then the APPEND line of
-/// `pxelinux.cfg/<id>`, each in PXELINUX's order of ids. `None` where no file is there, or where PXELINUX's file names
-/// no action: local boot, for one.
+/// `pxelinux.cfg/<id>`, each in PXELINUX's order of ids. [`Asked::Nothing`] where no file is there, or where PXELINUX's
+/// file names no action: local boot, for one.
+///
+/// A file that a server may not read is like one that is not there, because some servers say the same of both: what it
+/// said is kept for the message, and is a warning where another file gives the order.
 ///
 /// # Errors
 /// [`Kind::NoAction`] where all servers are silent until `testbox.net-wait` is over.
@@ -36,22 +47,26 @@ pub fn ask_boot_servers(
     journal: &Journal,
     network: &Network,
     kernel: &Cmdline,
-) -> Result<Option<Order>, Failure> {
+) -> Result<Asked, Failure> {
     let servers = network.boot_servers(world);
     if servers.is_empty() {
         journal.warn("no boot server is known (testbox.boot-server=, DHCP's next-server): nobody is asked for an action");
-        return Ok(None);
+        return Ok(Asked::Nothing(Vec::new()));
     }
     let doubt_until = world.system().monotonic().saturating_add(DOUBT_WAIT);
     let mut said = false;
     loop {
-        match ask_all(world, network, kernel, &servers) {
-            Round::Order(order) => return Ok(Some(*order)),
-            Round::Nothing => return Ok(None),
+        let mut refused = Vec::new();
+        match ask_all(world, network, kernel, &servers, &mut refused) {
+            Round::Order(order) => {
+                refused.iter().for_each(|said| journal.warn(&format!("{said}; taken as not there")));
+                return Ok(Asked::Order(order));
+            }
+            Round::Nothing => return Ok(Asked::Nothing(refused)),
             Round::Doubt(why) if network.is_over(world) || world.system().monotonic() >= doubt_until => {
                 journal
                     .warn(&format!("no server has an action, but one that may have did not answer: {why}"));
-                return Ok(None);
+                return Ok(Asked::Nothing(refused));
             }
             Round::Silence(why) if network.is_over(world) => {
                 return Err(Failure::new(
@@ -71,11 +86,23 @@ pub fn ask_boot_servers(
     }
 }
 
-fn ask_all(world: &dyn World, network: &Network, kernel: &Cmdline, servers: &[BootServer]) -> Round {
+fn ask_all(
+    world: &dyn World,
+    network: &Network,
+    kernel: &Cmdline,
+    servers: &[BootServer],
+    refused: &mut Vec<String>,
+) -> Round {
     let mut silent = Vec::new();
     let (mut is_sure, mut is_answered) = (false, false);
     for (ip, who) in servers {
-        match ask_one(world, network, kernel, (*ip, who)) {
+        let mut of_server = Vec::new();
+        let answer = ask_one(world, network, kernel, (*ip, who), &mut of_server);
+        // A server that has the same word for everything would say it dozens of times.
+        let more = of_server.len().saturating_sub(1);
+        let more = if more == 0 { String::new() } else { format!(" (and {more} more such answers)") };
+        refused.extend(of_server.first().map(|said| format!("{ip} ({who}) gives no {said}{more}")));
+        match answer {
             Ok(Some(order)) => return Round::Order(Box::new(order)),
             Ok(None) => {
                 is_sure |= silent.is_empty();
@@ -97,14 +124,18 @@ fn ask_one(
     network: &Network,
     kernel: &Cmdline,
     (server, _): BootServer,
+    refused: &mut Vec<String>,
 ) -> Result<Option<Order>, (String, TftpError)> {
-    let fetch = |path: &str| {
+    let mut fetch = |path: &str| {
         let answer = world.fetch(server, path);
         let came = answer.as_ref().map_or_else(short, |bytes| format!("{} bytes", bytes.len()));
         network.note(&format!("{server} by TFTP"), path, &came);
         match answer {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(TftpError::NotFound) => Ok(None),
+            Err(e @ TftpError::NotFound { .. }) => {
+                refused.extend(e.refusal().map(|said| format!("{path}: {said}")));
+                Ok(None)
+            }
             Err(e) => Err((path.to_owned(), e)),
         }
     };

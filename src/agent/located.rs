@@ -1,11 +1,12 @@
 //! The machine has its address: it can ask for its job and its name.
 
+use super::asking::{self, Asked};
 use super::booted::Booted;
 use super::context::Context;
 use super::image_failure::caught;
 use super::named::Named;
 use super::network::Network;
-use super::{AGENT, Ending, Mode, asking};
+use super::{AGENT, Ending, Mode};
 use crate::failure::{Failure, Kind};
 use crate::job::{Order, Origin};
 
@@ -34,7 +35,10 @@ impl<'a> Located<'a> {
         let Context { world, journal, .. } = *context;
         let mut network = self.network.clone();
         network.wait_for_neighbours(world, journal);
-        let Some(order) = self.order(&network)? else { return self.no_action().map(|()| None) };
+        let order = match self.order(&network)? {
+            Asked::Order(order) => *order,
+            Asked::Nothing(refused) => return self.no_action(&refused).map(|()| None),
+        };
         let signed = order.signed(network.address, &context.trust);
         let context = context.with_options(&order.options, &signed);
         network.apply_options(&order.options);
@@ -54,30 +58,36 @@ impl<'a> Located<'a> {
     }
 
     /// The words of this boot: the kernel's, else those of a file on the boot server.
-    fn order(&self, network: &Network) -> Result<Option<Order>, Failure> {
+    fn order(&self, network: &Network) -> Result<Asked, Failure> {
         let Booted { context, kernel, .. } = &self.booted;
         if let Some(order) = Order::from_kernel(kernel) {
-            return Ok(Some(order));
+            return Ok(Asked::Order(Box::new(order)));
         }
         asking::ask_boot_servers(context.world, context.journal, network, kernel)
     }
 
-    fn no_action(&self) -> Result<(), Failure> {
+    /// Nothing is asked of this boot. `refused` is what boot servers said of files that may be there.
+    fn no_action(&self, refused: &[String]) -> Result<(), Failure> {
         let Context { journal, mode, ref trust, .. } = self.booted.context;
+        let refused: String = refused.iter().map(|said| format!("; {said}")).collect();
         match mode {
             // It would hand the machine to whatever the network has for a root.
             Mode::NfsRoot(_) if trust.required => Err(Failure::new(
                 Kind::JobSignature,
-                "no action is given, and this initramfs goes on into the full system only for a signed rescue",
+                format!(
+                    "no action is given, and this initramfs goes on into the full system only for a signed rescue{refused}"
+                ),
                 "arm the machine with testboxctl arm --sign-key, or let it boot from its disk.",
             )),
             Mode::NfsRoot(_) => {
-                journal.info("no action is given: going on into the full system");
+                journal.info(&format!("no action is given{refused}: going on into the full system"));
                 Ok(())
             }
             Mode::AgentOnly => Err(Failure::new(
                 Kind::NoAction,
-                "no action is given, neither on the kernel command line nor by the boot server",
+                format!(
+                    "no action is given, neither on the kernel command line nor by the boot server{refused}"
+                ),
                 "arm the machine with testboxctl arm, or let it boot from its disk.",
             )),
         }

@@ -41,6 +41,8 @@ pub struct Network {
     conf: NetConf,
     /// The name that DHCP gave. What `ip=` says is no name: `arm` writes the same one for all machines.
     dhcp_name: Option<HostName>,
+    /// Who names the boot server of the configuration.
+    boot_server_by: &'static str,
     /// The lease of the address, where DHCP gave it.
     pub lease: Option<Lease>,
     nfs_server: Option<HostName>,
@@ -63,7 +65,10 @@ impl Network {
         confs.sort_by_key(|conf| conf.device.as_ref() != of_bootif);
         let conf = confs.into_iter().next().unwrap_or_default();
         let dhcp_name = conf.hostname.clone().filter(|name| word.hostname.as_ref() != Some(name));
+        // ipconfig writes down what `ip=` says, too.
+        let of_word = word.boot_server;
         let conf = conf.or(word);
+        let boot_server_by = if of_word == conf.boot_server { "ip=" } else { "DHCP" };
         let Some(address) = conf.address else {
             return Err(Failure::new(
                 Kind::Network,
@@ -84,6 +89,7 @@ impl Network {
             ids: MachineIds { uuid: facts.uuid, mac, ip: address },
             folders: folders(conf.filename.as_deref()),
             dhcp_name,
+            boot_server_by,
             lease,
             nfs_server,
             options: kernel.options.clone(),
@@ -190,7 +196,7 @@ impl Network {
         mut ask: impl FnMut() -> Result<Option<T>, DnsError>,
     ) -> Result<Option<T>, DnsError> {
         let whom: Vec<String> = self.dns().iter().map(Ipv4Addr::to_string).collect();
-        let whom = format!("DNS {}", whom.join(" "));
+        let whom = if whom.is_empty() { "no DNS server".into() } else { format!("DNS {}", whom.join(" ")) };
         loop {
             let answer = ask();
             match &answer {
@@ -258,8 +264,8 @@ impl Network {
     }
 
     /// Who may serve this machine's files by TFTP, the likeliest first: the server that the job names, and nobody else
-    /// then; or that of the TFTP share, that of the NFS root, and the one that DHCP names, which is the router where
-    /// boot information comes by proxy DHCP. Names of servers are resolved.
+    /// then; or that of the TFTP share, that of the NFS root, and the one that `ip=` or DHCP names, which is the
+    /// router where boot information comes by proxy DHCP. Names of servers are resolved.
     pub fn boot_servers(&self, world: &dyn World) -> Vec<BootServer> {
         if self.options.boot_server.is_some() {
             return self.known_servers();
@@ -279,7 +285,7 @@ impl Network {
             return vec![(ip, "testbox.boot-server=")];
         }
         let named = self.hosts().into_iter().filter_map(|(host, who)| Some((host.ipv4()?, who)));
-        distinct(named.chain(self.conf.boot_server.map(|ip| (ip, "DHCP"))).collect())
+        distinct(named.chain(self.conf.boot_server.map(|ip| (ip, self.boot_server_by))).collect())
     }
 
     fn hosts(&self) -> Vec<(&HostName, &'static str)> {

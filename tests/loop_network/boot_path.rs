@@ -69,4 +69,5 @@ fn loop_a_port_that_forwards_late_is_waited_for() {
     assert!(!seen.console.contains("[no-action 22]"), "{}", seen.console);
     assert!(seen.console.contains("(job late)"), "the job is taken: {}", seen.console);
     assert!(seen.console.contains("box1.lab"), "DNS is asked again: {}", seen.console);
+    assert!(seen.console.contains("boot server: 10.9.0.1 (ip=)"), "who names it: {}", seen.console);
 }

@@ -7,28 +7,30 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use testbox::net::tftp::{Client, Limits, PORT, TftpError};
 
-/// Name, and a command that returns when the server runs. A daemon's working directory is the root.
-const SERVERS: [(&str, &str); 3] = [
-    ("tftpd-hpa", "in.tftpd --listen --user nobody --address 10.9.0.1:69 --secure $PWD/tftp"),
-    ("atftpd", "atftpd --daemon --user nobody.nogroup --bind-address 10.9.0.1 $PWD/tftp"),
+/// Name, a command that returns when the server runs, and what it says of a file that it may not read: atftpd no more
+/// than of one that is not there. A daemon's working directory is the root.
+const SERVERS: [(&str, &str, &str); 3] = [
+    ("tftpd-hpa", "in.tftpd --listen --user nobody --address 10.9.0.1:69 --secure $PWD/tftp", "ermission"),
+    ("atftpd", "atftpd --daemon --user nobody.nogroup --bind-address 10.9.0.1 $PWD/tftp", ""),
     (
         "dnsmasq",
         "dnsmasq --conf-file=/dev/null --port=0 --interface=lab --bind-dynamic --user=nobody --enable-tftp \
          --tftp-root=$PWD/tftp --pid-file=/run/tftp.pid",
+        "Permission denied",
     ),
 ];
 
 /// What the client says of a name, in a word.
 fn asked(client: &Client, path: &str) -> Result<Vec<u8>, String> {
     client.fetch(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), PORT), path).map_err(|e| match e {
-        TftpError::NotFound => "not found".to_owned(),
+        TftpError::NotFound { .. } => "not found".to_owned(),
         other => other.to_string(),
     })
 }
 
 #[test]
 fn loop_every_tftp_server_gives_files_and_names_what_it_lacks() {
-    for (name, command) in SERVERS {
+    for (name, command, denied) in SERVERS {
         let lab = Lab::new();
         let root = lab.dir().join("tftp");
         // The server is another account.
@@ -59,6 +61,11 @@ fn loop_every_tftp_server_gives_files_and_names_what_it_lacks() {
             }
             // A file that another account cannot read is told by the same word: the codes are 0, 1 or 2.
             assert_eq!(asked(&client, "secret"), Err("not found".to_owned()), "{name}: not readable");
+            let server = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), PORT);
+            let refusal = client.fetch(server, "secret").unwrap_err().refusal().unwrap_or_default();
+            assert!(refusal.contains(denied), "{name}: the server's own words: {refusal:?}");
+            let refusal = client.fetch(server, "pxelinux.cfg/0A090064").unwrap_err().refusal();
+            assert_eq!(refusal, None, "{name}: what is plainly not there");
         });
     }
 }

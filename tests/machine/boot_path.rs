@@ -159,6 +159,76 @@ fn the_boot_server_is_the_jobs_before_the_one_of_dhcp() {
     );
 }
 
+/// tftpd-hpa says `0, Permission denied`, dnsmasq `2, cannot access ...`, some servers the same of every name.
+#[test]
+fn what_the_server_says_of_an_unreadable_file_is_told() {
+    let own = format!("testbox.cfg/{HEX}");
+    let order = "testbox.action=backup\ntestbox.job=j\n";
+    for (code, said) in [
+        (0, "Permission denied"),
+        (2, "cannot access /srv/x: Permission denied"),
+        (1, "Access violation"),
+        (2, ""),
+    ] {
+        let told = format!("10.0.0.1 (testbox.tftp=) gives no {own}: error {code}, '{said}'");
+        for mode in [Mode::AgentOnly, Mode::NfsRoot("/root".into())] {
+            let mut machine = asking(order, "testbox.tftp=10.0.0.1:/t");
+            machine.refused.insert(own.clone(), (code, said));
+            let seen = machine.boot_as(&mode);
+            let text = seen.console.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains(&told), "{code} {said}: {text}");
+            assert_eq!(failed_with(&seen, "no-action"), mode == Mode::AgentOnly, "{text}");
+        }
+        // A file that names more machines gives the order.
+        let mut machine = asking(order, "testbox.tftp=10.0.0.1:/t");
+        machine.tftp.put("testbox.cfg/default", "testbox.action=refresh-info\ntestbox.job=k\n");
+        machine.refused.insert(own.clone(), (code, said));
+        let seen = machine.boot();
+        let text = seen.console.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&format!("{told}; taken as not there")), "{text}");
+        assert!(text.contains("job k"), "{text}");
+    }
+    for (code, said) in [(1, "File not found"), (1, "file /srv/x not found for 10.40.41.42"), (1, "")] {
+        let mut machine = asking(order, "testbox.tftp=10.0.0.1:/t");
+        machine.refused.insert(own.clone(), (code, said));
+        let seen = machine.boot();
+        assert!(failed_with(&seen, "no-action") && !seen.console.contains("gives no"), "{}", seen.console);
+    }
+}
+
+/// A server that has the same word for every name says it once.
+#[test]
+fn a_server_that_refuses_every_name_is_told_once() {
+    let mut machine = asking("", "testbox.tftp=10.0.0.1:/t");
+    for id in ["01-52-54-00-12-34-56", HEX, "0A28292", "default"] {
+        for folder in ["testbox.cfg", "pxelinux.cfg"] {
+            machine.refused.insert(format!("{folder}/{id}"), (2, "Access violation"));
+        }
+    }
+    let text = machine.boot().console.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told =
+        "gives no testbox.cfg/01-52-54-00-12-34-56: error 2, 'Access violation' (and 7 more such answers)";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
+fn the_server_of_a_fixed_address_is_not_dhcps() {
+    for (word, who) in [
+        ("ip=10.40.41.42:10.0.0.1:10.40.0.1:255.255.0.0:maintenance:", "ip="),
+        ("ip=10.40.41.42::10.40.0.1:255.255.0.0:maintenance:", "DHCP"),
+        ("ip=10.40.41.42:10.0.0.9:10.40.0.1:255.255.0.0::dhcp", "DHCP"),
+        ("ip=dhcp", "DHCP"),
+        ("", "DHCP"),
+    ] {
+        let mut machine = Machine::new();
+        machine.cmdline = format!("boot=testbox testbox.net-wait=4 testbox.error-wait=5 {word}");
+        machine.tftp_servers.clear();
+        let seen = machine.boot();
+        assert!(seen.console.contains(&format!("boot server: 10.0.0.1 ({who})")), "{word}: {}", seen.console);
+        assert!(seen.console.contains(&format!("10.0.0.1 ({who}) for ")), "{word}: {}", seen.console);
+    }
+}
+
 /// An NFS server that serves no TFTP must not keep a machine that nobody has armed.
 #[test]
 fn a_silent_nfs_server_is_not_waited_for_in_vain() {

@@ -81,6 +81,8 @@ pub struct Machine {
     pub hosts: Vec<(&'static str, Ipv4Addr)>,
     /// What TFTP gives in place of what is on the TFTP share, by path.
     pub served: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What TFTP says of files that it does not give, by path: code and text.
+    pub refused: BTreeMap<String, (u16, &'static str)>,
     /// What the server says of quotas. Nobody asks it where root is not squashed.
     pub quota: fn(Of) -> Result<Option<Quota>, QuotaError>,
     /// Called before each mount: to change the world under a running action.
@@ -189,6 +191,7 @@ impl Machine {
             forwards_after: Duration::ZERO,
             hosts: Vec::new(),
             served: Mutex::default(),
+            refused: BTreeMap::new(),
             quota: |_| panic!("root has no quotas"),
             on_mount: Mutex::new(None),
             on_fetch: Mutex::new(None),
@@ -424,8 +427,12 @@ impl World for Machine {
         if let Some(hook) = self.on_fetch.lock().unwrap().as_mut() {
             hook();
         }
+        if let Some((code, said)) = self.refused.get(path) {
+            return Err(TftpError::NotFound { code: *code, said: format!("'{said}'") });
+        }
         let served = self.served.lock().unwrap().get(path).cloned();
-        served.or_else(|| self.tftp.get(path)).ok_or(TftpError::NotFound)
+        let absent = TftpError::NotFound { code: 1, said: "'File not found'".into() };
+        served.or_else(|| self.tftp.get(path)).ok_or(absent)
     }
 
     fn links(&self) -> Vec<Link> {

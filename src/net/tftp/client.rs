@@ -43,8 +43,7 @@ impl Client {
         if !is_plain().contains(&ip) {
             let mut transfer = Transfer::new(path, self.limits, true)?;
             match run(server, &mut transfer, deadline, OPTION_SILENCES) {
-                Err(TftpError::NotFound) => return Err(TftpError::NotFound),
-                Err(TftpError::Io(e)) => return Err(e.into()),
+                Err(e @ (TftpError::NotFound { .. } | TftpError::Io(_))) => return Err(e),
                 Err(_) if !transfer.has_begun() => {}
                 Err(e) => return Err(e),
                 Ok(()) => return Ok(transfer.into_data()),
@@ -56,7 +55,9 @@ impl Client {
             is_plain().insert(ip);
         }
         match result {
-            Err(TftpError::Refused { code: 0 | 2, .. }) if !transfer.has_begun() => Err(TftpError::NotFound),
+            Err(TftpError::Refused { code: code @ (0 | 2), message: said }) if !transfer.has_begun() => {
+                Err(TftpError::NotFound { code, said })
+            }
             other => other.map(|()| transfer.into_data()),
         }
     }
@@ -262,7 +263,7 @@ mod tests {
             let error = Packet::Error { code: ErrorCode::NOT_FOUND, message: "File not found".into() };
             listener.send_to(&error.encode(), client).unwrap();
         });
-        assert!(matches!(fetch(address, "f", limits()), Err(TftpError::NotFound)));
+        assert!(matches!(fetch(address, "f", limits()), Err(TftpError::NotFound { .. })));
         server.join().unwrap();
 
         let (_keeps_the_port_silent, address) = bind();

@@ -186,7 +186,7 @@ fn not_found_comes_as_error_0_1_or_2() {
         for from in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)] {
             let (address, _thread) = Server { error: Some(code), from, ..PLAIN }.start();
             let error = client().fetch(address, "f").unwrap_err();
-            assert_eq!(matches!(error, TftpError::NotFound), found, "error {code}: {error}");
+            assert_eq!(matches!(error, TftpError::NotFound { .. }), found, "error {code}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One read transfer as a state machine: datagrams and timeouts in, datagrams out, no I/O.
 
 use super::packet::{ErrorCode, Packet};
-use crate::text::quoted;
+use crate::text::{quoted, quoted_within};
 use std::time::Duration;
 
 /// Block size in bytes of a server without options (RFC 1350).
@@ -12,6 +12,8 @@ const WANTED_BLOCK: usize = 1408;
 const WANTED_WINDOW: usize = 4;
 /// Longest request in bytes: what every server can take.
 const REQUEST_MAX: usize = 512;
+/// Characters of a server's error text that are kept: the reason stands behind the whole path of the file.
+const SAID_MAX: usize = 200;
 
 /// What a transfer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +43,14 @@ impl Default for Limits {
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum TftpError {
-    /// The server has no such file.
-    #[error("the server has no such file")]
-    NotFound,
+    /// The server has no such file, or says something that may mean this.
+    #[error("the server has no such file{}", reason(*code, said))]
+    NotFound {
+        /// TFTP error code.
+        code: u16,
+        /// The server's text, quoted.
+        said: String,
+    },
     /// The server ended the transfer.
     #[error("the server refuses: error {code}, {message}")]
     Refused {
@@ -70,6 +77,34 @@ pub enum TftpError {
     /// The local network fails.
     #[error("UDP: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl TftpError {
+    /// What the server said where it gave no file for another reason, perhaps, than that there is none: dnsmasq says so
+    /// of a file that it may not read, and tftpd-hpa does.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            TftpError::NotFound { code, said } if !is_plainly_absent(*code, said) => {
+                Some(format!("error {code}, {said}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// RFC 1350 has one code for a file that is not there; some servers have one code for everything.
+fn is_plainly_absent(code: u16, said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    ErrorCode(code) == ErrorCode::NOT_FOUND
+        && (said == "''" || ["not found", "no such"].iter().any(|words| said.contains(words)))
+}
+
+fn reason(code: u16, said: &str) -> String {
+    if is_plainly_absent(code, said) {
+        String::new()
+    } else {
+        format!(", or may not read it: error {code}, {said}")
+    }
 }
 
 /// What to do after a datagram or a timeout.
@@ -176,12 +211,14 @@ impl Transfer {
         match packet {
             Packet::Data { block, data } => self.on_data(block, data),
             Packet::OptionAck { options } => self.on_options(&options),
-            Packet::Error { code: ErrorCode::NOT_FOUND, .. } => Err(TftpError::NotFound),
+            Packet::Error { code: ErrorCode::NOT_FOUND, message } => {
+                Err(TftpError::NotFound { code: ErrorCode::NOT_FOUND.0, said: said(&message) })
+            }
             Packet::Error { code: ErrorCode::OPTIONS, .. } if self.with_options && !self.started => {
                 Err(TftpError::OptionsRefused)
             }
             Packet::Error { code, message } => {
-                Err(TftpError::Refused { code: code.0, message: quoted(&message) })
+                Err(TftpError::Refused { code: code.0, message: said(&message) })
             }
             Packet::ReadRequest { .. } | Packet::Ack { .. } => {
                 Err(TftpError::Protocol("a packet that only a client sends".to_owned()))
@@ -260,6 +297,10 @@ impl Transfer {
         }
         Ok(if self.unacknowledged >= self.window { self.acknowledge() } else { Reply::Wait })
     }
+}
+
+fn said(message: &str) -> String {
+    quoted_within(SAID_MAX, message)
 }
 
 /// What the server should be told about a transfer that ends so; nothing where it knows.

@@ -149,7 +149,7 @@ fn errors_end_the_transfer() {
             .unwrap_err()
     };
     let error = |code| Packet::Error { code: ErrorCode(code), message: "x\n".into() };
-    assert!(matches!(answer(error(1), true), TftpError::NotFound));
+    assert!(matches!(answer(error(1), true), TftpError::NotFound { code: 1, .. }));
     assert!(matches!(answer(error(8), true), TftpError::OptionsRefused));
     assert!(matches!(answer(error(8), false), TftpError::Refused { code: 8, .. }));
     assert_eq!(answer(error(2), true).to_string(), "the server refuses: error 2, 'x\\n'");
@@ -157,6 +157,29 @@ fn errors_end_the_transfer() {
     assert!(matches!(answer(Packet::Data { block: 2, data: b"" }, true), TftpError::Protocol(_)));
     assert!(matches!(answer(Packet::Data { block: 1, data: &[0; 513] }, true), TftpError::Protocol(_)));
     assert!(matches!(answer(Packet::OptionAck { options: vec![] }, false), TftpError::Protocol(_)));
+}
+
+/// The reason stands behind the path, which may be long; what says no more than RFC 1350's own words is no reason.
+#[test]
+fn what_a_server_says_of_a_file_is_kept() {
+    let long = format!("cannot access /srv/{}: Permission denied", "x/".repeat(60));
+    for (code, said, refusal) in [
+        (1, "File not found", None),
+        (1, "file /x not found for 10.0.0.9", None),
+        (1, "No such file or directory", None),
+        (1, "", None),
+        (1, "Access violation", Some("error 1, 'Access violation'".to_owned())),
+        (0, "Permission denied", Some("error 0, 'Permission denied'".to_owned())),
+        (2, "", Some("error 2, ''".to_owned())),
+        (2, "\u{1b}[2J", Some("error 2, '\\u{1b}[2J'".to_owned())),
+        (2, long.as_str(), Some(format!("error 2, '{long}'"))),
+    ] {
+        let error = TftpError::NotFound { code, said: super::said(said) };
+        assert_eq!(error.refusal(), refusal, "{code} {said}");
+        assert_eq!(error.to_string().contains(", or may not read it: "), refusal.is_some(), "{error}");
+    }
+    let endless = TftpError::NotFound { code: 2, said: super::said(&"x".repeat(60_000)) };
+    assert!(endless.to_string().len() < 300, "{endless}");
 }
 
 #[test]
