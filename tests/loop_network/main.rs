@@ -2,11 +2,15 @@
 //! and the agent beside them. Root only.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../lab/advice.rs"]
+mod advice;
 #[path = "../lab/alone.rs"]
 mod alone;
 mod boot_path;
+mod boot_servers;
 mod lab;
 mod lease;
+mod loader;
 mod servers;
 mod tftp;
 #[path = "../world/mod.rs"]

@@ -31,11 +31,21 @@ impl Server {
 
     /// The same, with this boot file name.
     pub fn start_giving(self, lab: &Lab, pool: Pool, boot_file: &str) {
+        let words = match self {
+            Server::Isc => format!("filename \"{boot_file}\"; next-server 10.9.0.1;"),
+            Server::Kea => format!(r#""boot-file-name": "{boot_file}", "next-server": "10.9.0.1""#),
+            Server::Dnsmasq => format!("dhcp-boot={boot_file}"),
+        };
+        self.start_with(lab, pool, &words);
+    }
+
+    /// The same, with these words of its own about the boot, or none.
+    pub fn start_with(self, lab: &Lab, pool: Pool, boot: &str) {
         lab.run("for pid in $(cat /run/dhcp.pid /run/kea/*.pid 2>/dev/null); do kill -9 $pid || true; done; rm -f /run/dhcp.pid /run/kea/*");
         let (config, command) = match self {
-            Server::Isc => (isc(pool, boot_file), ISC),
-            Server::Kea => (kea(pool, boot_file), KEA),
-            Server::Dnsmasq => (dnsmasq(pool, boot_file), DNSMASQ),
+            Server::Isc => (isc(pool, boot), ISC),
+            Server::Kea => (kea(pool, boot), KEA),
+            Server::Dnsmasq => (dnsmasq(pool, boot), DNSMASQ),
         };
         fs::write(lab.dir().join("conf"), config).unwrap();
         lab.run(command);
@@ -48,7 +58,7 @@ const KEA: &str = "KEA_PIDFILE_DIR=/run/kea KEA_LOCKFILE_DIR=/run/kea kea-dhcp4 
     echo $! >/run/dhcp.pid; timeout 20 bash -c 'until grep -q DHCP4_STARTED kea.log; do sleep 0.1; done'";
 const DNSMASQ: &str = "rm -f /run/leases; dnsmasq --conf-file=conf";
 
-fn isc(pool: Pool, boot_file: &str) -> String {
+fn isc(pool: Pool, boot: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, "range 10.9.0.100 10.9.0.100;".to_owned()),
         Pool::Reserved(seconds) => {
@@ -57,12 +67,11 @@ fn isc(pool: Pool, boot_file: &str) -> String {
     };
     format!(
         "authoritative; ping-check false; default-lease-time {seconds}; max-lease-time {seconds}; \
-         min-lease-time {seconds};\nsubnet 10.9.0.0 netmask 255.255.255.0 {{ {inner} option routers 10.9.0.1; \
-         filename \"{boot_file}\"; next-server 10.9.0.1; }}\n"
+         min-lease-time {seconds};\nsubnet 10.9.0.0 netmask 255.255.255.0 {{ {inner} option routers 10.9.0.1; {boot} }}\n"
     )
 }
 
-fn kea(pool: Pool, boot_file: &str) -> String {
+fn kea(pool: Pool, boot: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, r#""pools": [ { "pool": "10.9.0.100 - 10.9.0.100" } ]"#.to_owned()),
         Pool::Reserved(seconds) => (
@@ -70,11 +79,12 @@ fn kea(pool: Pool, boot_file: &str) -> String {
             format!(r#""reservations": [ {{ "hw-address": "{FIRST}", "ip-address": "10.9.0.50" }} ]"#),
         ),
     };
+    let boot = if boot.is_empty() { String::new() } else { format!("{boot},") };
     format!(
         r#"{{ "Dhcp4": {{ "interfaces-config": {{ "interfaces": [ "lab" ], "dhcp-socket-type": "raw" }},
         "lease-database": {{ "type": "memfile", "persist": false }}, "valid-lifetime": {seconds}, "authoritative": true,
         "expired-leases-processing": {{ "reclaim-timer-wait-time": 1, "hold-reclaimed-time": 0 }},
-        "boot-file-name": "{boot_file}", "next-server": "10.9.0.1",
+        {boot}
         "subnet4": [ {{ "id": 1, "subnet": "10.9.0.0/24", {inner},
         "option-data": [ {{ "name": "routers", "data": "10.9.0.1" }} ] }} ],
         "loggers": [ {{ "name": "kea-dhcp4", "severity": "INFO",
@@ -82,7 +92,7 @@ fn kea(pool: Pool, boot_file: &str) -> String {
     )
 }
 
-fn dnsmasq(pool: Pool, boot_file: &str) -> String {
+fn dnsmasq(pool: Pool, boot: &str) -> String {
     let inner = match pool {
         Pool::One(seconds) => format!("dhcp-range=10.9.0.100,10.9.0.100,{seconds}"),
         Pool::Reserved(seconds) => {
@@ -91,6 +101,6 @@ fn dnsmasq(pool: Pool, boot_file: &str) -> String {
     };
     format!(
         "port=0\ninterface=lab\nbind-dynamic\nno-ping\ndhcp-authoritative\nuser=root\ndhcp-leasefile=/run/leases\n\
-         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=/run/dnsmasq.log\ndhcp-boot={boot_file}\n{inner}\n"
+         pid-file=/run/dhcp.pid\nlog-dhcp\nlog-facility=/run/dnsmasq.log\n{boot}\n{inner}\n"
     )
 }

@@ -1,0 +1,31 @@
+//! What `testboxctl init` prints for DHCP and TFTP, so that a test runs these lines and no others.
+
+/// The text that `init` has printed.
+pub struct Advice(pub String);
+
+impl Advice {
+    /// The lines for a file that stand behind the heading `# 3a.` or another, up to the next comment.
+    pub fn file(&self, heading: &str) -> String {
+        let behind = self.0.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
+        let lines: Vec<&str> = behind.take_while(|line| !line.starts_with('#')).collect();
+        assert!(!lines.is_empty(), "nothing behind {heading:?}: {}", self.0);
+        lines.join("\n") + "\n"
+    }
+
+    /// What a DHCP server is told in its own words: what stands behind `NAME:` in a comment.
+    pub fn words(&self, name: &str) -> &str {
+        let line = self
+            .0
+            .lines()
+            .find_map(|line| line.strip_prefix("#     ")?.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("nothing for {name:?}: {}", self.0)).trim()
+    }
+
+    /// The script for iPXE.
+    pub fn ipxe_script(&self) -> String {
+        let lines = self.0.lines().filter_map(|line| line.strip_prefix("#     "));
+        let script: Vec<&str> = lines.skip_while(|line| *line != "#!ipxe").collect();
+        assert!(!script.is_empty(), "no script for iPXE: {}", self.0);
+        script.join("\n") + "\n"
+    }
+}
