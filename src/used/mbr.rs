@@ -13,19 +13,19 @@ const MAX_LOGICAL: usize = 100;
 
 /// One 16-byte entry of a boot record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(super) struct Entry {
     /// 0x80 active, 0 not; anything else is no entry.
-    pub(crate) status: u8,
+    pub(super) status: u8,
     /// Partition type.
-    pub(crate) kind: u8,
+    pub(super) kind: u8,
     /// First logical block; in an extended boot record relative to something else.
-    pub(crate) first: u32,
+    pub(super) first: u32,
     /// Length in logical blocks.
-    pub(crate) blocks: u32,
+    pub(super) blocks: u32,
 }
 
 impl Entry {
-    pub(crate) fn is_extended(&self) -> bool {
+    pub(super) fn is_extended(&self) -> bool {
         matches!(self.kind, 0x05 | 0x0f | 0x85)
     }
 
@@ -43,7 +43,7 @@ impl Entry {
 }
 
 /// The four entries of a boot record; `None` without its signature.
-pub(crate) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
+pub(super) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
     if block.get(510..512)? != [0x55, 0xaa] {
         return None;
     }
@@ -125,19 +125,45 @@ fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, Str
     })
 }
 
-/// Follows the chain of extended boot records inside the partition `extended`. The first entry of each is relative to
-/// itself, the second, which leads to the next, to the extended partition.
+/// The extended boot records from LBA `start`, each with its LBA, as far as links lead: for ever where they are a loop. The
+/// first entry of each is relative to itself, the second, which leads to the next, to `start`.
+pub(super) struct Chain<'a> {
+    disk: &'a dyn ReadAt,
+    sector: u32,
+    start: u64,
+    next: Option<u64>,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(disk: &'a dyn ReadAt, sector: u32, start: u64) -> Self {
+        Chain { disk, sector, start, next: Some(start) }
+    }
+}
+
+impl Iterator for Chain<'_> {
+    type Item = Result<(u64, [Entry; 4]), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.next.take()?;
+        let mut block = [0; 512];
+        if let Err(e) = self.disk.read_exact_at(&mut block, at.saturating_mul(u64::from(self.sector))) {
+            return Some(Err(format!("cannot read the extended boot record at LBA {at}: {e}")));
+        }
+        let Some(record) = boot_record(&block) else {
+            return Some(Err(format!("no extended boot record at LBA {at}")));
+        };
+        self.next = record[1].is_extended().then(|| self.start.saturating_add(u64::from(record[1].first)));
+        Some(Ok((at, record)))
+    }
+}
+
+/// The partitions of the chain inside the partition `extended`.
 fn logical(disk: &dyn ReadAt, extended: &Slot, sector: u32) -> Result<Vec<Slot>, String> {
     let unit = u64::from(sector);
     let (start, end) = (extended.start / unit, extended.end() / unit);
     let mut slots = Vec::new();
-    let mut at = start;
-    for number in (5u32..).take(MAX_LOGICAL) {
-        let mut block = [0; 512];
-        disk.read_exact_at(&mut block, at.saturating_mul(unit))
-            .map_err(|e| format!("cannot read the extended boot record at LBA {at}: {e}"))?;
-        let record = boot_record(&block).ok_or_else(|| format!("no extended boot record at LBA {at}"))?;
-        let [data, next, rest @ ..] = record;
+    for (number, record) in (5u32..).zip(Chain::new(disk, sector, start)).take(MAX_LOGICAL) {
+        let (at, [data, next, rest @ ..]) = record?;
         if rest.iter().any(|entry| !entry.is_empty()) || data.is_extended() {
             return Err(format!("the extended boot record at LBA {at} has more than a partition and a link"));
         }
@@ -160,16 +186,16 @@ fn logical(disk: &dyn ReadAt, extended: &Slot, sector: u32) -> Result<Vec<Slot>,
             return Err(format!("the link of the extended boot record at LBA {at} is wrong"));
         }
         // A loop ends by the overlap of records that the caller finds, or by the count here.
-        at = start.saturating_add(u64::from(next.first));
-        if next.first == 0 || at >= end {
-            return Err(format!("the chain of extended boot records leaves its partition for LBA {at}"));
+        let to = start.saturating_add(u64::from(next.first));
+        if next.first == 0 || to >= end {
+            return Err(format!("the chain of extended boot records leaves its partition for LBA {to}"));
         }
     }
     Err(format!("the chain of extended boot records has more than {MAX_LOGICAL} links or is a loop"))
 }
 
 /// A type in words.
-pub(crate) fn type_name(kind: u8) -> &'static str {
+pub(super) fn type_name(kind: u8) -> &'static str {
     match kind {
         0x01 => "FAT12",
         0x04 | 0x06 | 0x0e => "FAT16",

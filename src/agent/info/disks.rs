@@ -1,9 +1,10 @@
 //! Disks with their identity, queue and partition tables.
 
+use super::Sources;
 use super::page::Page;
-use super::{Sources, partitions};
 use crate::inventory::Inventory;
 use crate::io::ReadAt;
+use crate::used::partitions;
 use std::io;
 
 pub(super) fn write(page: &mut Page, sources: &Sources) {

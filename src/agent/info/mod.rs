@@ -11,7 +11,6 @@ mod firmware;
 mod hardware;
 mod kernel_log;
 mod page;
-pub mod partitions;
 mod pci;
 mod smbios;
 

@@ -3,10 +3,10 @@
 use super::super::output::{Out, warn};
 use super::super::{Answer, Error};
 use super::{image_error, open_own, show};
-use crate::agent::info::partitions::{self, PartitionTable};
 use crate::image::{Image, diff};
 use crate::progress::Progress;
 use crate::text::{ascii, with_sources};
+use crate::used::partitions::{self, PartitionTable};
 use serde_json::json;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,9 @@
 //! reason. Runs offline, on the lock files. Known vulnerabilities want a database from the network: see `README.md` here.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod rooms;
+mod source;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

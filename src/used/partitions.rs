@@ -1,12 +1,11 @@
-//! Partition tables: MBR with its chain of extended boot records, and GPT (UEFI 2.10, chapter 5).
-//!
-//! For people, not for writing: whatever the disk holds, it is read within bounds and said as it is found.
+//! The partition table of a disk for people: whatever is there, it is read within bounds and said as it is found. Nothing
+//! is left out of an image by it; [`super::table`] is what decides that, by the same parsers.
+#![forbid(unsafe_code)]
 
+use super::mbr::{self, Chain, boot_record};
+use super::{gpt, le};
 use crate::io::ReadAt;
 use crate::text::plain;
-use crate::used::gpt;
-use crate::used::le;
-use crate::used::mbr::{self, boot_record};
 use std::{fmt, io};
 
 /// Logical partitions that are followed; the chain on a disk can be a loop.
@@ -85,36 +84,25 @@ fn mbr_partition(number: usize, entry: &mbr::Entry, first: u64) -> Partition {
     }
 }
 
-/// Follows the chain of extended boot records from LBA `start`: the first entry of each is relative to itself, the
-/// second, which leads to the next, to `start`.
+/// Adds the logical partitions of the chain of extended boot records from LBA `start`.
 fn logical(disk: &dyn ReadAt, table: &mut PartitionTable, start: u64) {
-    let mut at = start;
-    let mut seen = vec![start];
-    let mut number = 5;
-    loop {
-        let mut block = [0; 512];
-        let offset = at.saturating_mul(u64::from(table.block_size));
-        if let Err(e) = disk.read_exact_at(&mut block, offset) {
-            table.notes.push(format!("extended boot record at LBA {at} cannot be read: {e}"));
-            return;
+    let mut seen = Vec::new();
+    let mut numbers = 5..;
+    for record in Chain::new(disk, table.block_size, start) {
+        match record {
+            Err(why) => return table.notes.push(why),
+            Ok((at, _)) if seen.contains(&at) || seen.len() >= MAX_LOGICAL => {
+                return table.notes.push(format!("chain of extended boot records goes back to LBA {at}"));
+            }
+            Ok((at, [data, ..])) => {
+                seen.push(at);
+                if data.kind != 0 {
+                    let first = at.saturating_add(u64::from(data.first));
+                    let number = numbers.next().unwrap_or_default();
+                    table.partitions.push(mbr_partition(number, &data, first));
+                }
+            }
         }
-        let Some([data, next, ..]) = boot_record(&block) else {
-            table.notes.push(format!("no extended boot record at LBA {at}"));
-            return;
-        };
-        if data.kind != 0 {
-            table.partitions.push(mbr_partition(number, &data, at.saturating_add(u64::from(data.first))));
-            number += 1;
-        }
-        if !next.is_extended() {
-            return;
-        }
-        at = start.saturating_add(u64::from(next.first));
-        if seen.contains(&at) || seen.len() >= MAX_LOGICAL {
-            table.notes.push(format!("chain of extended boot records goes back to LBA {at}"));
-            return;
-        }
-        seen.push(at);
     }
 }
 
@@ -173,8 +161,8 @@ impl fmt::Display for PartitionTable {
 
 #[cfg(test)]
 mod tests {
+    use super::gpt::crc32;
     use super::*;
-    use crate::used::gpt::crc32;
     use proptest::prelude::*;
 
     fn entry(block: &mut [u8], i: usize, kind: u8, first: u32, blocks: u32) {

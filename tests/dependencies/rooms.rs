@@ -1,0 +1,97 @@
+//! The rooms of `src/`: each stands above what it uses, and no two files of one room use each other.
+
+use super::source::{Crate, Module};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// From top to bottom. A room uses only rooms of lower rows; those of one row, as the two programs, nothing of each other.
+const ROWS: [&[&str]; 12] = [
+    &["bin"],
+    &["ctl", "agent"],
+    &["plan", "manual"],
+    &["store"],
+    &["image"],
+    &["share", "job"],
+    &["signature", "net"],
+    &["types"],
+    &["inventory"],
+    &["used"],
+    &["block"],
+    &["sys", "io", "text", "progress", "failure", "watch"],
+];
+
+/// Circles of files that are still there; the list only ever gets shorter.
+const CIRCLES: [&str; 3] = [
+    "agent::booted, agent::located",
+    "agent::connected, agent::named, agent::working",
+    "agent::restore, agent::steps",
+];
+
+type Arrows = BTreeMap<Module, BTreeSet<Module>>;
+
+fn arrows() -> Arrows {
+    Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).arrows()
+}
+
+fn row(room: &str) -> usize {
+    ROWS.iter()
+        .position(|row| row.contains(&room))
+        .unwrap_or_else(|| panic!("src/{room} is a new room: give it its place in ROWS, and in src/lib.rs"))
+}
+
+#[test]
+fn no_room_uses_one_above_it_or_beside_it() {
+    let arrows = arrows();
+    let is_up = |from: &Module, to: &Module| {
+        let (from, to) = (&from[0], &to[0]);
+        from != to && row(to) <= row(from)
+    };
+    let wrong: Vec<String> = arrows
+        .iter()
+        .filter(|(file, _)| !file.is_empty())
+        .flat_map(|(file, used)| used.iter().map(move |target| (file, target)))
+        .filter(|(file, target)| is_up(file, target))
+        .map(|(file, target)| format!("{} -> {}", file.join("::"), target.join("::")))
+        .collect();
+    assert!(wrong.is_empty(), "arrows that run up:\n{}", wrong.join("\n"));
+    let seen: BTreeSet<&str> = arrows.keys().filter_map(|file| Some(file.first()?.as_str())).collect();
+    for room in ROWS.concat() {
+        assert!(seen.contains(room), "{room} is no longer there: take it out of ROWS");
+    }
+}
+
+#[test]
+fn no_two_files_of_a_room_use_each_other() {
+    let arrows = arrows();
+    let mut circles: BTreeSet<String> = BTreeSet::new();
+    for file in arrows.keys().filter(|file| !file.is_empty()) {
+        let reached = reachable(&arrows, file);
+        if !reached.contains(file) {
+            continue;
+        }
+        let circle = reached.iter().filter(|other| reachable(&arrows, other).contains(file));
+        circles.insert(circle.map(|file| file.join("::")).collect::<Vec<_>>().join(", "));
+    }
+    let known: BTreeSet<String> = CIRCLES.iter().map(|circle| (*circle).to_owned()).collect();
+    let new: Vec<&String> = circles.difference(&known).collect();
+    assert!(new.is_empty(), "files that use each other: {new:#?}");
+    let gone: Vec<&String> = known.difference(&circles).collect();
+    assert!(gone.is_empty(), "take them out of CIRCLES: {gone:#?}");
+}
+
+/// The files of the same room that a file uses, directly or by others. That a module puts together what is below it is no
+/// arrow: its parts may use what it declares for all of them.
+fn reachable(arrows: &Arrows, file: &Module) -> BTreeSet<Module> {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![file];
+    while let Some(from) = todo.pop() {
+        for to in
+            arrows.get(from).into_iter().flatten().filter(|to| to[0] == file[0] && !to.starts_with(from))
+        {
+            if seen.insert(to.clone()) {
+                todo.push(to);
+            }
+        }
+    }
+    seen
+}
