@@ -270,6 +270,7 @@ impl Run<'_> {
             partitions,
             content: disk.content.clone(),
             twin: disk.is_twin,
+            carried: false,
         })
     }
 

@@ -23,8 +23,9 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     }
     let taken: BTreeSet<&str> = named.iter().map(|(_, name)| name.as_str()).collect();
     let old = record.map_or(&[][..], |r| &r.images);
+    let carry = |image: &ImageRecord| ImageRecord { carried: true, ..image.clone() };
     let carried: Vec<ImageRecord> =
-        old.iter().filter(|i| !taken.contains(i.name.as_str())).cloned().collect();
+        old.iter().filter(|i| !taken.contains(i.name.as_str())).map(carry).collect();
     if request.action == Action::BackupAgain {
         refuse_missing(request, &memory, share, &carried)?;
     }

@@ -5,7 +5,7 @@
 
 use crate::inventory::{Disk, Identity, Inventory};
 use crate::store::ShareState;
-use crate::store::record::Record;
+use crate::store::record::{ImageRecord, Record};
 use crate::used::Content;
 
 /// A disk that a record knows, in whatever role.
@@ -151,8 +151,23 @@ impl<'a> Memory<'a> {
         is_nameless && entry.size == disk.size && has_one_model(entry, disk) && !is_elsewhere() && !is_there()
     }
 
-    /// The disk of `entry`, where place and content leave no doubt although its serial proves nothing.
-    pub fn in_place(&self, record: &Record, entry: &Known<'_>) -> Option<&'a Disk> {
+    /// The disk of an image, where place and content leave no doubt although its serial proves nothing. Where only the
+    /// others prove it, and the image was carried over, the set that it was made for must say the same: what is known of
+    /// the others is of a later time.
+    pub fn in_place(&self, record: &Record, image: &ImageRecord) -> Option<&'a Disk> {
+        let (disk, is_proven) = self.placed(record, image)?;
+        let made = |record: &'a Record| {
+            let made = record.images.iter().find(|other| other.is_made_as(image))?;
+            Some(self.placed(record, made).is_some_and(|(other, _)| other.name == disk.name))
+        };
+        let mut agree = self.records().filter_map(made).peekable();
+        let is_clear = is_proven || !image.carried || (agree.peek().is_some() && agree.all(|agrees| agrees));
+        is_clear.then_some(disk)
+    }
+
+    /// The disk of an image for this record, and whether its own content proves it.
+    fn placed(&self, record: &Record, image: &ImageRecord) -> Option<(&'a Disk, bool)> {
+        let entry = &known(record).find(|entry| entry.is_image(&image.name))?;
         let disk = self.inventory.disks.iter().find(|disk| self.sits(entry, disk))?;
         let is_other = |e: &Known<'_>| (e.imaged, e.name) != (entry.imaged, entry.name) && !e.is_also(entry);
         let rivals = || self.inventory.disks.iter().filter(|d| d.name != disk.name && is_alike(entry, d));
@@ -165,7 +180,7 @@ impl<'a> Memory<'a> {
         let is_left = rivals().next().is_some()
             && rivals().all(is_another)
             && !known(record).filter(is_other).any(|e| self.could_be(record, &e, disk));
-        (is_proven || is_left).then_some(disk)
+        (is_proven || is_left).then_some((disk, is_proven))
     }
 
     /// The disk of `entry` for a reader: by serial, else by its place where its content does not speak against it.

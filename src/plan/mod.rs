@@ -260,6 +260,7 @@ pub(crate) mod testkit {
             partitions: Vec::new(),
             content: disk.content,
             twin: false,
+            carried: false,
         }
     }
 

@@ -93,12 +93,21 @@ pub struct ImageRecord {
     /// Another disk of the machine had the same identity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub twin: bool,
+    /// Taken over from the set before, because the disk was not imaged: what this record says of the other disks is of a
+    /// later time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub carried: bool,
 }
 
 impl ImageRecord {
     /// Name of the image file, such as `sda.raw.gz`.
     pub fn file(&self) -> String {
         image_file(&self.name)
+    }
+
+    /// True for the entry of the set that `image`, which may have been carried over since, was made for.
+    pub fn is_made_as(&self, image: &ImageRecord) -> bool {
+        !self.carried && self.root_hash == image.root_hash
     }
 }
 
@@ -300,6 +309,7 @@ mod tests {
                 ..Content::default()
             },
             twin: true,
+            carried: true,
         });
         record
     }

@@ -145,7 +145,7 @@ fn what_is_not_a_good_set_neither_counts_nor_pushes_one_out() {
             edit_record(m, at, |record| record.images[0].state = testbox::store::record::SetState::Degraded);
         }),
         ("noted to be damaged", |m, at| {
-            let hash = m.record_at(at).images[0].root_hash.clone();
+            let hash = m.record_at(at).images[0].root_hash;
             m.backup.put(&format!("{IP}/{at}/sda.raw.gz.damaged"), format!("{hash} why\n"));
         }),
         ("a copy of the set above it", |m, at| copy_set(m, "history/4/", &format!("{at}/"))),

@@ -41,6 +41,7 @@ fn lab() -> Lab {
         partitions: Vec::new(),
         content: Default::default(),
         twin: false,
+        carried: false,
     });
     lab.write("b/10.42.1.20/backup.json", &record.to_bytes());
     lab

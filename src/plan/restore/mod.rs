@@ -60,7 +60,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         }
         for image in &set.images {
             let entry = known(set.record).find(|entry| entry.is_image(&image.name));
-            let disk = entry.and_then(|e| memory.bearer(&e).or_else(|| memory.in_place(set.record, &e)));
+            let disk = entry.and_then(|e| memory.bearer(&e).or_else(|| memory.in_place(set.record, image)));
             if let Some(disk) = disk {
                 plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() });
                 continue;

@@ -110,13 +110,14 @@ fn mapped<'a>(
 /// another role since, or where it cannot be told from others.
 fn own<'a>(image: &ImageRecord, memory: &Memory<'a>, record: &Record) -> Result<Option<&'a Disk>, Failure> {
     let Some(entry) = known(record).find(|entry| entry.is_image(&image.name)) else { return Ok(None) };
-    let found = memory.bearer(&entry).or_else(|| memory.in_place(record, &entry));
+    let by_place = || Some((memory.in_place(record, image)?, Because::Place));
+    let found = memory.bearer(&entry).map(|disk| (disk, Because::Identity)).or_else(by_place);
     let refuse = |disks: Vec<&Disk>, why: &str| {
         let what = format!("{} ({}): {why}:{}", image.file(), image.identity, listing(disks.iter().copied()));
         Err(Failure::new(Kind::Ambiguous, what, say_which(&image.name, disks, memory.inventory)))
     };
-    if let Some(disk) = found {
-        return match objections(memory, record, &image.name, disk, Because::Identity).into_iter().next() {
+    if let Some((disk, because)) = found {
+        return match objections(memory, record, &image.name, disk, because).into_iter().next() {
             Some(why) => refuse(vec![disk], &format!("this is its disk, but {why}")),
             None => Ok(Some(disk)),
         };

@@ -3,9 +3,10 @@
 use super::*;
 use crate::inventory::Disk;
 use crate::plan::testkit::*;
-use crate::store::record::Record;
+use crate::store::record::{ImageRecord, Record};
 use crate::store::{HistorySet, SeenKind, SetDigest};
 use crate::types::MapEntry;
+use crate::used::Content;
 
 fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
     plan(&request(Action::Restore), &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
@@ -108,6 +109,51 @@ fn a_disk_left_out_whose_image_is_carried_is_no_twin() {
     // At two places, with two entries of that serial, nobody can tell.
     let set = share(record(2, &["sda S1 4G@1", "sdb S2 8G@2"], &["sdc S2 8G@3"]));
     assert_eq!(restore(&["sda S1 4G@1", "sdb S2 8G@5"], &set), Err(Kind::Ambiguous));
+}
+
+/// Twins were swapped after set 1, and only one of them was imaged again: what set 2 knows of that one says nothing about
+/// the other one's image, which is of set 1.
+#[test]
+fn a_carried_image_of_a_twin_is_judged_by_the_set_it_was_made_for() {
+    let content = |id: &str| Content {
+        volumes: [id.to_owned()].into_iter().filter(|id| !id.is_empty()).collect(),
+        ..Content::default()
+    };
+    let record = |generation: u64, contents: [&str; 2]| {
+        let mut record = record(generation, &["sda T 4G@1", "sdb T 4G@2"], &[]);
+        record.images.iter_mut().zip(contents).for_each(|(image, id)| {
+            (image.twin, image.content) = (true, content(id));
+        });
+        record
+    };
+    let both = vec!["sda.raw.gz>sda".to_owned(), "sdb.raw.gz>sdb".to_owned()];
+    // What set 1 saw, what set 2 saw, is sdb carried, what is there today; is it clear, and is it without set 1.
+    type Row = ([&'static str; 2], [&'static str; 2], bool, [&'static str; 2], [bool; 2]);
+    let rows: [Row; 6] = [
+        (["", ""], ["z", ""], false, ["z", ""], [true, true]),
+        (["", ""], ["z", ""], true, ["z", ""], [false, false]),
+        (["x", "y"], ["z", "y"], true, ["z", "y"], [true, true]),
+        (["x", "y"], ["z", "y"], true, ["z", "x"], [false, false]),
+        // Wiped, or made anew: the other one is still the one that it was.
+        (["z", "y"], ["z", "y"], true, ["z", ""], [true, false]),
+        (["x", "y"], ["z", "y"], true, ["z", ""], [false, false]),
+    ];
+    for (n, (first, second, is_carried, today, is_clear)) in rows.into_iter().enumerate() {
+        let (older, mut newer) = (record(1, first), record(2, second));
+        if is_carried {
+            newer.images[1] = ImageRecord { carried: true, ..older.images[1].clone() };
+        }
+        let mut disks = inventory(&["sda T 4G@1", "sdb T 4G@2"]);
+        disks.disks.iter_mut().zip(today).for_each(|(disk, id)| disk.content = content(id));
+        for (is_pruned, is_clear) in [false, true].into_iter().zip(is_clear) {
+            let history = if is_pruned { Vec::new() } else { vec![kept(older.clone())] };
+            let share = ShareState { history, ..share(newer.clone()) };
+            let found =
+                plan(&request(Action::Restore), &disks, &share).map(|p| writes(&p)).map_err(|f| f.kind);
+            let expected = if is_clear { Ok(both.clone()) } else { Err(Kind::Ambiguous) };
+            assert_eq!(found, expected, "row {n}, pruned: {is_pruned}");
+        }
+    }
 }
 
 #[test]

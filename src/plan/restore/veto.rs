@@ -7,8 +7,10 @@ use crate::store::record::Record;
 /// Why a disk is a target, and so how much is believed against it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// It is the disk of the image, by serial, WWN, or place and content. Only what was found out since counts.
+    /// The disk of the image, by serial or WWN. Only what was found out since counts.
     Identity,
+    /// The disk of the image by its place, which others may have had before.
+    Place,
     /// `testbox.map` gives its kernel name, which can be another disk's at this boot.
     Name,
     /// Nobody knows it, and it is where the recorded disk was.
@@ -30,7 +32,7 @@ pub fn objections(
         let known = known_as(memory, record, name, disk).map(|role| format!("set {set} knows it as {role}"));
         let known = known.or_else(|| held().map(|role| format!("it holds what set {set} knows of {role}")));
         known.or_else(|| match because {
-            Because::Identity => None,
+            Because::Identity | Because::Place => None,
             Because::Name if is_in_place(memory, record, name, disk) => None,
             Because::Name => could_be(memory, record, name, disk),
             Because::Replacement => could_be(memory, record, name, disk)
