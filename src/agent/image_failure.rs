@@ -98,6 +98,9 @@ pub fn image_failure(error: &ImageError, image: &str) -> Failure {
         (ErrorKind::Resized, _) => {
             (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
         }
+        (ErrorKind::Corrupt, Op::ReadBack) => {
+            (Kind::BadImage, "check the file server: it does not keep what it is given.")
+        }
         (ErrorKind::Corrupt, _) => {
             (Kind::BadImage, "this image must not be used; an older set may be in history/.")
         }

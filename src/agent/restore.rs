@@ -5,15 +5,14 @@
 //! after the other, what boots is written. Whatever ends this early leaves no disk that boots beside one that is not
 //! finished.
 
-use super::image_failure::{image_failure, internal, share_read};
+use super::image_failure::image_failure;
 use super::listed::check_listed;
 use super::steps::Run;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
 use crate::image::phases::{Body, Bootable, Checked, Proven, Unbootable};
-use crate::image::{Image, ImageBody, ImageError, RestoreOptions, Restored, foreign};
+use crate::image::{ImageError, Measured, RestoreOptions, Restored};
 use crate::inventory::Disk;
-use crate::io::ReadAt;
 use crate::plan::{Plan, Source, Step};
 use crate::progress::Progress;
 use std::collections::BTreeMap;
@@ -27,21 +26,6 @@ pub struct Target {
     pub disk: Disk,
     /// The disk.
     pub device: Arc<dyn BlockDevice>,
-}
-
-/// An open image.
-enum Opened {
-    Own(Box<Image>),
-    Gzip(Arc<dyn ReadAt>, foreign::Content),
-}
-
-impl Opened {
-    fn body(&self, options: &RestoreOptions) -> Box<dyn Body + '_> {
-        match self {
-            Opened::Own(image) => Box::new(ImageBody::new(image, options.clone())),
-            Opened::Gzip(file, content) => Box::new(foreign::GzipBody::new(&**file, *content)),
-        }
-    }
 }
 
 impl Run<'_> {
@@ -59,17 +43,17 @@ impl Run<'_> {
         restores.map(open).collect()
     }
 
-    /// Writes all targets. `measured` is what the foreign gzip files hold, by their paths.
-    pub fn restore(
-        &self,
-        targets: &[Target],
-        measured: &BTreeMap<String, foreign::Content>,
-    ) -> Result<(), Failure> {
+    /// Writes all targets. `measured` is what the images hold, by their paths.
+    pub fn restore(&self, targets: &[Target], measured: &BTreeMap<String, Measured>) -> Result<(), Failure> {
         let options = RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
-        let opened: Result<Vec<Opened>, Failure> =
+        let opened: Result<Vec<_>, Failure> =
             targets.iter().map(|target| self.open_checked(&target.source, measured)).collect();
         let opened = opened?;
-        let bodies: Vec<Box<dyn Body + '_>> = opened.iter().map(|opened| opened.body(&options)).collect();
+        let mut bodies = Vec::new();
+        for (target, (image, measured)) in targets.iter().zip(&opened) {
+            let body = image.body(measured, &options);
+            bodies.push(body.map_err(|e| image_failure(&e, &target.source.path))?);
+        }
         let bodies = bodies.iter().map(|body| &**body).collect();
         let checked = self.check_bodies(targets, bodies)?;
         let unbootable = self.make_unbootable(targets, checked)?;
@@ -82,23 +66,6 @@ impl Run<'_> {
             self.tell_restored(&target.disk, &restored);
         }
         Ok(())
-    }
-
-    /// An image that was proven before, once more the same.
-    fn open_checked(
-        &self,
-        source: &Source,
-        measured: &BTreeMap<String, foreign::Content>,
-    ) -> Result<Opened, Failure> {
-        if self.is_own(source)? {
-            return self.open_image(source).map(|image| Opened::Own(Box::new(image)));
-        }
-        let path = self.images.path(&source.path);
-        let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
-        let content = measured.get(&source.path);
-        content
-            .map(|content| Opened::Gzip(file, *content))
-            .ok_or_else(|| internal(format!("{path} was not measured")))
     }
 
     fn check_bodies<'t>(

@@ -5,6 +5,7 @@ use super::image_failure::{
 };
 use super::journal::Journal;
 use super::listed::check_listed;
+use super::part_file::PartFile;
 use super::report::Reporter;
 use super::restore::Target;
 use super::space::Room;
@@ -12,26 +13,21 @@ use crate::agent::info::Who;
 use crate::agent::world::World;
 use crate::block::BlockDevice;
 use crate::failure::{Failure, Kind};
-use crate::image::{
-    self, BackupOptions, DiskAbout, Earlier, ErrorKind, Image, ImageError, Op, Part, Written, foreign,
-};
+use crate::image::{self, BackupOptions, DiskAbout, ErrorKind, Image, ImageError, Measured, ReadBack};
 use crate::inventory::Disk;
-use crate::io::SyncWrite;
 use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::net::quota::Export;
 use crate::plan::{OnBad, Plan, Publish, Source, Step};
 use crate::progress::Progress;
-use crate::share::Files;
 use crate::store::Folder;
 use crate::store::layout::{INFO_TEXT, INFO_ZIP, PART, RECORD_PENDING, image_file, part_file};
 use crate::store::publish;
 use crate::store::record::{BAD_RANGES, BadRange, ImageRecord, Machine, RECORD, Record, SetState};
 use crate::text::with_sources;
 use crate::types::{Delta, FreeSpace};
-use crate::used::{self, Beyond, Found, Map, Used};
+use crate::used::{self, Beyond, Map, Used};
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -75,14 +71,11 @@ struct Results {
     /// What all disks of the machine say of those that are imaged; asked before the first of them is.
     beyond: Option<Beyond>,
     made: Vec<ImageRecord>,
-    /// What foreign gzip files hold, by their paths.
-    measured: BTreeMap<String, foreign::Content>,
+    /// What the images hold, by their paths.
+    measured: BTreeMap<String, Measured>,
     /// Results that are neither success nor failure.
     notes: Vec<String>,
 }
-
-/// An image that was read back: its figures, what it could not hold, and what was found on its disk.
-type Verified = (image::Summary, Vec<Range<u64>>, Vec<Found>);
 
 impl Run<'_> {
     /// Runs every step. What is returned are results that are neither success nor failure.
@@ -137,13 +130,13 @@ impl Run<'_> {
             }
             Step::Publish(publish) => self.publish(publish, &results.made),
             Step::CheckImage(source) => {
-                let content = self.check_image(source, plan.action, targets)?;
-                results.measured.extend(content.map(|content| (source.path.clone(), content)));
+                let measured = self.check_image(source, plan.action, targets)?;
+                results.measured.insert(source.path.clone(), measured);
                 Ok(())
             }
             Step::RestoreDisk { .. } => Ok(()),
             Step::CompareDisk { source, disk } => {
-                results.notes.push(self.compare_disk(source, disk)?);
+                results.notes.push(self.compare_disk(source, disk, &results.measured)?);
                 Ok(())
             }
         }
@@ -176,7 +169,6 @@ impl Run<'_> {
         on_bad: OnBad,
         notes: &mut Vec<String>,
     ) -> Result<ImageRecord, Failure> {
-        let files = &*self.folder.files;
         let part = part_file(name);
         let before = self.folder.record(RECORD)?;
         let before = before.as_ref().and_then(|record| record.image(name));
@@ -188,41 +180,13 @@ impl Run<'_> {
         let allow_bad_sectors = on_bad == OnBad::Zeros;
         let used = self.look(&*device, used, beyond);
         let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
-        let mut earlier = Earlier { base: base.clone(), ..Earlier::default() };
-        let (written, (summary, bad, partitions)) = loop {
-            // Looking at the disk can have taken long.
-            self.reporter.check_lease()?;
-            let written = self.write_image(disk, &*device, &about, earlier.clone(), &opts);
-            let taken_unread = match &written {
-                Ok(written) => written.unread_bytes > 0 || written.kept_bytes > 0,
-                Err(_) => base.is_some(),
-            };
-            let made = written.and_then(|written| {
-                self.tell(&part, &written);
-                if let (Some(why), Some(before)) = (&written.bad_base, before) {
-                    self.note_damage(&before.file(), &before.root_hash, why);
-                }
-                let verified = self.verify_image(name, base.as_deref())?;
-                Ok((written, verified))
-            });
-            match made {
-                Err(e) if !earlier.prove_base && taken_unread && e.is_of_image() => {
-                    // What was taken over unread is not what it was: once more, each member of it read first.
-                    self.journal.warn(&format!(
-                        "{part}: {}. It is made again, and nothing taken over unread",
-                        with_sources(&e)
-                    ));
-                    files.remove(&folder.path(&part)).map_err(|e| share_write(&part, &e))?;
-                    earlier.prove_base = true;
-                }
-                Err(e) if e.kind == ErrorKind::Cancelled => {
-                    self.reporter.check()?;
-                    return Err(no_space(name));
-                }
-                Err(e) if e.is_bad_sector() => return Err(bad_sector(&e, &part, on_bad)),
-                made => break made.map_err(|e| image_failure(&e, &part))?,
-            }
-        };
+        // Looking at the disk can have taken long.
+        self.reporter.check_lease()?;
+        let file = PartFile { reporter: &self.reporter, folder, journal, disk, name, before };
+        let made = image::backup_verified(&*device, &about, &opts, base, ReadBack::TrustBase, &file);
+        let (written, image) = made.map_err(|e| self.no_image(&e, name, on_bad))?;
+        let (summary, partitions) = (image.summary(), image.header().found.list.clone());
+        let bad = image.unreadable_ranges().map_err(|e| image_failure(&e, &part))?;
         drop(device);
         if let Some(why) = &written.bad_base {
             // The old set is published: nothing may be written into it. Whoever relies on it must know.
@@ -234,14 +198,6 @@ impl Run<'_> {
             );
             self.journal.global(&note);
             notes.push(note);
-        }
-        if summary.root_hash != written.root_hash || summary.image != written.image_bytes {
-            let what = format!("{part} on the share is not the image that was written");
-            return Err(Failure::new(
-                Kind::BadImage,
-                what,
-                "check the file server: it does not keep what it is given.",
-            ));
         }
         if summary.degraded {
             if on_bad != OnBad::Zeros {
@@ -288,43 +244,13 @@ impl Run<'_> {
         Arc::new(map)
     }
 
-    /// Writes the image of a disk into its part file.
-    fn write_image(
-        &self,
-        disk: &Disk,
-        device: &dyn BlockDevice,
-        about: &DiskAbout,
-        earlier: Earlier,
-        opts: &BackupOptions,
-    ) -> Result<Written, ImageError> {
-        let (folder, files) = (self.folder, &*self.folder.files);
-        let image = image_file(&about.name);
-        let progress = Progress::new();
-        progress.start(disk.size);
-        let step = format!("imaging {} as {image}", disk.name);
-        self.reporter.during(&step, Some(&about.name), &progress, true, || {
-            let sink = |source| ImageError::sink(Op::Create, 0, source);
-            let (mut file, part) = begin(files, &folder.path(&format!("{image}{PART}"))).map_err(sink)?;
-            // From here on a power cut leaves something to go on with.
-            files.sync_dir(&folder.path("")).map_err(sink)?;
-            let earlier = Earlier { part, ..earlier };
-            image::backup_again(device, &mut *file, about, opts, &earlier, &progress)
-        })
-    }
-
-    /// Reads the part file of an image back from the share, and proves it.
-    fn verify_image(&self, name: &str, base: Option<&Image>) -> Result<Verified, ImageError> {
+    /// Why there is no image of a disk.
+    fn no_image(&self, error: &ImageError, name: &str, on_bad: OnBad) -> Failure {
+        if error.kind == ErrorKind::Cancelled {
+            return self.reporter.check().err().unwrap_or_else(|| no_space(name));
+        }
         let part = part_file(name);
-        let progress = Progress::new();
-        self.reporter.during(&format!("verifying {part}"), Some(name), &progress, false, || {
-            let file = self.folder.files.open(&self.folder.path(&part));
-            let image = Image::open(file.map_err(|source| ImageError::read(0, source))?)?;
-            let summary = match base {
-                Some(base) => image::verify_again(&image, base, 0, &progress)?,
-                None => image::verify(&image, 0, &progress)?,
-            };
-            Ok((summary, image.unreadable_ranges()?, image.header().found.list.clone()))
-        })
+        if error.is_bad_sector() { bad_sector(error, &part, on_bad) } else { image_failure(error, &part) }
     }
 
     /// The current image of the disk, where it is the one that the record names: the base of the new one.
@@ -350,24 +276,6 @@ impl Run<'_> {
         }
     }
 
-    fn tell(&self, part: &str, written: &Written) {
-        let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } =
-            written;
-        let unused = written.unallocated_bytes;
-        let compressed = disk_bytes
-            .saturating_sub(unused)
-            .saturating_sub(*zero_bytes)
-            .saturating_sub(written.unreadable_bytes)
-            .saturating_sub(*taken_bytes)
-            .saturating_sub(*kept_bytes)
-            .saturating_sub(*stored_bytes);
-        self.journal.info(&format!(
-            "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} unallocated and not read, \
-             {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
-             from a cut attempt"
-        ));
-    }
-
     fn publish(&self, publish: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {
         let now = self.world.system().now();
         let mut record = Record::new(publish.generation, self.job_id.clone(), self.machine.clone(), now);
@@ -385,15 +293,6 @@ impl Run<'_> {
             self.journal.info(&format!("its number was taken meanwhile: published as set {generation}"));
         }
         Ok(())
-    }
-
-    /// A set with an image that was found damaged never counts as a good one from then on.
-    pub fn note_damage(&self, path: &str, root_hash: &blake3::Hash, why: &str) {
-        if self.reporter.check_lease().is_ok()
-            && let Err(e) = publish::mark(self.folder, path, root_hash, why)
-        {
-            self.journal.warn(&format!("cannot note beside {path} that it is damaged: {e}"));
-        }
     }
 
     /// What nothing goes on with is of no use to anybody; a set whose publishing has begun is another matter.
@@ -417,20 +316,25 @@ impl Run<'_> {
         said
     }
 
-    fn compare_disk(&self, source: &Source, disk: &Disk) -> Result<String, Failure> {
+    fn compare_disk(
+        &self,
+        source: &Source,
+        disk: &Disk,
+        measured: &BTreeMap<String, Measured>,
+    ) -> Result<String, Failure> {
         let device = self.open_source(disk)?;
-        let image = self.open_image(source)?;
+        let (image, measured) = self.open_checked(source, measured)?;
         let progress = Progress::new();
-        progress.start(image.summary().disk);
+        progress.start(measured.size);
         let step = format!("comparing {} with {}", disk.name, source.path);
         let compared = self.reporter.during(&step, Some(&disk.name), &progress, false, || {
-            image::verify_against(&image, &*device, 0, &progress)
+            image.compare(&measured, &*device, 0, &progress)
         });
         match compared {
-            Ok(()) => Ok(match image.summary().unallocated {
+            Ok(()) => Ok(match image.unallocated() {
                 0 => format!("{} is what {} holds", disk.name, source.path),
                 n => {
-                    format!("{} is what {} holds, without {n} bytes that nobody used", disk.name, source.path)
+                    format!("{} is what {} holds, without {n} unallocated bytes", disk.name, source.path)
                 }
             }),
             // A disk that was used since differs: that is a finding, not a fault.
@@ -453,21 +357,4 @@ pub fn imaged(plan: &Plan) -> Vec<String> {
 /// Linux tells once that it has lost data, and no later sync of that file tells again. A full share needs the room.
 fn is_gone_on_after(kind: Kind) -> bool {
     matches!(kind, Kind::ShareRead | Kind::DiskRead | Kind::Publish)
-}
-
-/// The file that an image is written to, and what a cut attempt has left in it.
-fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
-    match files.reopen(path) {
-        Ok(file) => {
-            let there = files.open(path)?;
-            return Ok((file, Some(Part::new(there))));
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        // No file to go on with: a link, a file with a second name.
-        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            files.remove(path)?;
-        }
-        Err(e) => return Err(e),
-    }
-    Ok((files.create(path)?, None))
 }

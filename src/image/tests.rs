@@ -13,10 +13,12 @@ use std::sync::Arc;
 mod again;
 mod delta;
 mod diff;
+mod file;
 mod gaps;
 mod order;
 mod replaced;
 mod used;
+mod verified;
 
 const MIB: usize = 1 << 20;
 
@@ -530,7 +532,7 @@ fn no_damage_makes_a_testbox_image_a_foreign_gzip() {
     let refused = |bad: Vec<u8>, what: &str| {
         let progress = Progress::new();
         assert!(foreign::measure(&bad, u64::MAX, &progress).is_err(), "measured: {what}");
-        let content = foreign::Content { size: bytes.len() as u64, hash: blake3::hash(&bytes) };
+        let content = foreign::Measured { size: bytes.len() as u64, hash: blake3::hash(&bytes) };
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
         assert!(foreign::restore(&bad, &content, &disk, &progress).is_err(), "restored: {what}");
         assert_ne!(file_kind(&bad).unwrap(), FileKind::Gzip, "{what}");

@@ -3,18 +3,24 @@
 use super::super::output::{Out, warn};
 use super::super::target::{Content, Others, Target};
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, open_image_file, open_own_file, real_path, show};
+use super::{image_error, open_file, open_own_file, real_path, show};
 use crate::block::sink::FileSink;
 use crate::block::{BlockDevice, Disk, View};
-use crate::image::{BackupOptions, DiskAbout, Earlier, Image, Written, backup_again, verify};
+use crate::image::{
+    BackupFile, BackupOptions, DiskAbout, Image, ImageError, Part, Pass, ReadBack, Written,
+    backup_unverified, backup_verified,
+};
 use crate::inventory::{self, Identity, why_in_use};
+use crate::io::{ReadAt, SyncWrite};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
 use crate::used::{self, Beyond, Used};
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments of `image create`.
 #[derive(Debug, clap::Args)]
@@ -136,27 +142,28 @@ fn make(
     let progress = Progress::new();
     let beyond = beyond(args, disk, &progress)?;
     let look = || used::survey_beside(disk, args.used, &beyond, &progress);
-    let ((map, verdicts), _) = show::timed("look for what is used", &progress, look);
+    let ((map, mut lines), _) = show::timed("look for what is used", &progress, look);
     let options = BackupOptions {
         threads: args.threads,
         allow_bad_sectors: args.allow_bad_sectors,
         used: Arc::new(map),
         ..BackupOptions::default()
     };
-    let mut earlier = Earlier { base, ..Earlier::default() };
-    let mut again = false;
-    loop {
-        // Members of the base are taken over unread: all of the new image is inflated afterwards.
-        earlier.prove_base = again;
-        match make_once(args, disk, about, &options, &earlier, part) {
-            Err(Made::Unproven(error)) if !again => {
-                warn(&format!("{error}; it is made again, each member of the base being read first"));
-                again = true;
-            }
-            Err(Made::Unproven(error) | Made::Failed(error)) => return Err(error),
-            Ok(lines) => return Ok(verdicts.into_iter().chain(lines).collect()),
-        }
+    let file = PartFile { part, name: &about.name, writing: Cell::default(), reading: Cell::default() };
+    // Members of the base are taken over unread, and nobody vouches for it: all of the new image is inflated afterwards.
+    let made = match args.no_verify {
+        true => backup_unverified(disk, about, &options, base, &file),
+        false => backup_verified(disk, about, &options, base, ReadBack::Inflate, &file).map(|(made, _)| made),
+    };
+    let written = made.map_err(|e| image_error(&part.path, &e))?;
+    lines.extend(figures(args, &written, file.writing.get()));
+    if !args.no_verify {
+        let speed = show::speed(written.disk_bytes, file.reading.get());
+        lines.push(format!("verified by reading it back: {speed}"));
+    } else if written.unread_bytes > 0 {
+        lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
     }
+    Ok(lines)
 }
 
 /// What the disk, and those beside it, hold of layers that read free space.
@@ -174,38 +181,8 @@ fn beyond(args: &Args, disk: &Disk, progress: &Progress) -> Result<Beyond, Error
     Ok(beyond)
 }
 
-/// Why there is no image.
-enum Made {
-    /// What was taken over from the base may be why.
-    Unproven(Error),
-    Failed(Error),
-}
-
-impl From<Error> for Made {
-    fn from(error: Error) -> Self {
-        Made::Failed(error)
-    }
-}
-
-fn make_once(
-    args: &Args,
-    disk: &Disk,
-    about: &DiskAbout,
-    options: &BackupOptions,
-    earlier: &Earlier,
-    part: &Target,
-) -> Result<Vec<String>, Made> {
-    let (mut file, part_path) = (&part.file, part.path.as_path());
-    let progress = Progress::new();
-    let part_error = |e: io::Error| Error::failed(format!("{}: {e}", part_path.display()));
-    file.set_len(0).and_then(|()| file.rewind()).map_err(part_error)?;
-    let mut sink = FileSink::new(file.try_clone().map_err(part_error)?);
-    let work = || backup_again(disk, &mut sink, about, options, earlier, &progress);
-    let (written, time) = show::timed(&format!("create {}", about.name), &progress, work);
-    let written = written.map_err(|e| match e.is_of_image() {
-        true => Made::Unproven(image_error(part_path, &e)),
-        false => Made::Failed(image_error(part_path, &e)),
-    })?;
+/// What was written, in lines for a person; what is wrong with disk or base is warned of.
+fn figures(args: &Args, written: &Written, time: Duration) -> Vec<String> {
     let empty = written.zero_bytes + written.unallocated_bytes;
     let mut lines = vec![
         format!(
@@ -233,35 +210,59 @@ fn make_once(
             ));
         }
     }
-    if !args.no_verify {
-        let (checked, time) =
-            show::timed("verify", &progress, || read_back(part, args.threads, &written, &progress));
-        checked.map_err(|e| if written.unread_bytes > 0 { Made::Unproven(e) } else { Made::Failed(e) })?;
-        lines.push(format!("verified by reading it back: {}", show::speed(written.disk_bytes, time)));
-    }
-    if args.no_verify && written.unread_bytes > 0 {
-        lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
-    }
     for bad in &written.unreadable {
         warn(&format!("{}: bytes {} to {} could not be read", args.disk.display(), bad.start, bad.end));
     }
     if written.is_degraded() {
         lines.push(format!("DEGRADED: {} could not be read", show::size(written.unreadable_bytes)));
     }
-    Ok(lines)
+    lines
 }
 
-/// The image must be whole, and the one that was written.
-fn read_back(part: &Target, threads: usize, written: &Written, progress: &Progress) -> Result<(), Error> {
-    let failed = |what: &str| Error::failed(format!("{}: {what}", part.path.display()));
-    let (ImageFile::Own(image), id) = open_image_file(&part.path)? else {
-        return Err(failed("it does not read back as an image"));
-    };
-    let summary = verify(&image, threads, progress).map_err(|e| image_error(&part.path, &e))?;
-    if summary.root_hash != written.root_hash || id != part.id {
-        return Err(failed("another image than the one written was read back"));
+/// The part file while the image is made, and how long that took.
+struct PartFile<'a> {
+    part: &'a Target,
+    /// What the disk is called.
+    name: &'a str,
+    writing: Cell<Duration>,
+    reading: Cell<Duration>,
+}
+
+impl BackupFile for PartFile<'_> {
+    fn during<T>(&self, pass: Pass, work: impl FnOnce(&Progress) -> T) -> T {
+        let progress = Progress::new();
+        let (label, time) = match pass {
+            Pass::Write => (format!("create {}", self.name), &self.writing),
+            Pass::ReadBack => ("verify".to_owned(), &self.reading),
+        };
+        let (done, took) = show::timed(&label, &progress, || work(&progress));
+        time.set(took);
+        done
     }
-    Ok(())
+
+    fn begin(&self) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
+        let mut file = &self.part.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok((Box::new(FileSink::new(file.try_clone()?)), None))
+    }
+
+    fn written(&self, _: &Written) {}
+
+    fn reopen(&self) -> io::Result<Arc<dyn ReadAt>> {
+        let (file, id) = open_file(&self.part.path).map_err(io::Error::other)?;
+        if id != self.part.id {
+            return Err(io::Error::other("its name is that of another file by now"));
+        }
+        Ok(file)
+    }
+
+    /// The next attempt empties it.
+    fn discard(&self, why: &ImageError) -> io::Result<()> {
+        let why = image_error(&self.part.path, why);
+        warn(&format!("{why}; it is made again, each member of the base being read first"));
+        Ok(())
+    }
 }
 
 /// What is known of the disk: for a block device, who it is.

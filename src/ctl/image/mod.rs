@@ -10,7 +10,7 @@ use super::output::{Out, closed_or};
 use super::shares::{self, Folder};
 use super::{Answer, Error};
 use crate::block::{BlockDevice, DirectFile, Disk, FileId};
-use crate::image::{ErrorKind, FileKind, Image, ImageError, Op, Subject, file_kind};
+use crate::image::{ErrorKind, Image, ImageError, ImageFile, Op, Subject};
 use crate::sys::drop_cached;
 use crate::text::with_sources;
 use rustix::fs::OFlags;
@@ -69,22 +69,19 @@ pub(super) fn run(command: Command, out: &mut Out) -> Answer {
     }
 }
 
-/// An open image file.
-enum ImageFile {
-    /// One of testbox.
-    Own(Box<Image>),
-    /// A gzip file of somebody else.
-    Foreign(Arc<DirectFile>),
-}
-
-/// Opens an image. A damaged one of testbox is an error, and never a foreign gzip: a gzip reader could not tell that
-/// it was cut.
+/// Opens an image: see [`ImageFile::open`].
 fn open_image(path: &Path) -> Result<ImageFile, Error> {
     open_image_file(path).map(|(image, _)| image)
 }
 
 /// The same, and which file that is.
 fn open_image_file(path: &Path) -> Result<(ImageFile, FileId), Error> {
+    let (file, id) = open_file(path)?;
+    Ok((ImageFile::open(file).map_err(|e| image_error(path, &e))?, id))
+}
+
+/// Opens a file that should be an image, to be read from its disk or server, and says which file that is.
+fn open_file(path: &Path) -> Result<(Arc<DirectFile>, FileId), Error> {
     let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
     let no_open = |e: io::Error| failed(format!("cannot open it: {e}"));
     let not_regular = || failed("not a regular file".into());
@@ -105,16 +102,7 @@ fn open_image_file(path: &Path) -> Result<(ImageFile, FileId), Error> {
     drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
     let this = format!("/proc/self/fd/{}", file.as_raw_fd());
     let direct = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(this);
-    let file = Arc::new(DirectFile::new(file, direct));
-    let image = match file_kind(&*file).map_err(|e| image_error(path, &e))? {
-        FileKind::Testbox => {
-            let image = Image::open(file).map_err(|e| image_error(path, &e))?;
-            ImageFile::Own(Box::new(image))
-        }
-        FileKind::Gzip => ImageFile::Foreign(file),
-        FileKind::Other => return Err(failed("it is neither a testbox image nor a gzip file".into())),
-    };
-    Ok((image, id))
+    Ok((Arc::new(DirectFile::new(file, direct)), id))
 }
 
 /// Opens an image of testbox, to be compared with another one.

@@ -2,17 +2,15 @@
 
 use super::super::output::Out;
 use super::super::{Answer, Error, sign};
-use super::{ImageFile, image_error, open_disk, open_image, open_own, show, stream_error};
+use super::{image_error, open_disk, open_image, open_own, show, stream_error};
 use crate::block::{BlockDevice, Disk};
-use crate::image::{
-    ErrorKind, Image, ImageError, foreign, scrub, verify as verify_image, verify_again, verify_against,
-};
-use crate::io::ReadAt;
+use crate::image::{ErrorKind, Image, ImageError, ImageFile, Measured, Proof};
 use crate::progress::Progress;
 use crate::text::{ascii, human_bytes};
 use crate::used::Found;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Unreadable ranges that `info` lists.
 const LISTED: usize = 1000;
@@ -69,46 +67,37 @@ pub(in super::super) struct CatArgs {
 pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
     let (path, progress) = (&args.image, Progress::new());
     let disk = args.against.as_deref().map(open_disk).transpose()?;
-    match open_image(path)? {
+    let image = open_image(path)?;
+    let base = args.base.as_deref().map(open_own).transpose()?;
+    let proof = match &base {
+        Some(base) => Proof::Base(base),
+        None if args.scrub => Proof::Scrub,
+        None => Proof::Inflate,
+    };
+    let work = || image.verify(proof, i64::MAX as u64, args.threads, &progress);
+    let (measured, time) = show::timed("verify", &progress, work);
+    let measured = measured.map_err(|e| image_error(path, &e))?;
+    out.line(whole(path, &image, &measured, time))?;
+    compare(out, path, disk.as_ref(), image.unallocated(), |disk| {
+        let work = || image.compare(&measured, disk, args.threads, &progress);
+        show::timed("compare", &progress, work).0
+    })
+}
+
+/// What there is to say of an image that was proven, as far as its kind can be.
+fn whole(path: &Path, image: &ImageFile, measured: &Measured, time: Duration) -> String {
+    let (path, size) = (path.display(), show::size(measured.size));
+    let speed = show::speed(measured.size, time);
+    match image {
         ImageFile::Own(image) => {
-            let base = args.base.as_deref().map(open_own).transpose()?;
-            let work = || match &base {
-                Some(base) => verify_again(&image, base, args.threads, &progress),
-                None if args.scrub => scrub(&image, args.threads, &progress),
-                None => verify_image(&image, args.threads, &progress),
-            };
-            let (summary, time) = show::timed("verify", &progress, work);
-            let summary = summary.map_err(|e| image_error(path, &e))?;
             let degraded =
-                if summary.degraded { ", DEGRADED: parts of the disk could not be read" } else { "" };
-            out.line(format!(
-                "{}: whole, {} of disk, root hash {}, {}{degraded}",
-                path.display(),
-                show::size(summary.disk),
-                summary.root_hash,
-                show::speed(summary.disk, time)
-            ))?;
-            compare(out, path, disk.as_ref(), summary.unallocated, |disk| {
-                let work = || verify_against(&image, disk, args.threads, &progress);
-                show::timed("compare", &progress, work).0
-            })
+                if image.summary().degraded { ", DEGRADED: parts of the disk could not be read" } else { "" };
+            format!("{path}: whole, {size} of disk, root hash {}, {speed}{degraded}", measured.hash)
         }
-        ImageFile::Foreign(file) => {
-            let work = || foreign::measure(&*file, i64::MAX as u64, &progress);
-            let (content, time) = show::timed("inflate", &progress, work);
-            let content = content.map_err(|e| image_error(path, &e))?;
-            out.line(format!(
-                "{}: a gzip file, not of testbox: its checksums are right, but it cannot prove that it is whole; {} of \
-                 disk, {}",
-                path.display(),
-                show::size(content.size),
-                show::speed(content.size, time)
-            ))?;
-            compare(out, path, disk.as_ref(), 0, |disk| {
-                let work = || foreign::compare(&content, disk, &progress);
-                show::timed("compare", &progress, work).0
-            })
-        }
+        ImageFile::Foreign(_) => format!(
+            "{path}: a gzip file, not of testbox: its checksums are right, but it cannot prove that it is whole; {size} of \
+             disk, {speed}"
+        ),
     }
 }
 
@@ -124,7 +113,7 @@ fn compare(
     match compare(disk) {
         Ok(()) => {
             let but = if unused > 0 {
-                format!("; {} that nobody used was not compared", show::size(unused))
+                format!("; {} unallocated was not compared", show::size(unused))
             } else {
                 String::new()
             };

@@ -3,9 +3,9 @@
 use super::super::output::{Out, warn};
 use super::super::target::{Content, Target, sync_folder};
 use super::super::{Answer, Error};
-use super::{ImageFile, image_error, open_image_file, real_path, show, sized};
+use super::{image_error, open_image_file, real_path, show, sized};
 use crate::block::{BlockDevice, Disk, FileId, backing_of};
-use crate::image::{ImageError, RestoreOptions, Restored, foreign, restore, scrub};
+use crate::image::{ImageError, Proof, RestoreOptions, Restored};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
@@ -57,35 +57,25 @@ enum Onto {
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let (image, id) = open_image_file(&args.image)?;
     let onto = Onto::find(args, id)?;
-    let (restored, time) = match image {
-        ImageFile::Own(image) => {
-            let progress = Progress::new();
-            if !args.no_verify {
-                // Not inflated: each run is, and its raw hash checked, before it is written.
-                let work = || scrub(&image, args.threads, &progress);
-                show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?;
-            }
-            let size = image.summary().disk;
-            let options = RestoreOptions {
-                threads: args.threads,
-                delta: args.delta,
-                free: args.free,
-                ..RestoreOptions::default()
-            };
-            onto.write(size, |disk| {
-                show::timed("restore", &progress, || restore(&image, disk, &options, &progress))
-            })
+    let progress = Progress::new();
+    let measured = match image.claim().filter(|_| args.no_verify) {
+        Some(claim) => claim,
+        None => {
+            // What is not inflated now is before it is written, and its raw hash checked.
+            let room = onto.room()?;
+            let work = || image.verify(Proof::Scrub, room, args.threads, &progress);
+            show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?
         }
-        ImageFile::Foreign(file) => {
-            let progress = Progress::new();
-            let work =
-                || foreign::measure(&*file, onto.room()?, &progress).map_err(|e| untouched(&args.image, &e));
-            let content = show::timed("check gzip", &progress, work).0?;
-            onto.write(content.size, |disk| {
-                show::timed("restore", &progress, || foreign::restore(&*file, &content, disk, &progress))
-            })
-        }
-    }?;
+    };
+    let options = RestoreOptions {
+        threads: args.threads,
+        delta: args.delta,
+        free: args.free,
+        ..RestoreOptions::default()
+    };
+    let (restored, time) = onto.write(measured.size, |disk| {
+        show::timed("restore", &progress, || image.restore(&measured, disk, &options, &progress))
+    })?;
     let restored = restored.map_err(|e| image_error(&args.image, &e))?;
     if let Some(error) = &restored.reread_error {
         warn(&format!("the kernel does not read the new partition table yet: {error}"));

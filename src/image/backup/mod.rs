@@ -15,6 +15,7 @@ pub(crate) mod output;
 pub(crate) mod pipeline;
 pub(crate) mod resume;
 pub(crate) mod slot;
+pub(crate) mod verified;
 pub(crate) mod writer;
 
 use crate::block::BlockDevice;

@@ -258,14 +258,24 @@ impl ImageError {
         ImageError::new(ErrorKind::Refused, Op::Read, Subject::Image).found(what)
     }
 
+    /// Not the image that it should be.
+    pub(in crate::image) fn corrupt(what: impl Into<String>) -> Self {
+        ImageError::new(ErrorKind::Corrupt, Op::Read, Subject::Image).found(what)
+    }
+
     /// Not a testbox image, or cut short.
     pub(in crate::image) fn not_an_image(why: impl Into<String>) -> Self {
-        ImageError::new(ErrorKind::Corrupt, Op::Read, Subject::Image).found(why)
+        ImageError::corrupt(format!("not a whole testbox image: {}", why.into()))
+    }
+
+    /// What was written a moment ago reads back as something else.
+    pub(in crate::image) fn not_written(what: impl Into<String>) -> Self {
+        ImageError { op: Op::ReadBack, ..ImageError::corrupt(what) }
     }
 
     /// A part of the image is not what its hashes say.
     pub(in crate::image) fn damaged(position: u64, what: impl Into<String>) -> Self {
-        ImageError::not_an_image(what).at(position, 0)
+        ImageError::corrupt(what).at(position, 0)
     }
 
     /// A gzip file that cannot be used, after `done` bytes of its content.
@@ -298,7 +308,6 @@ impl ImageError {
             (ErrorKind::Corrupt, Some(at)) => {
                 write!(f, "the image is damaged at byte {at} of the file: {found}")
             }
-            (ErrorKind::Corrupt, None) => write!(f, "not a whole testbox image: {found}"),
             (ErrorKind::Differs, at) => {
                 let (at, lba) = (at.unwrap_or(0), self.lba());
                 write!(f, "{len} bytes at byte {at} (LBA {lba}) are not what the image holds")?;

@@ -181,7 +181,7 @@ impl Bootable<'_> {
 }
 
 /// All phases of one target.
-pub(super) fn restore_one(
+pub(in crate::image) fn restore_one(
     disk: &dyn BlockDevice,
     body: &dyn Body,
     progress: &Progress,

@@ -21,12 +21,12 @@ use blake3::Hash;
 use gunzip::{BUFFER, Stage, inflated, overlapped};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What a foreign gzip holds, found by inflating all of it.
+/// What an image file was found to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Content {
+pub struct Measured {
     /// Bytes of disk.
     pub size: u64,
-    /// BLAKE3 of them.
+    /// BLAKE3 of them, or the root hash of an image of testbox, which binds them.
     pub hash: Hash,
 }
 
@@ -35,7 +35,7 @@ pub struct Content {
 ///
 /// Members may follow each other, and zeros may follow the last, as gzip(1) takes them; anything else behind it is
 /// refused. So is every file with a member of testbox in it: a gzip reader cannot tell whether an image is whole.
-pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Content, ImageError> {
+pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Measured, ImageError> {
     if file_kind(file)? != FileKind::Gzip {
         return Err(ImageError::foreign(0, "it is not a foreign gzip file"));
     }
@@ -54,7 +54,7 @@ pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Con
         progress.add_done(bytes.len() as u64);
         Ok(())
     })?;
-    Ok(Content { size, hash: hasher.finalize() })
+    Ok(Measured { size, hash: hasher.finalize() })
 }
 
 /// Writes a foreign gzip onto one disk; `content` is what [`measure`] found. All phases of a restore
@@ -64,7 +64,7 @@ pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Con
 /// As [`super::restore()`].
 pub fn restore(
     file: &dyn ReadAt,
-    content: &Content,
+    content: &Measured,
     disk: &dyn BlockDevice,
     progress: &Progress,
 ) -> Result<Restored, ImageError> {
@@ -74,12 +74,12 @@ pub fn restore(
 /// What a foreign gzip holds, to be written onto a disk. Progress counts every byte of disk twice.
 pub struct GzipBody<'a> {
     file: &'a dyn ReadAt,
-    content: Content,
+    content: Measured,
 }
 
 impl<'a> GzipBody<'a> {
     /// The content of this file, as [`measure`] found it.
-    pub fn new(file: &'a dyn ReadAt, content: Content) -> Self {
+    pub fn new(file: &'a dyn ReadAt, content: Measured) -> Self {
         GzipBody { file, content }
     }
 }
@@ -126,7 +126,7 @@ impl Body for GzipBody<'_> {
 
 fn write_content(
     file: &dyn ReadAt,
-    content: &Content,
+    content: &Measured,
     disk: &dyn BlockDevice,
     areas: &BootAreas,
     progress: &Progress,
@@ -162,7 +162,7 @@ fn write_content(
 
 /// Hashes the disk, with the boot areas as they will be, and compares with the hash that was measured.
 fn read_back(
-    content: &Content,
+    content: &Measured,
     disk: &dyn BlockDevice,
     areas: &BootAreas,
     progress: &Progress,
@@ -210,7 +210,7 @@ fn hash_of(
 /// # Errors
 /// [`ErrorKind::Differs`](crate::image::ErrorKind::Differs), without the place: a single hash is all that there is to
 /// compare with; [`ErrorKind::Refused`](crate::image::ErrorKind::Refused) where the disk is smaller; those of the disk.
-pub fn compare(content: &Content, disk: &dyn BlockDevice, progress: &Progress) -> Result<(), ImageError> {
+pub fn compare(content: &Measured, disk: &dyn BlockDevice, progress: &Progress) -> Result<(), ImageError> {
     if disk.size() < content.size {
         let sizes = format!("it has {} bytes, the image {}", disk.size(), content.size);
         return Err(ImageError::refused(disk, sizes));

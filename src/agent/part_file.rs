@@ -1,0 +1,115 @@
+//! The part file of an image on the share, while the image is made.
+
+use super::damage;
+use super::journal::Journal;
+use super::report::Reporter;
+use crate::image::{BackupFile, ImageError, Part, Pass, Written};
+use crate::inventory::Disk;
+use crate::io::{ReadAt, SyncWrite};
+use crate::progress::Progress;
+use crate::share::Files;
+use crate::store::Folder;
+use crate::store::layout::{image_file, part_file};
+use crate::store::record::ImageRecord;
+use crate::text::with_sources;
+use std::io;
+use std::sync::Arc;
+
+/// The part file of one disk's image.
+pub struct PartFile<'a> {
+    /// Who is told how far it is.
+    pub reporter: &'a Reporter<'a>,
+    /// The machine's folder, writable.
+    pub folder: &'a Folder,
+    /// Where lines go.
+    pub journal: &'a Journal,
+    /// The disk.
+    pub disk: &'a Disk,
+    /// Name of the disk's image.
+    pub name: &'a str,
+    /// The image before of the disk.
+    pub before: Option<&'a ImageRecord>,
+}
+
+impl PartFile<'_> {
+    fn path(&self) -> String {
+        self.folder.path(&part_file(self.name))
+    }
+}
+
+impl BackupFile for PartFile<'_> {
+    fn during<T>(&self, pass: Pass, work: impl FnOnce(&Progress) -> T) -> T {
+        let progress = Progress::new();
+        let (step, writes) = match pass {
+            Pass::Write => {
+                progress.start(self.disk.size);
+                (format!("imaging {} as {}", self.disk.name, image_file(self.name)), true)
+            }
+            Pass::ReadBack => (format!("verifying {}", part_file(self.name)), false),
+        };
+        self.reporter.during(&step, Some(self.name), &progress, writes, || work(&progress))
+    }
+
+    fn begin(&self) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
+        let files = &*self.folder.files;
+        let begun = begin(files, &self.path())?;
+        // From here on a power cut leaves something to resume.
+        files.sync_dir(&self.folder.path(""))?;
+        Ok(begun)
+    }
+
+    fn written(&self, written: &Written) {
+        self.journal.info(&figures(&part_file(self.name), written));
+        if let (Some(why), Some(before)) = (&written.bad_base, self.before) {
+            let image = (&*before.file(), &before.root_hash);
+            damage::note(self.reporter, self.journal, self.folder, image, why);
+        }
+    }
+
+    fn reopen(&self) -> io::Result<Arc<dyn ReadAt>> {
+        self.folder.files.open(&self.path())
+    }
+
+    fn discard(&self, why: &ImageError) -> io::Result<()> {
+        let (part, why) = (part_file(self.name), with_sources(why));
+        self.journal.warn(&format!("{part}: {why}. It is made again, and nothing taken over unread"));
+        // Who has the folder by now may have a file of this name.
+        self.reporter.check_lease().map_err(io::Error::other)?;
+        self.folder.files.remove(&self.path())
+    }
+}
+
+/// What an image is made of, as a line of the log.
+fn figures(part: &str, written: &Written) -> String {
+    let Written { disk_bytes, image_bytes, zero_bytes, stored_bytes, taken_bytes, kept_bytes, .. } = written;
+    let unused = written.unallocated_bytes;
+    let compressed = disk_bytes
+        .saturating_sub(unused)
+        .saturating_sub(*zero_bytes)
+        .saturating_sub(written.unreadable_bytes)
+        .saturating_sub(*taken_bytes)
+        .saturating_sub(*kept_bytes)
+        .saturating_sub(*stored_bytes);
+    format!(
+        "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} unallocated and not read, \
+         {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
+         from a cut attempt"
+    )
+}
+
+/// The file that an image is written to, and what a cut attempt has left in it.
+fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Option<Part>)> {
+    match files.reopen(path) {
+        Ok(file) => {
+            let there = files.open(path)?;
+            return Ok((file, Some(Part::new(there))));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // No file to go on with: a link, a file with a second name.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            files.remove(path)?;
+        }
+        Err(e) => return Err(e),
+    }
+    Ok((files.create(path)?, None))
+}
