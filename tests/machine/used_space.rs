@@ -63,7 +63,7 @@ fn restored_onto_a_dirty_disk_everything_that_is_used_is_right() {
         let figures = format!("{unused} are unallocated and were left alone ({gone} of them discarded)");
         assert!(line.contains(&figures), "{line}");
         boot(&mut machine, &format!("testbox.action=verify testbox.job=v{n}"));
-        let note = format!("sda is what sda.raw.gz holds, without {bytes} bytes that nobody used");
+        let note = format!("sda is what sda.raw.gz holds, without {bytes} unallocated bytes");
         assert_eq!(machine.status().notes, [note]);
     }
 }

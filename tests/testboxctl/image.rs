@@ -297,7 +297,7 @@ fn what_nobody_uses_is_left_out_and_told() {
     assert_eq!(differing, skipped);
     assert!(lab.command(&["image", "cat", "i.gz"]).output().unwrap().stdout == zcat);
     lab.run(&["image", "verify", "i.gz", "--against", "disk"])
-        .expect(0, &["equal", "that nobody used was not compared"]);
+        .expect(0, &["equal", "of unallocated space was not compared"]);
     for (free, byte, told) in [("leave", 0xa5, true), ("discard", 0, true), ("zero", 0, false)] {
         lab.write("target", &vec![0xa5; 8 << 20]);
         let run = lab

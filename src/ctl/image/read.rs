@@ -113,7 +113,7 @@ fn compare(
     match compare(disk) {
         Ok(()) => {
             let but = if unused > 0 {
-                format!("; {} unallocated was not compared", show::size(unused))
+                format!("; {} of unallocated space was not compared", show::size(unused))
             } else {
                 String::new()
             };
