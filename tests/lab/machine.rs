@@ -48,12 +48,22 @@ pub struct Setup<'a> {
     memory_mib: u32,
     cpus: u32,
     is_direct: bool,
+    boot_file: &'a str,
 }
 
 impl Lab {
     /// A machine on the given place of the network, without disks.
     pub fn machine(&self, station: Station) -> Setup<'_> {
-        Setup { lab: self, station, disks: Vec::new(), log: None, memory_mib: 512, cpus: 1, is_direct: false }
+        Setup {
+            lab: self,
+            station,
+            disks: Vec::new(),
+            log: None,
+            memory_mib: 512,
+            cpus: 1,
+            is_direct: false,
+            boot_file: "pxelinux.0",
+        }
     }
 }
 
@@ -94,6 +104,12 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// What DHCP gives the loader of the network card, which is iPXE, behind NAT (`pxelinux.0`).
+    pub fn boot_file(mut self, name: &'a str) -> Self {
+        self.boot_file = name;
+        self
+    }
+
     fn arguments(&self, qmp: &str) -> Vec<String> {
         let mut words = format!(
             "-nodefaults -no-user-config -M q35,graphics=off -accel tcg,thread=multi -vga none -display none \
@@ -104,7 +120,8 @@ impl<'a> Setup<'a> {
             Station::Bridge(port) => format!(" -netdev tap,id=net,ifname=tap{port},script=no,downscript=no"),
             Station::Wire => format!(" -netdev socket,id=net,connect={}", server::CABLE),
             Station::Nat => format!(
-                " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile=pxelinux.0,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"
+                " -netdev user,id=net,tftp=/export/testbox-tftp,bootfile={},hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
+                self.boot_file
             ),
         };
         // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way.

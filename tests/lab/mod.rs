@@ -4,6 +4,7 @@
 //! Every [`Lab`] lives in network, mount and process namespaces of its own: its servers have the ports and paths that
 //! real ones have, two labs do not see each other, and nothing is left running when the lab goes.
 
+mod advice;
 mod alone;
 mod assets;
 mod console;
@@ -15,6 +16,7 @@ mod pxe;
 mod server;
 mod share;
 
+pub use advice::Advice;
 pub use disk::{Bus, Disk};
 pub use machine::{Machine, Setup};
 pub use manual::block as manual_block;

@@ -1,6 +1,6 @@
 //! What fails before a share is proven ours: the console tells why, nothing is written, the machine stays armed.
 
-use crate::lab::{Boot, Boot::AgentOnly, Bus, Lab, Machine, Station::Nat};
+use crate::lab::{Advice, Boot, Boot::AgentOnly, Bus, Lab, Machine, Station::Nat};
 
 /// Boots the armed machine, lets `meanwhile` act, and waits for the message and the reboot that must follow.
 fn ends_at_the_console(lab: &Lab, why: &str, meanwhile: impl FnOnce(&mut Machine)) {
@@ -79,4 +79,20 @@ fn an_nfs_root_that_is_not_exported_ends_in_a_reboot() {
     let lab = Lab::new("no-nfsroot");
     armed(&lab, Boot::NfsRoot, "/export/testbox-nfsroot,ro,tcp", "/export/elsewhere,ro,tcp rootdelay=10");
     ends_at_the_console(&lab, "the NFS root could not be mounted", |_| ());
+}
+
+/// The ROM of the emulated card is iPXE; it is given the script that `init` prints in place of a loader.
+#[test]
+fn the_ipxe_script_of_init_leads_to_the_armed_file() {
+    let lab = Lab::new("ipxe-script");
+    let settings = lab.file("testbox.toml");
+    std::fs::write(&settings, format!("server = \"{}\"\n", Nat.server())).unwrap();
+    let advice = Advice(lab.testboxctl(&format!("init --config {}", settings.display())));
+    std::fs::write(lab.tftp().join("boot.ipxe"), advice.ipxe_script()).unwrap();
+    std::fs::write(lab.pxe_file(Nat), "SAY THE-ARMED-FILE\nDEFAULT l\nLABEL l\n  LOCALBOOT 0\n").unwrap();
+    let mut machine = lab.machine(Nat).boot_file("boot.ipxe").power_on();
+    machine.wait_for("boot.ipxe : ", 120);
+    machine.wait_for("tftp://10.0.2.2/pxelinux.0... ok", 120);
+    machine.wait_for("THE-ARMED-FILE", 120);
+    machine.cut_power();
 }
