@@ -37,6 +37,7 @@ impl Lab {
 
     /// The same Debian on another file system: `xfs` or `btrfs`.
     pub fn debian_disk_on(&self, file_system: &str, bus: Bus, serial: &str) -> Disk {
+        assert!(bus != Bus::Sata, "Debian's cloud kernel has no AHCI: it would not find its root");
         self.copy_of(&assets::debian_disk(file_system), bus, serial)
     }
 

@@ -8,7 +8,7 @@ use crate::lab::{Bus, Disk, Lab, Server, Station::Wire, manual_block};
 fn long_a_server_set_up_by_the_manual_serves_the_main_job() {
     let lab = Lab::without_nfs("manual-server");
     let mut server = lab.manual_server();
-    let disk = lab.debian_disk(Bus::Sata, "SYSTEM-1");
+    let disk = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
     let before = disk.hash();
     boots_its_own(&lab, &disk);
     for line in manual_block(&["--dry-run", "status --watch"]).lines().filter(|line| line.contains(" arm ")) {
@@ -58,10 +58,12 @@ fn long_a_resumed_set_survives_a_power_cut_of_the_server() {
     // As if the cut had come before the machine's fsync: the server has not written anything back.
     server.run("cd /proc/sys/vm && echo 0 >dirty_writeback_centisecs && echo 90 >dirty_background_ratio && echo 95 >dirty_ratio");
     server.run("cd /export/testbox-backup/10.42.1.20 && cp -p vda.raw.gz.part new && mv new vda.raw.gz.part");
+    server.run("awk '/^Dirty:/ { exit $2 < 60000 }' /proc/meminfo");
     let mut machine = lab.machine(Wire).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
     machine.wait_for_reset(900);
     machine.cut_power();
+    assert!(machine.said().contains(" 0 compressed, 0 stored, "), "all of the image must be kept");
     is_done(&mut server);
     let image = server.cut_power_and_read(&lab, "testbox-backup/10.42.1.20/vda.raw.gz");
     lab.testboxctl(&format!("image verify {} --against {}", image.display(), disk.path.display()));
