@@ -17,12 +17,21 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 /// Positioned reads of something whose length is fixed while it is read: an image on a share, or a test's bytes.
 pub trait ReadAt: Send + Sync {
     /// Length in bytes.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
     fn size(&self) -> io::Result<u64>;
 
     /// Reads up to `buf.len()` bytes at byte `offset`; 0 means the end.
+    ///
+    /// # Errors
+    /// Those of pread(2).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Fills `buf` from byte `offset`; the end inside `buf` is `UnexpectedEof`.
+    ///
+    /// # Errors
+    /// Those of [`ReadAt::read_at`], and `UnexpectedEof`.
     fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match self.read_at(buf, offset) {
@@ -48,10 +57,16 @@ pub trait ReadAt: Send + Sync {
 pub trait SyncWrite: Write + Send {
     /// All of the file is durable after it, also what stood there before it was [resumed](SyncWrite::go_on_at). The
     /// first error of fsync(2) is final: a second fsync of the same file returns 0 although data is lost.
+    ///
+    /// # Errors
+    /// Something of what was written may be lost.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Cuts the file to its first `len` bytes, which it must have, and goes on writing there. Only before the first
     /// write. `Unsupported` where there is nothing to go on with.
+    ///
+    /// # Errors
+    /// `Unsupported`, `UnexpectedEof` where the file is shorter, and those of the file.
     fn go_on_at(&mut self, len: u64) -> io::Result<()> {
         let _ = len;
         Err(io::ErrorKind::Unsupported.into())
@@ -62,6 +77,9 @@ pub trait SyncWrite: Write + Send {
     /// none, where this cannot be done, whatever the reason; writing the rest as usual shows it.
     ///
     /// Nobody has seen these bytes: whether they are the right ones only reading back can tell.
+    ///
+    /// # Errors
+    /// Something was copied, and the file cannot be written any more.
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
         let _ = (from, range);
         Ok(0)

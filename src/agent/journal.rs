@@ -87,6 +87,9 @@ impl Journal {
     }
 
     /// One line in the log that all machines share, and nowhere else: the folder of this one is somebody else's.
+    ///
+    /// # Errors
+    /// Those of the share; the line is lost then.
     pub fn only_global(&self, files: &dyn Files, text: &str) -> std::io::Result<()> {
         self.log.append_global(files, Level::Error, text)
     }

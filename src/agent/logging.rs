@@ -232,6 +232,9 @@ impl AgentLog {
     }
 
     /// Puts one line into the log that all machines share, on the calling thread, attached or not.
+    ///
+    /// # Errors
+    /// Those of the share; the line is lost then.
     pub fn append_global(&self, files: &dyn Files, level: Level, text: &str) -> io::Result<()> {
         let (address, system) = (self.shared.state().address, &*self.shared.system);
         append_global(files, system, address, &format_line(system.now(), address, level, text))

@@ -126,6 +126,9 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
 ///
 /// When a step fails all those before are taken back, so that `root` is what it was; what cannot be taken back is in
 /// the error.
+///
+/// # Errors
+/// The step that failed. The mounts that were made before it are undone, and what cannot be undone is named.
 pub fn mount_root(
     system: &dyn System,
     root: &Path,

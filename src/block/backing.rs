@@ -55,6 +55,9 @@ mod ioctl {
 
 /// Who uses a regular file as a disk: the name of a loop device, or what else it is in words. `None` where nobody is
 /// found; what other hosts do with a file of a network share cannot be seen.
+///
+/// # Errors
+/// `/proc` or `/sys` cannot be read.
 pub fn user_of(file: &File) -> io::Result<Option<String>> {
     let id = FileId::of(file)?;
     if let Some(device) = loop_device_of(id, Path::new("/sys/block"), Path::new("/dev")) {

@@ -40,6 +40,9 @@ pub trait BlockDevice: Send + Sync {
     /// Size in bytes, when it was opened.
     fn size(&self) -> u64;
     /// Size in bytes as the kernel says now; 0 or an error where the disk was taken away.
+    ///
+    /// # Errors
+    /// Those of the kernel; the disk may be gone.
     fn size_now(&self) -> io::Result<u64> {
         Ok(self.size())
     }
@@ -68,29 +71,54 @@ pub trait BlockDevice: Send + Sync {
     }
 
     /// Fills `buf`. Fastest where `buf` is an [`AlignedBuf`] and `offset` a multiple of [`ALIGN`].
+    ///
+    /// # Errors
+    /// Those of the kernel, EIO and ENODATA for a medium error ([`is_medium_error`]); a range behind the end is
+    /// `InvalidInput`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of `buf`. Durable only after [`BlockDevice::flush`], and proven only by reading it back.
+    ///
+    /// # Errors
+    /// Those of the kernel; a range behind the end is `InvalidInput`, and nothing is written then.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Makes `len` bytes read as zeros, durable after the next flush. Never a discard, which promises nothing.
+    ///
+    /// # Errors
+    /// Those of the kernel; some of the range may be zero then.
     fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Tells the disk that nobody needs these bytes; they may read as anything afterwards.
+    ///
+    /// # Errors
+    /// `Unsupported` where the disk cannot; those of the kernel.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Everything written so far is on the medium. The first error is final: what it lost stays lost, and the
     /// flush after it reports success.
+    ///
+    /// # Errors
+    /// What was written since the flush before may be lost.
     fn flush(&self) -> io::Result<()>;
 
     /// Forgets clean cached pages, so that the next read comes from the disk.
+    ///
+    /// # Errors
+    /// Those of the kernel; reads may then be answered from memory.
     fn drop_cache(&self) -> io::Result<()>;
 
     /// Has the kernel read the partition table again (BLKRRPART); nothing to do for a file.
+    ///
+    /// # Errors
+    /// EBUSY where a partition is in use; the kernel keeps the old table then.
     fn reread_partition_table(&self) -> io::Result<()>;
 
     /// The next range at or after `from` that may hold data; what lies before it is a hole and reads as zeros.
     /// `None`: only holes up to the end.
+    ///
+    /// # Errors
+    /// Those of lseek(2).
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
         Ok((from < self.size()).then(|| from..self.size()))
     }

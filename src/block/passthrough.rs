@@ -13,9 +13,15 @@ use std::path::Path;
 pub trait Firmware {
     /// Sends an ATA command in the SCSI command ATA PASS-THROUGH (16). `data` is filled with what the disk sends,
     /// and empty where it sends nothing. What comes back is the sense data: empty where the status is GOOD.
+    ///
+    /// # Errors
+    /// Those of the ioctl, and a status that is neither GOOD nor comes with sense data.
     fn ata(&self, command: &[u8; 16], data: &mut [u8]) -> io::Result<Vec<u8>>;
 
     /// Fills `data` with a log page of the NVMe controller; a whole number of 4-byte words.
+    ///
+    /// # Errors
+    /// Those of the ioctl, and the controller's status where it refuses.
     fn nvme_log(&self, page: u8, data: &mut [u8]) -> io::Result<()>;
 }
 
@@ -99,6 +105,9 @@ pub struct Passthrough(File);
 
 impl Passthrough {
     /// Opens a device node. Nobody is kept from using the disk, and a medium is not waited for.
+    ///
+    /// # Errors
+    /// Those of open(2).
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits() as i32;
         OpenOptions::new().read(true).custom_flags(flags).open(path).map(Passthrough)

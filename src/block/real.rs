@@ -81,11 +81,17 @@ pub struct Disk {
 
 impl Disk {
     /// Opens a disk that is only read.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is neither a block device nor a regular file.
     pub fn open_read(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open(path.as_ref(), false, false)
     }
 
     /// Opens a disk that is imaged: held exclusively where nobody uses it, else as [`Disk::open_read`] does.
+    ///
+    /// # Errors
+    /// As [`Disk::open_read`].
     pub fn open_source(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         match Self::open(path.as_ref(), false, true) {
             Err(OpenError::Busy { .. }) => Self::open(path.as_ref(), false, false),
@@ -94,12 +100,18 @@ impl Disk {
     }
 
     /// Opens a disk that will be overwritten; a block device that anybody uses is refused.
+    ///
+    /// # Errors
+    /// As [`Disk::open_read`]; and where anything has the disk in use.
     pub fn open_write(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open(path.as_ref(), true, true)
     }
 
     /// A regular file that is open already, as a disk to write: the very file of this descriptor, whatever its name
     /// leads to by now. `path` is what it is called in messages.
+    ///
+    /// # Errors
+    /// It is not a regular file, or its size cannot be told.
     pub fn from_file(file: &File, path: &Path) -> Result<Self, OpenError> {
         let mut disk = Self::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), true, true)?;
         disk.name = path.display().to_string();
@@ -115,6 +127,9 @@ impl Disk {
     }
 
     /// Makes a new regular file of `size` bytes (all hole) and opens it as a disk; it must not exist.
+    ///
+    /// # Errors
+    /// It exists already, or cannot be made.
     pub fn create_file(path: impl AsRef<Path>, size: u64) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let io = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };

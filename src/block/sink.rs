@@ -18,16 +18,34 @@ const AGAIN: u64 = 8 << 20;
 /// What a [`FileSink`] asks of the kernel. A trait, so that a test can stand in for an NFS client and its server.
 pub trait Backing: Write + Send {
     /// Starts writing out `length` bytes from byte `offset`, see [`start_flush`].
+    ///
+    /// # Errors
+    /// Those of the kernel.
     fn start_flush(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Writes out and waits, see [`flush_range`].
+    ///
+    /// # Errors
+    /// Those of writing back what was written before; they are told once.
     fn flush_range(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Reads its first `length` bytes, and writes the same.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
     fn rewrite(&self, length: u64) -> io::Result<()>;
     /// fsync(2).
+    ///
+    /// # Errors
+    /// Those of fsync(2); they are told once.
     fn sync_all(&self) -> io::Result<()>;
     /// Cuts the file to `len` bytes and stands there.
+    ///
+    /// # Errors
+    /// The file is shorter, or cannot be cut.
     fn go_on_at(&mut self, len: u64) -> io::Result<()>;
     /// Drops clean pages, see [`drop_cached`].
+    ///
+    /// # Errors
+    /// Those of posix_fadvise(2).
     fn drop_cached(&self, offset: u64, length: Option<NonZeroU64>) -> io::Result<()>;
     /// Itself, where the kernel can copy into it.
     fn as_file(&self) -> Option<&File>;

@@ -86,6 +86,9 @@ enum Command {
 }
 
 /// Why the text of a settings file would be refused.
+///
+/// # Errors
+/// The reason, with the key or line.
 pub fn check_settings(text: &str) -> Result<(), String> {
     config::parse_file(text).map(drop)
 }

@@ -15,6 +15,9 @@ use std::ops::Range;
 /// where runs of data overlap otherwise, or meet zeros, are members read; then the bytes that both have in common are
 /// compared. Zero and unallocated are equal; what a disk did not give is equal only to what the other did not give.
 /// Beyond the end of the smaller disk everything differs. Progress counts bytes of disk.
+///
+/// # Errors
+/// Either image cannot be read or is damaged; those of `found`.
 pub fn diff(
     a: &Image,
     b: &Image,

@@ -32,6 +32,9 @@ pub enum FileKind {
 /// Looks at both ends of a file: where its first bytes are those of another gzip file or of nothing known, members of
 /// testbox where the second or the last one of an image stands make it a (damaged) image all the same. What lies
 /// between, [`crate::image::restore::foreign`] looks at when it inflates.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn file_kind(file: &dyn ReadAt) -> Result<FileKind, ImageError> {
     let read_error = |position| move |source| ImageError::read(position, source);
     let size = file.size().map_err(read_error(0))?;
@@ -92,6 +95,9 @@ pub struct Image {
 
 impl Image {
     /// Opens an image.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not an image, or its header, index or footer is damaged.
     pub fn open(file: Arc<dyn ReadAt>) -> Result<Self, ImageError> {
         let not = |what: &str| ImageError::not_an_image(what);
         let read_error = |source| ImageError::read(0, source);
@@ -170,6 +176,9 @@ impl Image {
     }
 
     /// What the disk did not give, joined to ranges, in order.
+    ///
+    /// # Errors
+    /// The index cannot be read or is damaged.
     pub fn unreadable_ranges(&self) -> Result<Vec<Range<u64>>, ImageError> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
         for run in self.unreadable_runs() {
@@ -192,6 +201,9 @@ impl Image {
     }
 
     /// Writes the bytes of a range of the disk to `out`, reading only the members that it needs.
+    ///
+    /// # Errors
+    /// The image cannot be read or is damaged, `out` cannot be written, or the range is behind the end.
     pub fn cat(&self, range: Range<u64>, out: &mut dyn Write) -> Result<(), ImageError> {
         if range.start > range.end || range.end > self.footer.disk_size {
             return Err(ImageError::refused_range(&range, self.footer.disk_size));

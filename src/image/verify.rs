@@ -21,6 +21,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// hashed, CRC32 and ISIZE, the fixed bytes of zero runs, order and coverage, the totals.
 ///
 /// `threads` that inflate; 0 is one per core. Progress counts bytes of disk, without those that are unallocated.
+///
+/// # Errors
+/// The first thing that is wrong, with its place; the file cannot be read; cancelled.
 pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
     check_all(image, None, threads, progress, |space, run, _| {
         check_hash(image, space, run)?;
@@ -32,6 +35,9 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
 /// byte of the file is other than when it was written. An image that was verified once is proven whole by it.
 ///
 /// `threads` that hash; 0 is one per core. Progress counts bytes of disk.
+///
+/// # Errors
+/// As [`verify`].
 pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
     check_all(image, None, threads, progress, |space, run, _| check_hash(image, space, run))
 }
@@ -44,6 +50,9 @@ pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summa
 /// included. What is the same in both hashes at the same place of the disk is the same member, bit for bit, and
 /// inflating it would give the same result. The caller vouches for the base by the root hash in its record, which is
 /// only written after verification; by the same argument a chain of such images rests on its first one.
+///
+/// # Errors
+/// As [`verify`].
 pub fn verify_again(
     image: &Image,
     base: &Image,
@@ -146,6 +155,9 @@ fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
 
 /// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated (gaps, too) or
 /// unreadable is not compared. The disk may be longer than the image.
+///
+/// # Errors
+/// As [`verify`]; and the first place where the disk differs, cannot be read, or ends too early.
 pub fn verify_against(
     image: &Image,
     disk: &dyn BlockDevice,

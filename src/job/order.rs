@@ -97,6 +97,9 @@ impl Order {
     }
 
     /// Checks the order: one known action, no unknown word, and from a file that may order it.
+    ///
+    /// # Errors
+    /// [`Kind::BadWords`], [`Kind::NoAction`]; nothing was done then.
     pub fn job(&self) -> Result<Job, Failure> {
         let advice =
             "arm the machine again with testboxctl arm; 'testboxctl arm --help' lists actions and options.";

@@ -60,6 +60,9 @@ impl Found {
 /// Each name is looked for in all `folders` (see [`folders`](super::folders)) before the next one: what names one machine
 /// goes before what names many. `fetch` gives `None` for a file that is not there; its error ends the search, because a
 /// file that could not be read may be the one that counts.
+///
+/// # Errors
+/// The first error of `fetch`.
 pub fn find_job_file<E>(
     folders: &[String],
     candidates: &[Candidate],

@@ -47,6 +47,9 @@ impl Query {
     }
 
     /// The datagram that asks, with recursion desired.
+    ///
+    /// # Errors
+    /// The name cannot stand in a question.
     pub fn encode(&self, id: u16) -> Result<Vec<u8>, DnsError> {
         let owner = self.owner();
         let name = Name::new(&owner).map_err(|_| DnsError::Question(owner.clone()))?;
@@ -185,6 +188,9 @@ impl Resolver {
     }
 
     /// The host name of an address; `None` where it has none.
+    ///
+    /// # Errors
+    /// No server is known, or none answered.
     pub fn name_of(&self, ip: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
         match self.ask(&Query::NameOf(ip))? {
             Answer::Name(name) => Ok(Some(name)),
@@ -193,6 +199,9 @@ impl Resolver {
     }
 
     /// An address of a host name; `None` where it has none. A name that is an address is its own answer.
+    ///
+    /// # Errors
+    /// No server is known, or none answered.
     pub fn address_of(&self, name: &HostName) -> Result<Option<Ipv4Addr>, DnsError> {
         if let Some(ip) = name.ipv4() {
             return Ok(Some(ip));

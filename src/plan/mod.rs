@@ -137,6 +137,9 @@ impl Source {
 }
 
 /// Makes the plan, or says why there is none.
+///
+/// # Errors
+/// Why nothing may be done, and what the admin can say about it.
 pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     let (inventory, paths) = &identify::sorted_out(inventory);
     let mut plan = match request.action {

@@ -37,6 +37,9 @@ pub struct DirFiles {
 impl DirFiles {
     /// The share whose root is the folder `root`. The folder itself may be reached through symbolic links. What is made in
     /// it is for its owner and group (see [`super::ownership`]), or for less where the umask says so.
+    ///
+    /// # Errors
+    /// Those of open(2); the root is not a folder.
     pub fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;

@@ -28,40 +28,79 @@ use std::sync::Arc;
 /// Implementations never follow a symbolic link and never leave the root.
 pub trait Files: Send + Sync {
     /// Opens a regular file for reading. Anything else (link, FIFO, device, folder) is `InvalidInput`.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`.
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>>;
     /// Creates a file for writing; it must not exist. The name is durable only after [`Files::sync_dir`].
+    ///
+    /// # Errors
+    /// Those of the share; `AlreadyExists`.
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>>;
     /// Opens a file that is there to [go on](SyncWrite::go_on_at) with it. Nothing of it changes before that. A file
     /// that has a second name is `InvalidInput`: it may be published by that.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`, and `Unsupported` on shares that cannot.
     fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let _ = path;
         Err(io::ErrorKind::Unsupported.into())
     }
     /// Appends to a file, which is made where it is missing, and makes that durable, a new name too. Not atomic
     /// between NFS clients: what matters is read back.
+    ///
+    /// # Errors
+    /// Those of the share; some of the bytes may be there then.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
     /// Renames a file over whatever is there, or a folder. Durable after [`Files::sync_dir`] of both folders.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Gives a file a second name; `to` must not exist.
+    ///
+    /// # Errors
+    /// Those of the share; `AlreadyExists`.
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file or an empty folder.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`.
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes a folder; one that is there already is fine.
+    ///
+    /// # Errors
+    /// Those of the share; something else has the name.
     fn make_dir(&self, path: &str) -> io::Result<()>;
     /// The names in a folder, sorted; those that are not UTF-8 are left out. `""` is the root.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// Those of the share; names may be lost then.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Bytes that an unprivileged writer may still use in a folder. A server whose file system limits a folder by a
     /// project quota (XFS, ext4) answers with what that leaves; quotas of users and groups it does not tell:
     /// [`quota`](crate::net::quota) does.
+    ///
+    /// # Errors
+    /// Those of the share.
     fn free_bytes(&self, path: &str) -> io::Result<u64>;
     /// True where both names are of one file. A share that cannot tell says no.
+    ///
+    /// # Errors
+    /// Those of the share; either is missing.
     fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
         let _ = (a, b);
         Ok(false)
     }
     /// Who owns a file, as the server shows it: whose quota it counts for.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`.
     fn owner(&self, path: &str) -> io::Result<Owner>;
 
     /// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`.

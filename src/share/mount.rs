@@ -70,6 +70,9 @@ impl Mounted {
     /// Writes back what is dirty, then unmounts it. A folder or file of it that is still open does not matter, as
     /// the last of them lets go of the server. After `limit` it is given up with `TimedOut`; dropping the guard then
     /// still tries without writing back.
+    ///
+    /// # Errors
+    /// `TimedOut`, and what could not be written back or unmounted.
     pub fn close(&self, limit: Duration) -> io::Result<()> {
         self.system.sync_fs(&self.target, limit)?;
         self.unmount_within(UnmountFlags::DETACH, limit)
@@ -191,6 +194,9 @@ fn nfs_options_at<'a>(mountinfo: &'a str, target: &Path) -> Option<&'a str> {
 /// one line to `say`, and so are the options' notes and the success.
 ///
 /// An error that no waiting mends (no NFS client, options that the kernel does not take) ends it at once.
+///
+/// # Errors
+/// What each version said the last time.
 pub fn mount_nfs(
     system: &Arc<dyn System>,
     request: &MountRequest<'_>,
@@ -312,6 +318,9 @@ pub enum NotTheShare {
 
 /// Checks that the share is the one that was meant and no empty mount point: a regular file named `marker` is in its
 /// root. `share` is its name in the error.
+///
+/// # Errors
+/// The marker is missing or not a regular file, or the root cannot be read.
 pub fn check_marker(files: &dyn Files, share: &str, marker: &'static str) -> Result<(), NotTheShare> {
     match files.exists(marker) {
         Ok(true) => Ok(()),

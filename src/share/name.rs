@@ -8,6 +8,9 @@ pub struct UnsafeName(pub String, &'static str);
 
 /// Passes a name that is safe as one component of a path and in a shell: 1 to 255 characters (`NAME_MAX`) of
 /// `A-Z a-z 0-9 . _ -`, the first a letter or digit. Image names such as `nvme0n1.raw.gz`, HEXIP, generations.
+///
+/// # Errors
+/// The name, quoted.
 pub fn safe_name(name: &str) -> Result<&str, UnsafeName> {
     let refuse = |why| Err(UnsafeName(name.to_owned(), why));
     if name.is_empty() || name.len() > 255 {

@@ -139,6 +139,9 @@ const IDLE: [&str; 18] = [
 
 impl NfsOptions {
     /// Takes the words of nfs(5), one by one as [`crate::types::NfsSource`] has them. None is the default.
+    ///
+    /// # Errors
+    /// The word, and why it is refused.
     pub fn parse<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Result<Self, BadOption> {
         let mut options = NfsOptions::default();
         for word in words {

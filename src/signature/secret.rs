@@ -19,6 +19,9 @@ pub struct SecretKey {
 
 impl SecretKey {
     /// The key of these 32 random bytes.
+    ///
+    /// # Errors
+    /// The comment cannot stand in a key file.
     pub fn new(seed: &[u8; 32], comment: &str) -> Result<Self, FormatError> {
         let key = SigningKey::from_bytes(seed);
         let public = PublicKey::new(key.verifying_key().as_bytes(), comment)?;
@@ -26,11 +29,17 @@ impl SecretKey {
     }
 
     /// Reads a key file of `ssh-keygen -t ed25519` or of `testboxctl keygen`.
+    ///
+    /// # Errors
+    /// What is wrong with the file; a passphrase is named.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
         Self::from_blob(&dearmor(BEGIN, file, END)?)
     }
 
     /// Reads what a key file holds in base64.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn from_blob(blob: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader(blob);
         if reader.take(MAGIC.len())? != MAGIC {

@@ -43,6 +43,9 @@ impl PublicKey {
     }
 
     /// Reads a line of a `.pub` file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse(line: &str) -> Result<Self, FormatError> {
         let mut words = line.trim().splitn(3, [' ', '\t']);
         if words.next() != Some(KEY_TYPE) {
@@ -130,11 +133,17 @@ pub struct SshSignature {
 
 impl SshSignature {
     /// Reads a signature file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse(file: &[u8]) -> Result<Self, FormatError> {
         Self::from_blob(&dearmor(BEGIN, file, END)?)
     }
 
     /// Reads what a signature file holds in base64.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn from_blob(blob: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader(blob);
         if reader.take(MAGIC.len())? != MAGIC || reader.u32()? != VERSION {

@@ -21,6 +21,9 @@ pub struct DisksListError {
 }
 
 /// Parses the file. A file with nothing but comments gives an empty list, which selects every disk as no file does.
+///
+/// # Errors
+/// The line, and what is wrong with it.
 pub fn parse(text: &str) -> Result<Vec<DiskSelector>, DisksListError> {
     let mut selectors = Vec::new();
     for (at, line) in lines(text).enumerate() {

@@ -43,6 +43,9 @@ impl Folder {
 
     /// Root hash of the image at `path`, where it is one whose header, index and footer agree; else why not.
     /// `NotFound` and other errors of the share are errors.
+    ///
+    /// # Errors
+    /// Those of the share, `NotFound` among them.
     pub fn root_hash(&self, path: &str) -> io::Result<Result<Hash, String>> {
         Ok(self.look(path)?.map(|(hash, _)| hash))
     }
@@ -58,11 +61,17 @@ impl Folder {
     }
 
     /// The record at `path`; `None` where there is none.
+    ///
+    /// # Errors
+    /// Those of the share; [`Kind::BadRecord`], [`Kind::NewerFormat`].
     pub fn record(&self, path: &str) -> Result<Option<Record>, Failure> {
         Ok(self.record_and_bytes(path)?.map(|(record, _)| record))
     }
 
     /// The same with its bytes, which are what is signed and compared.
+    ///
+    /// # Errors
+    /// As [`Folder::record`].
     pub fn record_and_bytes(&self, path: &str) -> Result<Option<(Record, Vec<u8>)>, Failure> {
         let bytes = match self.files.read_limited(&self.path(path), RECORD_LIMIT) {
             Ok(bytes) => bytes,
@@ -108,6 +117,9 @@ impl Folder {
     }
 
     /// Everything that a plan needs to know of the folder.
+    ///
+    /// # Errors
+    /// Those of the share, and of a current record that cannot be relied on.
     pub fn state(&self, trust: &Trust) -> Result<ShareState, Failure> {
         let (record, digest) = self.set("", trust)?;
         let images = self.images("", record.as_ref())?;
@@ -129,6 +141,9 @@ impl Folder {
     }
 
     /// False for what stands in a folder's place and is none: a file, a link, a FIFO.
+    ///
+    /// # Errors
+    /// Those of the share.
     pub fn is_folder(&self, path: &str) -> Result<bool, Failure> {
         match self.files.list(&self.path(path)) {
             Ok(_) => Ok(true),
@@ -140,6 +155,9 @@ impl Folder {
     }
 
     /// The numbers of the sets in the history, ascending; what else has a number for its name, too.
+    ///
+    /// # Errors
+    /// Those of the share.
     pub fn generations(&self) -> Result<Vec<u64>, Failure> {
         let names = match self.files.list(&self.path(HISTORY)) {
             Ok(names) => names,

@@ -142,6 +142,9 @@ impl Seen {
 }
 
 /// The number of the lease that counts in the folder `dir`; `None` where there is none.
+///
+/// # Errors
+/// Those of the share.
 pub fn newest(files: &dyn Files, dir: &str) -> io::Result<Option<u64>> {
     let names = match files.list(dir) {
         Ok(names) => names,
@@ -158,6 +161,9 @@ pub fn number(name: &str) -> Option<u64> {
 }
 
 /// The lease `number` in the folder `dir`; `None` where it is not there.
+///
+/// # Errors
+/// Those of the share.
 pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<Seen>> {
     match files.read_limited(&format!("{dir}/{number}"), LIMIT) {
         Ok(bytes) => Ok(Some(Seen { number, bytes })),
@@ -171,6 +177,9 @@ pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<Seen
 }
 
 /// The lease that counts in the folder `dir`.
+///
+/// # Errors
+/// Those of the share.
 pub fn current(files: &dyn Files, dir: &str) -> io::Result<Option<Seen>> {
     for _ in 0..LOOKS {
         let Some(number) = newest(files, dir)? else { return Ok(None) };

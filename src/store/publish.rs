@@ -106,6 +106,9 @@ fn write_pending(folder: &Folder, new: &Record) -> Result<(), Failure> {
 
 /// Removes the unfinished images of cut attempts, but for those of the disks in `wanted`, which are gone on with. Only
 /// where no set waits to be published.
+///
+/// # Errors
+/// [`Kind::Publish`], with what could not be removed.
 pub fn sweep(folder: &Folder, wanted: &[String]) -> Result<(), Failure> {
     let sweep = || -> io::Result<()> {
         let names = folder.files.list(&folder.path(""))?;

@@ -206,6 +206,9 @@ impl Record {
 
     /// Reads a record, and accepts only one that every later step can rely on: unique and safe names, root hashes
     /// of the right form, sizes that are whole blocks.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that a newer testbox has made it.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         // On its own: a newer format may have any shape beside it.
         let Format { format } = serde_json::from_slice(bytes)?;

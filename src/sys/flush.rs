@@ -6,6 +6,9 @@ use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 
 /// Starts writing `length` bytes at byte `offset` out to the file system, without waiting.
+///
+/// # Errors
+/// Those of sync_file_range(2).
 pub fn start_flush(file: &File, offset: u64, length: u64) -> io::Result<()> {
     sync_file_range(file, offset, length, libc::SYNC_FILE_RANGE_WRITE)
 }
@@ -15,6 +18,9 @@ pub fn start_flush(file: &File, offset: u64, length: u64) -> io::Result<()> {
 ///
 /// An error consumes the file's pending write-back error, exactly as fsync does: a later fsync may return 0, so the
 /// error is final for the file.
+///
+/// # Errors
+/// Those of sync_file_range(2).
 pub fn flush_range(file: &File, offset: u64, length: u64) -> io::Result<()> {
     let wait =
         libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
@@ -38,6 +44,9 @@ fn sync_file_range(file: &File, offset: u64, length: u64, flags: libc::c_uint) -
 
 /// Drops the clean cached pages of `length` bytes at byte `offset` (`None`: to the end), so that the next read asks
 /// the file system again. Dirty pages stay: fsync first. Best effort; the kernel may keep pages that are in use.
+///
+/// # Errors
+/// Those of posix_fadvise(2).
 pub fn drop_cached(file: &File, offset: u64, length: Option<NonZeroU64>) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed)?)
 }

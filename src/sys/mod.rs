@@ -36,6 +36,9 @@ pub enum Reboot {
 /// What testbox does to the running machine. Errors carry the errno (`raw_os_error`).
 pub trait System: Send + Sync {
     /// mount(2). An empty `data` is no data. May block for ever on a dead NFS server: see [`with_deadline`].
+    ///
+    /// # Errors
+    /// Those of mount(2).
     fn mount(
         &self,
         source: &str,
@@ -46,22 +49,40 @@ pub trait System: Send + Sync {
     ) -> io::Result<()>;
 
     /// Moves the mount at `from` to the folder `to` (`MS_MOVE`).
+    ///
+    /// # Errors
+    /// Those of mount(2).
     fn move_mount(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// umount2(2). Without `DETACH` it may block for ever on a dead NFS server.
+    ///
+    /// # Errors
+    /// Those of umount2(2).
     fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()>;
 
     /// `/proc/self/mountinfo`, see proc(5).
+    ///
+    /// # Errors
+    /// Those of reading it.
     fn mountinfo(&self) -> io::Result<String>;
 
     /// Makes a folder and those above it, mode 0755; one that is there already is fine.
+    ///
+    /// # Errors
+    /// Those of mkdir(2); something else has the name.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 
     /// syncfs(2) of the file system that holds `path`. After `limit` it is given up with `TimedOut`.
+    ///
+    /// # Errors
+    /// `TimedOut`, those of syncfs(2).
     fn sync_fs(&self, path: &Path, limit: Duration) -> io::Result<()>;
 
     /// reboot(2). Does not return where it works, except in tests. Nothing is synced first: that is the caller's
     /// part, because sync(2) on a dead mount never ends.
+    ///
+    /// # Errors
+    /// The kernel refuses.
     fn reboot(&self, how: Reboot) -> io::Result<()>;
 
     /// The wall clock, UTC. Right only as far as the machine's clock is.
@@ -77,9 +98,15 @@ pub trait System: Send + Sync {
     fn sleep(&self, time: Duration);
 
     /// sethostname(2).
+    ///
+    /// # Errors
+    /// Those of sethostname(2).
     fn set_host_name(&self, name: &str) -> io::Result<()>;
 
     /// Sets a kernel parameter: `name` is its path below `/proc/sys`, as in sysctl(8), such as `kernel/sysrq`.
+    ///
+    /// # Errors
+    /// The parameter is not there, or does not take the value.
     fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()>;
 }
 
@@ -88,6 +115,9 @@ pub trait System: Send + Sync {
 /// For operations on NFS mounts: on a hard mount whose server is gone they block in the kernel and cannot be
 /// cancelled. When the limit passes the answer is `TimedOut`, and **the thread is leaked on purpose**: it stays
 /// blocked until the server comes back or the machine reboots, and its late result is dropped.
+///
+/// # Errors
+/// `TimedOut`, those of `work`; no thread can be had.
 pub fn with_deadline<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,

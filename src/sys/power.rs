@@ -42,6 +42,9 @@ impl Power {
     }
 
     /// Counts an operation; EIO from the cut on.
+    ///
+    /// # Errors
+    /// EIO.
     pub fn begin(&self) -> io::Result<()> {
         let nth = self.state.begun.fetch_add(1, SeqCst);
         if nth < self.state.cut_at.load(SeqCst) {

@@ -35,6 +35,9 @@ fn escaped(input: &str) -> IResult<&str, u8> {
 }
 
 /// Decodes `%XX`. A `%` that no two hex digits follow, or bytes that are not UTF-8, are errors.
+///
+/// # Errors
+/// The place of the first mistake.
 pub fn decode(text: &str) -> Result<String, WordError> {
     let plain = map(take_while1(|c| c != '%'), |s: &str| s.as_bytes().to_vec());
     let piece = alt((plain, map(escaped, |b| vec![b])));

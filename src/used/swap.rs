@@ -30,6 +30,9 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// The pages of a swap area behind the first one, bad ones left out.
+///
+/// # Errors
+/// Why the area is imaged whole.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let doubt = |why: String| Doubt::new(KIND, why);
     let mut found: Vec<Vec<u8>> = Vec::new();

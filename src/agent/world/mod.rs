@@ -127,6 +127,9 @@ pub trait World: Send + Sync {
     }
 
     /// Fetches a file by TFTP.
+    ///
+    /// # Errors
+    /// Silence, the server's own words, or an answer that is not TFTP.
     fn fetch(&self, server: Ipv4Addr, path: &str) -> Result<Vec<u8>, TftpError>;
 
     /// The network interfaces, as they are now.
@@ -136,21 +139,36 @@ pub trait World: Send + Sync {
     fn answers(&self, address: Ipv4Addr) -> bool;
 
     /// The address of a host name; that it has none is an answer.
+    ///
+    /// # Errors
+    /// No server answered, or none can be asked.
     fn resolve(&self, servers: &[Ipv4Addr], name: &HostName) -> Result<Option<Ipv4Addr>, DnsError>;
 
     /// The host name of an address; that it has none is an answer.
+    ///
+    /// # Errors
+    /// No server answered, or none can be asked.
     fn reverse(&self, servers: &[Ipv4Addr], address: Ipv4Addr) -> Result<Option<HostName>, DnsError>;
 
     /// The wire to the DHCP servers of a NIC.
     fn dhcp(&self, device: &str) -> OpenWire;
 
     /// Mounts a share, retrying for as long as the order says; each failed round is a line to `say`.
+    ///
+    /// # Errors
+    /// No version of NFS worked until the time was over; what each said the last time.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed>;
 
     /// A quota on the file system of an export; ends in bounded time, whatever the server does.
+    ///
+    /// # Errors
+    /// The service is not there, silent, or says what cannot be understood.
     fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError>;
 
     /// Lists the disks, as they are now.
+    ///
+    /// # Errors
+    /// `/sys` cannot be read, or shows a disk without a size or block size.
     fn scan(&self) -> Result<Inventory, ScanError>;
 
     /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
@@ -161,12 +179,21 @@ pub trait World: Send + Sync {
 
     /// Opens what has this disk's name now, for reading, exclusively where nobody uses it; `Failure` says what holds it
     /// or why it cannot be opened.
+    ///
+    /// # Errors
+    /// What holds the disk, or why it cannot be opened.
     fn open_source(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
 
     /// Opens what has this disk's name now, for overwriting, exclusively: nothing else may have it in use.
+    ///
+    /// # Errors
+    /// What holds the disk, or why it cannot be opened.
     fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure>;
 
     /// Makes the ssh host key of this boot for a rescue; in the root at this path, or for the initramfs's own ssh.
+    ///
+    /// # Errors
+    /// The key cannot be made or written.
     fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.

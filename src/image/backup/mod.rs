@@ -38,6 +38,10 @@ use std::sync::atomic::AtomicBool;
 /// The sink gets the image front to back; it is an image only once this returns. A medium error is an error that
 /// names the LBA, unless [`BackupOptions::allow_bad_sectors`]. Progress counts bytes of disk, without those that are
 /// not read.
+///
+/// # Errors
+/// A disk that cannot be read, a sink that cannot be written, cancelled, or internal. What is in the sink is no image
+/// then.
 pub fn backup(
     disk: &dyn BlockDevice,
     sink: &mut dyn SyncWrite,
@@ -49,6 +53,9 @@ pub fn backup(
 }
 
 /// [`backup`] with what was done before.
+///
+/// # Errors
+/// As [`backup`]; a base that cannot be used is not an error, and told in [`Written::bad_base`].
 pub fn backup_again(
     disk: &dyn BlockDevice,
     sink: &mut dyn SyncWrite,

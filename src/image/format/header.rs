@@ -78,6 +78,9 @@ fn file_name(disk: &str) -> String {
 
 impl Header {
     /// Checks the numbers; what it accepts can be written and read back.
+    ///
+    /// # Errors
+    /// Which number it is.
     pub fn check(&self) -> Result<(), Reason> {
         let (chunk, block) = (self.chunk_size, self.disk.logical_block_size);
         if !chunk.is_power_of_two() || !(4096..=MAX_CHUNK).contains(&chunk) {
@@ -124,6 +127,9 @@ impl Header {
     }
 
     /// Reads the member; `bytes` is all of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<Self, Reason> {
         const SHORT: Reason = "the header member is too short";
         let member = member::parse(bytes)?;

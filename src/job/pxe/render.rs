@@ -198,6 +198,9 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
 /// The whole text of `pxelinux.cfg/<HEXIP>` for an armed machine.
 ///
 /// `SYSAPPEND 2` makes PXELINUX add BOOTIF, the MAC of the NIC it booted from.
+///
+/// # Errors
+/// Which part of the job cannot stand in the file, or that the kernel's line gets too long.
 pub fn render(job: &PxeJob) -> Result<String, PxeError> {
     let program_is_text = !job.program.is_empty() && job.program.bytes().all(|b| matches!(b, b' '..=b'~'));
     check("program", &job.program, "one line of printable characters", program_is_text)?;

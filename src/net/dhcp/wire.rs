@@ -12,9 +12,15 @@ const DATAGRAM_MAX: usize = 1500;
 /// Sends to servers, and hears them.
 pub trait Wire: Send {
     /// Sends a datagram to the servers' port of this address, or of everybody.
+    ///
+    /// # Errors
+    /// Those of sendto(2).
     fn send(&mut self, to: Ipv4Addr, datagram: &[u8]) -> io::Result<()>;
 
     /// The next datagram to the client's port; `None` where there is none for this long.
+    ///
+    /// # Errors
+    /// Those of recvfrom(2).
     fn receive(&mut self, wait: Duration) -> io::Result<Option<Vec<u8>>>;
 }
 

@@ -103,6 +103,9 @@ fn body(opcode: u16, input: &[u8]) -> IResult<&[u8], Packet<'_>> {
 
 impl<'a> Packet<'a> {
     /// Parses one datagram. Strict: whatever is left over makes it no packet.
+    ///
+    /// # Errors
+    /// What is wrong with it.
     pub fn parse(bytes: &'a [u8]) -> Result<Packet<'a>, PacketError> {
         let parsed: IResult<&[u8], u16> = be_u16(bytes);
         parsed

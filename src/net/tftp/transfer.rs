@@ -139,6 +139,9 @@ pub struct Transfer {
 
 impl Transfer {
     /// Begins to read `file`. The first datagram to send is [`Transfer::request`].
+    ///
+    /// # Errors
+    /// The name has a NUL or is too long for a request.
     pub fn new(file: &str, limits: Limits, with_options: bool) -> Result<Transfer, TftpError> {
         let mut options = Vec::new();
         if with_options {
@@ -193,6 +196,9 @@ impl Transfer {
     }
 
     /// Nothing arrived for [`Limits::timeout`]: the last datagram again, until the retries are used up.
+    ///
+    /// # Errors
+    /// [`TftpError::Timeout`].
     pub fn on_timeout(&mut self) -> Result<Reply, TftpError> {
         if self.retries >= self.limits.retries {
             return Err(TftpError::Timeout);
@@ -206,6 +212,9 @@ impl Transfer {
     }
 
     /// A datagram from the server. An error is final; [`error_packet`] is what to tell the server.
+    ///
+    /// # Errors
+    /// The server's own error, or what was wrong with its answer.
     pub fn on_datagram(&mut self, bytes: &[u8]) -> Result<Reply, TftpError> {
         let packet = Packet::parse(bytes).map_err(|e| TftpError::Protocol(e.to_string()))?;
         match packet {

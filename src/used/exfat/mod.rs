@@ -22,6 +22,9 @@ const LONGEST_DIRECTORY: u64 = 256 << 20;
 const LONGEST_UPCASE: u64 = 128 << 10;
 
 /// The clusters whose bit is clear in the allocation bitmap.
+///
+/// # Errors
+/// Why the file system is imaged whole.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let doubt = |why: String| Doubt::new(KIND, why);
     let Some(boot) = Boot::read(volume)? else { return Ok(None) };

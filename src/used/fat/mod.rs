@@ -18,6 +18,9 @@ use boot::{Boot, Root};
 const PIECE: usize = 768 << 10;
 
 /// The clusters whose FAT entry is 0.
+///
+/// # Errors
+/// Why the file system is imaged whole.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let Some(boot) = Boot::read(volume)? else { return Ok(None) };
     let doubt = |why: String| Doubt::new(boot.width.kind(), why);

@@ -47,6 +47,9 @@ const HARMLESS: u16 = 0x0080;
 const PIECE: u64 = 1 << 20;
 
 /// The clusters whose bit is clear in $Bitmap.
+///
+/// # Errors
+/// Why the file system is imaged whole.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let Some(boot) = Boot::read(volume)? else { return Ok(None) };
     let files = Files::open(volume, boot)?;

@@ -27,6 +27,9 @@ use superblock::Superblock;
 use system::System;
 
 /// The [`Parser`](super::Parser) of XFS.
+///
+/// # Errors
+/// Why the file system is imaged whole.
 pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     let Some(start) = volume.peek(0, BASIC_BLOCK as usize) else { return Ok(None) };
     if be32(&start, 0) != superblock::MAGIC {

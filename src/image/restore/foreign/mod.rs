@@ -35,6 +35,9 @@ pub struct Measured {
 ///
 /// Members may follow each other, and zeros may follow the last, as gzip(1) takes them; anything else behind it is
 /// refused. So is every file with a member of testbox in it: a gzip reader cannot tell whether an image is whole.
+///
+/// # Errors
+/// The file cannot be read, is damaged or is not a gzip file, or holds more than `limit`.
 pub fn measure(file: &dyn ReadAt, limit: u64, progress: &Progress) -> Result<Measured, ImageError> {
     if file_kind(file)? != FileKind::Gzip {
         return Err(ImageError::foreign(0, "it is not a foreign gzip file"));
