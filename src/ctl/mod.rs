@@ -12,6 +12,7 @@ mod image;
 mod init;
 mod keys;
 mod machine;
+mod man;
 mod network;
 mod output;
 mod ownership;
@@ -83,6 +84,9 @@ enum Command {
     Sign(sign::Args),
     /// Show a chapter of the manual, or the help of a command
     Help(help::Args),
+    /// Write the manual as pages for man(1)
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Why the text of a settings file would be refused.
@@ -167,7 +171,7 @@ fn dispatch(cli: Cli) -> Answer {
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
     let file = match &cli.command {
-        Command::Help(_) => config::Settings::default(),
+        Command::Help(_) | Command::Man(_) => config::Settings::default(),
         _ => config::load(cli.config.as_deref())?,
     };
     match cli.command {
@@ -179,6 +183,7 @@ fn dispatch(cli: Cli) -> Answer {
         Command::Keygen(args) => keys::keygen(&args, out),
         Command::Sign(args) => sign::run(args, file, out),
         Command::Help(args) => help::run(&args, Cli::command(), out),
+        Command::Man(args) => man::run(&args, Cli::command(), out),
     }
 }
 

@@ -43,6 +43,38 @@ impl Action {
         }
     }
 
+    /// What the action does, what it refuses, and what it leaves: a row of the manual.
+    pub fn about(self) -> [&'static str; 3] {
+        match self {
+            Action::Backup => [
+                "images every selected disk",
+                "where an image of one of them exists (the original's `sda.gz` counts)",
+                "a new set, `backup.json`",
+            ],
+            Action::BackupAgain => [
+                "the same; the set before goes into `history/`",
+                "where a disk of the set is missing, unless a disk list leaves it out on purpose",
+                "the new set, and `testbox.keep` old ones",
+            ],
+            Action::Restore => [
+                "writes the images of the newest whole set onto their disks",
+                "where no set can be trusted, or a disk cannot be told or does not fit",
+                "the disks as they were imaged",
+            ],
+            Action::RefreshInfo => [
+                "collects `testbox-info.txt` and `.zip` again",
+                "",
+                "those two files; no disk is imaged or written",
+            ],
+            Action::Rescue => ["leaves the machine to you", "", "the machine stays armed; see below"],
+            Action::Verify => [
+                "reads every image against its hashes, and compares each disk that is there with its image",
+                "fails (52) where the current set is damaged; an older one is no answer",
+                "a note for each disk in `status`; a disk that differs is a finding, not a failure",
+            ],
+        }
+    }
+
     /// True where the action writes to disks or replaces images: such an action is taken only from a file that
     /// names this one machine.
     pub fn is_destructive(self) -> bool {
@@ -70,9 +102,7 @@ impl fmt::Display for Action {
 
 /// The word is none of the six actions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown action '{0}': it must be one of backup, backup-again, restore, refresh-info, rescue, verify"
-)]
+#[error("unknown action '{0}': it must be one of {words}", words = Action::ALL.map(Action::word).join(", "))]
 pub struct UnknownAction(pub String);
 
 impl FromStr for Action {

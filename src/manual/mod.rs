@@ -3,6 +3,8 @@
 //! `TESTBOX_BLESS=1` writes them.
 #![forbid(unsafe_code)]
 
+pub mod man;
+
 use crate::failure::Kind;
 use crate::job::{Action, OPTIONS};
 use std::fmt::Write;
@@ -44,10 +46,21 @@ pub fn chapter(name: &str) -> Option<&'static Chapter> {
 /// What stands between the marker `name` and its end in a chapter.
 pub fn generated(name: &str) -> Option<String> {
     match name {
+        "actions" => Some(actions()),
         "codes" => Some(codes()),
         "parameters" => Some(parameters()),
         _ => None,
     }
+}
+
+fn actions() -> String {
+    let mut table = String::from("| Action | Does | Refuses | Leaves |\n|---|---|---|---|\n");
+    for action in Action::ALL {
+        let cells =
+            action.about().map(|cell| if cell.is_empty() { String::new() } else { format!(" {cell}") });
+        let _ = writeln!(table, "| `{action}` |{} |{} |{} |", cells[0], cells[1], cells[2]);
+    }
+    table
 }
 
 fn codes() -> String {

@@ -4,6 +4,7 @@
 mod arm;
 mod help;
 mod image;
+mod man;
 mod nfsroot;
 mod overwrite;
 mod ownership;
