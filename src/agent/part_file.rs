@@ -105,7 +105,7 @@ fn begin(files: &dyn Files, path: &str) -> io::Result<(Box<dyn SyncWrite>, Optio
             return Ok((file, Some(Part::new(there))));
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        // No file to go on with: a link, a file with a second name.
+        // Not a file to resume: a link, a file with a second name.
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             files.remove(path)?;
         }

@@ -55,7 +55,7 @@ pub struct Run<'a> {
     pub keep: u32,
     /// Whether a restore reads what the disk holds first.
     pub delta: Delta,
-    /// What a restore does with space that nobody used.
+    /// What a restore does with unallocated space.
     pub free: FreeSpace,
     /// What a degraded set may do.
     pub degraded: DegradedSet,

@@ -34,7 +34,7 @@ impl Default for Patience {
 }
 
 /// What is left of the patience with one disk, for all its readers. Who has it works on a bad place, alone: the other
-/// readers go on with good areas meanwhile, as far ahead as the pipeline lets them.
+/// readers work on good areas meanwhile, as far ahead as the pipeline lets them.
 pub struct Trouble {
     left: Mutex<Patience>,
 }

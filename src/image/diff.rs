@@ -4,7 +4,8 @@
 use crate::image::error::ImageError;
 use crate::image::format::member::Kind;
 use crate::image::format::run::Run;
-use crate::image::reader::{Image, Runs, Workspace};
+use crate::image::reader::{Image, Runs};
+use crate::image::workspace::Workspace;
 use crate::io::is_zero;
 use crate::progress::Progress;
 use std::ops::Range;

@@ -9,12 +9,13 @@
 //! ```
 //!
 //! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
-//! ([`BackupOptions::chunk_size`] up to 4 MiB), and 16 bytes for each range that nobody uses (at most 32 MiB of them,
+//! ([`BackupOptions::chunk_size`] up to 4 MiB), and 16 bytes for each unallocated range (at most 32 MiB of them,
 //! see [`crate::used::Free`]); less for everything else.
 #![forbid(unsafe_code)]
 
 mod backup;
 mod bad_sectors;
+mod content;
 mod diff;
 mod error;
 mod file;
@@ -23,6 +24,7 @@ mod parallel;
 mod reader;
 mod restore;
 mod verify;
+mod workspace;
 
 pub use backup::options::{BackupOptions, DEFAULT_CHUNK, Earlier, Written};
 pub use backup::resume::Part;
@@ -30,6 +32,7 @@ pub use backup::verified::{BackupFile, Pass, ReadBack, backup_unverified, backup
 pub use backup::{backup, backup_again};
 pub use bad_sectors::Patience;
 pub use blake3::Hash;
+pub use content::Content;
 pub use diff::diff;
 pub use error::{ErrorKind, ImageError, Op, Subject, UnfinishedRestore};
 pub use file::{ImageFile, Proof};
@@ -39,7 +42,7 @@ pub use format::header::{DiskAbout, Header, MAX_CHUNK};
 pub use format::mapfile::ddrescue_map;
 pub use format::member::Kind;
 pub use format::run::Run;
-pub use reader::{Content, FileKind, Image, Runs, Summary, file_kind};
+pub use reader::{FileKind, Image, Runs, Summary, file_kind};
 pub use restore::foreign::Measured;
 pub use restore::options::RestoreOptions;
 pub use restore::phases::Restored;

@@ -3,7 +3,8 @@
 
 use crate::image::error::ImageError;
 use crate::image::format::run::Run;
-use crate::image::reader::{Image, Workspace};
+use crate::image::reader::Image;
+use crate::image::workspace::Workspace;
 use crate::progress::Progress;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;

@@ -1,19 +1,14 @@
-//! An open image: header, totals, runs in order, any range of bytes.
+//! An open image: header, totals, runs in order.
 #![forbid(unsafe_code)]
 
-use crate::block::AlignedBuf;
-use crate::image::error::{ImageError, Op};
-use crate::image::format::codec::{Codec, Inflate};
+use crate::image::error::ImageError;
 use crate::image::format::footer::Footer;
-use crate::image::format::gaps::{Gaps, MAX_LIST};
 use crate::image::format::header::Header;
 use crate::image::format::index::{self, Child, Entries, Expected, MAX_NODE};
-use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, UNIT};
-use crate::image::format::run::{Run, data_member, longest_data_member};
-use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
-use crate::io::{ReadAt, ZEROS};
+use crate::image::format::member::{self, Kind, UNIT};
+use crate::image::format::run::Run;
+use crate::io::ReadAt;
 use blake3::Hash;
-use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -200,45 +195,6 @@ impl Image {
         Runs { image: self, stack: Vec::new(), range, kinds, started: false }
     }
 
-    /// Writes the bytes of a range of the disk to `out`, reading only the members that it needs.
-    ///
-    /// # Errors
-    /// The image cannot be read or is damaged, `out` cannot be written, or the range is behind the end.
-    pub fn cat(&self, range: Range<u64>, out: &mut dyn Write) -> Result<(), ImageError> {
-        if range.start > range.end || range.end > self.footer.disk_size {
-            return Err(ImageError::refused_range(&range, self.footer.disk_size));
-        }
-        let mut work = Workspace::new(self);
-        let mut written = 0;
-        for run in self.runs_in(range.clone()) {
-            let run = run?;
-            let from = range.start.max(run.offset);
-            let until = range.end.min(run.offset + run.length);
-            let mut write = |bytes: &[u8]| {
-                out.write_all(bytes).map_err(|source| ImageError::sink(Op::Write, written, source))?;
-                written += bytes.len() as u64;
-                Ok(())
-            };
-            if run.kind == Kind::Data {
-                let raw = work.load(self, &run)?;
-                write(&raw[(from - run.offset) as usize..(until - run.offset) as usize])?;
-            } else {
-                let mut left = until - from;
-                while left > 0 {
-                    let n = left.min(ZEROS.len() as u64);
-                    write(&ZEROS[..n as usize])?;
-                    left -= n;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The disk that the image holds, for whoever reads a few places of it.
-    pub fn content(&self) -> Content<'_> {
-        Content(self)
-    }
-
     /// The footer, for totals.
     pub(super) fn footer(&self) -> &Footer {
         &self.footer
@@ -279,25 +235,6 @@ impl Image {
         self.read(&mut bytes, position)?;
         index::decode(&bytes, expected, self.header.chunk_size, self.header.disk.logical_block_size)
             .map_err(|what| ImageError::damaged(position, what))
-    }
-}
-
-/// The bytes of the disk in an image. Each read inflates the members that it needs anew.
-pub struct Content<'a>(&'a Image);
-
-impl ReadAt for Content<'_> {
-    fn size(&self) -> std::io::Result<u64> {
-        Ok(self.0.footer.disk_size)
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        let left = self.0.footer.disk_size.saturating_sub(offset);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        let mut to = &mut buf[..len];
-        if len > 0 {
-            self.0.cat(offset..offset + len as u64, &mut to).map_err(std::io::Error::other)?;
-        }
-        Ok(len)
     }
 }
 
@@ -363,93 +300,5 @@ impl Iterator for Runs<'_> {
             self.stack.clear();
         }
         step.transpose()
-    }
-}
-
-/// Bytes of a data member that hold its list of gaps and all that stands before the deflate stream, in whole units.
-const GAPS_END: usize = (FRAME + RUN_PAYLOAD + MAX_LIST + UNIT).next_multiple_of(UNIT);
-
-/// What one thread needs to handle runs; made once, reused for every run.
-pub(super) struct Workspace {
-    /// Room for any member. Members lie at multiples of 4096 of the file: they are read past the page cache.
-    pub member: AlignedBuf,
-    /// Room for the raw bytes of any data run.
-    pub raw: AlignedBuf,
-    /// Room for what a disk holds in the place of a data run; made when it is first needed.
-    found: Option<AlignedBuf>,
-    /// Members of zeros, to compare with.
-    pub zeros: ZeroMembers,
-    /// The gaps of the run that was looked at last.
-    pub gaps: Gaps,
-    inflater: Box<dyn Inflate>,
-}
-
-impl Workspace {
-    /// Buffers that fit this image.
-    pub fn new(image: &Image) -> Self {
-        let chunk = image.header.chunk_size;
-        let member = longest_data_member(chunk.into()).max(member_len(MAX_ZERO_RUN));
-        Workspace {
-            member: AlignedBuf::new(member as usize),
-            raw: AlignedBuf::new(chunk as usize),
-            found: None,
-            zeros: ZeroMembers::default(),
-            gaps: Gaps::default(),
-            inflater: Codec::default().inflater(),
-        }
-    }
-
-    /// `len` bytes of room, at most a chunk, beside the raw bytes.
-    pub fn found(&mut self, len: usize) -> &mut [u8] {
-        let chunk = self.raw.len();
-        &mut self.found.get_or_insert_with(|| AlignedBuf::new(chunk))[..len]
-    }
-
-    /// What was put into [`Workspace::found`].
-    pub fn found_before(&self, len: usize) -> &[u8] {
-        self.found.as_ref().map_or(&[], |found| &found[..len])
-    }
-
-    /// Reads the member of a run as it is. The index was checked: it fits.
-    pub fn read_member(&mut self, image: &Image, run: &Run) -> Result<&[u8], ImageError> {
-        let bytes = &mut self.member[..run.member_length as usize];
-        image.read(bytes, run.position)?;
-        Ok(bytes)
-    }
-
-    /// The raw bytes of a data run, checked against its hash.
-    pub fn load(&mut self, image: &Image, run: &Run) -> Result<&[u8], ImageError> {
-        self.read_member(image, run)?;
-        self.inflate_member(run)
-    }
-
-    /// Inflates the member that was read before, and checks its bytes against the run's hash.
-    pub fn inflate_member(&mut self, run: &Run) -> Result<&[u8], ImageError> {
-        let bad =
-            |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
-        let (gaps, stream) = data_member(&self.member[..run.member_length as usize], run).map_err(bad)?;
-        let raw = &mut self.raw[..run.length as usize];
-        self.inflater.inflate(stream, raw).map_err(|e| bad(&e.0))?;
-        if gaps.hash(raw) != run.hash {
-            return Err(bad("the hash of a data run is wrong"));
-        }
-        if !gaps.are_zero_in(raw) {
-            return Err(bad("a data run has bytes where nobody uses any"));
-        }
-        self.gaps = gaps;
-        Ok(raw)
-    }
-
-    /// Fetches the gaps of a data run into [`Workspace::gaps`], of its member only as much as that takes. Whoever has
-    /// bytes with which they give the run's hash has the right ones.
-    pub fn read_gaps(&mut self, image: &Image, run: &Run) -> Result<(), ImageError> {
-        self.gaps.clear();
-        if run.has_gaps {
-            let head = &mut self.member[..(run.member_length as usize).min(GAPS_END)];
-            image.read(head, run.position)?;
-            let member = data_member(head, run);
-            self.gaps = member.map_err(|what| ImageError::damaged(run.position, what))?.0;
-        }
-        Ok(())
     }
 }

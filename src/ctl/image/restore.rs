@@ -38,7 +38,7 @@ pub(in super::super) struct Args {
     /// images of testbox
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     delta: Delta,
-    /// What becomes of the space that nobody used when the disk was imaged: leave it as it is, discard it, or zero it;
+    /// What becomes of the space that was unallocated when the disk was imaged: leave it as it is, discard it, or zero it;
     /// for images of testbox
     #[arg(long, value_name = "HOW", default_value = "leave")]
     free: FreeSpace,

@@ -40,7 +40,7 @@ pub fn speed(bytes: u64, time: Duration) -> String {
     format!("{:.1} MB/s, {:.1} s", bytes as f64 / 1e6 / seconds, seconds)
 }
 
-/// How much smaller the image is than what it holds besides zeros and what nobody uses: `ratio 2.18`.
+/// How much smaller the image is than what it holds besides zeros and what is unallocated: `ratio 2.18`.
 pub fn ratio(disk: u64, empty: u64, image: u64) -> String {
     format!("ratio {:.2} without what is empty", disk.saturating_sub(empty) as f64 / image.max(1) as f64)
 }

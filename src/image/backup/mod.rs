@@ -2,10 +2,10 @@
 //!
 //! Two files may save work, whatever they are and whatever is wrong with them: the image before of the same disk, whose
 //! members are taken over where the disk did not change ([`Earlier::base`], module `incremental`), and what a cut
-//! backup left, which is gone on with where it is ([`Earlier::part`], module `resume`). The disk is read and hashed all
+//! backup left, which is resumed where it is ([`Earlier::part`], module `resume`). The disk is read and hashed all
 //! the same, and the image that comes out is the one that would be made without them.
 //!
-//! What nobody uses ([`BackupOptions::used`]) is not read. Nothing rests on what an earlier file says about that: a
+//! What is unallocated ([`BackupOptions::used`]) is not read. Nothing rests on what an earlier file says about that: a
 //! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 

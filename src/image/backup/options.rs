@@ -78,7 +78,7 @@ pub struct Written {
     pub disk_bytes: u64,
     /// Disk in zero runs.
     pub zero_bytes: u64,
-    /// Disk that nobody uses, and that was not read.
+    /// Disk that is unallocated, and was not read.
     pub unallocated_bytes: u64,
     /// Disk that was compressed in vain and stored.
     pub stored_bytes: u64,

@@ -271,7 +271,7 @@ fn read_loop(
     }
 }
 
-/// Reads a piece; the bad ranges. Gaps are read along, but need not be readable: nobody uses them.
+/// Reads a piece; the bad ranges. Gaps are read along, but need not be readable: they are unallocated.
 fn read_used(
     disk: &dyn BlockDevice,
     slot: &mut Slot,

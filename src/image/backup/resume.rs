@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// What a cut backup left, while it is gone on with.
+/// What a cut backup left, while it is resumed.
 pub(super) struct Unfinished {
     file: Arc<dyn ReadAt>,
     size: u64,
@@ -165,7 +165,7 @@ impl KeptRuns {
     }
 }
 
-/// True where the head of a data member goes on with a list of gaps, or at least with its length.
+/// True where the head of a data member continues with a list of gaps, or at least with its length.
 fn starts_list(head: &[u8; FRAME + RUN_PAYLOAD + 2]) -> bool {
     let payload = usize::from(u16::from_le_bytes([head[FRAME - 2], head[FRAME - 1]]));
     payload >= RUN_PAYLOAD + 2 && head[FRAME + RUN_PAYLOAD..] != [0; 2]

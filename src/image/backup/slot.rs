@@ -52,7 +52,7 @@ pub(super) struct Slot {
     pub raw: AlignedBuf,
     pub member: Vec<u8>,
     pub content: Content,
-    /// What nobody uses of a raw piece; zeros in all that is made of it.
+    /// What is unallocated in a raw piece; zeros in all that is made of it.
     pub gaps: Gaps,
     /// The run of the unfinished image at this place.
     pub kept: Option<Run>,

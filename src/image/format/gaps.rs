@@ -1,4 +1,4 @@
-//! What nobody uses inside a data run: short pieces that are not worth a run of their own.
+//! What is unallocated inside a data run: short pieces that are not worth a run of their own.
 //!
 //! Read along, they would carry old data into the image; as runs, each would cost two members. So they are zeros in the
 //! data run, which listing them makes as good as unallocated: a disk may hold anything there.

@@ -1,7 +1,7 @@
 //! What of a disk could not be read, as a map file of GNU ddrescue.
 //!
 //! The structure is that of "Mapfile structure" in the ddrescue manual: comments, a status line, and a line for each
-//! block, which together cover the disk. `ddrescue -r1 disk raw map` goes on from it, onto the raw disk that `zcat`
+//! block, which together cover the disk. `ddrescue -r1 disk raw map` resumes from it, onto the raw disk that `zcat`
 //! gives. A range that was given up as a whole is `-` too, although single sectors of it were never tried; what nobody
 //! used, and what therefore was not read, counts as done.
 #![forbid(unsafe_code)]

@@ -9,11 +9,12 @@ use crate::block::{ALIGN, BlockDevice};
 use crate::image::error::{ImageError, Op};
 use crate::image::format::member::Kind;
 use crate::image::format::run::Run;
-use crate::image::reader::{Image, Workspace};
+use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, Wanted};
 use crate::image::restore::boot_areas::BootAreas;
 use crate::image::restore::options::RestoreOptions;
 use crate::image::verify::{data_parts, read};
+use crate::image::workspace::Workspace;
 use crate::io::is_zero;
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
@@ -214,7 +215,7 @@ impl<'a> RunWriter<'a> {
         Ok(written)
     }
 
-    /// True where what was found on the disk is all of the run. Unless all that nobody uses is to be zero, what stands in
+    /// True where what was found on the disk is all of the run. Unless all that is unallocated is to be zero, what stands in
     /// the run's gaps does not count, and is taken as zero from here on.
     fn is_there(&self, space: &mut Workspace, body: &Range<u64>, run: &Run) -> bool {
         let gaps = std::mem::take(&mut space.gaps);

@@ -1,6 +1,6 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order ([`phases`]): check everything that can be checked -> zero what boots ([`boot_areas`]) -> discard what nobody uses,
+//! Order ([`phases`]): check everything that can be checked -> zero what boots ([`boot_areas`]) -> discard what is unallocated,
 //! where that is wanted -> write the body where the disk differs ([`delta`]), each run's hash checked before it is written
 //! -> flush -> read back what was written and compare ([`batch`]: both go on at the same time, one behind the other) ->
 //! write what boots. What was not written was read and found right. A restore that was interrupted is repeated: that is a

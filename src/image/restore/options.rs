@@ -10,7 +10,7 @@ pub struct RestoreOptions {
     pub threads: usize,
     /// Whether what the disk holds is read first, and written only where it differs.
     pub delta: Delta,
-    /// What becomes of the space that nobody used when the disk was imaged.
+    /// What becomes of the space that was unallocated when the disk was imaged.
     pub free: FreeSpace,
     /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
     pub batch: Option<u64>,

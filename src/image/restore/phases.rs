@@ -31,7 +31,7 @@ pub struct Restored {
     pub kept_bytes: u64,
     /// Of it, written; what makes a disk bootable always is.
     pub written_bytes: u64,
-    /// Of it, what nobody used, and what was neither read, written nor compared: with the three above it makes the
+    /// Of it, what was unallocated, and was neither read, written nor compared: with the three above it makes the
     /// whole.
     pub left_bytes: u64,
     /// Of `left_bytes`, discarded; that proves nothing about what is there now.
