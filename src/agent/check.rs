@@ -10,8 +10,8 @@ use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::plan::{Source, refuse_degraded};
 use crate::progress::Progress;
+use crate::store::layout::RECORD;
 use crate::store::publish;
-use crate::store::record::RECORD;
 use std::collections::BTreeMap;
 
 impl Run<'_> {

@@ -9,10 +9,10 @@ use super::working::Working;
 use super::{AGENT, CLOSE_LIMIT, Ending};
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
-use crate::share::{read_limited, write_atomic};
 use crate::store::cannot_write;
+use crate::store::layout::STATUS;
 use crate::store::lease::Holder;
-use crate::store::status::{STATUS, STATUS_LIMIT, State, Status};
+use crate::store::status::{STATUS_LIMIT, State, Status};
 use std::sync::Arc;
 
 /// Logs and status may be written once the lease is held.
@@ -87,7 +87,7 @@ impl Connected<'_> {
         let (folder, journal) = (&self.proven.folder, context.journal);
         let id = order.words.job.as_ref().map(|id| id.as_str().to_owned());
         let action = order.words.action.map_or("unknown", Action::word);
-        let earlier = match read_limited(&*folder.files, &folder.path(STATUS), STATUS_LIMIT) {
+        let earlier = match folder.files.read_limited(&folder.path(STATUS), STATUS_LIMIT) {
             Ok(bytes) => Status::parse(&bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => {
@@ -122,7 +122,9 @@ impl Connected<'_> {
             updated: now,
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        write_atomic(&*folder.files, &folder.path(STATUS), &status.to_bytes())
+        folder
+            .files
+            .write_atomic(&folder.path(STATUS), &status.to_bytes())
             .map_err(|e| cannot_write(&format!("write {}", folder.path(STATUS)), &e))?;
         if attempt > 1 {
             journal.info(&format!("attempt {attempt} of {}", context.settings.attempts));

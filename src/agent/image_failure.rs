@@ -4,7 +4,7 @@ use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, ImageError, Op, Subject};
 use crate::inventory::Disk;
 use crate::plan::OnBad;
-use crate::store::record::{image_file, map_file};
+use crate::store::layout::{image_file, map_file};
 use crate::store::{self, cannot_read, cannot_write};
 use crate::text::with_sources;
 use std::fmt::Display;

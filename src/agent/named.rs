@@ -12,10 +12,10 @@ use crate::agent::info::Who;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
 use crate::failure::{Failure, Kind};
 use crate::job::{Action, Found, Order};
-use crate::share::mount::{BACKUP_MARKER, TFTP_MARKER, check_marker};
-use crate::share::{Files, exists};
+use crate::share::Files;
+use crate::share::mount::check_marker;
 use crate::signature::Verdict;
-use crate::store::layout::is_free_for_host;
+use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER, is_free_for_host};
 use crate::store::status::Status;
 use crate::store::{Folder, cannot_write};
 use std::sync::Arc;
@@ -223,7 +223,7 @@ impl<'a> Named<'a> {
 
 /// Makes an empty file whose name tells people something. What is there already, of whatever kind, stays as it is.
 fn make_aid(files: &dyn Files, path: &str) -> std::io::Result<()> {
-    match exists(files, path) {
+    match files.exists(path) {
         Ok(true) => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),
         Ok(false) => {}

@@ -4,7 +4,8 @@ use super::{Ending, Journal};
 use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::store::Folder;
-use crate::store::status::{STATUS, State, Status};
+use crate::store::layout::STATUS;
+use crate::store::status::{State, Status};
 use crate::sys::System;
 
 /// Says the failure in both logs, the status and on the console, and waits as the settings say.

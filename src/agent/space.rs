@@ -7,9 +7,8 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
 use crate::net::quota::{Export, Of, Quota};
 use crate::store::Folder;
-use crate::store::layout::part_file;
+use crate::store::layout::{STATUS, part_file};
 use crate::store::record::ImageRecord;
-use crate::store::status::STATUS;
 
 /// The backup share, as far as its room is concerned.
 pub struct Room<'a> {

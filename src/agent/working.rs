@@ -14,8 +14,9 @@ use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Action, Job};
 use crate::plan::{self, Plan, Request};
 use crate::store::Folder;
+use crate::store::layout::RECORD;
 use crate::store::publish::{self, Recovered};
-use crate::store::record::{Machine, RECORD};
+use crate::store::record::Machine;
 use crate::store::status::{State, Status};
 use std::sync::Arc;
 

@@ -189,30 +189,6 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// [`Files::exists`].
-///
-/// # Errors
-/// As there.
-pub fn exists(files: &dyn Files, path: &str) -> io::Result<bool> {
-    files.exists(path)
-}
-
-/// [`Files::read_limited`].
-///
-/// # Errors
-/// As there.
-pub fn read_limited(files: &dyn Files, path: &str, max: usize) -> io::Result<Vec<u8>> {
-    files.read_limited(path, max)
-}
-
-/// [`Files::write_atomic`].
-///
-/// # Errors
-/// As there.
-pub fn write_atomic(files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
-    files.write_atomic(path, bytes)
-}
-
 /// Splits a path into its names. `""` is the root itself.
 ///
 /// `InvalidInput` for what could leave the root or mean something else on the way: absolute paths, `.`, `..`, empty

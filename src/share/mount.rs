@@ -15,11 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sys_mount::{Unmount, UnmountDrop};
 
-/// The file in the root of the backup share that shows that it is mounted.
-pub const BACKUP_MARKER: &str = "testbox-backup";
-/// The file in the root of the TFTP share that shows that it is mounted.
-pub const TFTP_MARKER: &str = "pxelinux.0";
-
 /// One mount(2) that takes longer than this is left behind, and the next attempt begins.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(180);
 /// How long an unmount may take before it is left behind.
@@ -501,12 +496,12 @@ mod tests {
     #[test]
     fn a_share_without_its_marker_is_not_the_share() {
         let files = MemFiles::new();
-        let missing = check_marker(&files, "server:/export/x", BACKUP_MARKER).unwrap_err().to_string();
+        let missing = check_marker(&files, "server:/export/x", "testbox-backup").unwrap_err().to_string();
         assert!(missing.contains("server:/export/x") && missing.contains("'testbox-backup'"), "{missing}");
-        files.put_special(TFTP_MARKER);
-        let special = check_marker(&files, "server:/export/x", TFTP_MARKER).unwrap_err();
+        files.put_special("pxelinux.0");
+        let special = check_marker(&files, "server:/export/x", "pxelinux.0").unwrap_err();
         assert!(matches!(special, NotTheShare::Unreadable { .. }));
-        files.put(BACKUP_MARKER, "");
-        check_marker(&files, "server:/export/x", BACKUP_MARKER).unwrap();
+        files.put("testbox-backup", "");
+        check_marker(&files, "server:/export/x", "testbox-backup").unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
 
+use super::layout::{GENERATION_MAX, image_file, is_disk_name};
 use crate::inventory::{Disk, Identity};
 use crate::used::{Content, Found};
 use blake3::Hash;
@@ -7,16 +8,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-// Until their users name the layout.
-use super::layout::{GENERATION_MAX, is_disk_name};
-pub use super::layout::{RECORD, RECORD_PENDING, image_file, map_file};
-
 /// Largest record that is read, in bytes.
 pub const RECORD_LIMIT: usize = 4 << 20;
 /// Most bad ranges of one image that a record lists: it must stay one that can be read.
 pub const BAD_RANGES: usize = 1000;
 /// The format that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
+
 /// One set of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

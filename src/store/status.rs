@@ -3,9 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-// Until its users name the layout.
-pub use super::layout::STATUS;
-
 /// Largest status that is read, in bytes.
 pub const STATUS_LIMIT: usize = 1 << 20;
 

@@ -95,3 +95,44 @@ fn reachable(arrows: &Arrows, file: &Module) -> BTreeSet<Module> {
     }
     seen
 }
+
+/// The layout of the shares is the one owner of their names; the folders of configurations are the search's own.
+#[test]
+fn no_other_file_spells_a_name_of_the_shares() {
+    use testbox::store::layout::*;
+    let names = [
+        BACKUP_EXPORT,
+        TFTP_EXPORT,
+        NFS_ROOT_EXPORT,
+        BACKUP_MARKER,
+        TFTP_MARKER,
+        MAINTENANCE_BOOT,
+        KERNEL,
+        INITRD,
+        RECORD,
+        RECORD_PENDING,
+        SIGNATURE,
+        STATUS,
+        DISK_LIST,
+        INFO_TEXT,
+        INFO_ZIP,
+        MAINTENANCE_LOG,
+        OUTPUT_LOG,
+        HISTORY,
+        PART,
+        PXELINUX_CFG,
+        TESTBOX_CFG,
+        ".raw.gz",
+        ".gz",
+    ];
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (module, code) in super::source::texts(&src) {
+        let is_owner = module.starts_with(&["store".into(), "layout".into()]) || module == ["job", "search"];
+        let spelled = names.iter().find(|name| code.contains(&format!("\"{name}\"")));
+        assert!(
+            is_owner || spelled.is_none(),
+            "{}: {spelled:?} is a name of store::layout",
+            module.join("::")
+        );
+    }
+}

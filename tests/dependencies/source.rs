@@ -104,6 +104,20 @@ impl File {
     }
 }
 
+/// The code of every file with its strings, up to its tests; files of tests are left out.
+pub fn texts(src: &Path) -> Vec<(Module, String)> {
+    let mut texts = BTreeMap::new();
+    collect(src, &Vec::new(), &mut texts);
+    texts.retain(|module, _| {
+        !module.iter().any(|name| ["tests", "testing", "fixture", "property"].contains(&name.as_str()))
+    });
+    let code = |text: &str| text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+    let lines = |text: String| {
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    };
+    texts.into_iter().map(|(module, text)| (module, lines(code(&text)))).collect()
+}
+
 fn below(module: &[String], name: &str) -> Module {
     [module, &[name.to_owned()]].concat()
 }

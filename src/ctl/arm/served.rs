@@ -5,7 +5,7 @@ use super::super::config::Settings;
 use super::super::network::own_addresses;
 use super::super::shares::Folder;
 use crate::net::tftp::{Client, Limits, PORT, TftpError};
-use crate::store::layout::{DEFAULT_CFG, MAINTENANCE_BOOT, TFTP_EXPORT};
+use crate::store::layout::{DEFAULT_CFG, MAINTENANCE_BOOT, TFTP_EXPORT, TFTP_MARKER};
 use crate::types::TftpPath;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The loaders that PXELINUX's folder may hold.
-const LOADERS: [&str; 2] = ["pxelinux.0", "lpxelinux.0"];
+const LOADERS: [&str; 2] = [TFTP_MARKER, "lpxelinux.0"];
 
 /// The tree that TFTP serves, and the folder of configurations in it.
 #[derive(Debug)]
