@@ -14,6 +14,7 @@ use crate::inventory::{self, Identity, why_in_use};
 use crate::io::{ReadAt, SyncWrite};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
+use crate::store::layout::PART;
 use crate::used::{self, Beyond, Used};
 use std::cell::Cell;
 use std::fs;
@@ -84,7 +85,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
 /// `IMAGE.part`, in the same folder.
 fn part_of(image: &Path) -> PathBuf {
     let mut name = image.as_os_str().to_owned();
-    name.push(".part");
+    name.push(PART);
     name.into()
 }
 
