@@ -7,6 +7,7 @@ use super::lease_holder::Lease;
 use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
+use super::steps::{Backup, Publisher, Restore, StepContext, Verify};
 use super::{AGENT, Ending, arming, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
@@ -116,25 +117,20 @@ impl Working<'_, '_> {
         let machine =
             Machine { ip: who.ip.to_string(), hexip: who.hexip.clone(), hostname: who.hostname.clone() };
         let (status, lease) = (self.status.clone(), self.lease.clone());
+        let can_resume = status.attempt < settings.attempts;
+        let publisher = Publisher { machine, job_id: status.job.clone(), keep: settings.keep };
+        let reporter = Reporter::new(world, journal, folder, status, settings, lease, address.clone());
         let run = steps::Run {
-            world,
-            disks: &inventory.disks,
-            journal,
-            folder,
-            export: &proven.backup.export,
-            images,
+            context: StepContext { world, journal, folder, reporter },
+            backup: Backup { disks: &inventory.disks, export: &proven.backup.export },
+            verify: Verify { images, degraded: settings.degraded },
+            restore: Restore { delta: settings.delta, free: settings.free },
+            publisher,
             who,
-            machine,
-            job_id: status.job.clone(),
-            keep: settings.keep,
-            delta: settings.delta,
-            free: settings.free,
-            degraded: settings.degraded,
-            may_go_on: status.attempt < settings.attempts,
-            reporter: Reporter::new(world, journal, folder, status, settings, lease, address.clone()),
+            can_resume,
         };
         let result = run.all(&plan);
-        let (status, given_up) = run.reporter.end();
+        let (status, given_up) = run.context.reporter.end();
         self.status = status;
         given_up.map_or_else(|| result.map(Worked::Done), |ending| Ok(Worked::GivenUp(ending)))
     }

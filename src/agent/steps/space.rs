@@ -1,7 +1,7 @@
 //! Whether the backup share has room for an image, asked before anything of it is written.
 
-use super::journal::Journal;
-use super::report::RESERVE;
+use crate::agent::journal::Journal;
+use crate::agent::report::RESERVE;
 use crate::agent::world::World;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;

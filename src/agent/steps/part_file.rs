@@ -1,8 +1,8 @@
 //! The part file of an image on the share, while the image is made.
 
 use super::damage;
-use super::journal::Journal;
-use super::report::Reporter;
+use crate::agent::journal::Journal;
+use crate::agent::report::Reporter;
 use crate::image::{BackupFile, ImageError, Part, Pass, Written};
 use crate::inventory::Disk;
 use crate::io::{ReadAt, SyncWrite};

@@ -1,7 +1,7 @@
 //! A set with an image that was found damaged never counts as a good one from then on.
 
-use super::journal::Journal;
-use super::report::Reporter;
+use crate::agent::journal::Journal;
+use crate::agent::report::Reporter;
 use crate::image::Hash;
 use crate::store::{Folder, publish};
 

@@ -1,20 +1,29 @@
 //! Images are proven whole before anything rests on them.
 
+use super::context::{StepContext, Target};
 use super::damage;
-use super::image_failure::{image_failure, internal, share_read};
-use super::restore::Target;
-use super::steps::Run;
+use crate::agent::image_failure::{image_failure, internal, share_read};
 use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, ImageError, ImageFile, Measured, Proof};
+use crate::inventory::Disk;
 use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::plan::{Source, refuse_degraded};
 use crate::progress::Progress;
+use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::publish;
 use std::collections::BTreeMap;
 
-impl Run<'_> {
+/// What a look at an image knows beside the context.
+pub struct Verify {
+    /// The machine's folder through the mount that images are read from.
+    pub images: Folder,
+    /// What a degraded set may do.
+    pub degraded: DegradedSet,
+}
+
+impl Verify {
     /// Opens an image; where a record names it, it must be that one.
     pub fn open_image(&self, source: &Source) -> Result<ImageFile, Failure> {
         let path = self.images.path(&source.path);
@@ -47,6 +56,7 @@ impl Run<'_> {
     /// Proves an image whole; what it holds.
     pub fn check_image(
         &self,
+        cx: &StepContext<'_>,
         source: &Source,
         action: Action,
         targets: &[Target],
@@ -69,51 +79,83 @@ impl Run<'_> {
         let progress = Progress::new();
         let step = format!("checking {}", source.path);
         let verify = || image.verify(proof, limit, 0, &progress);
-        let verified = self.reporter.during(&step, Some(&source.name), &progress, false, verify);
+        let verified = cx.reporter.during(&step, Some(&source.name), &progress, false, verify);
         if let (Some(record), Err(e)) = (&source.record, &verified)
             && e.kind == ErrorKind::Corrupt
         {
             let image = (&*source.path, &record.root_hash);
-            damage::note(&self.reporter, self.journal, self.folder, image, &e.to_string());
+            damage::note(&cx.reporter, cx.journal, cx.folder, image, &e.to_string());
         }
         let measured = verified.map_err(|e| image_failure(&e, &source.path))?;
         match image {
-            ImageFile::Own(_) => self.tell_whole(source, action, &measured),
-            ImageFile::Foreign(_) => self.check_size(source, &measured, target)?,
+            ImageFile::Own(_) => tell_whole(cx, source, action, &measured),
+            ImageFile::Foreign(_) => check_size(cx, source, &measured, target)?,
         }
         Ok(measured)
     }
 
-    fn tell_whole(&self, source: &Source, action: Action, measured: &Measured) {
-        if action == Action::Verify
-            && self.reporter.check_lease().is_ok()
-            && let Err(e) = publish::clear(self.folder, &source.path)
-        {
-            self.journal.warn(&format!("cannot remove the note of damage beside {}: {e}", source.path));
-        }
-        self.journal.info(&format!("{} is whole: root hash {}", source.path, measured.hash));
-    }
-
-    /// A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
-    fn check_size(
+    /// Compares a disk with its image; the result as a note.
+    ///
+    /// # Errors
+    /// Those of the disk and of the image; a difference is none.
+    pub fn compare_disk(
         &self,
+        cx: &StepContext<'_>,
         source: &Source,
-        measured: &Measured,
-        target: Option<&Target>,
-    ) -> Result<(), Failure> {
-        let size = measured.size;
-        self.journal.info(&format!("{} is a whole gzip file of {size} bytes of disk", source.path));
-        let disk = target.map(|target| &*target.device);
-        let Some(disk) = disk.filter(|disk| disk.size() != size && !source.is_mapped) else { return Ok(()) };
-        Err(Failure::new(
-            Kind::Unfit,
-            format!(
-                "{} holds {size} bytes, {} has {}: it was cut, or it is of another disk",
-                source.path,
-                disk.name(),
-                disk.size()
-            ),
-            format!("nothing was written. If it is right all the same: testbox.map={}:<disk>.", source.name),
-        ))
+        disk: &Disk,
+        measured: &BTreeMap<String, Measured>,
+    ) -> Result<String, Failure> {
+        let device = cx.open_source(disk)?;
+        let (image, measured) = self.open_checked(source, measured)?;
+        let progress = Progress::new();
+        progress.start(measured.size);
+        let step = format!("comparing {} with {}", disk.name, source.path);
+        let compared = cx.reporter.during(&step, Some(&disk.name), &progress, false, || {
+            image.compare(&measured, &*device, 0, &progress)
+        });
+        match compared {
+            Ok(()) => Ok(match image.unallocated() {
+                0 => format!("{} is what {} holds", disk.name, source.path),
+                n => {
+                    format!("{} is what {} holds, without {n} unallocated bytes", disk.name, source.path)
+                }
+            }),
+            // A disk that was used since differs: that is a finding, not a fault.
+            Err(e) if e.kind == ErrorKind::Differs => Ok(format!("DIFFERS: {e}")),
+            Err(e) => Err(image_failure(&e, &source.path)),
+        }
     }
+}
+
+fn tell_whole(cx: &StepContext<'_>, source: &Source, action: Action, measured: &Measured) {
+    if action == Action::Verify
+        && cx.reporter.check_lease().is_ok()
+        && let Err(e) = publish::clear(cx.folder, &source.path)
+    {
+        cx.journal.warn(&format!("cannot remove the note of damage beside {}: {e}", source.path));
+    }
+    cx.journal.info(&format!("{} is whole: root hash {}", source.path, measured.hash));
+}
+
+/// A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
+fn check_size(
+    cx: &StepContext<'_>,
+    source: &Source,
+    measured: &Measured,
+    target: Option<&Target>,
+) -> Result<(), Failure> {
+    let size = measured.size;
+    cx.journal.info(&format!("{} is a whole gzip file of {size} bytes of disk", source.path));
+    let disk = target.map(|target| &*target.device);
+    let Some(disk) = disk.filter(|disk| disk.size() != size && !source.is_mapped) else { return Ok(()) };
+    Err(Failure::new(
+        Kind::Unfit,
+        format!(
+            "{} holds {size} bytes, {} has {}: it was cut, or it is of another disk",
+            source.path,
+            disk.name(),
+            disk.size()
+        ),
+        format!("nothing was written. If it is right all the same: testbox.map={}:<disk>.", source.name),
+    ))
 }

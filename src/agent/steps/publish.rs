@@ -1,0 +1,101 @@
+//! What is published is there: a set names no image that was not opened and compared with its record.
+
+use super::context::StepContext;
+use crate::agent::image_failure::image_failure;
+use crate::failure::{Failure, Kind};
+use crate::image::{ErrorKind, Image};
+use crate::plan::{Plan, Publish, Step};
+use crate::progress::Progress;
+use crate::store::layout::PART;
+use crate::store::record::{ImageRecord, Machine, Record};
+use crate::store::{cannot_read, publish};
+use std::io;
+
+const ADVICE: &str = "the set before stays as it is. Image this disk too, which needs no testbox.disks; or put a good copy of the \
+                      file back, from history/ or from elsewhere.";
+
+/// What publishing knows beside the context.
+pub struct Publisher {
+    /// Who the machine is, for the record.
+    pub machine: Machine,
+    /// The job, for the record.
+    pub job_id: Option<String>,
+    /// Sets to keep in the history.
+    pub keep: u32,
+}
+
+impl Publisher {
+    /// Makes the images, which were read back, the machine's set.
+    ///
+    /// # Errors
+    /// Those of the images that are not there, and of [`publish::publish`].
+    pub fn publish(&self, cx: &StepContext<'_>, set: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {
+        let now = cx.world.system().now();
+        let mut record = Record::new(set.generation, self.job_id.clone(), self.machine.clone(), now);
+        record.images = made.iter().chain(&set.carried).cloned().collect();
+        record.images.sort_by(|a, b| a.name.cmp(&b.name));
+        record.others = set.others.clone();
+        // Hours may have passed since the first look.
+        check_there(cx, set.generation, &set.carried, "")?;
+        check_there(cx, set.generation, made, PART)?;
+        let step = format!("publishing set {}", set.generation);
+        let generation = cx.reporter.during(&step, None, &Progress::default(), false, || {
+            publish::publish(cx.folder, &record, self.keep, &|| cx.reporter.check_lease())
+        })?;
+        if generation != set.generation {
+            cx.journal.info(&format!("its number was taken meanwhile: published as set {generation}"));
+        }
+        Ok(())
+    }
+
+    /// Looks for the images that are carried over into the new set, before anything is imaged for hours.
+    ///
+    /// # Errors
+    /// As [`check_there`].
+    pub fn check_carried(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<(), Failure> {
+        plan.steps.iter().try_for_each(|step| match step {
+            Step::Publish(publish) => check_there(cx, publish.generation, &publish.carried, ""),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// Opens each image, whose file name ends in `suffix` yet, and compares it with its record: size and root hash.
+///
+/// # Errors
+/// [`Kind::BadImage`] where one is missing, cut, not an image, or another one; those of the share.
+fn check_there(
+    cx: &StepContext<'_>,
+    generation: u64,
+    images: &[ImageRecord],
+    suffix: &str,
+) -> Result<(), Failure> {
+    for image in images {
+        let file = format!("{}{suffix}", image.file());
+        if let Some(why) = not_there(cx, image, &file)? {
+            let what = format!("{file}, which set {generation} is to name, {why}");
+            return Err(Failure::new(Kind::BadImage, what, ADVICE));
+        }
+    }
+    Ok(())
+}
+
+/// Why the file is not the image that the record describes; `None` where it is.
+fn not_there(cx: &StepContext<'_>, image: &ImageRecord, file: &str) -> Result<Option<String>, Failure> {
+    let path = cx.folder.path(file);
+    let opened = match cx.folder.files.open(&path) {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Some("is missing".into())),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            return Ok(Some("is not a regular file".into()));
+        }
+        Err(e) => return Err(cannot_read(&format!("read {path}"), &e)),
+    };
+    let summary = match Image::open(opened) {
+        Ok(opened) => opened.summary(),
+        Err(e) if e.kind == ErrorKind::Corrupt => return Ok(Some(format!("is damaged: {e}"))),
+        Err(e) => return Err(image_failure(&e, file)),
+    };
+    let is_same = summary.root_hash == image.root_hash && summary.image == image.image_size;
+    Ok((!is_same).then(|| "is another image than the one of its record".into()))
+}

@@ -1,0 +1,215 @@
+//! The targets of a restore, all together from phase to phase: a machine whose disks are half old and half new is worse
+//! than one that does not boot.
+//!
+//! Every image is checked, then every target made unbootable, then every body written and proven, and then, one disk
+//! after the other, what boots is written. Whatever ends this early leaves no disk that boots beside one that is not
+//! finished.
+
+use super::context::{StepContext, Target};
+use super::listed::check_listed;
+use super::verify::Verify;
+use crate::agent::image_failure::image_failure;
+use crate::failure::{Failure, Kind};
+use crate::image::phases::{Body, Bootable, Checked, Proven, Unbootable};
+use crate::image::{ImageError, Measured, RestoreOptions, Restored};
+use crate::inventory::Disk;
+use crate::plan::{Plan, Source, Step};
+use crate::progress::Progress;
+use crate::types::{Delta, FreeSpace};
+use std::collections::BTreeMap;
+
+/// What a restore knows beside the context.
+pub struct Restore {
+    /// Whether it reads what the disk holds first.
+    pub delta: Delta,
+    /// What becomes of unallocated space.
+    pub free: FreeSpace,
+}
+
+impl Restore {
+    /// Every disk that will be written is opened, exclusively, before the first of them is written.
+    pub fn open_targets(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<Vec<Target>, Failure> {
+        let restores = plan.steps.iter().filter_map(|step| match step {
+            Step::RestoreDisk { source, disk } => Some((source, disk)),
+            _ => None,
+        });
+        let open = |(source, disk): (&Source, &Disk)| {
+            let device = check_listed(disk, cx.world.open_target(disk)?)?;
+            let device = cx.reporter.watch(device);
+            Ok(Target { source: source.clone(), disk: disk.clone(), device })
+        };
+        restores.map(open).collect()
+    }
+
+    /// Writes all targets. `measured` is what the images hold, by their paths.
+    pub fn run(
+        &self,
+        cx: &StepContext<'_>,
+        verify: &Verify,
+        targets: &[Target],
+        measured: &BTreeMap<String, Measured>,
+    ) -> Result<(), Failure> {
+        let options = RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
+        let opened: Result<Vec<_>, Failure> =
+            targets.iter().map(|target| verify.open_checked(&target.source, measured)).collect();
+        let opened = opened?;
+        let mut bodies = Vec::new();
+        for (target, (image, measured)) in targets.iter().zip(&opened) {
+            let body = image.body(measured, &options);
+            bodies.push(body.map_err(|e| image_failure(&e, &target.source.path))?);
+        }
+        let bodies = bodies.iter().map(|body| &**body).collect();
+        let checked = check_bodies(cx, targets, bodies)?;
+        let unbootable = make_unbootable(cx, targets, checked)?;
+        let proven = write(cx, targets, unbootable)?;
+        cx.reporter.commit()?;
+        let bootable = make_bootable(cx, targets, proven)?;
+        for (target, bootable) in targets.iter().zip(bootable) {
+            let step = format!("rereading the partition table of {}", target.disk.name);
+            let restored = phase(cx, target, &step, |_| Ok(bootable.finish()))?;
+            tell_restored(cx, &target.disk, &restored);
+        }
+        Ok(())
+    }
+}
+
+fn check_bodies<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [Target],
+    bodies: Vec<&'t dyn Body>,
+) -> Result<Vec<Checked<'t>>, Failure> {
+    let check = |(target, body): (&'t Target, &'t dyn Body)| {
+        let step = format!("checking the index of {}", target.source.path);
+        phase(cx, target, &step, |progress| Checked::new(&*target.device, body, progress))
+    };
+    targets.iter().zip(bodies).map(check).collect()
+}
+
+fn make_unbootable<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [Target],
+    checked: Vec<Checked<'t>>,
+) -> Result<Vec<Unbootable<'t>>, Failure> {
+    let mut done = Vec::new();
+    for (target, checked) in targets.iter().zip(checked) {
+        let step = format!("making {} unbootable", target.disk.name);
+        let made = phase(cx, target, &step, |_| checked.make_unbootable());
+        done.push(made.map_err(|e| together(e, target, targets, done.len()))?);
+    }
+    Ok(done)
+}
+
+fn write<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [Target],
+    unbootable: Vec<Unbootable<'t>>,
+) -> Result<Vec<Proven<'t>>, Failure> {
+    let write = |(target, unbootable): (&'t Target, Unbootable<'t>)| {
+        let step = format!("writing {} onto {}", target.source.path, target.disk.name);
+        let written = phase(cx, target, &step, |progress| unbootable.write(progress));
+        written.map_err(|e| together(e, target, targets, targets.len()))
+    };
+    targets.iter().zip(unbootable).map(write).collect()
+}
+
+fn make_bootable<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [Target],
+    proven: Vec<Proven<'t>>,
+) -> Result<Vec<Bootable<'t>>, Failure> {
+    let mut done = Vec::new();
+    for (target, proven) in targets.iter().zip(proven) {
+        let step = format!("making {} bootable", target.disk.name);
+        match phase(cx, target, &step, |_| proven.make_bootable()) {
+            Ok(bootable) => done.push(bootable),
+            // Nothing is written any more once the folder is another agent's, or the machine was given up.
+            Err(failure) if cx.reporter.check().is_err() => {
+                return Err(together(failure, target, targets, targets.len()));
+            }
+            Err(failure) => {
+                let failure = together(failure, target, targets, targets.len());
+                return Err(take_back(cx, targets, done, failure));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// The disks that boot already must not: one of the machine's could not be finished.
+fn take_back<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [Target],
+    bootable: Vec<Bootable<'t>>,
+    failure: Failure,
+) -> Failure {
+    let mut failure = failure;
+    for (target, bootable) in targets.iter().zip(bootable) {
+        let step = format!("making {} unbootable again", target.disk.name);
+        if let Err(other) = phase(cx, target, &step, |_| bootable.take_back()) {
+            failure.what = format!("{}. And then: {}", failure.what, other.what);
+        }
+    }
+    failure
+}
+
+/// One phase of one target.
+fn phase<T>(
+    cx: &StepContext<'_>,
+    target: &Target,
+    step: &str,
+    work: impl FnOnce(&Progress) -> Result<T, ImageError>,
+) -> Result<T, Failure> {
+    cx.reporter.check_lease()?;
+    let progress = Progress::new();
+    let done = cx.reporter.during(step, Some(&target.disk.name), &progress, false, || work(&progress));
+    if done.is_err() {
+        // Perhaps because the folder is another agent's by now: then that is the reason.
+        let _ = cx.reporter.check_lease();
+    }
+    cx.reporter.check()?;
+    done.map_err(|e| image_failure(&e, &target.source.path))
+}
+
+fn tell_restored(cx: &StepContext<'_>, disk: &Disk, restored: &Restored) {
+    cx.journal.info(&format!(
+        "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are unallocated \
+         and were left alone ({} of them discarded); {} are zeros",
+        disk.name,
+        restored.disk_bytes,
+        restored.written_bytes,
+        restored.kept_bytes,
+        restored.left_bytes,
+        restored.discarded_bytes,
+        restored.zero_bytes
+    ));
+    if let Some(why) = &restored.discard_error {
+        cx.journal.warn(&format!("not everything unallocated was discarded: {why}"));
+    }
+    if let Some(why) = &restored.reread_error {
+        cx.journal.warn(&format!("{}: the kernel did not reread the partition table: {why}", disk.name));
+    }
+}
+
+/// What the failure of one target means for the others, of which the first `unbootable` do not boot.
+fn together(mut failure: Failure, failed: &Target, targets: &[Target], unbootable: usize) -> Failure {
+    let others = || targets.iter().enumerate().filter(|(_, target)| target.disk.name != failed.disk.name);
+    if others().next().is_none() {
+        return failure;
+    }
+    let disks = |is_unbootable: bool| {
+        let disks = others().filter(|(n, _)| (*n < unbootable) == is_unbootable);
+        disks.map(|(_, target)| target.disk.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    for (disks, state) in [(disks(true), "left unbootable with it"), (disks(false), "not touched")] {
+        if !disks.is_empty() {
+            failure.what = format!("{}. The other disks of this restore: {disks}: {state}", failure.what);
+        }
+    }
+    if failure.kind != Kind::Lease {
+        let rest: Vec<&str> = others().map(|(_, target)| target.source.name.as_str()).collect();
+        let (advice, rest) = (&failure.advice, rest.join(","));
+        failure.advice =
+            format!("{advice} To restore the other disks without {}: testbox.disks={rest}", failed.disk.name);
+    }
+    failure
+}
