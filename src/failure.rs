@@ -19,7 +19,7 @@ macro_rules! kinds {
             }
 
             /// The word that names the kind in `status.json`.
-            pub fn word(self) -> &'static str {
+            pub fn as_str(self) -> &'static str {
                 match self { $(Kind::$name => $word,)+ }
             }
 
@@ -228,7 +228,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{} {}]", self.what, self.kind.word(), self.kind.code())?;
+        write!(f, "{} [{} {}]", self.what, self.kind.as_str(), self.kind.code())?;
         if !self.advice.is_empty() {
             write!(f, " What to do: {}", self.advice)?;
         }
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn words_are_unique_and_plain() {
-        let words: BTreeSet<&str> = Kind::ALL.iter().map(|k| k.word()).collect();
+        let words: BTreeSet<&str> = Kind::ALL.iter().map(|k| k.as_str()).collect();
         assert_eq!(words.len(), Kind::ALL.len());
         assert!(words.iter().all(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     }

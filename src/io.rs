@@ -55,7 +55,7 @@ pub trait ReadAt: Send + Sync {
 
 /// A file that is written once, front to back, and then made durable.
 pub trait SyncWrite: Write + Send {
-    /// All of the file is durable after it, also what stood there before it was [resumed](SyncWrite::go_on_at). The
+    /// All of the file is durable after it, also what stood there before it was [resumed](SyncWrite::resume_at). The
     /// first error of fsync(2) is final: a second fsync of the same file returns 0 although data is lost.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ pub trait SyncWrite: Write + Send {
     ///
     /// # Errors
     /// `Unsupported`, `UnexpectedEof` where the file is shorter, and those of the file.
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
         let _ = len;
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -122,7 +122,7 @@ impl SyncWrite for File {
         self.sync_all()
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
         self.set_len(len)?;
         self.seek(SeekFrom::Start(len)).map(drop)
     }
@@ -133,7 +133,7 @@ impl SyncWrite for Vec<u8> {
         Ok(())
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
         self.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
     }

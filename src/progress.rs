@@ -17,7 +17,7 @@ pub struct Progress {
     pub done: AtomicU64,
     /// Of `done`: zero runs (neither compressed nor sent).
     pub zero: AtomicU64,
-    /// Beside `total` and `done`: what nobody uses, and what therefore was neither read nor written.
+    /// Beside `total` and `done`: unallocated space, and what therefore was neither read nor written.
     pub skipped: AtomicU64,
     /// Of `done`: stored because they do not compress.
     pub stored: AtomicU64,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_meter_averages_over_its_window_and_starts_again_with_a_new_step() {
+    fn the_meter_averages_over_its_window_and_restarts_with_a_step() {
         let seconds = Duration::from_secs;
         let mut meter = Meter::new();
         assert_eq!((meter.rate(), meter.eta(100)), (0, None));

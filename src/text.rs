@@ -142,11 +142,11 @@ pub(crate) fn is_printable(c: char) -> bool {
 /// Why a value is refused: what is wrong and what is allowed, as the end of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct WordError(pub String);
+pub struct ParameterError(pub String);
 
-impl WordError {
+impl ParameterError {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        WordError(text.into())
+        ParameterError(text.into())
     }
 }
 
@@ -162,25 +162,25 @@ macro_rules! choice {
             pub const ALL: &'static [$name] = &[$($name::$variant,)+];
 
             /// The word on the kernel command line.
-            pub fn word(self) -> &'static str {
+            pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word,)+ }
             }
         }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
+                f.write_str(self.as_str())
             }
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::text::WordError;
+            type Err = $crate::text::ParameterError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Self::ALL.iter().copied().find(|v| v.word() == text).ok_or_else(|| {
+                Self::ALL.iter().copied().find(|v| v.as_str() == text).ok_or_else(|| {
                     let allowed = [$($word,)+].join(", ");
                     let text = $crate::text::quoted(text);
-                    $crate::text::WordError::new(format!("{text} is none of {allowed}"))
+                    $crate::text::ParameterError::new(format!("{text} is not one of {allowed}"))
                 })
             }
         }

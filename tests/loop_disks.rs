@@ -78,7 +78,7 @@ fn image_of(disk: &Disk) -> Result<Image, ImageError> {
 }
 
 #[test]
-fn loop_a_disk_goes_round_through_direct_io_and_its_file_system_is_whole() {
+fn loop_a_disk_goes_round_through_direct_io() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 96), 512);
     let disk = Disk::open_read(&source.path).unwrap();
@@ -138,7 +138,7 @@ fn loop_a_disk_in_use_is_refused_and_not_touched() {
 }
 
 #[test]
-fn loop_a_read_only_disk_is_refused_by_name_before_the_first_write() {
+fn loop_a_read_only_disk_is_refused_by_name_before_any_write() {
     let dir = tempfile::tempdir().unwrap();
     let target = Loop::new(&file(dir.path(), "target", 1, 0xa5), 512);
     run("blockdev", &["--setro", &target.path]);
@@ -166,7 +166,7 @@ fn loop_a_disk_that_shrinks_or_grows_says_so() {
 }
 
 #[test]
-fn loop_other_block_sizes_and_small_disks_are_refused_before_the_first_write() {
+fn loop_other_block_sizes_and_small_disks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 512);
     let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();
@@ -207,7 +207,7 @@ fn loop_testboxctl_overwrites_a_block_device_only_when_told() {
         "{refused:?}"
     );
     assert!(target.bytes().iter().all(|b| *b == 0xa5));
-    // What nobody uses: left, discarded by the loop device, which punches holes into its file, and zeroed.
+    // Unallocated space: left, discarded by the loop device, which punches holes into its file, and zeroed.
     for (free, told, is_same) in
         [("leave", "left as it was", false), ("discard", "left as it was", true), ("zero", "restored", true)]
     {
@@ -277,7 +277,7 @@ fn loop_a_disk_that_cannot_be_read_ends_the_backup_and_is_named() {
 }
 
 #[test]
-fn loop_a_disk_that_cannot_be_written_is_left_unbootable_or_untouched_and_named() {
+fn loop_a_disk_that_cannot_be_written_is_never_half_bootable() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 512);
     let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();

@@ -90,7 +90,7 @@ fn share_after(log: &WriteLog, cut: &Cut, size: u64, dir: &Path) -> BTreeMap<Str
 /// The server's disk is cut at any moment of a backup and of the one after it: what was said to be done is whole, and
 /// the set before it stays.
 #[test]
-fn loop_a_server_that_is_cut_at_any_moment_has_what_was_said_to_be_done() {
+fn loop_a_server_that_is_cut_has_what_was_said_to_be_done() {
     let dir = tempfile::tempdir().unwrap();
     let size = 160 << 20;
     let path = dir.path().join("server");
@@ -172,7 +172,7 @@ fn restore_is_replayed(old: &[u8], delta: Delta) {
 
 /// A disk is cut at any moment of its restore.
 #[test]
-fn loop_a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
+fn loop_a_disk_cut_in_its_restore_is_unbootable_or_right() {
     restore_is_replayed(&bootable(9), Delta::Auto);
     let mut nearly = bootable(3);
     for (at, len) in [(0, 400), ((1 << 20) + 512, 5000), (5 << 18, 100)] {

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use testbox::net::quota::{Asker, Of, Quota, QuotaError};
+use testbox::net::quota::{Quota, QuotaClient, QuotaError, QuotaSubject};
 
 /// Makes a file system whose files count for quotas, and waits for a line before it starts the portmapper, the service,
 /// and ends.
@@ -63,8 +63,8 @@ fn loop_quotas_are_those_that_the_quota_tools_have_set() {
     let ask = move |network: File| {
         let inside = std::thread::spawn(move || {
             move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            [Of::User(65534), Of::Group(65533)]
-                .map(|of| Asker::new(Ipv4Addr::LOCALHOST).quota("/run/share", of))
+            [QuotaSubject::User(65534), QuotaSubject::Group(65533)]
+                .map(|of| QuotaClient::new(Ipv4Addr::LOCALHOST).quota("/run/share", of))
         });
         inside.join().unwrap()
     };
@@ -80,7 +80,7 @@ fn loop_quotas_are_those_that_the_quota_tools_have_set() {
     }
     assert_eq!(phase("rpcbind").map(Result::unwrap), [None, None], "no such service");
     let quota = |of, hard: u64| Some(Quota { of, is_active: false, hard: Some(hard << 10), used: 300 << 10 });
-    let set = [quota(Of::User(65534), 2000), quota(Of::Group(65533), 3000)];
+    let set = [quota(QuotaSubject::User(65534), 2000), quota(QuotaSubject::Group(65533), 3000)];
     assert_eq!(phase("rquotad").map(Result::unwrap), set);
     assert!(holder.wait().unwrap().success(), "the scene ends well");
 }

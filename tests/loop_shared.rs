@@ -65,7 +65,7 @@ fn open(files: &dyn Files, name: &str) -> Arc<Image> {
 }
 
 #[test]
-fn loop_the_image_of_an_unchanged_disk_shares_the_blocks_of_the_one_before() {
+fn loop_the_image_of_an_unchanged_disk_shares_its_blocks() {
     // Half of it noise, half of it text, and zeros between.
     let mut bytes = vec![0; 48 << 20];
     let mut state = 1u64;

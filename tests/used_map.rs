@@ -120,7 +120,7 @@ fn tables_are_read_as_sfdisk_and_sgdisk_read_them() {
 }
 
 #[test]
-fn loop_tables_on_blocks_of_4096_bytes_are_read_as_sfdisk_reads_them() {
+fn loop_tables_on_4096_byte_blocks_are_read_as_sfdisk_does() {
     for table in TABLES {
         let disk = sparse(64 * MIB);
         let device = Loop::new(disk.path(), &["--sector-size", "4096"]);
@@ -181,7 +181,7 @@ fn scribble(disk: &File, free: &[Range<u64>]) {
 }
 
 #[test]
-fn loop_a_file_system_in_a_logical_volume_of_two_pieces_survives_its_free_space() {
+fn loop_a_file_system_in_a_volume_of_two_pieces_survives() {
     let dir = tempfile::tempdir().unwrap();
     let disk = sparse(160 * MIB);
     run_with("sfdisk", &["--quiet", name(&disk)], "label: gpt\nsize=4MiB\ntype=V name=lvm\n");
@@ -264,7 +264,7 @@ fn loop_a_file_system_in_a_logical_volume_of_two_pieces_survives_its_free_space(
 }
 
 #[test]
-fn loop_a_volume_on_two_disks_is_used_and_free_extents_of_both_are_not() {
+fn loop_a_volume_on_two_disks_is_used_and_free_extents_are_not() {
     let disks = [sparse(66 * MIB), sparse(66 * MIB)];
     let [a, b] = [Loop::new(disks[0].path(), &[]), Loop::new(disks[1].path(), &[])];
     let both = [&a, &b];

@@ -62,7 +62,7 @@ impl Connected<'_> {
             uuid: facts.uuid.filter(|uuid| uuid.is_set()).map(|uuid| uuid.to_string()),
             macs,
             hostname: who.hostname.clone(),
-            action: order.words.action.map_or("unknown", Action::word).into(),
+            action: order.words.action.map_or("unknown", Action::as_str).into(),
             job: order.words.job.as_ref().map(|id| id.as_str().to_owned()),
         };
         let world = context.world;
@@ -86,7 +86,7 @@ impl Connected<'_> {
         let Named { context, order, who, .. } = &self.named;
         let (folder, journal) = (&self.proven.folder, context.journal);
         let id = order.words.job.as_ref().map(|id| id.as_str().to_owned());
-        let action = order.words.action.map_or("unknown", Action::word);
+        let action = order.words.action.map_or("unknown", Action::as_str);
         let earlier = match folder.files.read_limited(&folder.path(STATUS), STATUS_LIMIT) {
             Ok(bytes) => Status::parse(&bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_that_takes_nothing_does_not_stop_the_others_nor_the_agent() {
+    fn a_terminal_that_takes_nothing_stops_neither_others_nor_agent() {
         let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
         let writer = File::from(std::os::fd::OwnedFd::from(writer));

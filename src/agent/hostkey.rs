@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn without_authorized_keys_or_tools_there_is_none_and_a_failing_tool_is_an_error() {
+    fn without_authorized_keys_or_tools_there_is_no_host_key() {
         let (dir, run) = initramfs("echo no entropy >&2; exit 1");
         let error = make(dir.path(), &run, None).unwrap_err().to_string();
         assert!(error.contains("dropbearkey") && error.contains("no entropy"), "{error}");

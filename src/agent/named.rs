@@ -8,7 +8,7 @@ use super::network::Network;
 use super::shares::Shares;
 use super::{AGENT, CLOSE_LIMIT, Ending, Mode, arming};
 use crate::agent::hostkey::HostKey;
-use crate::agent::info::Who;
+use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
 use crate::failure::{Failure, Kind};
 use crate::job::{Action, Found, Order};
@@ -30,7 +30,7 @@ pub struct Named<'a> {
     pub facts: Facts,
     pub network: Network,
     pub order: Order,
-    pub who: Who,
+    pub who: MachineIdentity,
     /// Why this job needs a signature that it does not have; said only once it can be logged.
     pub unsigned: Option<Failure>,
 }
@@ -76,7 +76,7 @@ impl<'a> Named<'a> {
     pub fn introduce(&self, signed: &Verdict) {
         let Named { order, who, context: Context { journal, trust, .. }, .. } = self;
         let job = order.words.job.as_ref().map_or_else(|| "no job id".into(), |id| format!("job {id}"));
-        let action = order.words.action.map_or("unknown action", Action::word);
+        let action = order.words.action.map_or("unknown action", Action::as_str);
         journal.banner(&[
             format!("testbox {}  {}  ({})", who.ip, who.hostname, who.hexip),
             format!("about to do: {action}  ({job})"),
@@ -160,7 +160,7 @@ impl<'a> Named<'a> {
             // A host name comes from whoever answers DNS.
             let host = Some(&self.who.hostname).filter(|name| is_free_for_host(name));
             for aid in host.into_iter().chain([&self.who.hexip]) {
-                make_aid(&*backup.files, &folder.path(aid))?;
+                make_name_file(&*backup.files, &folder.path(aid))?;
             }
             backup.files.sync_dir(&folder.path(""))?;
             backup.files.sync_dir("")
@@ -194,7 +194,7 @@ impl<'a> Named<'a> {
     /// Does this work while all lines go to the folder, too.
     pub fn logged(&self, folder: &Folder, work: impl FnOnce() -> Ending) -> Ending {
         let Named { context: Context { journal, .. }, order, who, .. } = self;
-        let action = order.words.action.map_or("an unknown action", Action::word);
+        let action = order.words.action.map_or("an unknown action", Action::as_str);
         let (version, host) = (env!("CARGO_PKG_VERSION"), format!("{} ({})", who.hostname, who.hexip));
         journal.attach(folder.files.clone(), who.ip, &format!("testbox {version}, {host}, action {action}"));
         journal.global(&format!("started: {host}, action {action}"));
@@ -222,7 +222,7 @@ impl<'a> Named<'a> {
 }
 
 /// Makes an empty file whose name tells people something. What is there already, of whatever kind, stays as it is.
-fn make_aid(files: &dyn Files, path: &str) -> std::io::Result<()> {
+fn make_name_file(files: &dyn Files, path: &str) -> std::io::Result<()> {
     match files.exists(path) {
         Ok(true) => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),

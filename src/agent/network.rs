@@ -2,7 +2,7 @@
 
 use super::Journal;
 use super::net_report::NetReport;
-use crate::agent::info::Who;
+use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, Purpose, World};
 use crate::failure::{Failure, Kind};
 use crate::job::pxe::{HexIp, MachineIds};
@@ -217,9 +217,9 @@ impl Network {
 
     /// The names of this machine: the host name is what the admin says, else what reverse DNS says, else what DHCP
     /// says, else `unknown`.
-    pub fn who(&self, world: &dyn World, journal: &Journal) -> Who {
+    pub fn who(&self, world: &dyn World, journal: &Journal) -> MachineIdentity {
         let name = self.options.name.clone().or_else(|| self.dns_name(world, journal));
-        Who {
+        MachineIdentity {
             ip: self.address,
             hexip: HexIp(self.address).to_string(),
             hostname: name.map_or_else(|| "unknown".into(), |n| n.to_string()),

@@ -109,7 +109,7 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
     };
     steps.extend([
         Step::Move { from: root.to_owned(), to: lower.clone() },
-        Step::Mount { fstype: union.word(), target: root.to_owned(), flags, data },
+        Step::Mount { fstype: union.as_str(), target: root.to_owned(), flags, data },
         // Both unions hold on to their layers by themselves; where the mounts are moved does not matter to them.
         Step::MakeDir(root.join("ro")),
         Step::MakeDir(root.join("rw")),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_area_that_would_be_misread_is_refused_before_anything_is_mounted() {
+    fn an_area_that_would_be_misread_is_refused_before_any_mount() {
         for area in ["/a:b", "/a,b", "/a\\b", "/root/x"] {
             let recording = Recording::new();
             let result = mount_root(&recording, Path::new("/root"), Path::new(area), UnionKind::Overlay);

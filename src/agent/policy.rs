@@ -33,7 +33,7 @@ pub fn fail(
     if let (Some(status), Some(folder)) = (status, folder) {
         write_status(journal, system, status, folder);
     }
-    let what = format!("{} [{} {}]", failure.what, failure.kind.word(), failure.kind.code());
+    let what = format!("{} [{} {}]", failure.what, failure.kind.as_str(), failure.kind.code());
     journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
     if settings.on_error == OnError::Shell {
         return Ending::ErrorShell;

@@ -41,7 +41,7 @@ pub trait Backing: Write + Send {
     ///
     /// # Errors
     /// The file is shorter, or cannot be cut.
-    fn go_on_at(&mut self, len: u64) -> io::Result<()>;
+    fn resume_at(&mut self, len: u64) -> io::Result<()>;
     /// Drops clean pages, see [`drop_cached`].
     ///
     /// # Errors
@@ -77,8 +77,8 @@ impl Backing for File {
         File::sync_all(self)
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
-        SyncWrite::go_on_at(self, len)
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
+        SyncWrite::resume_at(self, len)
     }
 
     fn drop_cached(&self, offset: u64, length: Option<NonZeroU64>) -> io::Result<()> {
@@ -109,7 +109,7 @@ pub struct FileSink<F = File> {
 }
 
 impl<F: Backing> FileSink<F> {
-    /// Takes a file that is empty and stands at its start, or is [gone on with](SyncWrite::go_on_at).
+    /// Takes a file that is empty and stands at its start, or is [gone on with](SyncWrite::resume_at).
     pub fn new(file: F) -> Self {
         FileSink { file, written: 0, started: 0, flushed: 0, failed: None, kept: 0 }
     }
@@ -173,7 +173,7 @@ impl<F: Backing> Write for FileSink<F> {
 }
 
 impl<F: Backing> SyncWrite for FileSink<F> {
-    /// All of the file is durable, also what was there before it was [resumed](SyncWrite::go_on_at).
+    /// All of the file is durable, also what was there before it was [resumed](SyncWrite::resume_at).
     fn sync(&mut self) -> io::Result<()> {
         self.check()?;
         let result = self.owe_commit().and_then(|()| self.file.sync_all());
@@ -183,9 +183,9 @@ impl<F: Backing> SyncWrite for FileSink<F> {
         Ok(())
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
         self.check()?;
-        let result = self.file.go_on_at(len);
+        let result = self.file.resume_at(len);
         self.seal(result)?;
         (self.written, self.started, self.flushed, self.kept) = (len, len, len, len);
         Ok(())
@@ -330,7 +330,7 @@ mod tests {
             Ok(())
         }
 
-        fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+        fn resume_at(&mut self, len: u64) -> io::Result<()> {
             let mut server = self.server.lock().unwrap();
             server.cached.truncate(len as usize);
             server.durable.truncate(len as usize);
@@ -356,7 +356,7 @@ mod tests {
             for write_back in 0..12 {
                 let server = Arc::new(Mutex::new(Server { cached: image.clone(), durable: Vec::new() }));
                 let mut file = Client::boot(&server, write_back);
-                file.go_on_at(kept as u64).unwrap();
+                file.resume_at(kept as u64).unwrap();
                 file.write_all(&image[kept..image.len().min(kept + 4096)]).unwrap();
                 file.sync().unwrap();
                 let server = server.lock().unwrap();

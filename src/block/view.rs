@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn small_reads_are_not_each_a_transfer_and_the_blocks_used_last_stay() {
+    fn small_reads_share_transfers_and_the_last_blocks_stay() {
         let disk = disk(32 << 20, 512);
         let progress = Progress::default();
         let view = View::new(&disk, &progress);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_sector_fails_only_the_reads_over_it_and_a_stop_fails_all() {
+    fn a_bad_sector_fails_only_reads_over_it_and_a_stop_fails_all() {
         let disk = disk(1 << 20, 512);
         disk.inject(Op::Read, 5120..5632, Fault::Errno(libc::EIO), u64::MAX);
         let progress = Progress::default();

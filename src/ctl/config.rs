@@ -318,7 +318,7 @@ mod tests {
             ("keep = 101", "testbox.keep=101"),
             ("keep = -1", "-1"),
             ("attempts = 0", "testbox.attempts=0"),
-            ("reboot = \"now\"", "'now' is none of"),
+            ("reboot = \"now\"", "'now' is not one of"),
             ("disks = \"sda\"", "disks"),
             ("disks = [\"sda\", \"\"]", "disk name"),
             ("backup = \"nas\"", "HOST:/path"),

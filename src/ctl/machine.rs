@@ -78,7 +78,7 @@ fn one_of(word: &str, mut found: Vec<Ipv4Addr>) -> Result<Ipv4Addr, Error> {
         }
     };
     if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
-        return Err(Error::usage(format!("{} is {ip}, which is no machine of a network", quoted(word))));
+        return Err(Error::usage(format!("{} is {ip}, which is not the address of a machine", quoted(word))));
     }
     Ok(ip)
 }

@@ -102,7 +102,7 @@ pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
         ))
     };
     if !dir.is_dir() {
-        return Err(why("it is no folder"));
+        return Err(why("it is not a folder"));
     }
     if !dir.join(DEFAULT_CFG).is_file() {
         return Err(why("it holds no file 'default', so it is not PXELINUX's configuration folder"));
@@ -124,7 +124,7 @@ pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Err
     match folder.files.exists(BACKUP_MARKER) {
         Ok(true) => Ok(Some(folder)),
         Ok(false) => Err(Error::failed(format!(
-            "{}: it is no backup share: its marker file '{BACKUP_MARKER}' is missing; give another --backup-dir, or make the \
+            "{}: it is not a backup share: its marker file '{BACKUP_MARKER}' is missing; give another --backup-dir, or make the \
              share with 'testboxctl init'",
             path.display()
         ))),
@@ -153,7 +153,7 @@ pub(super) fn newer(files: &dyn Files, dir: &str) -> Option<String> {
         match Record::parse(&files.read_limited(&path, RECORD_LIMIT).ok()?) {
             Err(e @ RecordError::TooNew(_)) => Some(format!(
                 "{path} cannot be used: {e} [{} {}]: use the testboxctl of that release, or a newer one",
-                Kind::NewerFormat.word(),
+                Kind::NewerFormat.as_str(),
                 Kind::NewerFormat.code()
             )),
             _ => None,

@@ -73,7 +73,7 @@ fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
     let ip = machine::resolve(word)?;
     let share = shares::open_backup_dir(settings)?.ok_or_else(|| {
         Error::usage(format!(
-            "{} is no backup share: give --backup-dir, or the folder of the set",
+            "{} is not a backup share: give --backup-dir, or the folder of the set",
             BACKUP_EXPORT
         ))
     })?;

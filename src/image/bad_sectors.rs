@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_failing_blocks_are_found_for_every_errno_of_the_class() {
+    fn exactly_the_failing_blocks_are_found_for_every_errno() {
         for errno in [libc::EIO, libc::ENODATA, libc::EILSEQ, libc::ETIMEDOUT, libc::ENOLINK, libc::EREMOTEIO]
         {
             let disk = disk(512);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_by_number_and_by_time_and_then_whole_chunks_are_bad() {
+    fn patience_ends_by_number_and_by_time() {
         let bad_everywhere = || {
             let disk = disk(512);
             disk.inject(Op::Read, 0..64 * 1024, Fault::Errno(libc::EIO), u64::MAX);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_gone_or_has_another_size_is_not_taken_for_a_bad_one() {
+    fn a_disk_gone_or_resized_is_not_taken_for_a_bad_one() {
         for (now, part) in [(0, "gone"), (4096, "4096")] {
             let disk = disk(512);
             disk.inject(Op::Read, 0..512, Fault::Errno(libc::EIO), u64::MAX);

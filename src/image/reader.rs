@@ -102,7 +102,7 @@ impl Image {
         }
         let unit = UNIT as u64;
         if size < 3 * unit || size % unit != 0 {
-            return Err(not("its length is no multiple of 4096 bytes: it was cut short or added to"));
+            return Err(not("its length is not a multiple of 4096 bytes: it was cut short or added to"));
         }
         let read = |position: u64, len: usize| {
             let mut bytes = vec![0; len];

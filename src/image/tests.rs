@@ -247,7 +247,7 @@ fn every_flipped_bit_is_found_by_verify_and_none_is_restored() {
 
 /// Whoever may write the file may write right hashes over wrong structures: nothing of that may crash.
 #[test]
-fn index_members_with_right_hashes_and_wrong_numbers_are_refused() {
+fn index_members_of_right_hash_and_wrong_numbers_are_refused() {
     let (_, file, starts) = sample();
     let node = starts[starts.len() - 2];
     for at in (0..400).step_by(2).chain((401..4000).step_by(97)) {
@@ -384,7 +384,7 @@ fn disks_that_do_not_fit_are_refused_before_the_first_write() {
 
 /// Invariant U: whichever operation fails, the disk is unbootable, or completely right.
 #[test]
-fn whatever_operation_fails_a_restore_leaves_no_half_disk_that_boots() {
+fn whatever_operation_fails_no_half_disk_boots() {
     let bytes = content(&[(2, 1100), (0, 300), (1, 200), (2, 1800)]);
     let (file, _) = back_up(
         &MemDisk::new("sda", bytes.clone(), 512),

@@ -83,7 +83,7 @@ pub struct Inventory {
 pub struct ScanError {
     /// The file or folder of sysfs.
     pub path: PathBuf,
-    /// What the kernel said, or `InvalidData` for a text that is no number.
+    /// What the kernel said, or `InvalidData` for a text that is not a number.
     pub source: io::Error,
 }
 
@@ -165,7 +165,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         let value = number(path)?;
         match u32::try_from(value) {
             Ok(value) if value >= 512 && value.is_power_of_two() => Ok(value),
-            _ => Err(invalid(path, &format!("{value} is no block size"))),
+            _ => Err(invalid(path, &format!("{value} is not a block size"))),
         }
     };
     let on_usb = dir.iter().filter_map(|part| part.to_str()).any(|part| {

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn two_target_ports_of_one_unit_are_two_paths_and_a_serial_is_none() {
+    fn two_target_ports_of_one_unit_are_two_paths_a_serial_is_none() {
         let unit = b"\x01\x03\0\x08\x50\x02\x53\x8e\0\0\0\x01";
         let other = b"\x01\x03\0\x08\x50\x02\x53\x8e\0\0\0\x09";
         let t10 = b"\x02\x01\0\x0cVENDOR  QM01";

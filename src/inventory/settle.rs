@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn list_is_believed_after_ten_quiet_seconds_and_a_late_disk_starts_them_again() {
+    fn a_late_disk_starts_the_ten_quiet_seconds_again() {
         assert_eq!(run(|_| Ok(2)), (Ok(2), 10));
         assert_eq!(run(|t| Ok(if t < 9 { 1 } else { 2 })), (Ok(2), 19));
         assert_eq!(run(|t| if t == 5 { Err("gone") } else { Ok(1) }), (Ok(1), 16));

@@ -157,7 +157,7 @@ fn disk_is_shown_in_one_line() {
 }
 
 #[test]
-fn size_or_block_size_that_cannot_be_believed_is_an_error_not_a_guess() {
+fn a_size_that_cannot_be_believed_is_an_error_not_a_guess() {
     for (attr, value) in [
         ("size", "many"),
         ("size", "36028797018963968"),
@@ -182,7 +182,7 @@ fn disk_that_vanishes_while_it_is_listed_is_left_out() {
 }
 
 #[test]
-fn neither_serial_nor_wwn_may_contradict_but_for_the_two_spellings_of_an_ata_disk() {
+fn neither_serial_nor_wwn_may_contradict() {
     let id = |wwn: &str, serial: &str| Identity {
         serial: Some(serial.into()),
         wwn: (!wwn.is_empty()).then(|| wwn.into()),

@@ -119,7 +119,7 @@ mod tests {
         "Filename\tType\tSize\tUsed\tPriority\n/dev/sda3    partition\t1\t0\t-2\n/swapfile file 1 0 -3\n";
 
     #[test]
-    fn mounts_swap_and_holders_are_found_through_partitions_and_device_mapper() {
+    fn uses_are_found_through_partitions_and_device_mapper() {
         let tree = Tree::new();
         for (name, number) in [("sda", "8:0"), ("sdb", "8:16"), ("sdd", "8:48")] {
             tree.file(&format!("block/{name}/dev"), number);

@@ -32,7 +32,7 @@ impl Action {
     ];
 
     /// The word on the kernel command line.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Action::Backup => "backup",
             Action::BackupAgain => "backup-again",
@@ -96,20 +96,20 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }
 
-/// The word is none of the six actions.
+/// The word is not one of the six actions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown action '{0}': it must be one of {words}", words = Action::ALL.map(Action::word).join(", "))]
+#[error("unknown action '{0}': it must be one of {words}", words = Action::ALL.map(Action::as_str).join(", "))]
 pub struct UnknownAction(pub String);
 
 impl FromStr for Action {
     type Err = UnknownAction;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Action::ALL.into_iter().find(|a| a.word() == word).ok_or_else(|| UnknownAction(word.to_owned()))
+        Action::ALL.into_iter().find(|a| a.as_str() == word).ok_or_else(|| UnknownAction(word.to_owned()))
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn every_word_parses_back_and_others_are_refused() {
         for action in Action::ALL {
-            assert_eq!(action.word().parse(), Ok(action));
+            assert_eq!(action.as_str().parse(), Ok(action));
         }
         for word in ["", "Backup", "backup ", "backup-again2", "reboot"] {
             assert_eq!(word.parse::<Action>(), Err(UnknownAction(word.into())));

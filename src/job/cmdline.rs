@@ -11,7 +11,7 @@ use super::options::{OPTIONS, Options, set};
 use crate::job::Action;
 use crate::text::quoted;
 use crate::types::{
-    JobId, JobSignature, MacAddr, Word, WordError, code_point, hidden_break, lines, looks_like_ours,
+    JobId, JobSignature, MacAddr, ParameterError, Word, code_point, hidden_break, lines, looks_like_ours,
     odd_character, redacted, split,
 };
 
@@ -200,7 +200,7 @@ impl Parser {
             Ok(action) if well_formed => self.out.action = Some(action),
             Ok(_) => self.problem(format!("{} must stand without a value", shown(word.text))),
             Err(_) => {
-                let known = Action::ALL.map(Action::word).join(", ");
+                let known = Action::ALL.map(Action::as_str).join(", ");
                 self.problem(format!("{}: unknown action; it must be one of {known}", shown(word.text)));
             }
         }
@@ -215,7 +215,7 @@ impl Parser {
             "job" => set(&mut self.out.job, value.parse()),
             "signature" => set(&mut self.out.signature, value.parse()),
             _ => self.out.options.set(option, value).unwrap_or_else(|| {
-                Err(WordError::new(format!(
+                Err(ParameterError::new(format!(
                     "unknown; testbox words are testbox.NAME= with NAME one of {}",
                     known()
                 )))

@@ -3,7 +3,7 @@
 
 use crate::text::quoted;
 use crate::types::{
-    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, SetHash, TftpPath, WordError,
+    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, ParameterError, SetHash, TftpPath,
 };
 use crate::used::Used;
 use std::net::Ipv4Addr;
@@ -73,7 +73,7 @@ trait Value {
 
 /// An item of a list; a list may contradict itself.
 trait Item: Value + Sized {
-    fn check(_: &[Self]) -> Result<(), WordError> {
+    fn check(_: &[Self]) -> Result<(), ParameterError> {
         Ok(())
     }
 }
@@ -103,11 +103,11 @@ impl Item for Ipv4Addr {}
 
 impl Item for MapEntry {
     /// One image cannot go to two disks, nor two images to one.
-    fn check(map: &[Self]) -> Result<(), WordError> {
+    fn check(map: &[Self]) -> Result<(), ParameterError> {
         for (at, entry) in map.iter().enumerate() {
             for before in map.iter().take(at) {
                 if before.image == entry.image || before.disk == entry.disk {
-                    return Err(WordError::new(format!("{before} and {entry} contradict each other")));
+                    return Err(ParameterError::new(format!("{before} and {entry} contradict each other")));
                 }
             }
         }
@@ -201,7 +201,7 @@ macro_rules! options {
             ///
             /// # Errors
             /// What is wrong with the value, or that it contradicts what is set already. Nothing is kept of it then.
-            pub fn set(&mut self, name: &str, text: &str) -> Option<Result<(), WordError>> {
+            pub fn set(&mut self, name: &str, text: &str) -> Option<Result<(), ParameterError>> {
                 match name {
                     $($name => Some(set_one!($kind self.$field, text, $parse)),)+
                     _ => None,
@@ -296,11 +296,14 @@ impl Default for Settings {
 }
 
 /// Sets an option. The same again is fine while it says the same.
-pub(super) fn set<T: PartialEq>(slot: &mut Option<T>, value: Result<T, WordError>) -> Result<(), WordError> {
+pub(super) fn set<T: PartialEq>(
+    slot: &mut Option<T>,
+    value: Result<T, ParameterError>,
+) -> Result<(), ParameterError> {
     let value = value?;
     match slot {
         Some(old) if *old != value => {
-            Err(WordError::new("given twice with different values; it must be given once"))
+            Err(ParameterError::new("given twice with different values; it must be given once"))
         }
         _ => {
             *slot = Some(value);
@@ -313,11 +316,11 @@ pub(super) fn set<T: PartialEq>(slot: &mut Option<T>, value: Result<T, WordError
 fn set_list<T: PartialEq + Item>(
     slot: &mut Vec<T>,
     text: &str,
-    parse: impl Fn(&str) -> Result<T, WordError>,
-) -> Result<(), WordError> {
+    parse: impl Fn(&str) -> Result<T, ParameterError>,
+) -> Result<(), ParameterError> {
     // More disks than any machine has: a hostile list, compared pairwise later on.
     if text.split(',').nth(256).is_some() {
-        return Err(WordError::new("more than 256 items"));
+        return Err(ParameterError::new("more than 256 items"));
     }
     let mut whole = (!slot.is_empty()).then(|| std::mem::take(slot));
     let list = text.split(',').map(parse).collect();
@@ -327,24 +330,24 @@ fn set_list<T: PartialEq + Item>(
     result.and_then(|()| T::check(slot).inspect_err(|_| slot.clear()))
 }
 
-fn address(text: &str) -> Result<Ipv4Addr, WordError> {
-    text.parse().map_err(|_| WordError::new(format!("{} is not a valid IPv4 address", quoted(text))))
+fn address(text: &str) -> Result<Ipv4Addr, ParameterError> {
+    text.parse().map_err(|_| ParameterError::new(format!("{} is not a valid IPv4 address", quoted(text))))
 }
 
 /// The address of one host, which can be asked something.
-fn server_address(text: &str) -> Result<Ipv4Addr, WordError> {
+fn server_address(text: &str) -> Result<Ipv4Addr, ParameterError> {
     let ip = address(text)?;
     if ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() {
-        return Err(WordError::new(format!("{ip} is not the address of one server")));
+        return Err(ParameterError::new(format!("{ip} is not the address of one server")));
     }
     Ok(ip)
 }
 
-fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, WordError> {
+fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ParameterError> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(n) if digits && range.contains(&n) => Ok(n),
-        _ => Err(WordError::new(format!(
+        _ => Err(ParameterError::new(format!(
             "{} is not a whole number from {} to {}",
             quoted(text),
             range.start(),
@@ -353,10 +356,10 @@ fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, WordError> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, WordError> {
+fn seconds(text: &str) -> Result<Duration, ParameterError> {
     number(text, 0..=86_400).map(|n| Duration::from_secs(n.into()))
 }
 
-fn share_wait(text: &str) -> Result<Duration, WordError> {
+fn share_wait(text: &str) -> Result<Duration, ParameterError> {
     number(text, 10..=86_400).map(|n| Duration::from_secs(n.into()))
 }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_command_line_goes_before_the_boot_server_even_when_it_is_wrong() {
+    fn the_kernel_command_line_goes_before_the_boot_server() {
         assert!(Order::from_kernel(&Cmdline::parse("quiet boot=nfs testbox.backup=1.2.3.4:/b")).is_none());
         let order = |line| Order::from_kernel(&Cmdline::parse(line)).unwrap().job();
         assert_eq!(order("testbox.action=restore").unwrap().action, Action::Restore);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_writes_is_taken_only_from_a_file_of_this_one_machine() {
+    fn a_writing_action_is_taken_only_from_a_file_of_this_machine() {
         use CandidateKind::{Default, HexIp, HexIpPrefix, Mac, Uuid};
         for kind in [Uuid, Mac, HexIp, HexIpPrefix, Default] {
             let one = matches!(kind, Uuid | Mac | HexIp);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_before_the_kernels_options_and_is_completed_by_them() {
+    fn a_file_goes_before_the_kernels_options_which_complete_it() {
         let order = tftp(
             CandidateKind::HexIp,
             "testbox.action=verify\ntestbox.job=j7\ntestbox.keep=3",

@@ -66,14 +66,14 @@ fn actions() -> String {
 fn codes() -> String {
     let mut table = String::from("| Code | Word | What to do |\n|---|---|---|\n");
     for kind in Kind::ALL {
-        let _ = writeln!(table, "| {} | {} | {} |", kind.code(), kind.word(), kind.remedy());
+        let _ = writeln!(table, "| {} | {} | {} |", kind.code(), kind.as_str(), kind.remedy());
     }
     table
 }
 
 fn parameters() -> String {
     let mut table = String::from("| Parameter | Meaning | Default |\n|---|---|---|\n");
-    let actions = Action::ALL.map(Action::word).join(", ");
+    let actions = Action::ALL.map(Action::as_str).join(", ");
     let _ = writeln!(
         table,
         "| `testbox.action=ACTION`, or `testbox-action-ACTION` | what to do: {actions} | asked by TFTP |\n\

@@ -355,7 +355,7 @@ mod tests {
 
     /// A server that sends garbage and a wrong id before its answer, after one that says SERVFAIL.
     #[test]
-    fn a_resolver_waits_for_the_right_answer_and_asks_the_next_server() {
+    fn a_resolver_waits_for_the_right_answer_or_asks_the_next() {
         let bind = || {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("not IPv4") };

@@ -7,7 +7,7 @@
 
 use crate::net::dhcp::{Lease, Term};
 use crate::text::quoted;
-use crate::types::{HostName, MacAddr, WordError};
+use crate::types::{HostName, MacAddr, ParameterError};
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take, take_while, take_while1};
 use nom::character::complete::{char, none_of};
@@ -218,16 +218,16 @@ impl fmt::Display for IpWord {
 }
 
 impl FromStr for IpWord {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         match text {
             "" | "on" | "any" | "dhcp" | "both" | "bootp" | "rarp" => return Ok(IpWord::Dhcp),
             "off" | "none" | "static" => return Ok(IpWord::Off),
             _ => {}
         }
         let wrong = |what: &str, part: &str| {
-            WordError::new(format!("ip={}: {} is no {what}", quoted(text), quoted(part)))
+            ParameterError::new(format!("ip={}: {} is no {what}", quoted(text), quoted(part)))
         };
         if !text.contains(':') || text.split(':').count() > 10 {
             return Err(wrong("dhcp and no CLIENT:SERVER:GATEWAY:NETMASK:HOSTNAME:DEVICE", text));

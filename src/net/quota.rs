@@ -44,18 +44,18 @@ pub struct Owner {
 
 /// Whose quota is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum QuotaSubject {
     /// The quota of a user id.
     User(u32),
     /// The quota of a group id.
     Group(u32),
 }
 
-impl fmt::Display for Of {
+impl fmt::Display for QuotaSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Of::User(id) => write!(f, "user {id}"),
-            Of::Group(id) => write!(f, "group {id}"),
+            QuotaSubject::User(id) => write!(f, "user {id}"),
+            QuotaSubject::Group(id) => write!(f, "group {id}"),
         }
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Of {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Whose it is.
-    pub of: Of,
+    pub of: QuotaSubject,
     /// The server refuses what goes beyond it; a quota that was only counted once does not.
     pub is_active: bool,
     /// What may never be exceeded; `None` where there is no such limit.
@@ -100,7 +100,7 @@ pub enum QuotaError {
         /// Who was asked.
         server: SocketAddrV4,
         /// What for.
-        of: Of,
+        of: QuotaSubject,
         /// Its answer.
         why: &'static str,
     },
@@ -163,18 +163,18 @@ pub fn port_call(transaction: u32, version: u32) -> Vec<u8> {
 ///
 /// # Errors
 /// A path that is too long.
-pub fn quota_call(transaction: u32, export: &str, of: Of) -> Result<Vec<u8>, QuotaError> {
+pub fn quota_call(transaction: u32, export: &str, of: QuotaSubject) -> Result<Vec<u8>, QuotaError> {
     if export.len() > PATH_MAX {
         return Err(QuotaError::Path);
     }
     let mut arguments = Vec::new();
     put_string(&mut arguments, export);
     let procedure = match of {
-        Of::User(id) => {
+        QuotaSubject::User(id) => {
             put(&mut arguments, id);
             GET_QUOTA
         }
-        Of::Group(id) => {
+        QuotaSubject::Group(id) => {
             put(&mut arguments, 1);
             put(&mut arguments, id);
             GET_QUOTA_OF_TYPE
@@ -237,7 +237,7 @@ pub fn parse_port(transaction: u32, bytes: &[u8]) -> Option<Answer<u16>> {
 }
 
 /// The quota in an answer of the service; `None` where it is no answer to this transaction. Total.
-pub fn parse_quota(transaction: u32, bytes: &[u8], of: Of) -> Option<Answer<Quota>> {
+pub fn parse_quota(transaction: u32, bytes: &[u8], of: QuotaSubject) -> Option<Answer<Quota>> {
     /// Bytes of a block, whether it is active, hard and soft limit, and what is used, in blocks.
     fn quota(bytes: &[u8]) -> IResult<&[u8], (u32, u32, u32, u32, u32)> {
         (be_u32, be_u32, be_u32, be_u32, be_u32).parse(bytes)
@@ -262,7 +262,7 @@ pub fn parse_quota(transaction: u32, bytes: &[u8], of: Of) -> Option<Answer<Quot
 
 /// Asks a file server.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker {
+pub struct QuotaClient {
     /// Its portmapper.
     pub portmapper: SocketAddrV4,
     /// How long to wait for each answer.
@@ -271,18 +271,23 @@ pub struct Asker {
     pub tries: u32,
 }
 
-impl Asker {
+impl QuotaClient {
     /// The server at this address, asked twice, a second for each answer.
     pub fn new(server: Ipv4Addr) -> Self {
-        Asker { portmapper: SocketAddrV4::new(server, PORTMAPPER), timeout: Duration::from_secs(1), tries: 2 }
+        QuotaClient {
+            portmapper: SocketAddrV4::new(server, PORTMAPPER),
+            timeout: Duration::from_secs(1),
+            tries: 2,
+        }
     }
 
     /// A quota on the file system of an export. `None` where there is none, or the server has no such service.
     ///
     /// # Errors
     /// Nothing is known.
-    pub fn quota(&self, export: &str, of: Of) -> Result<Option<Quota>, QuotaError> {
-        let version = if matches!(of, Of::User(_)) { GET_QUOTA.version } else { GET_QUOTA_OF_TYPE.version };
+    pub fn quota(&self, export: &str, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {
+        let version =
+            if matches!(of, QuotaSubject::User(_)) { GET_QUOTA.version } else { GET_QUOTA_OF_TYPE.version };
         let answer = self.ask("portmapper", self.portmapper, |id| Ok(port_call(id, version)), parse_port)?;
         let server = match answer {
             Answer::Is(port) => SocketAddrV4::new(*self.portmapper.ip(), port),
@@ -348,19 +353,19 @@ mod tests {
             numbers(&[7, 0, 2, program, version, procedure, 1, 20, 0, 0, 0, 0, 0, 0, 0])
         };
         assert_eq!(port_call(7, 1), [head(100_000, 2, 3), numbers(&[100_011, 1, 17, 0])].concat());
-        let user = quota_call(7, "/srv/b", Of::User(65534)).unwrap();
+        let user = quota_call(7, "/srv/b", QuotaSubject::User(65534)).unwrap();
         assert_eq!(
             user,
             [head(100_011, 1, 1), numbers(&[6]), b"/srv/b\0\0".to_vec(), numbers(&[65534])].concat()
         );
-        let group = quota_call(7, "/srv", Of::Group(9)).unwrap();
+        let group = quota_call(7, "/srv", QuotaSubject::Group(9)).unwrap();
         assert_eq!(group, [head(100_011, 2, 1), numbers(&[4]), b"/srv".to_vec(), numbers(&[1, 9])].concat());
-        assert!(matches!(quota_call(7, &"/".repeat(1025), Of::User(1)), Err(QuotaError::Path)));
+        assert!(matches!(quota_call(7, &"/".repeat(1025), QuotaSubject::User(1)), Err(QuotaError::Path)));
     }
 
     #[test]
     fn what_the_service_says() {
-        let of = Of::User(1234);
+        let of = QuotaSubject::User(1234);
         let is = |quota: Quota| Some(Answer::Is(quota));
         let recorded = Quota { of, is_active: false, hard: Some(2000 << 10), used: 1 << 10 };
         let parse = |bytes: &[u8]| parse_quota(77, bytes, of);
@@ -383,17 +388,22 @@ mod tests {
 
     #[test]
     fn room_is_what_is_left_of_an_active_hard_limit() {
-        let quota = |is_active, hard, used| Quota { of: Of::Group(1), is_active, hard, used }.room();
+        let quota =
+            |is_active, hard, used| Quota { of: QuotaSubject::Group(1), is_active, hard, used }.room();
         assert_eq!(quota(true, Some(10), 4), Some(6));
         assert_eq!(quota(true, Some(10), 11), Some(0));
         assert_eq!(quota(true, None, 4), None);
         assert_eq!(quota(false, Some(10), 4), None);
         // 2^32 blocks of 2^32 bytes.
-        let most =
-            Quota { of: Of::User(1), is_active: true, hard: Some(u64::from(u32::MAX).pow(2)), used: 0 };
+        let most = Quota {
+            of: QuotaSubject::User(1),
+            is_active: true,
+            hard: Some(u64::from(u32::MAX).pow(2)),
+            used: 0,
+        };
         let mut words = RECORDED;
         (words[7], words[8], words[9], words[11]) = (u32::MAX, 1, u32::MAX, 0);
-        assert_eq!(parse_quota(77, &numbers(&words), Of::User(1)), Some(Answer::Is(most)));
+        assert_eq!(parse_quota(77, &numbers(&words), QuotaSubject::User(1)), Some(Answer::Is(most)));
     }
 
     fn local() -> (UdpSocket, SocketAddrV4) {
@@ -403,10 +413,10 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_is_an_error_and_one_without_the_service_has_no_quotas() {
+    fn a_silent_server_is_an_error_and_a_missing_service_no_quota() {
         let (silent, address) = local();
-        let asker = Asker { portmapper: address, timeout: Duration::from_millis(1), tries: 2 };
-        let error = asker.quota("/srv", Of::User(65534)).unwrap_err().to_string();
+        let asker = QuotaClient { portmapper: address, timeout: Duration::from_millis(1), tries: 2 };
+        let error = asker.quota("/srv", QuotaSubject::User(65534)).unwrap_err().to_string();
         assert_eq!(error, format!("the portmapper of {address} does not answer: timed out"));
         drop(silent);
 
@@ -421,8 +431,8 @@ mod tests {
                 portmapper.send_to(&numbers(&[id, 1, 0, 0, 0, 0, port]), from).unwrap();
             }
         });
-        let asker = Asker { portmapper: address, timeout: Duration::from_secs(5), tries: 1 };
-        assert_eq!(asker.quota("/srv", Of::User(65534)).unwrap(), None);
+        let asker = QuotaClient { portmapper: address, timeout: Duration::from_secs(5), tries: 1 };
+        assert_eq!(asker.quota("/srv", QuotaSubject::User(65534)).unwrap(), None);
         server.join().unwrap();
     }
 
@@ -431,7 +441,7 @@ mod tests {
         fn answers_never_panic(bytes in any::<Vec<u8>>(), at in 0usize..17, value in any::<u32>()) {
             for bytes in [bytes, with(at, value)] {
                 let _ = parse_port(77, &bytes);
-                if let Some(Answer::Is(quota)) = parse_quota(77, &bytes, Of::User(1)) {
+                if let Some(Answer::Is(quota)) = parse_quota(77, &bytes, QuotaSubject::User(1)) {
                     prop_assert!(quota.room().is_none_or(|room| room <= quota.hard.unwrap_or(0)));
                 }
             }

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_narrows_and_an_entry_that_matches_nothing_is_an_error() {
+    fn the_list_narrows_and_an_entry_without_a_match_is_an_error() {
         let listed = |words| ShareState { disk_list: Some(selectors(words)), ..ShareState::default() };
         let disks = ["sda S1 4G@1", "sdb S2 8G@2", "usb:sdc S3 1G@3"];
         assert_eq!(
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn backup_again_refuses_a_missing_disk_and_carries_what_is_left_out_on_purpose() {
+    fn backup_again_refuses_a_missing_disk_and_carries_left_out() {
         let share = share(record(4, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
         assert_eq!(again(&["sda S1 4G@1"], &share), Err(Kind::DiskMissing));
         let mut request = request(Action::BackupAgain);

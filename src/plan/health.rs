@@ -6,7 +6,7 @@ use crate::inventory::Disk;
 use crate::job::FailingDisk;
 
 /// Refuses to read or write a locked disk, and to write onto a failing one without its own word; adds what an admin
-/// should know of the others to the findings. A frozen disk is none of it: testbox sends no security command.
+/// should know of the others to the findings. A frozen disk is not one of it: testbox sends no security command.
 pub(super) fn judge(request: &Request, plan: &mut Plan) -> Result<(), Failure> {
     let mut findings = Vec::new();
     for step in &plan.steps {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_disk_is_read_with_a_warning_and_written_only_by_its_own_word() {
+    fn a_failing_disk_is_read_with_a_warning() {
         use FailingDisk::{Refuse, Write};
         for action in [Action::Backup, Action::BackupAgain, Action::Verify, Action::Restore] {
             for word in [Refuse, Write] {
@@ -158,7 +158,7 @@ mod tests {
 
     /// The disk of the set itself, shortened since: the reason is said where the refusal is.
     #[test]
-    fn a_disk_that_hides_what_the_image_needs_is_too_small_and_says_why() {
+    fn a_disk_that_hides_what_the_image_needs_is_too_small() {
         let set = share(record(1, &["sda S1 4G@1"], &[]));
         let mut disks = inventory(&["sda S1 3G@1"]);
         disks.disks[0].health.hidden = 1 << 30;

@@ -147,7 +147,7 @@ fn find_name<'a>(
         if !role.identity.is_unique() {
             return Ok(Vec::new());
         }
-        let found: Vec<&Disk> = memory.bearers(role.identity).collect();
+        let found: Vec<&Disk> = memory.matching_disks(role.identity).collect();
         if !found.is_empty() {
             let words: Vec<String> = found.iter().map(|d| selector(d, inventory).to_string()).collect();
             return Err(Failure::new(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_the_disk_that_the_set_called_so_not_the_one_called_so_today() {
+    fn a_name_means_the_disk_of_the_set_not_that_of_today() {
         let set = record(1, &["sda S1 4G@1"], &["sdb S2 8G@2"]);
         let swapped = ["sda S2 8G@2", "sdb S1 4G@1"];
         assert_eq!(found("sda", &swapped, Some(&set)), Ok("sdb".into()));

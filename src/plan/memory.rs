@@ -80,12 +80,12 @@ impl<'a> Memory<'a> {
 
     /// True where an identity names one disk and no other.
     pub fn is_certain(&self, identity: &Identity) -> bool {
-        let seen = || self.bearers(identity).count();
+        let seen = || self.matching_disks(identity).count();
         identity.is_unique() && seen() < 2 && !self.records.iter().any(|record| has_twins(record, identity))
     }
 
     /// All disks that carry this identity: none, one, or, where a vendor was careless, several.
-    pub fn bearers(&self, identity: &Identity) -> impl Iterator<Item = &'a Disk> + use<'a, '_> {
+    pub fn matching_disks(&self, identity: &Identity) -> impl Iterator<Item = &'a Disk> + use<'a, '_> {
         let identity = identity.clone();
         self.inventory.disks.iter().filter(move |disk| disk.identity.is_same_disk(&identity))
     }
@@ -98,7 +98,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The disk that serial or WWN prove to be the one of `entry`.
-    pub fn bearer(&self, entry: &Known<'_>) -> Option<&'a Disk> {
+    pub fn disk_of(&self, entry: &Known<'_>) -> Option<&'a Disk> {
         self.inventory.disks.iter().find(|disk| self.is(entry, disk))
     }
 
@@ -194,7 +194,7 @@ impl<'a> Memory<'a> {
             let is_only = known(record).filter(|e| is_alike_entry(e, entry)).count() == 1;
             all.next().filter(|disk| all.next().is_none() && is_only && disk.name == entry.name)
         };
-        self.bearer(entry).or_else(at).or_else(|| only().filter(|disk| !has_other(disk)))
+        self.disk_of(entry).or_else(at).or_else(|| only().filter(|disk| !has_other(disk)))
     }
 }
 

@@ -37,7 +37,7 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Those of the share; `AlreadyExists`.
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>>;
-    /// Opens a file that is there to [go on](SyncWrite::go_on_at) with it. Nothing of it changes before that. A file
+    /// Opens a file that is there to [go on](SyncWrite::resume_at) with it. Nothing of it changes before that. A file
     /// that has a second name is `InvalidInput`: it may be published by that.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ fn split_parent(path: &str) -> io::Result<(&str, &str)> {
     match path.rsplit_once('/') {
         Some(both) => Ok(both),
         None if path.is_empty() => {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, "the root of a share is no file"))
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "the root of a share is not a file"))
         }
         None => Ok(("", path)),
     }

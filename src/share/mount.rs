@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_mount_is_repeated_until_the_deadline_and_names_server_path_and_errno() {
+    fn a_failing_mount_is_repeated_until_the_deadline() {
         let recording = Recording::new();
         recording.fail_when(|call| matches!(call, Call::Mount { .. }).then_some(libc::EACCES));
         let (result, said, recording) = run(recording, "vers=3", 60);

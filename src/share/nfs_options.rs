@@ -80,7 +80,7 @@ impl Default for NfsOptions {
 /// An option after the path is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOption {
-    /// It is none of those known.
+    /// It is not one of those known.
     #[error(
         "unknown NFS option '{0}': known are vers= (3, 4, 4.0, 4.1, 4.2), tcp, ro, rw, port=, mountport=, mountvers=, timeo=, \
          retrans=, rsize=, wsize=, nconnect=, actimeo=, acregmin=, acregmax=, acdirmin=, acdirmax=, noac, noacl, nordirplus, \
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn soft_and_lock_are_overridden_with_a_note_and_never_reach_the_kernel() {
+    fn soft_and_lock_are_overridden_with_a_note() {
         for word in ["soft", "softerr", "lock"] {
             let options = NfsOptions::parse(["vers=3", word]).unwrap();
             assert!(options.notes[0].contains(word));

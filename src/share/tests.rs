@@ -59,7 +59,7 @@ fn files_are_gone_on_with_where_they_are_cut() {
         drop(files.reopen("part").unwrap());
         assert_eq!(read(files, "part"), b"0123456789", "{what}: nothing changes before");
         let mut file = files.reopen("part").unwrap();
-        file.go_on_at(4).unwrap();
+        file.resume_at(4).unwrap();
         file.write_all(b"new").unwrap();
         file.sync().unwrap();
         assert_eq!(read(files, "part"), b"0123new", "{what}");
@@ -71,7 +71,7 @@ fn files_are_gone_on_with_where_they_are_cut() {
 }
 
 #[test]
-fn files_are_created_once_appended_renamed_linked_listed_and_removed() {
+fn files_are_created_once_appended_renamed_linked_removed() {
     use io::ErrorKind::*;
     for_each(|what, files| {
         files.make_dir("d").unwrap();
@@ -153,7 +153,7 @@ fn positioned_reads_end_where_the_file_ends() {
 }
 
 #[test]
-fn read_limited_takes_up_to_the_limit_and_exists_tells_absence_from_trouble() {
+fn read_limited_takes_up_to_the_limit() {
     for_each(|what, files| {
         write(files, "f", b"12345");
         write(files, "empty", b"");
@@ -234,7 +234,7 @@ fn write_atomic_replaces_the_file_and_a_leftover_of_its_own() {
 }
 
 #[test]
-fn write_atomic_leaves_the_old_or_the_new_contents_whatever_fails_and_whenever_the_power_goes() {
+fn write_atomic_leaves_the_old_or_the_new_contents() {
     let prepared = || {
         let files = MemFiles::new();
         files.put("d/f", "old");
@@ -336,7 +336,7 @@ fn a_failed_sync_is_followed_by_syncs_that_lie() {
 }
 
 #[test]
-fn a_full_share_shows_at_the_sync_and_dropped_writes_only_when_read_back() {
+fn a_full_share_shows_at_the_sync_dropped_writes_when_read_back() {
     let files = MemFiles::new();
     files.set_capacity(4);
     let mut file = files.create("f").unwrap();

@@ -140,8 +140,8 @@ impl SyncWrite for WatchedFile<Box<dyn SyncWrite>> {
         self.watch("fsync", |file| file.sync())
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
-        self.watch("truncation", |file| file.go_on_at(len))
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
+        self.watch("truncation", |file| file.resume_at(len))
     }
 
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {

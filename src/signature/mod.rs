@@ -15,7 +15,7 @@ use crate::types::JobSignature;
 
 /// Largest signature file that is read, in bytes. Ours have about 300.
 pub const SIGNATURE_LIMIT: usize = 4 << 10;
-/// What a signature of a set is for (`ssh-keygen -n`): one of a job, or of somebody's mail, is none of a set.
+/// What a signature of a set is for (`ssh-keygen -n`): one of a job, or of somebody's mail, is not one of a set.
 pub const SET_NAMESPACE: &str = "testbox-set";
 /// The same for jobs.
 pub const JOB_NAMESPACE: &str = "testbox-job";

@@ -67,7 +67,7 @@ impl SecretKey {
         let seed = pair.first_chunk::<32>().filter(|_| pair.len() == 64);
         let comment = secret.string()?;
         let key = SecretKey::new(
-            seed.ok_or(FormatError("it is no key of 64 bytes"))?,
+            seed.ok_or(FormatError("it is not a key of 64 bytes"))?,
             &String::from_utf8_lossy(comment),
         )?;
         if key.public.bytes() != public || pair.get(32..) != Some(public) {

@@ -32,7 +32,8 @@ pub struct PublicKey {
 
 impl PublicKey {
     pub(super) fn new(bytes: &[u8; 32], comment: &str) -> Result<Self, FormatError> {
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| FormatError("it is no point of the curve"))?;
+        let key =
+            VerifyingKey::from_bytes(bytes).map_err(|_| FormatError("it is not a point of the curve"))?;
         // A key of small order would take one signature for many messages.
         if key.is_weak() {
             return Err(FormatError("it is a weak key"));
@@ -61,7 +62,7 @@ impl PublicKey {
         if reader.string()? != KEY_TYPE.as_bytes() {
             return Err(FormatError("it is no Ed25519 key"));
         }
-        let bytes = reader.string()?.try_into().map_err(|_| FormatError("it is no key of 32 bytes"))?;
+        let bytes = reader.string()?.try_into().map_err(|_| FormatError("it is not a key of 32 bytes"))?;
         reader.end()?;
         Self::new(bytes, comment)
     }
@@ -154,7 +155,7 @@ impl SshSignature {
         let namespace = std::str::from_utf8(namespace)
             .ok()
             .filter(|n| (1..=MOST).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_graphic()))
-            .ok_or(FormatError("its namespace is no word"))?;
+            .ok_or(FormatError("its namespace is not a word"))?;
         if !reader.string()?.is_empty() {
             return Err(FormatError("its reserved field is not empty"));
         }
@@ -215,7 +216,7 @@ pub(super) fn armor(begin: &str, blob: &[u8], end: &str) -> String {
 
 /// What stands between two marks, in base64.
 pub(super) fn dearmor(begin: &str, file: &[u8], end: &str) -> Result<Vec<u8>, FormatError> {
-    let text = std::str::from_utf8(file).map_err(|_| FormatError("it is no text"))?;
+    let text = std::str::from_utf8(file).map_err(|_| FormatError("it is not text"))?;
     let body = text.trim().strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
     let body = body.ok_or(FormatError("its first and last lines are not those of such a file"))?;
     let base64: String = body.split_ascii_whitespace().collect();

@@ -13,7 +13,7 @@ fn trust(keys: &[&SecretKey]) -> Trust {
 }
 
 #[test]
-fn what_a_trusted_key_signed_is_known_by_its_id_and_nothing_else_passes() {
+fn what_a_trusted_key_signed_is_known_and_nothing_else_passes() {
     let (admin, other) = (key(1), key(2));
     let sign = |key: &SecretKey, namespace: &str, text: &str| key.sign(namespace, text.as_bytes()).to_file();
     let rows = [

@@ -81,7 +81,7 @@ pub struct ImageRecord {
     /// are in no image.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hidden_bytes: u64,
-    /// What was found on the disk, and what of it was left out because nobody used it; as much of it as the image's
+    /// What was found on the disk, and what of it was left out because it is unallocated; as much of it as the image's
     /// header lists. For people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<Found>,
@@ -227,7 +227,7 @@ impl Record {
             let invalid =
                 |what: &str| Err(RecordError::Invalid(format!("image '{}' {what}", name.escape_default())));
             if !is_disk_name(name) {
-                return invalid("has a name that is no disk name");
+                return invalid("has a name that is not a disk name");
             }
             if !names.insert(name) {
                 return invalid("is named twice");
@@ -335,7 +335,7 @@ mod tests {
             (|r| r.format = 0, "format is 0"),
             (|r| r.generation = GENERATION_MAX + 1, "generation is 1000000000000000"),
             (|r| r.generation = 0, "generation is 0"),
-            (|r| r.images[0].name = "../x".into(), "no disk name"),
+            (|r| r.images[0].name = "../x".into(), "not a disk name"),
             (|r| r.images.push(r.images[0].clone()), "named twice"),
             (|r| r.images[0].disk_size = 1000, "whole number of blocks"),
             (|r| r.images[0].logical_block_size = 0, "whole number of blocks"),

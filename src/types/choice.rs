@@ -17,7 +17,7 @@ choice! {
 }
 
 choice! {
-    /// What a restore does where the image holds nothing because nobody used it: `testbox.free=`.
+    /// What a restore does where the image holds nothing because it is unallocated: `testbox.free=`.
     #[derive(Default)]
     FreeSpace {
         /// It stays what it is: neither read nor written. Gaps of a data run that is written anew become zeros.

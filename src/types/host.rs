@@ -1,6 +1,6 @@
 //! Host names, allow-listed before anything uses them.
 
-use super::WordError;
+use super::ParameterError;
 use crate::text::quoted;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -43,9 +43,9 @@ fn is_label(label: &str) -> bool {
 }
 
 impl FromStr for HostName {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         // Four numbers that are no address, as 10.1.2.300, are a typing error and not a name.
         let looks_like_address = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -55,8 +55,8 @@ impl FromStr for HostName {
         {
             return Ok(HostName(name.to_owned()));
         }
-        Err(WordError::new(format!(
-            "{} is no host name (letters, digits and hyphens between dots, RFC 1123) and no IPv4 address",
+        Err(ParameterError::new(format!(
+            "{} is not a valid host name (letters, digits and hyphens between dots, RFC 1123) or IPv4 address",
             quoted(text)
         )))
     }

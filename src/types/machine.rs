@@ -1,6 +1,6 @@
 //! What tells one machine from another before it has an address: MAC and system UUID.
 
-use super::WordError;
+use super::ParameterError;
 use crate::text::quoted;
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +17,13 @@ impl fmt::Display for MacAddr {
 }
 
 impl FromStr for MacAddr {
-    type Err = WordError;
+    type Err = ParameterError;
 
     /// Takes `aa:bb:cc:dd:ee:ff` (sysfs), the same with hyphens, and both with the ARP hardware type of Ethernet before
     /// them, as in `01-aa-bb-cc-dd-ee-ff` (PXELINUX's BOOTIF); in either case.
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        let wrong = || WordError::new(format!("{} is no Ethernet address aa:bb:cc:dd:ee:ff", quoted(text)));
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
+        let wrong =
+            || ParameterError::new(format!("{} is no Ethernet address aa:bb:cc:dd:ee:ff", quoted(text)));
         let bare = if text.len() == 20 {
             text.strip_prefix("01").and_then(|t| t.strip_prefix(['-', ':'])).ok_or_else(wrong)?
         } else {
@@ -75,10 +76,11 @@ impl fmt::Display for Uuid {
 }
 
 impl FromStr for Uuid {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        let wrong = || WordError::new(format!("{} is no UUID of 32 hex digits and 4 hyphens", quoted(text)));
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
+        let wrong =
+            || ParameterError::new(format!("{} is no UUID of 32 hex digits and 4 hyphens", quoted(text)));
         if text.len() != 36 || !text.is_ascii() || text.contains('+') {
             return Err(wrong());
         }

@@ -15,7 +15,7 @@ mod split;
 mod tftp_path;
 mod value;
 
-pub use crate::text::WordError;
+pub use crate::text::ParameterError;
 pub use choice::{Delta, FreeSpace};
 pub use host::HostName;
 pub use machine::{MacAddr, Uuid};

@@ -1,6 +1,6 @@
 //! Percent-encoding of characters that cannot stand in a kernel word.
 
-use super::WordError;
+use super::ParameterError;
 use crate::text::quoted;
 use nom::branch::alt;
 use nom::bytes::complete::{take_while_m_n, take_while1};
@@ -38,7 +38,7 @@ fn escaped(input: &str) -> IResult<&str, u8> {
 ///
 /// # Errors
 /// The place of the first mistake.
-pub fn decode(text: &str) -> Result<String, WordError> {
+pub fn decode(text: &str) -> Result<String, ParameterError> {
     let plain = map(take_while1(|c| c != '%'), |s: &str| s.as_bytes().to_vec());
     let piece = alt((plain, map(escaped, |b| vec![b])));
     let parsed: IResult<&str, Vec<u8>> = all_consuming(fold_many0(piece, Vec::new, |mut out, bytes| {
@@ -47,7 +47,7 @@ pub fn decode(text: &str) -> Result<String, WordError> {
     }))
     .parse(text);
     parsed.ok().and_then(|(_, bytes)| String::from_utf8(bytes).ok()).ok_or_else(|| {
-        WordError::new(format!(
+        ParameterError::new(format!(
             "{} is not percent-encoded (a space is %20, a percent sign %25)",
             quoted(text)
         ))

@@ -1,6 +1,6 @@
 //! The words by which a job names a set, and carries its signature.
 
-use super::WordError;
+use super::ParameterError;
 use crate::text::quoted;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use sha2::{Digest, Sha256};
@@ -18,15 +18,16 @@ impl fmt::Display for JobSignature {
 }
 
 impl FromStr for JobSignature {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let mut bytes = [0; 64];
         match Base64UrlUnpadded::decode(text, &mut bytes) {
             Ok(decoded) if decoded.len() == 64 => Ok(JobSignature(bytes)),
-            _ => {
-                Err(WordError::new(format!("{} is no signature of 86 characters of base64url", quoted(text))))
-            }
+            _ => Err(ParameterError::new(format!(
+                "{} is not a signature of 86 characters of base64url",
+                quoted(text)
+            ))),
         }
     }
 }
@@ -49,11 +50,11 @@ impl fmt::Display for SetHash {
 }
 
 impl FromStr for SetHash {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let wrong =
-            || WordError::new(format!("{} is no SHA-256 of 64 hex digits in lower case", quoted(text)));
+            || ParameterError::new(format!("{} is no SHA-256 of 64 hex digits in lower case", quoted(text)));
         let is_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
         if text.len() != 64 || !text.bytes().all(is_hex) {
             return Err(wrong());

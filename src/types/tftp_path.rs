@@ -1,6 +1,6 @@
 //! Where a file is on the TFTP server.
 
-use super::{WordError, percent_decode, percent_encode};
+use super::{ParameterError, percent_decode, percent_encode};
 use crate::text::{is_printable, quoted};
 use std::fmt;
 use std::str::FromStr;
@@ -32,16 +32,16 @@ impl fmt::Display for TftpPath {
 }
 
 impl FromStr for TftpPath {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let path = percent_decode(text)?;
         let is_name = |name: &str| !matches!(name, "" | "." | "..");
         let is_plain = path.chars().all(|c| is_printable(c) && c != '\\');
         if path.len() <= LENGTH_MAX && is_plain && path.split('/').all(is_name) {
             return Ok(TftpPath(path));
         }
-        Err(WordError::new(format!(
+        Err(ParameterError::new(format!(
             "{} is not a path below the TFTP root such as pxelinux.cfg/0A28292A (printable, at most {LENGTH_MAX} bytes, \
              no '/' before it, no '.' or '..' in it)",
             quoted(text)

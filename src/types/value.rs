@@ -1,6 +1,6 @@
 //! The values of testbox words.
 
-use super::{HostName, WordError, percent_decode, percent_encode};
+use super::{HostName, ParameterError, percent_decode, percent_encode};
 use crate::inventory::{Disk, Identity, is_named_by};
 use crate::text::{is_printable, quoted};
 use std::fmt;
@@ -24,14 +24,17 @@ impl fmt::Display for JobId {
 }
 
 impl FromStr for JobId {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(JobId(text.to_owned()))
         } else {
-            Err(WordError::new(format!("{} is no job id (1 to 64 of A-Z a-z 0-9 . _ -)", quoted(text))))
+            Err(ParameterError::new(format!(
+                "{} is not a valid job id (1 to 64 of A-Z a-z 0-9 . _ -)",
+                quoted(text)
+            )))
         }
     }
 }
@@ -55,10 +58,10 @@ impl fmt::Display for DiskName {
 }
 
 impl FromStr for DiskName {
-    type Err = WordError;
+    type Err = ParameterError;
 
     /// Takes the name with or without `/dev/` before it.
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let name = text.strip_prefix("/dev/").unwrap_or(text);
         let good = (2..=32).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -66,7 +69,10 @@ impl FromStr for DiskName {
         if good {
             Ok(DiskName(name.to_owned()))
         } else {
-            Err(WordError::new(format!("{} is no disk name such as sda, /dev/sda or nvme0n1", quoted(text))))
+            Err(ParameterError::new(format!(
+                "{} is not a valid disk name, such as sda, /dev/sda or nvme0n1",
+                quoted(text)
+            )))
         }
     }
 }
@@ -121,25 +127,25 @@ impl fmt::Display for DiskSelector {
     }
 }
 
-fn identity_text(encoded: &str) -> Result<String, WordError> {
+fn identity_text(encoded: &str) -> Result<String, ParameterError> {
     let text = percent_decode(encoded)?;
     if !text.is_empty() && text.len() <= 256 && text.trim() == text && text.chars().all(is_printable) {
         Ok(text)
     } else {
         let what = "is not a valid serial, WWN or location (1 to 256 printable characters)";
-        Err(WordError::new(format!("{} {what}", quoted(&text))))
+        Err(ParameterError::new(format!("{} {what}", quoted(&text))))
     }
 }
 
 impl FromStr for DiskSelector {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         match text.split_once('=') {
             Some(("serial", value)) => Ok(DiskSelector::Serial(identity_text(value)?)),
             Some(("wwn", value)) => Ok(DiskSelector::Wwn(identity_text(value)?)),
             Some(("at", value)) => Ok(DiskSelector::At(identity_text(value)?)),
-            Some(_) => Err(WordError::new(format!(
+            Some(_) => Err(ParameterError::new(format!(
                 "{} is not a valid disk selector (a kernel name, serial=ID, wwn=ID or at=LOCATION)",
                 quoted(text)
             ))),
@@ -164,11 +170,11 @@ impl fmt::Display for MapEntry {
 }
 
 impl FromStr for MapEntry {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let (image, disk) = text.split_once(':').ok_or_else(|| {
-            WordError::new(format!("{} is not IMAGE:DISK, as sda:serial=ABC", quoted(text)))
+            ParameterError::new(format!("{} is not IMAGE:DISK, as sda:serial=ABC", quoted(text)))
         })?;
         Ok(MapEntry { image: image.parse()?, disk: disk.parse()? })
     }
@@ -200,11 +206,11 @@ fn is_option(text: &str) -> bool {
 }
 
 impl FromStr for NfsSource {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let wrong =
-            |why: &str| WordError::new(format!("{} is not HOST:/path[,options] ({why})", quoted(text)));
+            |why: &str| ParameterError::new(format!("{} is not HOST:/path[,options] ({why})", quoted(text)));
         let (host, rest) = text.split_once(':').ok_or_else(|| wrong("no colon after the host"))?;
         let mut pieces = rest.split(',');
         let path = percent_decode(pieces.next().unwrap_or_default())?;

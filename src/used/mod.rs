@@ -1,4 +1,4 @@
-//! Which bytes of a disk nobody uses: read from partition tables and file systems, so that they need not be imaged.
+//! Which bytes of a disk are unallocated: read from partition tables and file systems, so that they need not be imaged.
 //!
 //! ```text
 //!  disk --partition table--> volumes --one parser each--> free ranges + what it is  --+--> Map

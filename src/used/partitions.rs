@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn logical_partitions_are_found_relative_to_their_records_and_a_loop_ends() {
+    fn logical_partitions_are_relative_to_their_records() {
         let mut disk = vec![0; 512 * 100];
         entry(&mut disk, 0, 0x83, 2, 8);
         entry(&mut disk, 3, 0x05, 10, 90);

@@ -123,7 +123,7 @@ fn format_fake_at_head(disk: &mut [u8]) {
 }
 
 #[test]
-fn an_extended_chain_of_more_links_than_linux_follows_is_doubted() {
+fn an_extended_chain_longer_than_linux_follows_is_doubted() {
     let mut disk = vec![0; 4 * MIB];
     entry(&mut disk, 0, 0x05, 64, 8000);
     for i in 0..101u64 {
@@ -137,7 +137,7 @@ fn an_extended_chain_of_more_links_than_linux_follows_is_doubted() {
 }
 
 #[test]
-fn types_with_a_layout_of_their_own_and_unread_signatures_are_whole() {
+fn types_with_their_own_layout_and_unread_signatures_are_whole() {
     let mut disk = mbr_disk();
     entry(&mut disk, 0, 0x42, 2048, 4096);
     let map = look(&disk, 512);
@@ -433,7 +433,7 @@ fn of_two_tables_a_block_is_free_only_where_it_is_by_both() {
 }
 
 #[test]
-fn a_type_that_says_something_lies_between_keeps_a_partition_whole() {
+fn a_type_of_a_layer_between_keeps_a_partition_whole() {
     for (kind, word) in [(0x82, "swap"), (0x8e, "LVM"), (0xe8, "LUKS"), (0xfd, "RAID")] {
         let mut disk = mbr_disk();
         entry(&mut disk, 0, kind, 2048, 4096);

@@ -26,7 +26,7 @@ fn loop_the_armed_file_is_found_whatever_boot_file_dhcp_names() {
 
 /// The real agent: DHCP names a router, which serves no TFTP; the job's file is on another server.
 #[test]
-fn loop_the_named_boot_server_counts_where_dhcp_names_the_router() {
+fn loop_the_named_boot_server_counts_if_dhcp_names_the_router() {
     let lab = Lab::new();
     Server::Dnsmasq.start(&lab, Pool::One(600));
     fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();

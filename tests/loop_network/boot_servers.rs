@@ -84,7 +84,7 @@ fn took_job(booted: &Booted, job: &str) -> bool {
 /// A server on the same network that gives addresses and knows nothing of booting: the ROM and iPXE are told boot server
 /// and file by the lines for a proxy, Linux is told another server, and the agent asks the one that `arm` wrote down.
 #[test]
-fn loop_the_lines_for_a_proxy_lead_loader_and_agent_to_the_server() {
+fn loop_the_lines_for_a_proxy_lead_loader_and_agent_there() {
     for main in SERVERS {
         let lab = Lab::new();
         let advice = init(&lab);

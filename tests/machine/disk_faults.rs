@@ -69,7 +69,7 @@ fn assert_failed(machine: &Machine, seen: &Seen, code: u8, parts: &[&str]) {
 }
 
 #[test]
-fn a_bad_sector_fails_the_backup_and_names_disk_lba_and_the_word_that_allows_it() {
+fn a_bad_sector_fails_the_backup_and_names_disk_and_lba() {
     let before = published();
     for errno in MEDIUM {
         let disk = sda(2);
@@ -83,7 +83,7 @@ fn a_bad_sector_fails_the_backup_and_names_disk_lba_and_the_word_that_allows_it(
 }
 
 #[test]
-fn a_first_backup_with_bad_sectors_is_degraded_where_that_is_allowed_and_says_so_everywhere() {
+fn a_first_backup_with_bad_sectors_is_degraded_and_says_so() {
     for errno in MEDIUM {
         let disk = sda(1);
         bad(&disk.bytes, 5120..5121, errno);
@@ -116,7 +116,7 @@ fn a_first_backup_with_bad_sectors_is_degraded_where_that_is_allowed_and_says_so
 }
 
 #[test]
-fn a_degraded_set_replaces_a_complete_one_only_by_its_own_word_and_never_pushes_it_out() {
+fn a_degraded_set_replaces_a_complete_one_only_by_its_own_word() {
     let before = published();
     let disk = sda(2);
     bad(&disk.bytes, 5120..5121, libc::ENODATA);
@@ -151,7 +151,7 @@ fn a_degraded_set_replaces_a_complete_one_only_by_its_own_word_and_never_pushes_
 }
 
 #[test]
-fn a_degraded_set_is_restored_only_by_its_own_word_and_verify_says_what_it_is() {
+fn a_degraded_set_is_restored_only_by_its_own_word() {
     let source = sda(1);
     bad(&source.bytes, 5120..5121, libc::EIO);
     let mut machine = machine(&BTreeMap::new(), &source);
@@ -187,7 +187,7 @@ fn a_degraded_set_is_restored_only_by_its_own_word_and_verify_says_what_it_is() 
 }
 
 #[test]
-fn thousands_of_bad_sectors_come_to_an_end_and_are_all_listed_in_the_map() {
+fn thousands_of_bad_sectors_are_all_listed_in_the_map() {
     let disk = sda(1);
     // Every second sector of a quarter of the disk.
     for sector in (0..1024u64).filter(|n| n % 2 == 0) {
@@ -204,7 +204,7 @@ fn thousands_of_bad_sectors_come_to_an_end_and_are_all_listed_in_the_map() {
 }
 
 #[test]
-fn what_is_no_bad_sector_ends_the_backup_with_a_name_of_its_own_whatever_is_allowed() {
+fn what_is_no_bad_sector_ends_the_backup_whatever_is_allowed() {
     let before = published();
     type Spoil = fn(&mut TestDisk);
     let rows: [(&str, Spoil, u8, &[&str]); 7] = [
@@ -270,7 +270,7 @@ fn hang(machine: &mut Machine, disk: &Arc<MemDisk>, op: Op) -> Seen {
 }
 
 #[test]
-fn a_disk_that_hangs_is_named_with_its_lba_and_the_machine_is_ended() {
+fn a_disk_that_hangs_is_named_with_its_lba_and_ends_the_machine() {
     let before = published();
     let disk = sda(2);
     let mut machine = machine(&before, &disk);
@@ -385,7 +385,7 @@ fn a_target_that_fails_is_named_and_never_looks_whole() {
 }
 
 #[test]
-fn a_target_that_vanishes_or_changes_its_size_is_told_from_one_that_fails() {
+fn a_target_that_vanishes_is_told_from_one_that_fails() {
     let before = published();
     for (now, code, part) in [(0, 54, "the disk is gone"), (MIB, 55, "1048576")] {
         let target = disk("sda S1 @1", vec![7; 2 << 20]);

@@ -143,7 +143,7 @@ fn backup_again_survives_every_error_and_a_cut_after_it() {
 
 /// The agent was killed in an attempt before: one image is whole but for its end, the other is torn.
 #[test]
-fn a_backup_that_goes_on_survives_every_error_and_a_cut_after_it() {
+fn a_resumed_backup_survives_every_error_and_a_cut_after_it() {
     let mut share = published();
     let machine = before_backup_again(&share);
     assert_eq!(machine.boot().ending, REBOOT);
@@ -212,7 +212,7 @@ fn delta_restore_survives_every_error_of_the_target_disk() {
 /// A backup with an error at each read of the disk, while it is looked at and while it is imaged: a set that is
 /// published has everything that is used, whatever could be told about the rest.
 #[test]
-fn backup_of_what_is_used_survives_every_error_of_the_source_disk() {
+fn backup_of_used_space_survives_every_error_of_the_source() {
     use testbox::block::mem::Fault as DiskFault;
     let bytes = ext4::disk_bytes();
     let wanted = ext4::without_free(&bytes);
@@ -243,7 +243,7 @@ fn backup_of_what_is_used_survives_every_error_of_the_source_disk() {
 
 /// Where a part of the disk is nobody's: that may be anything afterwards, and the rest may not.
 #[test]
-fn restore_beside_free_space_survives_every_error_of_the_target_disk() {
+fn restore_beside_free_space_survives_every_error_of_the_target() {
     let bytes = ext4::disk_bytes();
     let free = ext4::map(&bytes).free;
     for how in ["leave", "discard"] {

@@ -73,7 +73,7 @@ fn members(image: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn a_damaged_image_is_refused_before_the_first_write_whatever_the_damage() {
+fn a_damaged_image_is_refused_before_any_write() {
     let machine = backed_up();
     let path = format!("{IP}/sda.raw.gz");
     let (a, b) = (machine.file("sda.raw.gz").unwrap(), machine.file("sdb.raw.gz").unwrap());
@@ -118,7 +118,7 @@ fn a_damaged_image_is_refused_before_the_first_write_whatever_the_damage() {
 }
 
 #[test]
-fn images_that_changed_places_or_belong_to_another_set_are_not_taken_for_the_set() {
+fn images_of_another_place_or_set_are_not_taken_for_the_set() {
     let machine = backed_up();
     let (a, b) = (machine.file("sda.raw.gz").unwrap(), machine.file("sdb.raw.gz").unwrap());
     machine.backup.put(&format!("{IP}/sda.raw.gz"), b);
@@ -166,7 +166,7 @@ fn without_a_record_images_go_where_their_headers_say() {
 }
 
 #[test]
-fn a_record_that_cannot_be_relied_on_stops_everything_and_says_what_is_wrong() {
+fn a_record_that_cannot_be_relied_on_stops_everything() {
     let machine = backed_up();
     let good = machine.text("backup.json");
     let with = |from: &str, to: &str| {
@@ -218,7 +218,7 @@ fn a_record_that_cannot_be_relied_on_stops_everything_and_says_what_is_wrong() {
 
 /// Whatever a record or a list says about disks, what is shown of it cannot act on a terminal or fake a line of a log.
 #[test]
-fn texts_of_records_lists_and_status_are_shown_without_control_characters() {
+fn texts_are_shown_without_control_characters() {
     let mut machine = backed_up();
     let evil = "S1\\u001b[2J\\nrestore: done\\u009b";
     let record =
@@ -261,7 +261,7 @@ fn a_gzip_bomb_costs_no_more_than_the_disk_and_writes_nothing() {
 
 /// An image that is another one by the time that it is opened again, and one that changes under the writing.
 #[test]
-fn an_image_that_is_replaced_during_a_restore_is_never_mixed_with_another() {
+fn an_image_replaced_during_a_restore_is_never_mixed_with_it() {
     let machine = backed_up();
     let (backup, other) = (machine.backup.clone(), machine.file("sdb.raw.gz").unwrap());
     *machine.on_mount.lock().unwrap() = Some(Box::new(move |purpose| {

@@ -65,7 +65,7 @@ fn a_panic_while_a_disk_is_imaged_ends_as_internal() {
 }
 
 #[test]
-fn a_panic_while_a_disk_is_written_says_that_it_is_left_unbootable() {
+fn a_panic_while_a_disk_is_written_says_it_is_unbootable() {
     for op in [Op::Write, Op::Read, Op::Flush] {
         let mut machine = backed_up();
         let target = disk("sda S1 @1", vec![0x5a; 4 << 20]);

@@ -77,8 +77,8 @@ impl SyncWrite for File {
         self.thief.clone().note("sync", &self.path.clone(), || self.file.sync())
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
-        self.file.go_on_at(len)
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
+        self.file.resume_at(len)
     }
 
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {

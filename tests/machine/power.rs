@@ -284,7 +284,7 @@ fn share_faults(
 }
 
 #[test]
-fn every_fault_of_every_operation_of_the_shares_in_every_action_is_survived() {
+fn every_fault_of_every_operation_of_the_shares_is_survived() {
     let of_row = |row: &Row| {
         let (mut points, mut finished) = (0, BTreeSet::new());
         let errnos = [libc::EIO, libc::ENOSPC, libc::ESTALE];
@@ -418,7 +418,7 @@ fn a_restore_again_onto_a_right_disk_is_cut_safely() {
 
 /// One operation of a disk fails: a source, that is.
 #[test]
-fn every_fault_of_every_operation_of_the_disks_that_are_read_is_survived() {
+fn every_fault_of_every_operation_of_source_disks_is_survived() {
     let mut total = 0;
     for row in ROWS.iter().filter(|row| !row.name.contains("restore")) {
         for fault in [DiskFault::Errno(libc::EIO), DiskFault::Errno(libc::ENODATA), DiskFault::Short] {

@@ -62,7 +62,7 @@ fn the_originals_gzip_goes_back_to_the_only_disk() {
 
 /// pigz and igzip write several members; cut between two of them the file passes `gzip -t`.
 #[test]
-fn a_foreign_gzip_of_another_size_than_the_disk_wants_the_admins_word() {
+fn a_foreign_gzip_of_another_size_wants_the_admins_word() {
     let mut machine = Machine::new();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&contents(1, 9)).unwrap();
@@ -162,7 +162,7 @@ fn backup_again_mends_a_damaged_image_and_says_which_set_is_bad() {
 
 /// The share copies what did not change by itself; it may be unable to, and it may do it wrong.
 #[test]
-fn a_share_that_copies_badly_or_not_at_all_still_gets_a_good_set() {
+fn a_share_that_copies_badly_or_not_still_gets_a_good_set() {
     use testbox::share::{Fault, Op};
     for (fault, made_again) in
         [(Fault::Errno(libc::EXDEV), false), (Fault::Short(5000), false), (Fault::Dropped, true)]
@@ -204,7 +204,7 @@ fn a_cut_backup_goes_on_where_it_was() {
 
 /// Nothing goes on with it then, and a share has other machines too.
 #[test]
-fn a_cut_backup_leaves_nothing_after_a_full_share_or_the_last_attempt() {
+fn a_cut_backup_leaves_no_part_if_full_or_at_the_last_attempt() {
     use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
     for full in [true, false] {
         let mut machine = Machine::new();
@@ -240,7 +240,7 @@ fn backup_again_keeps_the_originals_image_in_the_history() {
 }
 
 #[test]
-fn a_damaged_current_image_makes_restore_use_the_older_set_and_say_so() {
+fn a_damaged_current_image_makes_restore_use_the_older_set() {
     let mut machine = backed_up();
     machine.set_disks(vec![disk("sda S1 @1", contents(2, 2))]);
     machine.arm("testbox.action=backup-again testbox.job=j2");
@@ -269,7 +269,7 @@ fn verify_of_a_damaged_set_fails_although_an_older_one_is_whole() {
 }
 
 #[test]
-fn a_flipped_bit_in_an_image_ends_the_restore_before_the_first_write() {
+fn a_flipped_bit_in_an_image_ends_the_restore_before_any_write() {
     let mut machine = backed_up();
     let mut image = machine.file("sda.raw.gz").unwrap();
     let middle = image.len() / 2;
@@ -494,7 +494,7 @@ fn a_file_that_is_there_after_its_removal_is_looked_at() {
 
 /// A file server that still shows the old file must not make the agent remove the new one.
 #[test]
-fn what_the_boot_server_gives_counts_when_the_share_shows_something_older() {
+fn what_the_boot_server_gives_counts_if_the_share_is_older() {
     let path = format!("pxelinux.cfg/{HEX}");
     let file =
         |job: &str| format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=backup testbox.job={job}\n");
@@ -550,7 +550,7 @@ fn on_error_shell_and_hold_are_obeyed() {
 }
 
 #[test]
-fn swapped_names_and_a_data_disk_in_the_dead_disks_place_write_nothing_wrong() {
+fn swapped_names_and_a_data_disk_in_place_write_nothing_wrong() {
     let mut machine = Machine::new();
     let (system, data) = (contents(2, 1), contents(3, 2));
     machine.backup.put(&format!("{IP}/disk-devices.lst"), "sda # the system disk\n");

@@ -68,7 +68,7 @@ fn copy_set(m: &Machine, from: &str, to: &str) {
 
 /// t6: a middle byte of set 2 flips. The agent finds that while it makes set 3, and says so.
 #[test]
-fn a_set_found_damaged_while_its_successor_is_made_counts_for_nothing() {
+fn a_set_found_damaged_by_its_successor_counts_for_nothing() {
     let mut m = Machine::new();
     let big = |seed| vec![disk("sda S1 @1", contents(8, seed))];
     m.set_disks(big(1));
@@ -95,7 +95,7 @@ fn a_set_found_damaged_while_its_successor_is_made_counts_for_nothing() {
 
 /// The same, found by a verify; and by a restore, which refuses it.
 #[test]
-fn a_set_that_a_verify_or_a_restore_found_damaged_counts_for_nothing() {
+fn a_set_found_damaged_by_verify_or_restore_counts_for_nothing() {
     for action in ["verify", "restore"] {
         let mut m = machine_with(2);
         let whole = m.file("sda.raw.gz").unwrap();
@@ -190,7 +190,7 @@ fn edit_record(m: &Machine, at: &str, edit: impl FnOnce(&mut testbox::store::rec
 /// t7, and its kind: a folder of the history has the number of the current set, or a higher one, and is another set, or no
 /// set. The set that was current is the newest of the history afterwards.
 #[test]
-fn a_number_that_is_taken_is_not_reused_and_the_current_set_is_kept() {
+fn a_number_that_is_taken_is_not_reused() {
     type Take = fn(&Machine);
     let rows: [(&str, Take, &[u64]); 9] = [
         ("another set of the same number", |m| take_number(m, "history/3/", 3), &[9, 3, 7, 2, 1]),
@@ -259,7 +259,7 @@ fn take_number(m: &Machine, to: &str, generation: u64) {
 
 /// The number is taken while the set is published, at each rename of it: the next boot ends the job all the same.
 #[test]
-fn a_number_that_is_taken_while_a_set_is_published_loses_nothing() {
+fn a_number_taken_while_a_set_is_published_loses_nothing() {
     for n in 0..40 {
         let mut m = machine_with(2);
         with(&m, 9);
@@ -429,7 +429,7 @@ fn folders_with_numbers_that_no_testbox_makes_are_no_sets() {
 }
 
 #[test]
-fn a_number_that_leaves_none_above_it_is_refused_and_changes_nothing() {
+fn a_number_that_leaves_none_above_it_is_refused() {
     for name in ["999999999999999", "999999999999998"] {
         let mut m = machine_with(1);
         m.backup.put(&format!("{IP}/history/{name}/x"), "");

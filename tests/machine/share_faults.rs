@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use testbox::agent::world::Purpose;
 use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
-use testbox::net::quota::{Of, Owner, Quota, QuotaError};
+use testbox::net::quota::{Owner, Quota, QuotaError, QuotaSubject};
 use testbox::share::{Fault, Op};
 use testbox::store::status::State;
 use testbox::sys::{Call, Reboot, Recording, System};
@@ -100,7 +100,7 @@ fn a_lease_is_taken_kept_and_released() {
 
 /// Two with one address are armed by one file. While the first works the second gives way, and says why.
 #[test]
-fn of_two_agents_for_one_folder_one_wins_and_the_other_says_why_and_changes_nothing() {
+fn of_two_agents_for_one_folder_one_wins_and_the_other_says_why() {
     for mac in ["52:54:00:99:99:99", "52:54:00:12:34:56"] {
         let mut first = Machine::new();
         first.tick = TICK;
@@ -144,7 +144,7 @@ fn of_two_agents_for_one_folder_one_wins_and_the_other_says_why_and_changes_noth
 }
 
 #[test]
-fn a_dead_machines_lease_is_taken_over_after_two_minutes_and_its_unfinished_images_are_made_anew() {
+fn a_dead_machines_lease_is_taken_over_and_its_parts_made_anew() {
     let before = published();
     let mut machine = machine(&before, 2);
     leave_lease(&machine, 7, "52:54:00:99:99:99");
@@ -162,7 +162,7 @@ fn a_dead_machines_lease_is_taken_over_after_two_minutes_and_its_unfinished_imag
 }
 
 #[test]
-fn this_machines_own_lease_from_before_a_power_cut_costs_seconds() {
+fn this_machines_own_lease_of_before_a_cut_costs_seconds() {
     let mut machine = machine(&published(), 2);
     leave_lease(&machine, 7, "52:54:00:12:34:56");
     machine.arm(AGAIN);
@@ -175,7 +175,7 @@ fn this_machines_own_lease_from_before_a_power_cut_costs_seconds() {
 
 /// It is a lease and no fence: the agent that stood still must find out by itself.
 #[test]
-fn an_agent_that_was_taken_over_and_comes_back_publishes_nothing() {
+fn an_agent_taken_over_that_comes_back_publishes_nothing() {
     // Paused while it looks at the disk, and with an image open.
     for used in ["auto", "off"] {
         comes_back(used);
@@ -212,7 +212,7 @@ fn comes_back(used: &str) {
 }
 
 #[test]
-fn an_agent_that_has_lost_the_folder_writes_no_disk_and_does_not_disarm() {
+fn an_agent_that_lost_the_folder_writes_no_disk_nor_disarms() {
     let mut machine = machine(&published(), 1);
     machine.set_disks(vec![disk("sda S1 @1", vec![7; 64 << 10])]);
     machine.arm("testbox.action=restore testbox.job=two");
@@ -290,7 +290,7 @@ fn a_server_that_restarts_is_waited_for_and_the_console_says_so() {
 }
 
 #[test]
-fn a_server_that_is_gone_for_good_ends_the_machine_and_the_next_boot_does_the_job() {
+fn a_server_that_is_gone_for_good_ends_the_machine() {
     let before = published();
     for (op, nth) in HANGS {
         let mut machine = machine(&before, 2);
@@ -307,7 +307,7 @@ fn a_server_that_is_gone_for_good_ends_the_machine_and_the_next_boot_does_the_jo
 }
 
 #[test]
-fn a_restore_whose_server_is_gone_leaves_the_disk_unbootable_and_is_done_by_the_next_boot() {
+fn a_restore_whose_server_is_gone_is_done_by_the_next_boot() {
     let mut first = Machine::new();
     first.arm("testbox.action=backup testbox.job=one");
     assert_eq!(first.boot().ending, REBOOT);
@@ -378,7 +378,7 @@ fn a_share_that_cannot_be_written_is_told_with_what_mends_it() {
 /// The same in the middle of the image, of its fsync, of its verification, of publishing; then the share is taken away
 /// altogether.
 #[test]
-fn a_share_that_fails_in_the_middle_leaves_the_set_before_and_the_next_boot_ends_the_job() {
+fn a_share_that_fails_in_the_middle_leaves_the_set_before() {
     let before = published();
     // How many operations of a kind come before the image is begun.
     let clean = {
@@ -428,18 +428,18 @@ fn assert_kept_sets(machine: &Machine, seen: &Seen) {
 #[test]
 fn a_quota_is_looked_up_before_the_disk_is_read() {
     type Answer = Result<Option<Quota>, QuotaError>;
-    fn quota(of: Of, is_active: bool, mib: u64) -> Answer {
+    fn quota(of: QuotaSubject, is_active: bool, mib: u64) -> Answer {
         Ok(Some(Quota { of, is_active, hard: Some(mib << 20), used: 1 << 20 }))
     }
-    fn refused(of: Of) -> Answer {
+    fn refused(of: QuotaSubject) -> Answer {
         let server = std::net::SocketAddrV4::new([10, 0, 0, 1].into(), 875);
         Err(QuotaError::Refused { server, of, why: "permission denied" })
     }
-    type Ask = fn(Of) -> Answer;
+    type Ask = fn(QuotaSubject) -> Answer;
     const NONE: Answer = Ok(None);
     let rows: [(Ask, &[&str], bool); 7] = [
         (
-            |of| if of == Of::User(65534) { quota(of, true, 32) } else { NONE },
+            |of| if of == QuotaSubject::User(65534) { quota(of, true, 32) } else { NONE },
             &[
                 "[no-space 35]",
                 "the quota of user 65534 on the backup share has 32505856 bytes left",
@@ -448,13 +448,13 @@ fn a_quota_is_looked_up_before_the_disk_is_read() {
             false,
         ),
         (
-            |of| quota(of, true, if of == Of::Group(65533) { 32 } else { 320 }),
+            |of| quota(of, true, if of == QuotaSubject::Group(65533) { 32 } else { 320 }),
             &["[no-space 35]", "the quota of group 65533 "],
             false,
         ),
         // What is not told of one says nothing of the other.
         (
-            |of| if of == Of::User(65534) { quota(of, true, 32) } else { refused(of) },
+            |of| if of == QuotaSubject::User(65534) { quota(of, true, 32) } else { refused(of) },
             &["[no-space 35]", "the quota of user 65534 ", "quota of group 65533 cannot be told"],
             false,
         ),
@@ -484,7 +484,7 @@ fn a_quota_is_looked_up_before_the_disk_is_read() {
 
 /// The work goes on, and the console, which is all that is left, says what the logs miss.
 #[test]
-fn logs_that_cannot_be_written_are_said_on_the_console_and_stop_nothing() {
+fn logs_that_cannot_be_written_are_said_and_stop_nothing() {
     for errno in [libc::EACCES, libc::EROFS, libc::EDQUOT] {
         let mut machine = machine(&published(), 2);
         machine.arm(AGAIN);

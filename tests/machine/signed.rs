@@ -91,7 +91,7 @@ fn assert_refused(machine: &Machine, code: u8, what: &str) -> String {
 }
 
 #[test]
-fn a_signed_set_is_restored_by_a_signed_job_and_it_is_told_who_signed() {
+fn a_signed_set_is_restored_by_a_signed_job() {
     let mut machine = machine();
     let words = restore(&machine);
     arm_signed(&mut machine, &words, &admin());
@@ -113,7 +113,7 @@ fn a_signed_set_is_restored_by_a_signed_job_and_it_is_told_who_signed() {
 }
 
 #[test]
-fn a_set_that_no_trusted_key_vouches_for_is_refused_before_the_first_write() {
+fn a_set_that_no_trusted_key_vouches_for_is_refused() {
     type Spoil = fn(&Machine);
     let rows: [(&str, Spoil, &str); 6] = [
         ("unsigned", |m| remove(m, SIGNATURE), "is not signed"),
@@ -285,13 +285,13 @@ fn an_image_that_is_not_the_signed_one_is_never_written() {
 }
 
 #[test]
-fn backup_again_moves_the_signature_with_its_set_and_makes_an_unsigned_one() {
+fn backup_again_moves_the_signature_with_its_set() {
     let mut machine = machine();
     let old = (machine.file(RECORD).unwrap(), machine.file(SIGNATURE).unwrap());
     machine.set_disks(vec![disk("sda S1 @1", contents(2, 3))]);
     machine.arm("testbox.action=backup-again testbox.job=second");
     assert_eq!(machine.boot().ending, REBOOT);
-    assert_eq!(machine.file(SIGNATURE), None, "it is none of the new record");
+    assert_eq!(machine.file(SIGNATURE), None, "it is not one of the new record");
     let kept =
         (machine.file("history/1/backup.json").unwrap(), machine.file("history/1/backup.json.sig").unwrap());
     assert_eq!(kept, old);
@@ -367,7 +367,7 @@ fn nobody_gets_a_shell_by_an_unsigned_job() {
 }
 
 #[test]
-fn an_initramfs_that_demands_signatures_and_has_no_key_refuses_and_says_why() {
+fn an_initramfs_that_demands_signatures_without_a_key_refuses() {
     let mut machine = machine();
     machine.trust = Trust::new([("lab.pub", &b"ssh-rsa AAAA x"[..])], true);
     let words = restore(&machine);

@@ -143,7 +143,7 @@ fn a_cut_at_any_moment_leaves_no_old_disk_beside_a_new_one() {
 
 /// One operation of one disk fails, once or from then on.
 #[test]
-fn one_target_that_fails_leaves_all_unbootable_and_says_how_to_go_on() {
+fn one_target_that_fails_leaves_all_unbootable() {
     for row in &ROWS {
         let (before, mut finished) = (row.armed(), BTreeSet::new());
         // A disk that is dead, and one that loses a write, behave the same whatever the image is.
@@ -188,7 +188,7 @@ fn check_failed(row: &Row, machine: &Machine, failed: usize, seen: &Seen, what: 
 
 /// What the message advises does what it says.
 #[test]
-fn the_disks_that_did_not_fail_are_restored_by_the_word_of_the_message() {
+fn the_other_disks_are_restored_by_the_word_of_the_message() {
     let before = ROWS[0].armed();
     for (n, name) in NAMES.into_iter().enumerate() {
         let mut machine = before.copy();

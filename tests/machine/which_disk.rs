@@ -48,7 +48,7 @@ fn assert_refused(machine: &Machine, seen: &Seen, failure: &str, parts: &[&str])
 }
 
 #[test]
-fn two_disks_that_cannot_be_told_apart_are_refused_with_the_list() {
+fn two_disks_that_cannot_be_told_apart_are_refused() {
     // The same serial: a vendor was careless, or a disk was cloned with its bridge.
     let mut machine = backed_up(&["sda T @1"]);
     machine.set_disks(vec![filled("sda T @1"), filled("sdb T @2")]);
@@ -76,7 +76,7 @@ fn two_disks_that_cannot_be_told_apart_are_refused_with_the_list() {
 }
 
 #[test]
-fn two_without_a_serial_are_imaged_and_verified_and_not_written_by_themselves() {
+fn two_without_a_serial_are_imaged_and_not_written_unnamed() {
     let mut machine = backed_up(&["vda - @1", "vdb - @2"]);
     assert_eq!(machine.record().images.len(), 2);
     machine.set_disks(vec![filled("vda - @1"), filled("vdb - @2")]);
@@ -87,7 +87,7 @@ fn two_without_a_serial_are_imaged_and_verified_and_not_written_by_themselves() 
 }
 
 #[test]
-fn a_replacement_in_the_place_of_the_dead_disk_is_taken_and_said() {
+fn a_replacement_in_the_place_of_the_dead_disk_is_taken() {
     let mut machine = backed_up(&["sda SYS @1", "sdb DATA @2"]);
     machine.set_disks(vec![filled("sda DATA @2"), filled("sdb NEW @1")]);
     let seen = restore(&mut machine, "");
@@ -97,7 +97,7 @@ fn a_replacement_in_the_place_of_the_dead_disk_is_taken_and_said() {
 }
 
 #[test]
-fn two_possible_targets_are_refused_with_both_and_the_word_that_decides() {
+fn two_possible_targets_are_refused_with_both_words() {
     let mut machine = backed_up(&["sda SYS @1"]);
     machine.set_disks(vec![filled("sda NEW1 @1"), filled("sdb NEW2 @2")]);
     let seen = restore(&mut machine, "");
@@ -108,7 +108,7 @@ fn two_possible_targets_are_refused_with_both_and_the_word_that_decides() {
 }
 
 #[test]
-fn an_additional_usb_disk_is_neither_imaged_nor_written_unless_its_serial_is_given() {
+fn an_additional_usb_disk_is_used_only_by_its_serial() {
     let usb = |text: &str| {
         let mut disk = filled(text);
         disk.disk.excluded = Some(Exclusion::Usb);
@@ -144,7 +144,7 @@ fn failing() -> Health {
 }
 
 #[test]
-fn a_failing_disk_is_saved_with_a_warning_and_written_only_by_its_own_word() {
+fn a_failing_disk_is_saved_and_written_only_by_its_own_word() {
     let mut machine = Machine::new();
     machine.set_disks(vec![with(disk("sda S1 @1", contents(2, 1)), failing())]);
     machine.arm("testbox.action=backup testbox.job=first");
@@ -188,7 +188,7 @@ fn a_failing_disk_is_refused_for_a_gzip_without_a_record_too() {
 }
 
 #[test]
-fn a_locked_disk_is_named_before_its_errors_would_name_everything_else() {
+fn a_locked_disk_is_named_before_its_errors() {
     let locked = || Health { locked: true, ..Health::default() };
     let mut machine = backed_up(&["sda S1 @1"]);
     machine.set_disks(vec![with(filled("sda S1 @1"), locked())]);
@@ -205,7 +205,7 @@ fn a_locked_disk_is_named_before_its_errors_would_name_everything_else() {
 }
 
 #[test]
-fn what_a_disk_hides_is_said_recorded_and_the_reason_where_it_is_too_small() {
+fn what_a_disk_hides_is_said_and_recorded() {
     let hidden = |bytes| Health { hidden: bytes, ..Health::default() };
     let mut machine = Machine::new();
     machine.set_disks(vec![with(disk("sda S1 @1", contents(2, 1)), hidden(1 << 20))]);
@@ -265,7 +265,7 @@ fn a_twin_that_is_left_out_is_never_the_target() {
 }
 
 #[test]
-fn twins_are_told_apart_by_place_and_content_and_recabling_shows() {
+fn twins_are_told_apart_by_place_and_content() {
     let mut machine = backed_up(&["sda T @1", "sdb T @2"]);
     let with = |texts: [(&str, u64); 2]| texts.map(|(text, n)| disk(text, contents(2, n))).to_vec();
     // In their places with what they held: nothing can be mistaken.

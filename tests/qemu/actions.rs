@@ -18,7 +18,7 @@ fn an_unarmed_machine_boots_its_local_disk() {
 /// `backup` never replaces an image; `backup-again` does, and the set before stays whole in `history/`. The order
 /// comes by TFTP first: the kernel command line has no action then.
 #[test]
-fn backup_refuses_an_existing_image_and_backup_again_keeps_the_set_before() {
+fn backup_refuses_an_existing_image_and_again_keeps_the_set() {
     let lab = Lab::new("backup-again");
     let (disk, share) = (lab.small_disk(Bus::Scsi, "S1", 32), lab.share_of(Nat));
     let first = disk.hash();

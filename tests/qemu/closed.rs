@@ -32,7 +32,7 @@ done
 /// No listener, no key that reboots, and shares that cannot bring programs or devices; images by a mount that cannot
 /// write them.
 #[test]
-fn backup_and_restore_listen_nowhere_and_mount_the_shares_without_programs_or_devices() {
+fn backup_and_restore_listen_nowhere() {
     let lab = Lab::new("closed");
     let overlay = lab.overlay(&[("conf/conf.d/watch", 0o644, WATCH)]);
     let disk = lab.small_disk(Bus::Virtio, "V1", 64);

@@ -33,7 +33,7 @@ fn long_debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
     for (disk, image) in disks.iter().zip(["vda.raw.gz", "vdb.raw.gz"]) {
         let image = share.path(image);
         lab.testboxctl(&format!("image verify {} --against {}", image.display(), disk.path.display()));
-        assert!(disk.holds_stale_bytes(), "what nobody uses was written");
+        assert!(disk.holds_stale_bytes(), "unallocated space was written");
     }
     xfs.check_root("xfs_repair -n");
     btrfs.check_root("btrfs check --check-data-csum");
@@ -45,7 +45,7 @@ fn long_debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
 /// The power goes while the machine's own Debian writes. Its root file system is imaged whole, and says so; restored it
 /// is what the crash left, to the last byte: the machine recovers it, and has all that was synced before.
 #[test]
-fn long_a_machine_that_crashed_while_it_wrote_is_imaged_whole_and_recovers() {
+fn long_a_machine_that_crashed_is_imaged_whole_and_recovers() {
     let lab = Lab::new("crashed");
     let disk = lab.debian_disk(Bus::Virtio, "CRASHED");
     disk.boots("writes");

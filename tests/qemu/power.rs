@@ -23,7 +23,7 @@ fn arm_restore(lab: &Lab, overlay: Option<&str>) {
 
 /// QEMU records every write and flush of the disk; each state that a cut may have left is looked at.
 #[test]
-fn a_disk_that_is_cut_at_any_moment_of_its_restore_is_unbootable_or_right() {
+fn a_disk_cut_in_its_restore_is_unbootable_or_right() {
     let lab = Lab::new("power-target");
     let (disk, image, old) = backed_up(&lab, 16);
     arm_restore(&lab, None);
@@ -57,7 +57,7 @@ const ENDER: &str = r#"(
 /// then the agent panics (SIGABRT, which is what a panic ends in). The script around it reboots each time, and the third
 /// boot ends the job.
 #[test]
-fn an_agent_without_memory_and_one_that_panics_end_in_a_reboot_and_no_bootable_half() {
+fn an_agent_without_memory_or_that_panics_ends_in_a_reboot() {
     let lab = Lab::new("agent-dies");
     let (disk, image, old) = backed_up(&lab, 256);
     for (end, status) in [("echo f >/proc/sysrq-trigger", 137), ("kill -ABRT $(pidof testbox-agent)", 134)] {
@@ -84,7 +84,7 @@ fn an_agent_without_memory_and_one_that_panics_end_in_a_reboot_and_no_bootable_h
 
 /// The TFTP share is exported read-only: the machine holds and says so, and switched off and on it holds again, and writes nothing.
 #[test]
-fn a_restore_that_cannot_be_disarmed_holds_and_is_never_done_again() {
+fn a_restore_that_cannot_be_disarmed_holds() {
     let lab = Lab::new("cannot-disarm");
     let (disk, image, old) = backed_up(&lab, 16);
     arm_restore(&lab, None);

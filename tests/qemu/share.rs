@@ -67,7 +67,7 @@ fn long_a_cable_that_is_pulled_and_put_back_is_waited_for() {
 
 /// The file system behind the export fills up.
 #[test]
-fn a_share_that_fills_up_fails_the_backup_and_gets_its_room_back() {
+fn a_share_that_fills_up_fails_the_backup() {
     let lab = Lab::new("share-full");
     let disk = lab.small_disk(Bus::Virtio, "V1", 256);
     let small = lab.with_small_backup_share(100);

@@ -107,7 +107,7 @@ fn wrong_usage_is_2_and_a_wrong_folder_is_1() {
         (&["--kernel", "../x", "10.42.1.20", "backup"], 2, "../x"),
         (&["--netmask", "255.0.0.0", "10.42.1.20", "backup"], 2, "--gateway"),
         (&["--no-such-flag", "10.42.1.20", "backup"], 2, "--no-such-flag"),
-        (&["-c", "nowhere", "10.42.1.20", "backup"], 1, "nowhere: it is no folder"),
+        (&["-c", "nowhere", "10.42.1.20", "backup"], 1, "nowhere: it is not a folder"),
         (&["-c", "nodefault", "10.42.1.20", "backup"], 1, "no file 'default'"),
         (&["-c", "t/pxelinux.cfg/default", "10.42.1.20", "backup"], 1, "no folder"),
         (&["-c", "t/pxelinux.cfg", "--backup-dir", "t", "10.42.1.20", "backup"], 1, "marker file"),

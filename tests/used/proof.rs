@@ -205,7 +205,7 @@ pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -
     Ok(back)
 }
 
-/// Backup and restore onto a disk full of something else, which stays where the map says that nobody uses it.
+/// Backup and restore onto a disk full of something else, which stays where the map does not allocate it.
 pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
     let disk = Disk::open_source(path(from)).map_err(|e| e.to_string())?;

@@ -252,7 +252,7 @@ fn prove(disk: &Disk) {
         testboxctl(&["create", "--used", "no-swap"], [&from.path, &image]);
         testboxctl(&["restore", "--yes", "--overwrite", "--free", "leave"], [&image, &to.path]);
         testboxctl(&["verify", "--against"], [&to.path, &image]);
-        // What nobody uses is still what it was; all else is there.
+        // Unallocated space is still what it was; all else is there.
         let (source, target) = (fs::read(&source).unwrap(), fs::read(&target).unwrap());
         for range in complement(&map.free, size) {
             let range = range.start as usize..range.end as usize;

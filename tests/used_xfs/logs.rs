@@ -60,7 +60,7 @@ impl Log {
 }
 
 #[test]
-fn an_unmount_record_is_believed_only_where_the_log_ends_with_it() {
+fn an_unmount_record_is_believed_only_at_the_end_of_the_log() {
     let dir = scratch();
     let image = made(dir.path(), 64, "-d agcount=1");
     let layout = Layout::of(&image);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use testbox::agent::console::Console;
 use testbox::agent::hostkey::HostKey;
-use testbox::agent::info::Who;
+use testbox::agent::info::MachineIdentity;
 use testbox::agent::logging::AgentLog;
 use testbox::agent::world::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use testbox::agent::{Ending, Journal, Mode, run};
@@ -28,7 +28,7 @@ use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::job::RebootMode;
 use testbox::net::dns::DnsError;
 use testbox::net::links::Link;
-use testbox::net::quota::{Export, Of, Quota, QuotaError};
+use testbox::net::quota::{Export, Quota, QuotaError, QuotaSubject};
 use testbox::net::tftp::TftpError;
 use testbox::progress::Progress;
 use testbox::share::mount::MountFailed;
@@ -84,7 +84,7 @@ pub struct Machine {
     /// What TFTP says of files that it does not give, by path: code and text.
     pub refused: BTreeMap<String, (u16, &'static str)>,
     /// What the server says of quotas. Nobody asks it where root is not squashed.
-    pub quota: fn(Of) -> Result<Option<Quota>, QuotaError>,
+    pub quota: fn(QuotaSubject) -> Result<Option<Quota>, QuotaError>,
     /// Called before each mount: to change the world under a running action.
     pub on_mount: Mutex<Option<Hook>>,
     /// Called before each file that is asked of the boot server.
@@ -479,7 +479,7 @@ impl World for Machine {
         Ok(Mounted { share: Share { name: share, export, files }, close: Box::new(|_: Duration| Ok(())) })
     }
 
-    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {
+    fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {
         assert_eq!((export.path.as_str(), export.server), ("/b", Ipv4Addr::new(10, 0, 0, 1)));
         (self.quota)(of)
     }
@@ -538,7 +538,7 @@ impl World for Machine {
         Ok(HostKey::Made("SHA256:of-this-boot".into()))
     }
 
-    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {
+    fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>) {
         (format!("IP: {}\nHostname: {}\n", who.ip, who.hostname), Ok(b"PK".to_vec()))
     }
 }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn acpi_header_shows_hostile_bytes_as_dots_and_a_short_one_as_none() {
+    fn acpi_header_shows_hostile_bytes_as_dots() {
         let mut raw = b"DSDT\x10\x20\0\0\x02\0BOCHS BXPC\xff\n\0\0\x01\0\0\0BXPC\x01\0\0\0".to_vec();
         assert_eq!(
             acpi_header(&raw),

@@ -84,7 +84,7 @@ impl Sources {
 
 /// Who the machine is on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct MachineIdentity {
     /// Its address.
     pub ip: Ipv4Addr,
     /// The same as eight upper-case hexadecimal digits, as PXELINUX names its files.
@@ -101,7 +101,7 @@ pub struct Info {
 }
 
 /// Collects everything that `testbox-info.txt` says.
-pub fn collect(sources: &Sources, me: &Who) -> Info {
+pub fn collect(sources: &Sources, me: &MachineIdentity) -> Info {
     let mut page = Page::new(sources.redactor());
     page.line(format!("IP:       {}", me.ip));
     page.line(format!("HEX-IP:   {}", me.hexip));

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_structures_are_shown_as_bytes_and_hostile_strings_as_escapes() {
+    fn unknown_structures_are_bytes_and_hostile_strings_escapes() {
         let text = text(&structure(200, 6, &[0xab, 0xcd], &["a\x1b[2J"]));
         assert_eq!(text, "Handle 0x00c8, type 200: Other\n\t00: ab cd\n\tstring 1: a\\x1b[2J\n");
     }

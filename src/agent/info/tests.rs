@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-fn me() -> Who {
-    Who { ip: Ipv4Addr::new(10, 40, 41, 42), hexip: "0A28292A".into(), hostname: "tb42".into() }
+fn me() -> MachineIdentity {
+    MachineIdentity { ip: Ipv4Addr::new(10, 40, 41, 42), hexip: "0A28292A".into(), hostname: "tb42".into() }
 }
 
 /// A machine below `tree`, whose disks hold zeros.
@@ -102,7 +102,7 @@ fn no_secret_of_the_command_line_is_in_text_or_archive() {
 }
 
 #[test]
-fn machine_without_anything_still_gives_a_text_that_says_what_is_missing() {
+fn machine_without_anything_gives_a_text_of_what_is_missing() {
     let tree = Tree::new();
     fs::remove_dir_all(tree.sys()).unwrap();
     let mut sources = sources(&tree);

@@ -65,7 +65,7 @@ fn lines_have_the_fixed_form() {
 }
 
 #[test]
-fn what_came_before_the_share_is_kept_for_both_logs_and_debug_only_for_the_one_with_everything() {
+fn what_came_before_the_share_is_kept_for_both_logs() {
     let mut rig = Rig::new();
     rig.say(Level::Info, "testbox", "early");
     rig.say(Level::Debug, "testbox::share", "detail");
@@ -99,7 +99,7 @@ fn after_detach_nothing_more_is_written_there() {
 }
 
 #[test]
-fn a_share_that_cannot_be_written_is_said_once_and_written_when_it_can_be() {
+fn a_share_that_cannot_be_written_is_said_once_and_tried_again() {
     let mut rig = Rig::new();
     for nth in 0..4 {
         rig.files.fail_nth_of(Op::Append, nth, Fault::Errno(libc::ENOSPC));
@@ -118,7 +118,7 @@ fn a_share_that_cannot_be_written_is_said_once_and_written_when_it_can_be() {
 }
 
 #[test]
-fn a_share_that_does_not_answer_stops_neither_the_log_nor_its_flush() {
+fn a_silent_share_stops_neither_the_log_nor_its_flush() {
     struct Dead(Mutex<std::sync::mpsc::Receiver<()>>);
     impl Files for Dead {
         fn open(&self, _: &str) -> io::Result<Arc<dyn ReadAt>> {
@@ -181,7 +181,7 @@ fn the_queue_is_bounded_and_says_what_it_lost() {
 }
 
 #[test]
-fn global_lines_go_to_all_three_logs_and_are_repeated_when_they_are_not_there_whole() {
+fn global_lines_go_to_all_three_logs_and_are_repeated() {
     let rig = Rig::new();
     rig.files.put("maintenance.log", "another machine\n");
     // Appends: the machine's two logs, then the global one, whose first is swallowed.

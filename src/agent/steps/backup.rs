@@ -2,7 +2,7 @@
 
 use super::context::StepContext;
 use super::part_file::PartFile;
-use super::space::Room;
+use super::space::ShareSpace;
 use crate::agent::image_failure::{bad_sector, degraded_note, image_failure, internal, no_space};
 use crate::block::BlockDevice;
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ impl Backup<'_> {
         let before = cx.folder.record(RECORD)?;
         let before = before.as_ref().and_then(|record| record.image(name));
         let StepContext { world, journal, folder, ref reporter } = *cx;
-        Room { world, journal, folder, export: self.export }.check(disk, name, before)?;
+        ShareSpace { world, journal, folder, export: self.export }.check(disk, name, before)?;
         let device = cx.open_source(disk)?;
         let about = DiskAbout::new(name, disk.identity.clone(), &*device);
         let base = before.and_then(|image| base(cx, image, disk));

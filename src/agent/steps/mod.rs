@@ -18,7 +18,7 @@ pub use restore::Restore;
 pub use verify::Verify;
 
 use super::image_failure::{caught, share_write};
-use crate::agent::info::Who;
+use crate::agent::info::MachineIdentity;
 use crate::failure::{Failure, Kind};
 use crate::image::Measured;
 use crate::job::Action;
@@ -43,7 +43,7 @@ pub struct Run<'a> {
     /// What publishing has.
     pub publisher: Publisher,
     /// Who the machine is.
-    pub who: &'a Who,
+    pub who: &'a MachineIdentity,
     /// There will be another attempt.
     pub can_resume: bool,
 }

@@ -5,13 +5,13 @@ use crate::agent::report::RESERVE;
 use crate::agent::world::World;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
-use crate::net::quota::{Export, Of, Quota};
+use crate::net::quota::{Export, Quota, QuotaSubject};
 use crate::store::Folder;
 use crate::store::layout::{STATUS, part_file};
 use crate::store::record::ImageRecord;
 
 /// The backup share, as far as its room is concerned.
-pub struct Room<'a> {
+pub struct ShareSpace<'a> {
     /// Asks for quotas.
     pub world: &'a dyn World,
     /// Says what cannot be told.
@@ -22,7 +22,7 @@ pub struct Room<'a> {
     pub export: &'a Export,
 }
 
-impl Room<'_> {
+impl ShareSpace<'_> {
     /// Room for an image as large as the one before, or, for a first one, for what a disk of zeros compresses to:
     /// deflate does no better than 1032:1. While the image is written the reporter goes on looking.
     ///
@@ -64,13 +64,13 @@ impl Room<'_> {
         let mine = self.folder.path(STATUS);
         let whose = match self.folder.files.owner(&mine) {
             Ok(owner) if owner.user == 0 => return Vec::new(),
-            Ok(owner) => [Of::User(owner.user), Of::Group(owner.group)],
+            Ok(owner) => [QuotaSubject::User(owner.user), QuotaSubject::Group(owner.group)],
             Err(e) => {
                 self.unknown("whoever writes there", &format!("{mine}: {e}"));
                 return Vec::new();
             }
         };
-        let ask = |of: Of| {
+        let ask = |of: QuotaSubject| {
             let answer = self.world.quota(self.export, of);
             answer.unwrap_or_else(|e| {
                 self.unknown(&of.to_string(), &e.to_string());

@@ -5,14 +5,14 @@ mod real;
 pub use real::RealWorld;
 
 use crate::agent::hostkey::HostKey;
-use crate::agent::info::Who;
+use crate::agent::info::MachineIdentity;
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::net::dhcp::Wire;
 use crate::net::dns::DnsError;
 use crate::net::links::Link;
-use crate::net::quota::{Export, Of, Quota, QuotaError};
+use crate::net::quota::{Export, Quota, QuotaError, QuotaSubject};
 use crate::net::tftp::TftpError;
 use crate::share::Files;
 use crate::share::mount::MountFailed;
@@ -54,7 +54,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// Folder name of its mount point.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Purpose::Backup => "backup",
             Purpose::Images => "images",
@@ -163,7 +163,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// The service is not there, silent, or says what cannot be understood.
-    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError>;
+    fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError>;
 
     /// Lists the disks, as they are now.
     ///
@@ -197,5 +197,5 @@ pub trait World: Send + Sync {
     fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
-    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>);
+    fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>);
 }

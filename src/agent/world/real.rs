@@ -2,7 +2,7 @@
 
 use super::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use crate::agent::hostkey::{self, HostKey};
-use crate::agent::info::{self, Sources, Who};
+use crate::agent::info::{self, MachineIdentity, Sources};
 use crate::block::passthrough::Passthrough;
 use crate::block::{Disk as BlockDisk, OpenError};
 use crate::failure::{Failure, Kind};
@@ -11,7 +11,7 @@ use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
 use crate::net::dhcp::Datagrams;
 use crate::net::dns::{DnsError, Resolver};
 use crate::net::links::{self, Link};
-use crate::net::quota::{self, Export, Of, Quota, QuotaError};
+use crate::net::quota::{self, Export, Quota, QuotaError, QuotaSubject};
 use crate::net::tftp::{self, TftpError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
@@ -190,7 +190,7 @@ impl World for RealWorld {
         };
         let options =
             NfsOptions::parse(&words).map_err(|e| refused(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
-        let target = self.run_dir.join(order.purpose.word());
+        let target = self.run_dir.join(order.purpose.as_str());
         let request = MountRequest {
             source: order.source,
             server: order.server,
@@ -208,8 +208,8 @@ impl World for RealWorld {
         Ok(Mounted { share, close: Box::new(close) })
     }
 
-    fn quota(&self, export: &Export, of: Of) -> Result<Option<Quota>, QuotaError> {
-        quota::Asker::new(export.server).quota(&export.path, of)
+    fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {
+        quota::QuotaClient::new(export.server).quota(&export.path, of)
     }
 
     fn scan(&self) -> Result<Inventory, ScanError> {
@@ -259,7 +259,7 @@ impl World for RealWorld {
         hostkey::make(Path::new("/"), &self.run_dir, root)
     }
 
-    fn info(&self, who: &Who) -> (String, io::Result<Vec<u8>>) {
+    fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>) {
         let sources = Sources::system();
         let mut zip = Cursor::new(Vec::new());
         let zipped = info::write_zip(&mut zip, &sources).map_err(io::Error::other);

@@ -161,7 +161,7 @@ fn boot_sources(pxelinux: &Path, modules: &Path, boot: &[PathBuf]) -> Result<Vec
     }
     for (path, to) in boot.iter().zip([KERNEL, INITRD]) {
         if !path.is_file() {
-            return Err(Error::failed(format!("{}: it is no file", path.display())));
+            return Err(Error::failed(format!("{}: it is not a file", path.display())));
         }
         files.push((path.clone(), to.to_owned()));
     }

@@ -117,6 +117,6 @@ pub struct Earlier {
     /// this, which compresses it from the disk again.
     pub prove_base: bool,
     /// What a cut backup left in the file that the sink writes to. The sink must be able to
-    /// [go on](crate::io::SyncWrite::go_on_at) in it.
+    /// [go on](crate::io::SyncWrite::resume_at) in it.
     pub part: Option<Part>,
 }

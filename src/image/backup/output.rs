@@ -105,7 +105,7 @@ impl<'a> Output<'a> {
         if let Some(part) = self.part.take() {
             part.end();
             let written = self.position;
-            let cut = self.sink.go_on_at(written);
+            let cut = self.sink.resume_at(written);
             cut.map_err(|source| ImageError::sink(Op::Resume, written, source))?;
         }
         Ok(())

@@ -211,7 +211,7 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
     }
     let member = member::parse(bytes)?;
     if member.kind != Kind::Index || member.len != bytes.len() {
-        return Err("this is no index member");
+        return Err("this is not an index member");
     }
     let payload = member.payload;
     let level = *payload.get(8).ok_or(SHORT)?;

@@ -60,7 +60,7 @@ pub fn check_entry(
         Kind::Zero | Kind::Unallocated | Kind::Unreadable => {
             length <= MAX_ZERO_RUN && length > 0 && member == zeros::member_len(length) && hash == NO_HASH
         }
-        _ => return Err("an index leaf lists what is no run"),
+        _ => return Err("an index leaf lists what is not a run"),
     };
     if length == 0 || !whole || !fits || has_gaps && kind != Kind::Data {
         return Err("an index entry has impossible lengths");

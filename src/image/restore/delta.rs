@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_first_is_given_up_exactly_where_it_costs_more_than_it_saves() {
+    fn reading_first_is_given_up_where_it_costs_more_than_it_saves() {
         for (p, q, r, w, plain) in [
             (0.0, 0.0, 500, 500, false),
             (0.01, 0.01, 500, 500, false),

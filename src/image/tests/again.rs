@@ -129,7 +129,7 @@ fn every_cut_at_and_near_a_member_goes_on_to_the_same_image() {
 /// A part with a wrong byte: what is written from there on is right again, and a member that was kept unread is found
 /// by the verification.
 #[test]
-fn damage_in_a_part_never_makes_an_image_that_verifies_and_is_wrong() {
+fn damage_in_a_part_never_makes_a_wrong_image_that_verifies() {
     let bytes = sample();
     let disk = mem_disk(&bytes);
     let opts = BackupOptions { chunk_size: 8 << 10, ..with_id(3) };
@@ -243,7 +243,7 @@ fn a_base_and_a_part_together() {
 }
 
 #[test]
-fn a_bad_member_of_the_base_is_made_from_the_disk_again_and_reported() {
+fn a_bad_member_of_the_base_is_made_from_the_disk_again() {
     let disk = mem_disk(&sample());
     let (base, _) = back_up(&disk, &with_id(1)).unwrap();
     let (full, _) = back_up(&disk, &with_id(2)).unwrap();
@@ -267,7 +267,7 @@ fn a_bad_member_of_the_base_is_made_from_the_disk_again_and_reported() {
 
 /// A share that copies members by itself: nobody sees that one of them is bad before the image is verified.
 #[test]
-fn a_bad_member_that_was_copied_unread_is_found_by_the_verification() {
+fn a_bad_member_copied_unread_is_found_by_the_verification() {
     let disk = mem_disk(&sample());
     let (base, _) = back_up(&disk, &with_id(1)).unwrap();
     let runs: Vec<Run> = open(&base).unwrap().runs().map(Result::unwrap).collect();
@@ -316,7 +316,7 @@ impl crate::io::SyncWrite for Tiring {
 }
 
 #[test]
-fn consecutive_members_are_copied_at_once_and_what_cannot_be_copied_is_read_and_proven() {
+fn consecutive_members_are_copied_at_once_else_read_and_proven() {
     let disk = mem_disk(&noise(1, 5 * MIB));
     let opts = |id| BackupOptions { chunk_size: 4096, ..with_id(id) };
     let (base, _) = back_up(&disk, &opts(1)).unwrap();
@@ -356,7 +356,7 @@ fn a_bad_index_of_the_base_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_base_of_another_chunk_size_disk_size_or_codec_still_makes_a_good_image() {
+fn a_base_of_another_shape_still_makes_a_good_image() {
     let bytes = sample();
     let disk = mem_disk(&bytes);
     let (base, _) = back_up(&disk, &BackupOptions { chunk_size: 16 << 10, ..with_id(1) }).unwrap();
@@ -385,7 +385,7 @@ fn a_base_of_another_chunk_size_disk_size_or_codec_still_makes_a_good_image() {
 
 /// Members that are taken over are not inflated, and not trusted either.
 #[test]
-fn every_flipped_bit_is_found_by_the_verification_of_an_incremental_image() {
+fn every_flipped_bit_of_an_incremental_image_is_found() {
     let bytes = sample();
     let (base, _) = back_up(&mem_disk(&bytes), &with_id(1)).unwrap();
     let earlier = on(&base);

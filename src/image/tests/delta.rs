@@ -38,7 +38,7 @@ fn read_back(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn an_equal_disk_is_read_once_and_only_its_boot_areas_are_written() {
+fn an_equal_disk_is_read_once_and_only_boot_areas_are_written() {
     let bytes = content(&[(2, 1500), (0, 2000), (1, 700), (2, 100), (0, 64), (1, 3000)]);
     let image = image_of(&bytes, &small());
     for mode in [Delta::Auto, Delta::Always] {
@@ -203,7 +203,7 @@ proptest! {
 
 /// Invariant U on a disk that is nearly right: whichever operation fails, it is unbootable, or completely right.
 #[test]
-fn whatever_operation_of_a_delta_restore_fails_no_half_disk_boots() {
+fn whatever_fails_in_a_delta_restore_no_half_disk_boots() {
     let bytes = content(&[(2, 1100), (0, 300), (1, 200), (2, 1800)]);
     let image = image_of(&bytes, &BackupOptions { chunk_size: 256 << 10, ..small() });
     let mut found = bytes.clone();

@@ -21,7 +21,7 @@ fn ranges(a: &Image, b: &Image) -> Vec<Range<u64>> {
 }
 
 #[test]
-fn ranges_are_those_of_the_runs_that_differ_and_neighbours_are_joined() {
+fn ranges_are_those_of_differing_runs_with_neighbours_joined() {
     let base = content(&[(2, 256), (0, 256), (1, 256), (2, 100)]);
     let kib = |range: Range<u64>| range.start * 1024..range.end * 1024;
     let changed = |changes: &[(usize, u8)]| {

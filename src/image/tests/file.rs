@@ -47,7 +47,7 @@ fn either_kind_is_proven_compared_and_restored() {
 }
 
 #[test]
-fn another_image_than_the_one_that_was_checked_is_never_restored() {
+fn another_image_than_the_checked_one_is_never_restored() {
     let (bytes, files) = both();
     let mut changed = bytes.clone();
     changed[MIB / 4 + 100_000] ^= 1;

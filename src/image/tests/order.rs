@@ -54,7 +54,7 @@ fn nothing_is_read_back_before_it_was_flushed() {
 
 /// A stale backup GPT at the end of a larger disk would boot, or come back.
 #[test]
-fn the_end_of_a_larger_disk_is_zeroed_and_the_gap_before_it_is_not() {
+fn the_end_of_a_larger_disk_is_zeroed_and_no_gap_before_it() {
     let bytes = content(&[(1, 3000)]);
     let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
     let image = open(&file).unwrap();

@@ -25,7 +25,7 @@ impl ReadAt for Swapped {
 /// Both files are whole, have right hashes and the same shape: only the root hash tells them apart. Whenever the second, or
 /// one that was forged with both, takes the place of the first, not one byte of it comes onto the disk.
 #[test]
-fn not_one_byte_of_another_image_than_the_one_that_was_opened_is_written() {
+fn not_one_byte_of_another_image_than_the_opened_one_is_written() {
     let opts = BackupOptions { threads: 1, chunk_size: 256 << 10, ..small() };
     // Longer than what makes a disk bootable at both its ends, which stays in memory to the end. Bytes that do not
     // compress: members of the same length in both, so that the places are the same too.

@@ -191,7 +191,7 @@ proptest! {
 }
 
 #[test]
-fn images_with_free_ranges_are_the_same_whatever_the_number_of_threads() {
+fn images_with_free_ranges_do_not_depend_on_the_threads() {
     let bytes = content(&[(2, 3000), (0, 1000), (1, 2000), (2, 777), (0, 100), (2, 50)]);
     let free =
         ranges(&(0..40).map(|i| (i * 7 % 31 + 1, i * 5 % 17 + 1)).collect::<Vec<_>>(), 4096, bytes.len());
@@ -252,7 +252,7 @@ fn the_format_of_what_is_free_is_frozen() {
 /// A cut attempt took a range for free that is used by now: the machine ran in between, or the map was switched off.
 /// The header, which says what was found, may be the same.
 #[test]
-fn a_part_written_under_another_map_is_not_gone_on_with_where_that_matters() {
+fn a_part_of_another_map_is_not_resumed_where_that_matters() {
     let bytes = content(&[(2, 2000)]);
     let disk = disk_of(&bytes);
     let (early, late) = (128 << 10..192 << 10, 1536 << 10..1600 << 10);
@@ -281,7 +281,7 @@ fn a_part_written_under_another_map_is_not_gone_on_with_where_that_matters() {
 
 /// A used disk is imaged whole, then by its map: what a chunk holds is found again where free space does not cut it.
 #[test]
-fn chunks_away_from_free_space_meet_those_of_a_base_that_was_imaged_whole() {
+fn chunks_away_from_free_space_meet_those_of_a_whole_base() {
     let bytes = content(&[(2, 1024)]);
     let disk = disk_of(&bytes);
     let (base, _) = back_up(&disk, &with_id(1)).unwrap();
@@ -337,7 +337,7 @@ fn a_list_of_free_ranges_that_makes_no_sense_is_refused() {
     assert_eq!(written.unallocated_bytes, 512 + 4096);
 }
 
-/// A sectors that nobody used compares equal to zeros, and differs from data: a file that was made or deleted shows.
+/// An unallocated sector compares equal to zeros, and differs from data: a file that was made or deleted shows.
 #[test]
 fn diff_takes_unallocated_for_zeros() {
     let bytes = content(&[(2, 256), (0, 256), (2, 256)]);

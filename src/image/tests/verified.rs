@@ -75,7 +75,7 @@ fn disk() -> MemDisk {
 }
 
 #[test]
-fn a_bad_member_of_the_base_costs_a_second_attempt_that_proves_it() {
+fn a_bad_member_of_the_base_costs_a_second_proving_attempt() {
     let disk = disk();
     let (mut base, _) = back_up(&disk, &small()).unwrap();
     let file = MemFile::default();

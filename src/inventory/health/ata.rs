@@ -217,7 +217,7 @@ impl Page {
 pub(super) fn ask(firmware: &dyn Firmware, size: u64) -> io::Result<Health> {
     let identify = IDENTIFY.read(firmware)?;
     if !identify.is_identify() {
-        return Err(io::Error::other("its identify data is none of a disk"));
+        return Err(io::Error::other("its identify data is not that of a disk"));
     }
     let is_exceeded = || match (SMART_RETURN_STATUS.registers(firmware)?.lba >> 8) as u16 {
         SMART_EXCEEDED => Some(true),

@@ -10,7 +10,7 @@ pub use parse::PxeFile;
 pub use render::{BootMode, KERNEL_LINE_MAX, PxeError, PxeJob, render};
 
 use crate::text::quoted;
-use crate::types::{MacAddr, Uuid, WordError};
+use crate::types::{MacAddr, ParameterError, Uuid};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -26,13 +26,16 @@ impl fmt::Display for HexIp {
 }
 
 impl FromStr for HexIp {
-    type Err = WordError;
+    type Err = ParameterError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ParameterError> {
         let upper_hex = |b: u8| b.is_ascii_digit() || matches!(b, b'A'..=b'F');
         match u32::from_str_radix(text, 16) {
             Ok(bits) if text.len() == 8 && text.bytes().all(upper_hex) => Ok(HexIp(bits.into())),
-            _ => Err(WordError::new(format!("{} is no address of 8 upper-case hex digits", quoted(text)))),
+            _ => Err(ParameterError::new(format!(
+                "{} is not an address of 8 upper-case hex digits",
+                quoted(text)
+            ))),
         }
     }
 }

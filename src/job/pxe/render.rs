@@ -186,7 +186,7 @@ fn append_words(job: &PxeJob) -> Result<Vec<String>, PxeError> {
     }
     words.push(format!("panic={PANIC_SECONDS}"));
     for word in &job.extra {
-        let allowed = "one kernel word without spaces or quotes, which is no testbox word, 'panic=' or '--'";
+        let allowed = "one kernel word without spaces or quotes, not a testbox parameter, 'panic=' or '--'";
         let ours = looks_like_ours(word) || word.starts_with("panic=") || word == "--";
         let good = !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"') && !ours;
         check("kernel word", word, allowed, good)?;

@@ -189,7 +189,7 @@ fn times_that_make_no_sense_are_replaced_by_those_of_the_rfc() {
 }
 
 #[test]
-fn a_lease_for_ever_is_never_renewed_and_an_unknown_one_never_ends() {
+fn a_lease_for_ever_is_never_renewed_an_unknown_one_never_ends() {
     let forever = Lease { term: Term::Forever, ..lease(0) };
     let mut bench = Bench::new(forever, 110);
     bench.now = s(1 << 40);

@@ -111,7 +111,7 @@ fn own<'a>(
 ) -> Result<&'a Disk, Failure> {
     let of = &about.identity;
     let is_also = |i: &&&SeenImage| i.about.as_ref().is_some_and(|a| a.identity.is_same_disk(of));
-    let found: Vec<&Disk> = memory.bearers(of).collect();
+    let found: Vec<&Disk> = memory.matching_disks(of).collect();
     let images_of_it = images.iter().filter(is_also).count();
     if let ([disk], 1) = (&found[..], images_of_it) {
         return Ok(disk);

@@ -13,8 +13,8 @@ mod set;
 mod target;
 #[cfg(test)]
 mod tests;
+mod verified;
 mod veto;
-mod vouched;
 
 use super::memory::{Memory, known};
 use super::{Plan, Request, Source, Step};
@@ -29,7 +29,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     let mut plan =
         Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps: Vec::new() };
     if share.record.is_none() && share.history.iter().all(|h| h.record.is_none()) {
-        vouched::refuse_without_record(request)?;
+        verified::refuse_without_record(request)?;
         foreign::plan(request, inventory, share, &mut plan)?;
         return Ok(plan);
     }
@@ -60,12 +60,12 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         }
         for image in &set.images {
             let entry = known(set.record).find(|entry| entry.is_image(&image.name));
-            let disk = entry.and_then(|e| memory.bearer(&e).or_else(|| memory.in_place(set.record, image)));
+            let disk = entry.and_then(|e| memory.disk_of(&e).or_else(|| memory.in_place(set.record, image)));
             if let Some(disk) = disk {
                 plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() });
                 continue;
             }
-            let is_here = memory.bearers(&image.identity).next().is_some();
+            let is_here = memory.matching_disks(&image.identity).next().is_some();
             let why = if is_here { "cannot be told from another one" } else { "is not here" };
             let (file, identity) = (image.file(), &image.identity);
             plan.notes.push(format!("{file} is not compared: its disk ({identity}) {why}"));

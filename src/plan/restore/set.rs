@@ -1,6 +1,6 @@
 //! Which set is trusted: the newest one whose images are those that its record names.
 
-use super::vouched::{about_signature, not_vouched};
+use super::verified::{about_signature, not_vouched};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::job::Action;

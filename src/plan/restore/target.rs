@@ -30,7 +30,7 @@ pub fn assign<'a>(
         let Some(n) = images.iter().position(|i| i.name == entry.image.as_str()) else {
             return Err(Failure::new(
                 Kind::DiskList,
-                format!("testbox.map: '{}' is none of the images to restore", entry.image),
+                format!("testbox.map: '{}' is not one of the images to restore", entry.image),
                 "correct testbox.map.",
             ));
         };
@@ -39,9 +39,9 @@ pub fn assign<'a>(
     for (image, target) in images.iter().zip(&mut targets).filter(|(_, target)| target.is_none()) {
         *target = own(image, memory, set.record)?;
     }
-    let homeless: Vec<&ImageRecord> =
+    let unassigned: Vec<&ImageRecord> =
         images.iter().zip(&targets).filter(|(_, target)| target.is_none()).map(|(image, _)| image).collect();
-    match homeless[..] {
+    match unassigned[..] {
         [] => {}
         [image] => {
             let taken: Vec<&Disk> = targets.iter().flatten().copied().collect();
@@ -52,7 +52,7 @@ pub fn assign<'a>(
             targets.iter_mut().filter(|target| target.is_none()).for_each(|target| *target = Some(disk));
         }
         [first, ..] => {
-            let files: Vec<_> = homeless.iter().map(|image| image.file()).collect();
+            let files: Vec<_> = unassigned.iter().map(|image| image.file()).collect();
             let (files, disks) = (files.join(" and "), listing(&inventory.disks));
             let what =
                 format!("the disks of {files} are not here, or cannot be told apart; there are:{disks}");
@@ -111,7 +111,7 @@ fn mapped<'a>(
 fn own<'a>(image: &ImageRecord, memory: &Memory<'a>, record: &Record) -> Result<Option<&'a Disk>, Failure> {
     let Some(entry) = known(record).find(|entry| entry.is_image(&image.name)) else { return Ok(None) };
     let by_place = || Some((memory.in_place(record, image)?, Because::Place));
-    let found = memory.bearer(&entry).map(|disk| (disk, Because::Identity)).or_else(by_place);
+    let found = memory.disk_of(&entry).map(|disk| (disk, Because::Identity)).or_else(by_place);
     let refuse = |disks: Vec<&Disk>, why: &str| {
         let what = format!("{} ({}): {why}:{}", image.file(), image.identity, listing(disks.iter().copied()));
         Err(Failure::new(Kind::Ambiguous, what, say_which(&image.name, disks, memory.inventory)))
@@ -127,7 +127,7 @@ fn own<'a>(image: &ImageRecord, memory: &Memory<'a>, record: &Record) -> Result<
         let others = || known(record).filter(|e| !e.is_image(&image.name));
         others().any(|e| memory.sits(&e, disk) || memory.holds(record, &e, disk))
     };
-    let twins: Vec<&Disk> = memory.bearers(&image.identity).filter(|disk| !is_another(disk)).collect();
+    let twins: Vec<&Disk> = memory.matching_disks(&image.identity).filter(|disk| !is_another(disk)).collect();
     match twins.is_empty() {
         true => Ok(None),
         false => refuse(twins, "several disks could be its disk"),

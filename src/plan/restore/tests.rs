@@ -55,7 +55,7 @@ fn swapped_kernel_names_move_nothing() {
 }
 
 #[test]
-fn a_replaced_disk_is_accepted_only_when_nothing_else_can_be_meant() {
+fn a_replaced_disk_is_accepted_only_where_no_other_can_be_meant() {
     let set = share(record(1, &["sda S1 4G@1"], &["sdb DATA 8G@2"]));
     let rows: [(&[&str], Result<&str, Kind>); 10] = [
         // The plain case: the dead disk is gone, a new one is in its place, the data disk is still there.
@@ -114,7 +114,7 @@ fn a_disk_left_out_whose_image_is_carried_is_no_twin() {
 /// Twins were swapped after set 1, and only one of them was imaged again: what set 2 knows of that one says nothing about
 /// the other one's image, which is of set 1.
 #[test]
-fn a_carried_image_of_a_twin_is_judged_by_the_set_it_was_made_for() {
+fn a_carried_image_of_a_twin_is_judged_by_its_first_set() {
     let content = |id: &str| Content {
         volumes: [id.to_owned()].into_iter().filter(|id| !id.is_empty()).collect(),
         ..Content::default()
@@ -199,7 +199,7 @@ fn a_disk_that_does_not_fit_is_refused_before_the_first_write() {
 }
 
 #[test]
-fn only_images_that_the_record_names_are_trusted_else_the_newest_whole_set_of_the_history() {
+fn only_images_of_the_record_are_trusted_else_the_newest_set() {
     let old = |generation| kept(record(generation, &["sda S1 4G@1"], &[]));
     let disks = ["sda S1 4G@1"];
     type Spoil = fn(&mut ShareState);

@@ -73,7 +73,7 @@ impl SyncWrite for Handle {
         self.state()?.sync_file(self.inode, &self.path)
     }
 
-    fn go_on_at(&mut self, len: u64) -> io::Result<()> {
+    fn resume_at(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
         let fault = state.begin(Op::GoOn, &self.path)?;
         let live = &mut state.inode(self.inode)?.live;

@@ -19,7 +19,7 @@ fn seen(number: u64, holder: &Holder, more: &[u8]) -> Seen {
 
 /// Looks of one agent: when, what it sees, what it does.
 #[test]
-fn a_lease_is_taken_only_where_nobody_holds_it_or_its_holder_is_silent() {
+fn a_lease_is_taken_only_where_free_or_its_holder_is_silent() {
     use Next::{Claim, GiveWay, Watch};
     let me = holder("me", "a", Some("u"));
     let (own, other) = (holder("cut", "a", Some("u")), holder("x", "b", Some("u")));
@@ -147,7 +147,7 @@ fn the_highest_number_counts_and_hostile_names_are_none() {
 }
 
 #[test]
-fn a_hostile_holder_is_shown_short_and_without_control_characters() {
+fn a_hostile_holder_is_shown_short_without_control_characters() {
     let mut evil = holder("s", &"\u{1b}[2J".repeat(100), None);
     evil.hostname = "\u{9b}1m\n".repeat(1000);
     let text = evil.to_string();

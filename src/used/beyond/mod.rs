@@ -48,7 +48,7 @@ pub struct Beyond {
 }
 
 impl Beyond {
-    /// Looks at a disk called `name`, whose logical blocks have `sector` bytes. What cannot be read is none of it: where
+    /// Looks at a disk called `name`, whose logical blocks have `sector` bytes. What cannot be read is not one of it: where
     /// its superblock is unreadable, the layer does not work either.
     pub fn look(&mut self, disk: &dyn ReadAt, name: &str, sector: u32) {
         if self.why.is_none() {

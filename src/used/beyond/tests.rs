@@ -52,7 +52,7 @@ fn a_superblock_at_any_block_of_any_volume_is_a_sign() {
 }
 
 #[test]
-fn every_layer_that_reads_another_volume_is_seen_at_its_beginning() {
+fn every_layer_that_reads_another_volume_is_seen() {
     for (kind, magic) in HEADERS {
         for at in [MIB, 4 * MIB] {
             let mut disk = noise(512);
@@ -119,7 +119,7 @@ fn a_tree_behind_a_file_system_keeps_all_of_them_whole() {
 }
 
 #[test]
-fn what_another_disk_holds_keeps_file_systems_whole_and_swap_not() {
+fn what_another_disk_holds_keeps_file_systems_whole_not_swap() {
     let mut other = noise(512);
     other[MIB..MIB + 8].copy_from_slice(VERITY);
     let mut disk = ext4();

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_stand_behind_the_superblock_or_in_their_own_groups() {
+    fn descriptors_stand_behind_the_superblock_or_in_their_group() {
         // 64 descriptors in a block of 4096 bytes, 625 such blocks, 7 reserved.
         let plain = fs(4096, false, None, Backups::Sparse);
         assert_eq!((plain.head(0), plain.desc_block(0), plain.desc_block(624)), (0..633, 1, 625));

@@ -77,7 +77,7 @@ fn found(image: &Vec<u8>) -> Map {
 }
 
 #[test]
-fn noise_at_any_place_that_a_format_fixes_keeps_the_volume_whole() {
+fn noise_where_a_format_fixes_bytes_keeps_the_volume_whole() {
     let mut random = Random(11);
     for Row { command, mib, places } in &ROWS {
         let image = made_of_zeros(command, *mib);

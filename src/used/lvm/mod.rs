@@ -1,7 +1,7 @@
 //! LVM2 physical volumes: label, metadata areas, and the text in them (`lvm2/lib/format_text/layout.h`, lvmsystemid(7)
 //! and the other pages of lvm(8)).
 //!
-//! A physical volume is vouched for where all of its metadata areas are whole and hold the same text, and where that
+//! A physical volume is verified for where all of its metadata areas are whole and hold the same text, and where that
 //! text leaves no question about which extents are whose. Extents of nobody are free. A logical volume that lies in
 //! plain pieces on this one physical volume is shown to the caller, to look at what is inside; all others are used.
 #![forbid(unsafe_code)]

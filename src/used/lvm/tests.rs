@@ -146,7 +146,7 @@ fn free_extents_and_free_space_inside_linear_volumes_are_free() {
 }
 
 #[test]
-fn a_physical_volume_in_a_partition_and_a_text_across_the_end_of_the_ring_are_read() {
+fn a_text_across_the_end_of_the_ring_is_read() {
     let mut pv = disk(&text(&two()));
     write_area(&mut pv, 4096, 61440, &text(&two()), 61440 - 700);
     let want = map_with(&disk(&text(&two())), 512, FAKE).free;
@@ -161,7 +161,7 @@ fn a_physical_volume_in_a_partition_and_a_text_across_the_end_of_the_ring_are_re
 }
 
 #[test]
-fn logical_volumes_of_other_kinds_are_used_and_the_others_still_seen() {
+fn logical_volumes_of_other_kinds_are_used_the_rest_still_seen() {
     let snapshot = "snapshot0 {\nid = \"x\"\nstatus = [\"READ\", \"WRITE\"]\nflags = []\nsegment_count = 1\n\
         segment1 {\nstart_extent = 0\nextent_count = 12\ntype = \"snapshot\"\nchunk_size = 8\n\
         origin = \"root\"\ncow_store = \"home\"\n}\n}\n";

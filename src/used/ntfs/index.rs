@@ -23,7 +23,7 @@ pub(super) fn in_root(files: &Files<'_>, names: &[&str]) -> Result<Vec<(usize, u
     if le::u32(&root, 0) != Some(0x30)
         || le::u32(&root, 8).map(|size| size as usize) != Some(files.boot.index)
     {
-        return Err(wrong("it is no index of names, or has records of another size"));
+        return Err(wrong("it is not an index of names, or has records of another size"));
     }
     let mut found = Vec::new();
     let large = entries(&root, 16, names, &mut found).map_err(wrong)?;

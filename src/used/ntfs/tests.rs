@@ -317,7 +317,7 @@ fn files_for_memory() {
 
 /// Kept unless that is asked for; a doubt about such a file keeps what is in it, and leaves out the rest as ever.
 #[test]
-fn what_is_in_files_for_memory_is_left_out_where_that_is_asked_for() {
+fn files_for_memory_are_left_out_where_that_is_asked_for() {
     use crate::used::{Options, map, map_leaving_out};
     let image = put(&formatted(&["-c", "4096"], 24 << 20), "pagefile.sys", &vec![0x50; 4 << 20]);
     let (without, with_option) = (map(&image, 512), Options { leave_out_swap: true });

@@ -101,7 +101,7 @@ fn formats_with_more_than_bytes_at_a_place_are_seen() {
 }
 
 #[test]
-fn of_a_disk_with_a_table_only_what_lies_outside_of_partitions_counts() {
+fn of_a_disk_with_a_table_only_what_lies_outside_counts() {
     let partition = [1 << 20..SIZE as u64];
     let disk = |at: usize, bytes: &[u8]| of(&with(&[(at, bytes)]), &partition);
     let md = 0xa92b_4efc_u32.to_le_bytes();
@@ -139,7 +139,7 @@ fn volumes_of_our_own_formats_look_like_nothing_else() {
 }
 
 #[test]
-fn encrypted_volumes_of_cryptsetup_are_seen_and_so_is_the_second_header() {
+fn encrypted_volumes_are_seen_and_so_is_the_second_header() {
     for version in ["luks1", "luks2"] {
         let mut image = made(SIZE as u64 * 4, |file| {
             std::fs::write(format!("{file}.key"), "key").unwrap();

@@ -6,7 +6,7 @@ use testbox::ctl::check_settings;
 use testbox::store::lease::{self, Watcher};
 use testbox::net::netconf::{IpWord, NetConf};
 use testbox::job::pxe::{BootMode, PxeFile, PxeJob, render};
-use testbox::net::quota::{self, Of};
+use testbox::net::quota::{self, QuotaSubject};
 use testbox::store::layout::is_disk_name;
 use testbox::store::record::Record;
 use testbox::share::{MemFiles, NfsOptions};
@@ -236,7 +236,7 @@ pub fn quota(bytes: &[u8]) {
     if let Some(quota::Answer::Is(port)) = quota::parse_port(77, bytes) {
         assert_ne!(port, 0);
     }
-    for of in [Of::User(65534), Of::Group(65534)] {
+    for of in [QuotaSubject::User(65534), QuotaSubject::Group(65534)] {
         if let Some(quota::Answer::Is(quota)) = quota::parse_quota(77, bytes, of) {
             assert!(quota.of == of && quota.hard != Some(0));
             assert!(

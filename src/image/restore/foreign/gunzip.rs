@@ -129,7 +129,7 @@ impl<'a> Gunzip<'a> {
             if !is_zero(&self.input[self.start..self.end]) {
                 return Err(ImageError::foreign(
                     self.done,
-                    "something that is no gzip member follows the last one",
+                    "something that is not a gzip member follows the last one",
                 ));
             }
             self.start = self.end;

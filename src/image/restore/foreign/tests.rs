@@ -42,7 +42,7 @@ fn gzips_of_one_and_many_members_restore_exactly() {
 }
 
 #[test]
-fn damaged_cut_and_too_large_files_are_refused_before_the_first_write() {
+fn damaged_cut_and_large_files_are_refused_before_any_write() {
     let bytes = disk_bytes(300_000);
     let file = members(&bytes, 50_000);
     let progress = Progress::new();
@@ -90,7 +90,7 @@ fn reserved_flags_of_any_member_are_refused() {
 }
 
 #[test]
-fn a_file_that_changed_after_measuring_leaves_the_disk_unbootable() {
+fn a_file_changed_after_measuring_leaves_the_disk_unbootable() {
     let bytes = disk_bytes(4 << 20);
     let progress = Progress::new();
     let content = measure(&gzip(&bytes, 1), 1 << 30, &progress).unwrap();

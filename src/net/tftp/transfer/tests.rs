@@ -183,7 +183,7 @@ fn what_a_server_says_of_a_file_is_kept() {
 }
 
 #[test]
-fn a_file_over_the_limit_is_refused_where_the_server_did_not_say_its_size() {
+fn a_file_over_the_limit_of_untold_size_is_refused() {
     let limits = Limits { max_bytes: 700, ..Limits::default() };
     let mut transfer = Transfer::new("f", limits, false).unwrap();
     let block = |block| Packet::Data { block, data: &[0; 512] }.encode();

@@ -145,7 +145,7 @@ fn loop_used_file_systems_need_nothing_of_what_is_free() {
 }
 
 #[test]
-fn loop_a_mounted_file_system_is_what_its_last_transaction_made_it() {
+fn loop_a_mounted_file_system_is_what_its_last_commit_made_it() {
     let dir = tempfile::tempdir().unwrap();
     let image = mkfs(dir.path(), 500, "");
     let mounted = Mounted::new(&image, "nodiscard,commit=2");

@@ -42,7 +42,7 @@ fn newer() -> Vec<&'static str> {
 }
 
 #[test]
-fn what_the_tool_counts_as_used_is_used_and_nothing_else_is_needed() {
+fn what_the_tool_counts_as_used_is_used_and_no_more_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     let folder = folder(dir.path());
     for options in OPTIONS.iter().copied().chain(newer()) {

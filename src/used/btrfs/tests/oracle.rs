@@ -19,7 +19,7 @@ fn items(dump: &str) -> Vec<(Vec<&str>, Vec<&str>)> {
 }
 
 fn number(word: &str) -> u64 {
-    word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+    word.parse().unwrap_or_else(|_| panic!("{word} is not a number"))
 }
 
 /// The number behind the n-th occurrence of a word.

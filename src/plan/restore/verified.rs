@@ -8,7 +8,7 @@ use crate::store::SetDigest;
 use crate::store::record::Record;
 use std::net::Ipv4Addr;
 
-/// A plain gzip has no record: nothing of it is signed, and it is none of the sets that a job can name.
+/// A plain gzip has no record: nothing of it is signed, and it is not one of the sets that a job can name.
 pub fn refuse_without_record(request: &Request) -> Result<(), Failure> {
     let kind = match (request.action, request.signed_for, request.set) {
         (Action::Restore, Some(_), _) => Kind::Signature,
