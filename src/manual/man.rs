@@ -41,8 +41,8 @@ struct Page {
 #[derive(PartialEq)]
 enum Block<'a> {
     Paragraph(Vec<&'a str>),
-    /// Its mark, how far its text is indented, its lines.
-    Item(&'a str, usize, Vec<&'a str>),
+    /// Its mark and its lines.
+    Item(&'a str, Vec<&'a str>),
     Code(Vec<&'a str>),
     Table(Vec<&'a str>),
     Nothing,
@@ -82,11 +82,11 @@ impl Page {
                 (block, line) if mark(line).is_some() => {
                     self.block(block);
                     let (mark, text) = mark(line).unwrap_or(("", line));
-                    Block::Item(mark, line.len() - text.len(), vec![text])
+                    Block::Item(mark, vec![text])
                 }
-                (Block::Item(mark, indent, mut lines), line) => {
+                (Block::Item(mark, mut lines), line) => {
                     lines.push(line);
-                    Block::Item(mark, indent, lines)
+                    Block::Item(mark, lines)
                 }
                 (Block::Paragraph(mut lines), line) => {
                     lines.push(line);
@@ -108,7 +108,7 @@ impl Page {
                 self.paragraph();
                 self.lines(&inline(&lines.join(" ")));
             }
-            Block::Item(mark, _, lines) => {
+            Block::Item(mark, lines) => {
                 let (mark, indent) = if mark == "-" { ("\\(bu", 2) } else { (mark, 4) };
                 let _ = writeln!(self.text, ".IP {mark} {indent}");
                 self.lines(&inline(&lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")));
