@@ -1,10 +1,8 @@
 //! The first state: what the kernel and the initramfs have left is read.
 
 use super::context::Context;
-use super::image_failure::caught;
-use super::located::Located;
 use super::network::Network;
-use super::{AGENT, Ending, Journal, Mode, network_report, overlay};
+use super::{Ending, Journal, Mode, network_report, overlay};
 use crate::agent::world::{Facts, World};
 use crate::failure::{Failure, Kind};
 use crate::job::Cmdline;
@@ -30,16 +28,11 @@ impl<'a> Booted<'a> {
         Booted { context, facts, kernel }
     }
 
-    /// Goes on to the end of the run.
-    pub fn run(self) -> Ending {
-        match caught(&AGENT, || self.locate()) {
-            Ok(network) => Located { booted: self, network }.run(),
-            Err(failure) => self.context.fail(&failure, || network_report(self.context.world), None, None),
-        }
-    }
-
     /// Makes the root writable, and finds the machine's address.
-    fn locate(&self) -> Result<Network, Failure> {
+    ///
+    /// # Errors
+    /// [`Kind::OverlayRoot`], [`Kind::Network`].
+    pub fn locate(&self) -> Result<Network, Failure> {
         let Context { world, journal, mode, .. } = self.context;
         if let Mode::NfsRoot(root) = mode {
             self.overlay_root(root)?;
@@ -62,5 +55,10 @@ impl<'a> Booted<'a> {
         }
         journal.info(&format!("{} is writable: {union} over the read-only NFS root", root.display()));
         Ok(())
+    }
+
+    /// Ends the run with this failure.
+    pub fn fail(&self, failure: &Failure) -> Ending {
+        self.context.fail(failure, || network_report(self.context.world), None, None)
     }
 }

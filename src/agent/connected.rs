@@ -1,12 +1,10 @@
 //! The shares are proven ours: the machine's folder is leased, and the attempt counted.
 
 use super::address::Address;
-use super::image_failure::{caught, internal};
+use super::image_failure::internal;
 use super::lease_holder::Lease;
 use super::named::{Named, Proven};
 use super::shares::Shares;
-use super::working::Working;
-use super::{AGENT, CLOSE_LIMIT, Ending};
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::store::cannot_write;
@@ -24,34 +22,12 @@ pub struct Connected<'a> {
 }
 
 impl Connected<'_> {
-    /// Goes on to the end of the run, and releases the lease.
-    pub fn run(self, shares: &mut Shares<'_>) -> Ending {
-        match caught(&AGENT, || self.acquire_lease()) {
-            Ok(lease) => self.named.logged(&self.proven.folder, || self.leased(Arc::new(lease), shares)),
-            Err(failure) => {
-                self.tell_all_machines(shares, &failure);
-                self.named.fail(shares, &failure, None, None)
-            }
-        }
-    }
-
-    fn leased(&self, lease: Arc<Lease>, shares: &mut Shares<'_>) -> Ending {
-        let ending = match caught(&AGENT, || self.count_attempt()) {
-            Ok(status) => Working { connected: self, lease: lease.clone(), status }.run(shares),
-            Err(failure) => self.named.fail(shares, &failure, None, None),
-        };
-        if let Err(e) = lease.release(CLOSE_LIMIT) {
-            self.named
-                .context
-                .journal
-                .warn(&format!("the lease of the folder is not released, the next agent has to wait: {e}"));
-        }
-        ending
-    }
-
     /// Every action that writes into the folder takes its lease, `refresh-info` and `verify` too: they write
     /// `status.json`, and an agent counts on it that nobody else does.
-    fn acquire_lease(&self) -> Result<Lease, Failure> {
+    ///
+    /// # Errors
+    /// As [`Lease::take`].
+    pub fn acquire_lease(&self) -> Result<Lease, Failure> {
         let Named { context, facts, order, who, .. } = &self.named;
         let session = getrandom::u64().map_err(|e| internal(format!("no random numbers: {e}")))?;
         let mut macs: Vec<String> =
@@ -70,7 +46,7 @@ impl Connected<'_> {
     }
 
     /// The folder is another's: then all machines' log tells who was refused.
-    fn tell_all_machines(&self, shares: &Shares<'_>, failure: &Failure) {
+    pub fn tell_all_machines(&self, shares: &Shares<'_>, failure: &Failure) {
         if failure.kind != Kind::Lease || shares.given_up().is_some() {
             return;
         }
@@ -82,7 +58,10 @@ impl Connected<'_> {
 
     /// Counts this attempt. The count is on the share before anything else happens: no failure, and no crash, can
     /// loop for ever. The status of a job that is done stays as it is.
-    fn count_attempt(&self) -> Result<Status, Failure> {
+    ///
+    /// # Errors
+    /// The status cannot be written.
+    pub fn count_attempt(&self) -> Result<Status, Failure> {
         let Named { context, order, who, .. } = &self.named;
         let (folder, journal) = (&self.proven.folder, context.journal);
         let id = order.words.job.as_ref().map(|id| id.as_str().to_owned());

@@ -3,10 +3,9 @@
 use super::asking::{self, Asked};
 use super::booted::Booted;
 use super::context::Context;
-use super::image_failure::caught;
 use super::named::Named;
 use super::network::Network;
-use super::{AGENT, Ending, Mode};
+use super::{Ending, Mode};
 use crate::failure::{Failure, Kind};
 use crate::job::{Order, Origin};
 
@@ -17,20 +16,11 @@ pub struct Located<'a> {
 }
 
 impl<'a> Located<'a> {
-    /// Goes on to the end of the run.
-    pub fn run(self) -> Ending {
-        match caught(&AGENT, || self.name()) {
-            Ok(Some(named)) => named.run(),
-            Ok(None) => Ending::Continue,
-            Err(failure) => {
-                let Context { world, .. } = self.booted.context;
-                self.booted.context.fail(&failure, || self.network.report(world), None, None)
-            }
-        }
-    }
-
     /// Asks what to do, and who the machine is; `None` where nothing is to be done and the full system follows.
-    fn name(&self) -> Result<Option<Named<'a>>, Failure> {
+    ///
+    /// # Errors
+    /// [`Kind::NoAction`], [`Kind::JobSignature`], and those of asking.
+    pub fn name(&self) -> Result<Option<Named<'a>>, Failure> {
         let Booted { context, facts, .. } = &self.booted;
         let Context { world, journal, .. } = *context;
         let mut network = self.network.clone();
@@ -55,6 +45,12 @@ impl<'a> Located<'a> {
         let named = Named { context, facts: facts.clone(), network, order, who, unsigned };
         named.introduce(&signed);
         Ok(Some(named))
+    }
+
+    /// Ends the run with this failure.
+    pub fn fail(&self, failure: &Failure) -> Ending {
+        let context = &self.booted.context;
+        context.fail(failure, || self.network.report(context.world), None, None)
     }
 
     /// The words of this boot: the kernel's, else those of a file on the boot server.

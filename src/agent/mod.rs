@@ -37,6 +37,7 @@ mod network;
 pub mod overlay;
 mod policy;
 mod report;
+mod run;
 mod share_guard;
 mod shares;
 mod steps;
@@ -46,16 +47,12 @@ pub mod world;
 pub use journal::Journal;
 pub use net_report::NetReport;
 pub use network::network_report;
+pub use run::run;
 
-use crate::agent::world::World;
-use crate::job::{RebootMode, Settings};
-use booted::Booted;
-use image_failure::caught;
+use crate::job::RebootMode;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the panic of a state is told as.
-const AGENT: &str = "testbox-agent";
 /// How long closing one share, or releasing the lease, may take at the end. A dead server must not keep the machine from
 /// rebooting.
 const CLOSE_LIMIT: Duration = Duration::from_secs(60);
@@ -80,12 +77,4 @@ pub enum Ending {
     ErrorShell,
     /// Ends the machine's boot this way.
     Machine(RebootMode),
-}
-
-/// Performs the action of this boot. Never panics on anything from outside; always says on the console what happened.
-pub fn run(world: &dyn World, journal: &Journal, mode: &Mode) -> Ending {
-    match caught(&AGENT, || Ok(Booted::read(world, journal, mode))) {
-        Ok(booted) => booted.run(),
-        Err(failure) => policy::fail(journal, &*world.system(), &Settings::default(), &failure, None, None),
-    }
 }

@@ -1,12 +1,10 @@
 //! The machine knows its job and its name: it proves the shares, or hands itself to its admin.
 
 use super::address::Address;
-use super::connected::Connected;
 use super::context::Context;
-use super::image_failure::caught;
 use super::network::Network;
 use super::shares::Shares;
-use super::{AGENT, CLOSE_LIMIT, Ending, Mode, arming};
+use super::{CLOSE_LIMIT, Ending, Mode, arming};
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
@@ -46,30 +44,20 @@ pub struct Proven {
 }
 
 impl<'a> Named<'a> {
-    /// Goes on to the end of the run, and unmounts what was mounted for it.
-    pub fn run(self) -> Ending {
-        let mut shares = Shares::new(&self.context);
-        let ending = if self.order.words.action == Some(Action::Rescue) && self.unsigned.is_none() {
-            let rescued = caught(&AGENT, || Ok(self.rescue(&mut shares)));
-            rescued.unwrap_or_else(|failure| self.fail(&shares, &failure, None, None))
-        } else {
-            self.perform(&mut shares)
-        };
-        shares.close();
-        ending
+    /// True where the machine is to be handed to its admin.
+    pub fn is_rescue(&self) -> bool {
+        self.order.words.action == Some(Action::Rescue) && self.unsigned.is_none()
     }
 
-    fn perform(self, shares: &mut Shares<'_>) -> Ending {
-        let connected = caught(&AGENT, || {
-            self.disable_reboot_keys();
-            let Context { world, journal, ref settings, .. } = self.context;
-            let address = Address::keep(world, journal, self.network.lease.as_ref()).map(Arc::new);
-            Ok((address, self.connect(shares, settings.mount_wait)?))
-        });
-        match connected {
-            Ok((address, proven)) => Connected { named: self, address, proven }.run(shares),
-            Err(failure) => self.fail(shares, &failure, None, None),
-        }
+    /// Proves the shares for an action that works on its own.
+    ///
+    /// # Errors
+    /// [`Kind::ShareUnreachable`], [`Kind::NotTheShare`], [`Kind::NotArmed`], and those of the shares.
+    pub fn begin(&self, shares: &mut Shares<'_>) -> Result<(Option<Arc<Address>>, Proven), Failure> {
+        self.disable_reboot_keys();
+        let Context { world, journal, ref settings, .. } = self.context;
+        let address = Address::keep(world, journal, self.network.lease.as_ref()).map(Arc::new);
+        Ok((address, self.connect(shares, settings.mount_wait)?))
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
@@ -105,7 +93,7 @@ impl<'a> Named<'a> {
     /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
     /// So it takes no lease: it must not wait for one, it writes nothing but lines of logs, and the agent that would
     /// have to keep it is gone when the shell comes.
-    fn rescue(&self, shares: &mut Shares<'_>) -> Ending {
+    pub fn rescue(&self, shares: &mut Shares<'_>) -> Ending {
         let journal = self.context.journal;
         for problem in &self.order.words.problems {
             journal.warn(problem);

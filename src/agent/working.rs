@@ -2,13 +2,12 @@
 
 use super::connected::Connected;
 use super::context::Context;
-use super::image_failure::caught;
 use super::lease_holder::Lease;
 use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Publisher, Restore, StepContext, Verify};
-use super::{AGENT, Ending, arming, policy, steps};
+use super::{Ending, arming, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Inventory, Settle, settled};
@@ -37,13 +36,11 @@ enum Worked {
 }
 
 impl Working<'_, '_> {
-    /// Goes on to the end of the job.
-    pub fn run(mut self, shares: &mut Shares<'_>) -> Ending {
-        let performed = caught(&AGENT, || self.perform(shares));
-        performed.unwrap_or_else(|failure| self.fail(shares, &failure))
-    }
-
-    fn perform(&mut self, shares: &mut Shares<'_>) -> Result<Ending, Failure> {
+    /// Carries the job out, and disarms the machine; or only disarms it, where it is done.
+    ///
+    /// # Errors
+    /// Those of the job, the plan and its steps, and of disarming.
+    pub fn perform(&mut self, shares: &mut Shares<'_>) -> Result<Ending, Failure> {
         let Connected { named, proven, .. } = self.connected;
         let job = named.order.job()?;
         arming::check(&proven.armed)?;
@@ -215,7 +212,8 @@ impl Working<'_, '_> {
         Ok(Ending::Machine(settings.reboot))
     }
 
-    fn fail(&mut self, shares: &Shares<'_>, failure: &Failure) -> Ending {
+    /// Ends the run with this failure.
+    pub fn fail(&mut self, shares: &Shares<'_>, failure: &Failure) -> Ending {
         let Connected { named, proven, .. } = self.connected;
         // Where the folder is another agent's by now, so is the status in it.
         let status = if self.lease.is_lost() { None } else { Some(&mut self.status) };

@@ -57,7 +57,7 @@ impl Found {
 /// Looks for `testbox.cfg/<id>` for every candidate, then for `pxelinux.cfg/<id>`, and gives the first file that is
 /// there; later ones are not looked at, as PXELINUX does not.
 ///
-/// Each name is looked for in all `folders` (see [`folders`](super::folders)) before the next one: what names one machine
+/// Each name is looked for in all `folders` (see [`folders`](crate::net::tftp::folders)) before the next one: what names one machine
 /// goes before what names many. `fetch` gives `None` for a file that is not there; its error ends the search, because a
 /// file that could not be read may be the one that counts.
 ///

@@ -1,7 +1,7 @@
 //! Signatures over sets of images and over jobs, and the keys that the initramfs trusts.
 //!
 //! Keys and signatures are OpenSSH's (Ed25519, PROTOCOL.sshsig), so that `ssh-keygen -Y` makes and checks them too. A
-//! set is signed over the bytes of its `backup.json`, which has the root hash of every image; a job over [`job_text`].
+//! set is signed over the bytes of its `backup.json`, which has the root hash of every image; a job over `job_text`.
 //! The agent only verifies: no secret key is ever on a testbox.
 #![forbid(unsafe_code)]
 

@@ -33,7 +33,7 @@ use std::iter;
 ///
 /// # Errors
 /// [`ErrorKind::Refused`](crate::image::ErrorKind::Refused) before the first write where disk and image do not fit;
-/// [`ImageError::unfinished`] is there after it.
+/// `ImageError::unfinished` is there after it.
 pub fn restore(
     image: &Image,
     disk: &dyn BlockDevice,

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Restored {
     /// Size of the content.
     pub disk_bytes: u64,
-    /// Of it, zeros now: the image's zero runs, and its unallocated ones with [`FreeSpace::Zero`].
+    /// Of it, zeros now: the image's zero runs, and its unallocated ones with [`FreeSpace::Zero`](crate::types::FreeSpace::Zero).
     pub zero_bytes: u64,
     /// Of it, what the disk did not give when it was imaged, zeroed.
     pub unreadable_bytes: u64,
@@ -119,7 +119,7 @@ impl<'a> Checked<'a> {
     /// Zeros what boots.
     ///
     /// # Errors
-    /// [`ImageError::unfinished`]: what boots may be old, and the body is.
+    /// `ImageError::unfinished`: what boots may be old, and the body is.
     pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
         let Checked { disk, body } = self;
         let areas = BootAreas::new(disk, body.size());
@@ -132,7 +132,7 @@ impl<'a> Unbootable<'a> {
     /// Writes the body and proves it.
     ///
     /// # Errors
-    /// [`ImageError::unfinished`]: the disk stays unbootable.
+    /// `ImageError::unfinished`: the disk stays unbootable.
     pub fn write(self, progress: &Progress) -> Result<Proven<'a>, ImageError> {
         let Unbootable { disk, body, areas } = self;
         progress.start(body.work());
@@ -149,7 +149,7 @@ impl<'a> Proven<'a> {
     /// Writes what boots.
     ///
     /// # Errors
-    /// [`ImageError::unfinished`]: it is zeroed again, unless the error says that this failed too.
+    /// `ImageError::unfinished`: it is zeroed again, unless the error says that this failed too.
     pub fn make_bootable(self) -> Result<Bootable<'a>, ImageError> {
         match self.areas.write_last() {
             Ok(()) => Ok(Bootable(self)),
@@ -165,7 +165,7 @@ impl Bootable<'_> {
     /// Zeros what boots once more: another disk of the machine could not be finished.
     ///
     /// # Errors
-    /// [`ImageError::unfinished`]: the disk may boot, and holds all of its image.
+    /// `ImageError::unfinished`: the disk may boot, and holds all of its image.
     pub fn take_back(self) -> Result<(), ImageError> {
         let Proven { disk, areas, work, .. } = self.0;
         areas.zero().map_err(|e| e.unfinished(disk, (work, work), PERHAPS_NEW))

@@ -211,7 +211,7 @@ impl Transfer {
         Ok(Reply::Send(self.last_sent.clone()))
     }
 
-    /// A datagram from the server. An error is final; [`error_packet`] is what to tell the server.
+    /// A datagram from the server. An error is final; `error_packet` is what to tell the server.
     ///
     /// # Errors
     /// The server's own error, or what was wrong with its answer.
