@@ -95,7 +95,7 @@ impl Trust {
         }
     }
 
-    /// Who signed a job; `text` is its [`job_text`].
+    /// Who signed a job; `text` is its [`job_text`](crate::job::job_text).
     pub fn of_job(&self, text: &str, signature: Option<&JobSignature>) -> Verdict {
         let Some(signature) = signature else { return Verdict::Unsigned };
         let signer = self.keys.iter().find(|key| key.verifies(JOB_NAMESPACE, text.as_bytes(), &signature.0));

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// The signature of a job, of its [text](crate::signature::job_text): `testbox.signature=`, 86 characters of base64url (RFC 4648).
+/// The signature of a job, of its text: `testbox.signature=`, 86 characters of base64url (RFC 4648).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSignature(pub [u8; 64]);
 

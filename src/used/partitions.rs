@@ -1,5 +1,5 @@
 //! The partition table of a disk for people: whatever is there, it is read within bounds and said as it is found. Nothing
-//! is left out of an image by it; [`super::table`] is what decides that, by the same parsers.
+//! is left out of an image by it; `table` is what decides that, by the same parsers.
 #![forbid(unsafe_code)]
 
 use super::mbr::{self, Chain, boot_record};
