@@ -182,13 +182,13 @@ fn a_record_that_cannot_be_relied_on_stops_everything() {
             "an absolute way",
             with("\"name\": \"sda\"", "\"name\": \"/dev/sda\""),
             "[bad-record 45]",
-            "no disk name",
+            "not a disk name",
         ),
         (
             "control characters",
             with("\"name\": \"sda\"", "\"name\": \"sda\\u001b[2J\""),
             "[bad-record 45]",
-            "no disk name",
+            "not a disk name",
         ),
         (
             "the same name twice",

@@ -93,8 +93,8 @@ fn wrong_usage_is_2_and_a_wrong_folder_is_1() {
     lab.write("nodefault/x", b"");
     let before = lab.snapshot();
     for (words, code, part) in [
-        (&["10.42.1.300", "backup"][..], 2, "no host name"),
-        (&["127.0.0.1", "backup"], 2, "no machine of a network"),
+        (&["10.42.1.300", "backup"][..], 2, "not a valid host name"),
+        (&["127.0.0.1", "backup"], 2, "not the address of a machine"),
         (&["no-such-host.invalid", "backup"], 2, "no-such-host.invalid"),
         (&["10.42.1.20", "bakup"], 2, "unknown action 'bakup'"),
         (&["10.42.1.20"], 2, "unknown action '10.42.1.20'"),
@@ -109,7 +109,7 @@ fn wrong_usage_is_2_and_a_wrong_folder_is_1() {
         (&["--no-such-flag", "10.42.1.20", "backup"], 2, "--no-such-flag"),
         (&["-c", "nowhere", "10.42.1.20", "backup"], 1, "nowhere: it is not a folder"),
         (&["-c", "nodefault", "10.42.1.20", "backup"], 1, "no file 'default'"),
-        (&["-c", "t/pxelinux.cfg/default", "10.42.1.20", "backup"], 1, "no folder"),
+        (&["-c", "t/pxelinux.cfg/default", "10.42.1.20", "backup"], 1, "not a folder"),
         (&["-c", "t/pxelinux.cfg", "--backup-dir", "t", "10.42.1.20", "backup"], 1, "marker file"),
     ] {
         let given = words.contains(&"-c");
