@@ -454,6 +454,8 @@ mod tests {
             (vec![history("history/3", Some(old()), "other")], Ok(5)),
             (vec![history("history/4", Some(old()), "current")], Ok(5)),
             (vec![history("history/4", Some(old()), "other")], Ok(6)),
+            // The same set under another number is not the place where it is kept.
+            (vec![history("history/9", Some(old()), "current")], Ok(11)),
             (vec![history("history/4", None, "")], Ok(6)),
             (vec![history("history/9", None, ""), history("history/4", Some(old()), "current")], Ok(11)),
             (vec![history("history/09", None, ""), history("history/+9", None, "")], Ok(5)),

@@ -212,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn the_only_disk_without_a_serial_is_found_wherever_it_is() {
+        let set = record(1, &["vda - 4G@1"], &[]);
+        assert_eq!(found("vda", &["vda - 4G@9"], Some(&set)), Ok("vda".into()));
+        assert_eq!(found("vda", &["vda - 4G@9", "vdb - 4G@8"], Some(&set)), Err(Kind::DiskList));
+        // One with a serial is not found by its place and name.
+        let set = record(1, &["sda S1 4G@1"], &[]);
+        assert_eq!(found("sda", &["sda S2 4G@9"], Some(&set)), Err(Kind::DiskMissing));
+    }
+
+    #[test]
     fn two_paths_are_one_disk_by_the_kernels_evidence_only() {
         let mut seen = inventory(&["sda T 4G@1", "sdb T 4G@2", "sdc T 4G@3"]);
         assert!(sorted_out(&seen).0.disks.iter().all(|disk| disk.is_twin));

@@ -368,6 +368,37 @@ fn a_rolled_back_set_has_its_signature_again() {
     assert!(rolled_back > 2, "{rolled_back} roll-backs");
 }
 
+/// Rolling back while the share cannot be read, at each opening of a file: what is told as rolled back is whole.
+#[test]
+fn a_set_is_not_called_rolled_back_before_it_is() {
+    let mut cut = machine_with(1);
+    with(&cut, 2);
+    // The new image stands in the old one's place, and its record does not; then the server loses it.
+    for n in 0.. {
+        assert!(n < 40, "no rename leaves a new image beside the old record");
+        let mut m = cut.copy();
+        m.backup.fail_nth_of(Op::Rename, m.backup.count(Op::Rename) + n, Fault::Errno(libc::EIO));
+        run(&mut m, "testbox.action=backup-again testbox.job=j2");
+        m.backup.clear_faults();
+        if m.file("backup.json.part").is_some() && m.image("sda.raw.gz") == Some(small(2)) {
+            m.backup.remove_quietly(&format!("{IP}/sda.raw.gz"));
+            cut = m;
+            break;
+        }
+    }
+    for n in 0..60 {
+        let mut m = cut.copy();
+        m.backup.fail_nth_of(Op::Open, m.backup.count(Op::Open) + n, Fault::Errno(libc::EIO));
+        let seen = run(&mut m, "testbox.action=verify testbox.job=v");
+        if seen.console.contains("rolled back") {
+            assert_eq!(m.image("sda.raw.gz"), Some(small(1)), "open {n}: {}", seen.console);
+        }
+        m.backup.clear_faults();
+        run(&mut m, "testbox.action=verify testbox.job=w");
+        assert_eq!(m.image("sda.raw.gz"), Some(small(1)), "open {n}, the boot after it");
+    }
+}
+
 /// t14, and its kind.
 #[test]
 fn a_set_of_a_newer_format_is_left_alone_and_refused() {
