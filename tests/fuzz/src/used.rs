@@ -49,7 +49,7 @@ pub fn partitions(bytes: &[u8]) {
     for sector in [512, 4096] {
         let content = Content::read(&disk, disk.bytes(), sector);
         assert!(content.ids().all(|(_, id)| id.bytes().all(|b| b.is_ascii_graphic())), "{content:?}");
-        if let Ok(table) = testbox::agent::info::partitions::read(&disk, sector) {
+        if let Ok(table) = used::partitions::read(&disk, sector) {
             let shown = table.to_string();
             assert!(!shown.chars().any(|c| c != '\n' && c.is_control()), "{shown:?}");
         }
