@@ -69,7 +69,7 @@ impl Action {
             Action::Rescue => ["leaves the machine to you", "", "the machine stays armed; see below"],
             Action::Verify => [
                 "reads every image against its hashes, and compares each disk that is there with its image",
-                "fails (52) where the current set is damaged; an older one is no answer",
+                "fails (52) where the current set is damaged, even if an older one is whole",
                 "a note for each disk in `status`; a disk that differs is a finding, not a failure",
             ],
         }

@@ -303,7 +303,7 @@ impl ImageError {
                 f.write_str("the disk is gone: it was taken away, or its controller has given it up")
             }
             (ErrorKind::Corrupt, Some(at)) if self.what == Subject::Gzip => {
-                write!(f, "the gzip file is no good after {at} bytes of content: {found}")
+                write!(f, "the gzip file is damaged after {at} bytes of content: {found}")
             }
             (ErrorKind::Corrupt, Some(at)) => {
                 write!(f, "the image is damaged at byte {at} of the file: {found}")

@@ -60,7 +60,7 @@ fn an_error_without_a_source_says_where_and_what() {
         (ImageError::refused_range(&(1..9), 8), "bytes 1 to 9 are not on a disk of 8 bytes"),
         (ImageError::not_an_image("too short"), "not a whole testbox image: too short"),
         (ImageError::damaged(5, "a hash"), "the image is damaged at byte 5 of the file: a hash"),
-        (ImageError::foreign(5, "cut"), "the gzip file is no good after 5 bytes of content: cut"),
+        (ImageError::foreign(5, "cut"), "the gzip file is damaged after 5 bytes of content: cut"),
         (
             ImageError::differs(&disk, &(4096..8192), Op::Compare),
             "sdx: 4096 bytes at byte 4096 (LBA 1) are not what the image holds",

@@ -207,7 +207,7 @@ fn files_have_lines_and_comments() {
         "# rack 3\ntestbox.action=backup # once\n\n  testbox.job=j1\r\ntestbox.name=a#b\n",
     );
     assert_eq!((c.action, c.job), (Some(Action::Backup), Some("j1".parse().unwrap())));
-    assert_eq!(c.problems.len(), 1, "a # inside a word is no comment: {:?}", c.problems);
+    assert_eq!(c.problems.len(), 1, "a # inside a word does not begin a comment: {:?}", c.problems);
     assert_eq!(Cmdline::parse("# testbox.keep=3").options.keep, Some(3), "no comments on a kernel line");
 }
 
