@@ -79,7 +79,10 @@ fn check_share(share: &BTreeMap<String, Vec<u8>>, done: u64, what: &str) {
 /// The file server's disk after a cut, its file system mounted as at its next boot.
 fn share_after(log: &WriteLog, cut: &Cut, size: u64, dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let path = dir.join("state");
-    let file = File::create(&path).unwrap();
+    // A new file each time: where another mount namespace still has the last state, mount(8) would find its loop device,
+    // and show that state again.
+    let _ = fs::remove_file(&path);
+    let file = File::create_new(&path).unwrap();
     file.set_len(size).unwrap();
     log.replay(cut, |at, bytes| file.write_all_at(bytes, at as u64).unwrap());
     drop(file);

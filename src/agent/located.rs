@@ -32,10 +32,8 @@ impl<'a> Located<'a> {
         let signed = order.signed(network.address, &context.trust);
         let context = context.with_options(&order.options, &signed);
         network.apply_options(&order.options);
-        let from_kernel = &order.words.options;
-        if matches!(order.origin, Origin::Tftp(_))
-            && (from_kernel.union.is_some() || from_kernel.net_wait.is_some())
-        {
+        let own = &order.words.options;
+        if matches!(order.origin, Origin::Tftp(_)) && (own.union.is_some() || own.net_wait.is_some()) {
             journal.warn(
                 "testbox.union and testbox.net-wait come too late in a file that is fetched by TFTP: ignored",
             );
