@@ -11,15 +11,15 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-/// A mounted image; unmounted when dropped.
-struct Mounted(PathBuf);
+/// Where an image is mounted, and the image; unmounted when dropped.
+struct Mounted(PathBuf, PathBuf);
 
 impl Mounted {
     fn new(image: &Path, options: &str) -> Mounted {
         let at = image.with_extension("mounted");
         fs::create_dir_all(&at).unwrap();
         shell(&format!("mount -t btrfs -o loop,{options} \"$IMG\" {}", at.display()), image);
-        Mounted(at)
+        Mounted(at, image.to_owned())
     }
 
     /// Runs a line of shell in it.
@@ -39,6 +39,21 @@ impl Drop for Mounted {
             }
         });
         assert!(tries || thread::panicking());
+        // The next mount of the image would take its loop device, where a mount namespace that was made meanwhile keeps
+        // it, and show what the image held before.
+        let is_free = || {
+            let found = Command::new("losetup").arg("--associated").arg(&self.1).output();
+            let is_free = found.is_ok_and(|found| found.stdout.is_empty());
+            if !is_free {
+                thread::sleep(Duration::from_millis(100));
+            }
+            is_free
+        };
+        assert!(
+            (0..600).any(|_| is_free()) || thread::panicking(),
+            "{} keeps its loop device",
+            self.1.display()
+        );
     }
 }
 
