@@ -19,7 +19,11 @@ const DECIDES: &[&str] = &[
     "src/job/",
     "src/agent/arming.rs",
     "src/agent/lease_holder.rs",
-    "src/agent/listed.rs",
+    "src/agent/run.rs",
+    "src/agent/located.rs",
+    "src/agent/named.rs",
+    "src/agent/connected.rs",
+    "src/agent/working.rs",
     "src/agent/steps",
     "src/agent/policy.rs",
     "src/image/restore/",
@@ -28,6 +32,7 @@ const DECIDES: &[&str] = &[
     "src/inventory/identity.rs",
     "src/inventory/mod.rs",
     "src/share/dir.rs",
+    "src/watch.rs",
     "src/ctl/arm",
 ];
 

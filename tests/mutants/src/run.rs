@@ -145,6 +145,8 @@ fn one(
     let mut command = Command::new(&program.path);
     command.args(names).args(["--skip", "loop_"]).current_dir(&built.tree);
     command.env("CARGO_MANIFEST_DIR", &built.tree).env("RUST_BACKTRACE", "0");
+    // A case that one mutant left in proptest's memory would be tried against all after it, and pass for their test.
+    command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(n) = mutant {
         command.env("TESTBOX_MUTANT", n.to_string());
