@@ -22,6 +22,10 @@ enum Outcome {
 /// Which tests may notice a change of which files, cheapest first: a program, and names in its tests.
 const NOTICED_BY: &[(&str, &[(&str, &[&str])])] = &[
     (
+        "src/watch.rs",
+        &[("testbox", &["watch::", "share::", "block::"]), ("machine", &["share_faults::", "disk_faults::"])],
+    ),
+    (
         "src/plan/",
         &[
             ("testbox", &["plan::", "inventory::"]),
