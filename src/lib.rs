@@ -60,12 +60,13 @@
 //! # Rooms
 //!
 //! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
-//! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
+//! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`efi`] -> [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
 //! [`progress`], [`failure`], [`watch`].
 
 pub mod agent;
 pub mod block;
 pub mod ctl;
+pub mod efi;
 pub mod failure;
 pub mod image;
 pub mod inventory;

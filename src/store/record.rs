@@ -1,6 +1,7 @@
 //! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
 
 use super::layout::{GENERATION_MAX, image_file, is_disk_name};
+use crate::efi::Firmware;
 use crate::inventory::{Disk, Identity};
 use crate::used::{Content, Found};
 use blake3::Hash;
@@ -32,6 +33,9 @@ pub struct Record {
     /// Every disk that was seen and not imaged.
     #[serde(default)]
     pub others: Vec<OtherDisk>,
+    /// How the machine boots: boot entries and loaders. Absent in sets of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// When the set was finished.
     pub finished: Timestamp,
     /// Version of testbox that wrote it.
@@ -197,6 +201,7 @@ impl Record {
             machine,
             images: Vec::new(),
             others: Vec::new(),
+            firmware: None,
             finished,
             version: env!("CARGO_PKG_VERSION").into(),
         }
@@ -237,6 +242,7 @@ impl Record {
                 return invalid("has a disk size that is not a whole number of blocks");
             }
         }
+        record.firmware.as_ref().map_or(Ok(()), Firmware::check).map_err(RecordError::Invalid)?;
         Ok(record)
     }
 
@@ -312,7 +318,17 @@ mod tests {
             twin: true,
             carried: true,
         });
+        record.firmware = Some(Firmware { bits: Some(64), ..Firmware::default() });
         record
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_keeps_its_bytes() {
+        let mut record = sample();
+        record.firmware = None;
+        let bytes = record.to_bytes();
+        assert!(!String::from_utf8_lossy(&bytes).contains("firmware"));
+        assert_eq!(Record::parse(&bytes).unwrap().to_bytes(), bytes);
     }
 
     #[test]
@@ -330,7 +346,8 @@ mod tests {
     #[test]
     fn a_record_that_later_steps_could_not_rely_on_is_refused() {
         type Spoil = fn(&mut Record);
-        let rows: [(Spoil, &str); 8] = [
+        let rows: [(Spoil, &str); 9] = [
+            (|r| r.firmware.as_mut().unwrap().problem = Some("x".repeat(600)), "firmware has a text"),
             (|r| r.format = 2, "format 2"),
             (|r| r.format = 0, "format is 0"),
             (|r| r.generation = GENERATION_MAX + 1, "generation is 1000000000000000"),

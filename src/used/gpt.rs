@@ -177,7 +177,7 @@ pub(super) fn slot(entry: &Entry, sector: u32) -> Slot {
 }
 
 /// The primary GPT where it is whole, else the backup at the end of the disk; not where both are whole and differ.
-fn trusted(disk: &dyn ReadAt, sector: u32, last: u64) -> Result<(Gpt, Option<String>), String> {
+pub(crate) fn trusted(disk: &dyn ReadAt, sector: u32, last: u64) -> Result<(Gpt, Option<String>), String> {
     let same = |a: &Gpt, b: &Gpt| (&a.disk_id, a.usable, &a.entries) == (&b.disk_id, b.usable, &b.entries);
     let at_end = read_at(disk, sector, last);
     let primary = match (read_at(disk, sector, 1), &at_end) {

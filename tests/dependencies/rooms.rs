@@ -14,7 +14,7 @@ const ROWS: [&[&str]; 12] = [
     &["share", "job"],
     &["signature", "net"],
     &["types"],
-    &["inventory"],
+    &["inventory", "efi"],
     &["used"],
     &["block"],
     &["sys", "io", "text", "progress", "failure", "watch"],

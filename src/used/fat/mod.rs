@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+pub mod files;
 #[cfg(test)]
 mod tests;
 mod width;

@@ -6,6 +6,7 @@
 
 mod dhcp;
 mod disk;
+mod efi;
 mod health;
 mod images;
 mod used;
@@ -37,6 +38,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("part", images::part),
     ("foreign-gzip", images::foreign),
     ("health", health::health),
+    ("efi", efi::efi),
     ("partitions", used::partitions),
     ("map", used::map),
     ("btrfs", used::btrfs),

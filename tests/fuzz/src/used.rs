@@ -1,6 +1,7 @@
 //! Partition tables and file systems: whatever a disk holds, what is called free lies inside it, in order.
 
 use crate::disk::Sparse;
+use testbox::used::fat::files::{Bounds, Files};
 use testbox::used::{self, Content, Free, Parser, Volume};
 
 fn parse(bytes: &[u8], parser: Parser) {
@@ -70,6 +71,11 @@ pub fn ext4(bytes: &[u8]) {
 
 pub fn fat(bytes: &[u8]) {
     parse(bytes, used::fat::parse);
+    let disk = Sparse::new(bytes);
+    if let Ok(Some(files)) = Files::open(Volume::new(&disk, 0, disk.bytes(), 512)) {
+        let listed = files.ending_in(".efi", "EFI", Bounds { files: 64, folders: 20, depth: 4 });
+        assert!(listed.paths.len() <= 64 && listed.paths.iter().all(|path| path.starts_with("\\")));
+    }
 }
 
 pub fn ntfs(bytes: &[u8]) {
