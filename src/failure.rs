@@ -193,6 +193,11 @@ kinds! {
         "a newer testbox made a set of this machine: nothing was changed; make the initrd again with the newer \
         release";
 
+    /// The disks are restored and verified, but the firmware has no boot entry for them.
+    BootEntries = 65 "boot-entries",
+        "the data are restored and verified, and the machine is disarmed, but the firmware did not take the boot entries \
+        of the set: add one in its set-up, or by efibootmgr from a rescue; see [UEFI](actions.md)";
+
     /// An internal error, or the machine has not got what the work needs: memory for a thread, random numbers.
     Internal = 70 "internal",
         "an internal error: report it with the log; the message says what was touched";

@@ -19,12 +19,16 @@ pub fn fail(
 ) -> Ending {
     journal.failure(&failure.to_string());
     let attempt = status.as_ref().map_or(0, |s| s.attempt);
-    let last = attempt >= settings.attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
+    // The job is over then, and nothing tries again.
+    let is_disarmed = failure.kind == Kind::BootEntries;
+    let is_last =
+        attempt >= settings.attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
+    let last = is_last && !is_disarmed;
     let hold = last || settings.on_error == OnError::Hold;
     let stays = hold || settings.on_error == OnError::Shell;
     if let Some(status) = status.as_mut() {
         // A job that is done stays done, whatever could not be cleaned up after it.
-        if status.state != State::Done {
+        if status.state != State::Done || is_disarmed {
             status.state = if stays { State::Holding } else { State::Failed };
         }
         status.error = Some(failure.to_string());
@@ -48,6 +52,11 @@ pub fn fail(
         return Ending::Machine(RebootMode::Hold);
     }
     let wait = settings.error_wait;
+    if is_disarmed {
+        journal.info(&format!("rebooting in {} s; the machine is disarmed", wait.as_secs()));
+        system.sleep(wait);
+        return Ending::Machine(settings.reboot);
+    }
     journal.info(&format!("rebooting in {} s; the machine stays armed and will try again", wait.as_secs()));
     system.sleep(wait);
     Ending::Machine(RebootMode::Reboot)

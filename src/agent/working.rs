@@ -6,7 +6,7 @@ use super::lease_holder::Lease;
 use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
-use super::steps::{Backup, Publisher, Restore, StepContext, Verify};
+use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
 use super::{Ending, arming, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
@@ -29,8 +29,7 @@ pub struct Working<'c, 'a> {
 
 /// How the steps of a plan have ended, where they have not failed.
 enum Worked {
-    /// With results that are neither success nor failure.
-    Done(Vec<String>),
+    Done(Outcome),
     /// The watchdog has ended the run, whose disk hung.
     GivenUp(Ending),
 }
@@ -47,11 +46,11 @@ impl Working<'_, '_> {
         if let Some(unsigned) = &named.unsigned {
             return Err(unsigned.clone());
         }
-        if let Some(notes) = self.finish_earlier_attempt(&job)? {
-            return self.succeed(&job, notes);
+        if let Some(outcome) = self.finish_earlier_attempt(&job)? {
+            return self.succeed(&job, outcome);
         }
         match self.carry_out(&job, shares)? {
-            Worked::Done(notes) => self.succeed(&job, notes),
+            Worked::Done(outcome) => self.succeed(&job, outcome),
             Worked::GivenUp(ending) => Ok(ending),
         }
     }
@@ -66,7 +65,7 @@ impl Working<'_, '_> {
 
     /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
     /// rolled back. A job that is done is only disarmed, with the notes of then.
-    fn finish_earlier_attempt(&self, job: &Job) -> Result<Option<Vec<String>>, Failure> {
+    fn finish_earlier_attempt(&self, job: &Job) -> Result<Option<Outcome>, Failure> {
         let Context { journal, ref settings, .. } = *self.context();
         let folder = self.folder();
         let id = job.id.as_ref().map(|id| id.as_str().to_owned());
@@ -81,12 +80,16 @@ impl Working<'_, '_> {
                 journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
             }
         }
-        let Status { attempt, ref notes, state, .. } = self.status;
+        let Status { attempt, ref notes, state, code, .. } = self.status;
         let is_published =
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if state == State::Done || is_published {
             journal.global(&format!("{}: this job is done already; disarming", job.action));
-            return Ok(Some(notes.clone()));
+            let unfinished = (code == Some(Kind::BootEntries.code())).then(|| {
+                let what = "the disks are restored and verified, but the boot entries were not put back";
+                Failure::new(Kind::BootEntries, what, "read maintenance.log for the reason and what to do.")
+            });
+            return Ok(Some(Outcome { notes: notes.clone(), unfinished }));
         }
         if attempt > settings.attempts {
             let what = format!("{} was tried {} times without success", job.action, settings.attempts);
@@ -184,7 +187,8 @@ impl Working<'_, '_> {
     }
 
     /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
-    fn succeed(&mut self, job: &Job, notes: Vec<String>) -> Result<Ending, Failure> {
+    fn succeed(&mut self, job: &Job, outcome: Outcome) -> Result<Ending, Failure> {
+        let Outcome { notes, unfinished } = outcome;
         let Connected { named, address, proven } = self.connected;
         let Named { context, network, who, .. } = named;
         let Context { world, journal, ref settings, .. } = *context;
@@ -197,6 +201,9 @@ impl Working<'_, '_> {
         status.step = "done".into();
         status.disk = None;
         status.notes = notes;
+        if let Some(failure) = &unfinished {
+            status.code = Some(failure.kind.code());
+        }
         policy::write_status(journal, &*world.system(), status, folder);
         match arming::disarm(world, journal, network, tftp, armed)? {
             arming::Disarmed::Removed => journal.info(&format!("disarmed: {} is gone", armed.path)),
@@ -204,6 +211,9 @@ impl Working<'_, '_> {
             arming::Disarmed::ArmedAgain => {
                 journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
             }
+        }
+        if let Some(failure) = unfinished {
+            return Err(failure);
         }
         journal.global(&format!("{}: done", job.action));
         let mut texts = vec![format!("{} of {} is done", job.action, who.hostname)];

@@ -42,7 +42,7 @@ impl Esp {
 }
 
 /// The file that this machine's firmware starts where it has no entry.
-pub(super) const FALLBACK: &str =
+pub const FALLBACK: &str =
     if cfg!(target_arch = "aarch64") { "\\EFI\\BOOT\\BOOTAA64.EFI" } else { "\\EFI\\BOOT\\BOOTX64.EFI" };
 
 /// The EFI system partitions of a disk with a GPT whose logical blocks have `sector` bytes. The files at the paths `asked`

@@ -30,7 +30,7 @@ mod variables;
 pub use apply::{Refused, apply};
 pub use guid::Guid;
 pub use load_option::{HardDrive, LoadOption, Malformed, Node};
-pub use loaders::{Esp, esps};
+pub use loaders::{Esp, FALLBACK, esps};
 pub use number::BootNumber;
 pub use plan::{Change, EntryPlan, Left, plan};
 pub use record::{Entry, Firmware, FirmwareKind, Loaders, Options};

@@ -52,11 +52,13 @@ pub struct EntryPlan {
     pub left: Vec<Left>,
     /// How many entries of the record have a partition that was restored.
     pub wanted: usize,
+    /// Where false, entries could not be put behind the network: nothing is changed.
+    pub has_network: bool,
 }
 
 /// Makes the plan. `esps` are the EFI system partitions of the disks that were just restored.
 pub fn plan(recorded: &Firmware, now: &BootState, esps: &[Esp]) -> EntryPlan {
-    let mut plan = EntryPlan::default();
+    let mut plan = EntryPlan { has_network: true, ..EntryPlan::default() };
     let mut entries = Vec::new();
     for entry in recorded.boot_order.iter().filter_map(|number| recorded.entry(*number)) {
         let Some((esps, path)) = wanted(entry, esps) else { continue };
@@ -75,6 +77,7 @@ pub fn plan(recorded: &Firmware, now: &BootState, esps: &[Esp]) -> EntryPlan {
         Some(_) => {}
         // An entry in front of a network that the firmware tries without one would take the machine away from the lab.
         None => {
+            plan.has_network = false;
             plan.restored.clear();
             plan.changes.clear();
             for entry in entries {

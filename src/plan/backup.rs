@@ -47,7 +47,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     };
     steps.extend(named.into_iter().map(step));
     steps.push(Step::Publish(Publish { generation, carried, others }));
-    Ok(Plan { action: request.action, notes, findings: twins(inventory), steps })
+    Ok(Plan { action: request.action, notes, findings: twins(inventory), steps, firmware: None })
 }
 
 /// Above every set that may still be somewhere, even where a record got lost. One number between is left where the set

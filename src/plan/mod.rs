@@ -10,6 +10,7 @@ mod restore;
 
 pub(crate) use restore::refuse_degraded;
 
+use crate::efi::{Firmware, FirmwareKind};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
@@ -56,6 +57,8 @@ pub struct Plan {
     pub findings: Vec<String>,
     /// The steps.
     pub steps: Vec<Step>,
+    /// What the set that is restored or verified says of boot entries: a restore puts them back behind the last step.
+    pub firmware: Option<Firmware>,
 }
 
 /// One step of a plan.
@@ -154,7 +157,7 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
         Action::RefreshInfo | Action::Rescue => {
             let steps =
                 if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
-            Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps }
+            Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps, firmware: None }
         }
     };
     plan.notes.extend(paths.iter().cloned());
@@ -204,6 +207,10 @@ impl fmt::Display for Plan {
         }
         for (n, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {}. {step}", n + 1)?;
+        }
+        let is_uefi = self.firmware.as_ref().is_some_and(|firmware| firmware.kind == FirmwareKind::Uefi);
+        if is_uefi && self.action == Action::Restore {
+            writeln!(f, "  then put the boot entries back")?;
         }
         write!(f, "  then disarm and reboot")
     }

@@ -5,6 +5,7 @@
 mod world;
 
 mod address;
+mod boot_entries;
 mod boot_path;
 mod carried;
 mod disk_faults;

@@ -4,6 +4,7 @@
 
 pub mod dhcp;
 pub mod disk;
+pub mod esp;
 pub mod ext4;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use testbox::agent::world::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purp
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::mem::MemDisk;
 use testbox::block::watched::Watched;
+use testbox::efi::{MemVariables, Platform, Variables};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
@@ -106,6 +108,8 @@ pub struct Machine {
     pub wire: Option<dhcp::TestWire>,
     /// The backup share as a real folder, in place of `backup`.
     pub folder: Option<tempfile::TempDir>,
+    /// The variables of its firmware, or why they cannot be read; `None` is a BIOS.
+    pub efi: Option<Result<MemVariables, String>>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -204,6 +208,7 @@ impl Machine {
             open_wire: None,
             wire: None,
             folder: None,
+            efi: None,
         };
         machine.backup.plug(&machine.power);
         machine.tftp.plug(&machine.power);
@@ -222,7 +227,16 @@ impl Machine {
         machine.set_disks(disks.iter().map(copy).collect());
         machine.cmdline = self.cmdline.clone();
         machine.trust = self.trust.clone();
+        machine.set_efi(self.efi.clone().map(|efi| efi.map(|variables| variables.copy())));
         machine
+    }
+
+    /// Gives the machine firmware with these variables, on its power.
+    pub fn set_efi(&mut self, efi: Option<Result<MemVariables, String>>) {
+        if let Some(Ok(variables)) = &efi {
+            variables.plug(&self.power);
+        }
+        self.efi = efi;
     }
 
     /// What a power cut leaves, which is `survivors` on the shares; then a copy, because the old machine is dead.
@@ -532,6 +546,11 @@ impl World for Machine {
             device: Arc::new(Watched::new(opened.device, Arc::new(InFlightOps::new(clock)))),
             ..opened
         })
+    }
+
+    fn efi(&self) -> Option<Platform> {
+        let variables = self.efi.clone()?;
+        Some(Platform { bits: Some(64), variables: variables.map(|v| Arc::new(v) as Arc<dyn Variables>) })
     }
 
     fn host_key(&self, _: Option<&Path>) -> io::Result<HostKey> {

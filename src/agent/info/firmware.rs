@@ -1,6 +1,7 @@
 //! Firmware facts: BIOS or UEFI, the DMI identification strings, ACPI tables, the firmware's memory map.
 
 use super::page::{self, Page};
+use crate::efi::{Firmware, Platform};
 use std::path::Path;
 
 /// Signature to creator revision: ACPI 6.5, section 5.2.6.
@@ -74,6 +75,14 @@ pub(super) fn write(page: &mut Page, sys: &Path) {
     ranges.sort();
     for (_, line) in ranges {
         page.line(line);
+    }
+}
+
+/// How the firmware boots: its entries and their order.
+pub(super) fn boot_entries(page: &mut Page, platform: Option<&Platform>) {
+    if platform.is_some() {
+        page.line("Boot entries:");
+        Firmware::of(platform).lines().iter().for_each(|line| page.line(format!("\t{line}")));
     }
 }
 

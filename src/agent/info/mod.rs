@@ -18,6 +18,7 @@ pub use archive::{ArchiveError, write_zip};
 pub use kernel_log::read as read_kernel_log;
 
 use crate::block::device_number;
+use crate::efi::Platform;
 use crate::inventory::Disk;
 use crate::io::ReadAt;
 use crate::types::{Redactor, redacted};
@@ -45,6 +46,8 @@ pub struct Sources {
     pub kernel_log: ReadKernelLog,
     /// The disks, for their partition tables.
     pub open_disk: OpenDisk,
+    /// The firmware's own interface, where UEFI has started the machine.
+    pub firmware: Option<Platform>,
 }
 
 impl Sources {
@@ -56,6 +59,7 @@ impl Sources {
             dev: "/dev".into(),
             kernel_log: Box::new(|| kernel_log::read("/dev/kmsg".as_ref())),
             open_disk: Box::new(open_disk),
+            firmware: None,
         }
     }
 }
@@ -132,6 +136,7 @@ pub fn collect(sources: &Sources, me: &MachineIdentity) -> Info {
     hardware::network(&mut page, sys);
     page.section("BIOS data");
     firmware::write(&mut page, sys);
+    firmware::boot_entries(&mut page, sources.firmware.as_ref());
     page.section("DMI (SMBIOS)");
     smbios::write(&mut page, sys);
     page.section("Disks and partition tables");

@@ -17,6 +17,7 @@ fn sources(tree: &Tree) -> Sources {
         dev: "/dev".into(),
         kernel_log: Box::new(|| Ok("[    0.000000] Linux version\n".into())),
         open_disk: Box::new(|_| Ok(Box::new(vec![0u8; 4096]))),
+        firmware: None,
     }
 }
 

@@ -1,10 +1,12 @@
 //! One disk is imaged, and its image read back.
 
 use super::context::StepContext;
+use super::firmware;
 use super::part_file::PartFile;
 use super::space::ShareSpace;
 use crate::agent::image_failure::{bad_sector, degraded_note, image_failure, internal, no_space};
 use crate::block::BlockDevice;
+use crate::efi::Firmware;
 use crate::failure::Failure;
 use crate::image::{self, BackupOptions, DiskAbout, ErrorKind, Image, ImageError, ReadBack};
 use crate::inventory::Disk;
@@ -27,7 +29,7 @@ pub struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    /// Images a disk under this name. What is neither success nor failure goes into `notes`.
+    /// Images a disk under this name. What is neither success nor failure goes into `notes`, its loaders into `firmware`.
     ///
     /// # Errors
     /// Those of the disk and of the share; the part file is left.
@@ -38,7 +40,7 @@ impl Backup<'_> {
         name: &str,
         (used, beyond): (Used, &Beyond),
         on_bad: OnBad,
-        notes: &mut Vec<String>,
+        (notes, firmware): (&mut Vec<String>, &mut Firmware),
     ) -> Result<ImageRecord, Failure> {
         let part = part_file(name);
         let before = cx.folder.record(RECORD)?;
@@ -58,6 +60,7 @@ impl Backup<'_> {
         let (written, image) = made.map_err(|e| no_image(cx, &e, name, on_bad))?;
         let (summary, partitions) = (image.summary(), image.header().found.list.clone());
         let bad = image.unreadable_ranges().map_err(|e| image_failure(&e, &part))?;
+        firmware::add_loaders(cx, firmware, name, &*device);
         drop(device);
         if let Some(why) = &written.bad_base {
             // The old set is published: nothing may be written into it. Whoever relies on it must know.

@@ -2,8 +2,10 @@
 
 mod backup;
 mod beyond;
+mod boot_entries;
 mod context;
 mod damage;
+mod firmware;
 mod listed;
 mod part_file;
 mod publish;
@@ -19,6 +21,7 @@ pub use verify::Verify;
 
 use super::image_failure::{caught, share_write};
 use crate::agent::info::MachineIdentity;
+use crate::efi::{Esp, Firmware};
 use crate::failure::{Failure, Kind};
 use crate::image::Measured;
 use crate::job::Action;
@@ -58,11 +61,24 @@ struct Results {
     measured: BTreeMap<String, Measured>,
     /// Results that are neither success nor failure.
     notes: Vec<String>,
+    /// What the firmware says, for the record.
+    firmware: Option<Firmware>,
+    /// The EFI system partitions of the disks that were compared.
+    esps: Vec<Esp>,
+}
+
+/// What the steps of a plan have come to, where they have not failed.
+#[derive(Default)]
+pub struct Outcome {
+    /// Results that are neither success nor failure.
+    pub notes: Vec<String>,
+    /// The data are safe, and the job is done with; but the machine needs somebody's hand.
+    pub unfinished: Option<Failure>,
 }
 
 impl Run<'_> {
-    /// Runs every step. What is returned are results that are neither success nor failure.
-    pub fn all(&self, plan: &Plan) -> Result<Vec<String>, Failure> {
+    /// Runs every step.
+    pub fn all(&self, plan: &Plan) -> Result<Outcome, Failure> {
         let targets = self.restore.open_targets(&self.context, plan)?;
         self.publisher.check_carried(&self.context, plan)?;
         let mut results = Results { notes: plan.findings.clone(), ..Results::default() };
@@ -79,6 +95,13 @@ impl Run<'_> {
         let mut result = steps.and_then(|()| {
             caught(&"restore", || self.restore.run(&self.context, &self.verify, &targets, &results.measured))
         });
+        let mut unfinished = None;
+        if result.is_ok() {
+            match caught(&"boot entries", || self.boot_entries(plan, &targets, &mut results)) {
+                Ok(failure) => unfinished = failure,
+                Err(failure) => result = Err(failure),
+            }
+        }
         if plan.action.is_backup()
             && let Err(failure) = &mut result
             && !matches!(failure.kind, Kind::Lease | Kind::AddressLost)
@@ -89,7 +112,28 @@ impl Run<'_> {
                 failure.what = format!("{}. No published image was touched{parts}", failure.what);
             }
         }
-        result.map(|()| results.notes)
+        result.map(|()| Outcome { notes: results.notes, unfinished })
+    }
+
+    /// The last of a restore and of a verify: what the firmware needs to find the disks.
+    fn boot_entries(
+        &self,
+        plan: &Plan,
+        targets: &[Target],
+        results: &mut Results,
+    ) -> Result<Option<Failure>, Failure> {
+        let recorded = plan.firmware.as_ref();
+        match (plan.action, recorded) {
+            (Action::Restore, _) => {
+                boot_entries::put_back(&self.context, recorded, targets, &mut results.notes)
+            }
+            (Action::Verify, Some(recorded)) => {
+                let notes = boot_entries::compare(&self.context, recorded, &results.esps);
+                results.notes.extend(notes);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// One step. The disks of a restore are written all together, once every step is done.
@@ -108,18 +152,26 @@ impl Run<'_> {
                     None => self.backup.look_beyond(&self.context, plan)?,
                 };
                 let beyond = results.beyond.insert(beyond);
+                let firmware = match results.firmware.take() {
+                    Some(firmware) => firmware,
+                    None => firmware::read(&self.context, &mut results.notes),
+                };
+                let firmware = results.firmware.insert(firmware);
                 let image = self.backup.disk(
                     &self.context,
                     disk,
                     name,
                     (*used, beyond),
                     *on_bad,
-                    &mut results.notes,
+                    (&mut results.notes, firmware),
                 )?;
                 results.made.push(image);
                 Ok(())
             }
-            Step::Publish(publish) => self.publisher.publish(&self.context, publish, &results.made),
+            Step::Publish(publish) => {
+                let firmware = results.firmware.take();
+                self.publisher.publish(&self.context, publish, &results.made, firmware)
+            }
             Step::CheckImage(source) => {
                 let measured = self.verify.check_image(&self.context, source, plan.action, targets)?;
                 results.measured.insert(source.path.clone(), measured);
@@ -127,12 +179,11 @@ impl Run<'_> {
             }
             Step::RestoreDisk { .. } => Ok(()),
             Step::CompareDisk { source, disk } => {
-                results.notes.push(self.verify.compare_disk(
-                    &self.context,
-                    source,
-                    disk,
-                    &results.measured,
-                )?);
+                let (recorded, measured) = (plan.firmware.as_ref(), &results.measured);
+                let (note, esps) =
+                    self.verify.compare_disk(&self.context, source, disk, measured, recorded)?;
+                results.notes.push(note);
+                results.esps.extend(esps);
                 Ok(())
             }
         }

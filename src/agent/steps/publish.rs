@@ -2,11 +2,12 @@
 
 use super::context::StepContext;
 use crate::agent::image_failure::image_failure;
+use crate::efi::{Firmware, FirmwareKind, Loaders};
 use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, Image};
 use crate::plan::{Plan, Publish, Step};
 use crate::progress::Progress;
-use crate::store::layout::PART;
+use crate::store::layout::{PART, RECORD};
 use crate::store::record::{ImageRecord, Machine, Record};
 use crate::store::{cannot_read, publish};
 use std::io;
@@ -29,12 +30,22 @@ impl Publisher {
     ///
     /// # Errors
     /// Those of the images that are not there, and of [`publish::publish`].
-    pub fn publish(&self, cx: &StepContext<'_>, set: &Publish, made: &[ImageRecord]) -> Result<(), Failure> {
+    pub fn publish(
+        &self,
+        cx: &StepContext<'_>,
+        set: &Publish,
+        made: &[ImageRecord],
+        firmware: Option<Firmware>,
+    ) -> Result<(), Failure> {
         let now = cx.world.system().now();
         let mut record = Record::new(set.generation, self.job_id.clone(), self.machine.clone(), now);
         record.images = made.iter().chain(&set.carried).cloned().collect();
         record.images.sort_by(|a, b| a.name.cmp(&b.name));
         record.others = set.others.clone();
+        record.firmware = match firmware {
+            Some(firmware) => Some(carry_loaders(cx, firmware, &set.carried)?),
+            None => None,
+        };
         // Hours may have passed since the first look.
         check_there(cx, set.generation, &set.carried, "")?;
         check_there(cx, set.generation, made, PART)?;
@@ -58,6 +69,22 @@ impl Publisher {
             _ => Ok(()),
         })
     }
+}
+
+/// The loaders of images that are carried over are those of the set before.
+fn carry_loaders(
+    cx: &StepContext<'_>,
+    mut firmware: Firmware,
+    carried: &[ImageRecord],
+) -> Result<Firmware, Failure> {
+    if firmware.kind == FirmwareKind::Bios || carried.is_empty() {
+        return Ok(firmware);
+    }
+    let before = cx.folder.record(RECORD)?.and_then(|record| record.firmware).unwrap_or_default();
+    let is_carried = |loaders: &Loaders| carried.iter().any(|image| image.name == loaders.image);
+    firmware.loaders.extend(before.loaders.into_iter().filter(is_carried));
+    firmware.loaders.sort_by(|a, b| (&a.image, a.partition.number).cmp(&(&b.image, b.partition.number)));
+    Ok(firmware)
 }
 
 /// Opens each image, whose file name ends in `suffix` yet, and compares it with its record: size and root hash.

@@ -1,8 +1,9 @@
 //! Images are proven whole before anything rests on them.
 
 use super::context::{StepContext, Target};
-use super::damage;
+use super::{damage, firmware};
 use crate::agent::image_failure::{image_failure, internal, share_read};
+use crate::efi::{Esp, Firmware};
 use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, ImageError, ImageFile, Measured, Proof};
 use crate::inventory::Disk;
@@ -94,7 +95,7 @@ impl Verify {
         Ok(measured)
     }
 
-    /// Compares a disk with its image; the result as a note.
+    /// Compares a disk with its image: the result as a note, and the EFI system partitions of the disk.
     ///
     /// # Errors
     /// Those of the disk and of the image; a difference is none.
@@ -104,7 +105,8 @@ impl Verify {
         source: &Source,
         disk: &Disk,
         measured: &BTreeMap<String, Measured>,
-    ) -> Result<String, Failure> {
+        recorded: Option<&Firmware>,
+    ) -> Result<(String, Vec<Esp>), Failure> {
         let device = cx.open_source(disk)?;
         let (image, measured) = self.open_checked(source, measured)?;
         let progress = Progress::new();
@@ -113,17 +115,18 @@ impl Verify {
         let compared = cx.reporter.during(&step, Some(&disk.name), &progress, false, || {
             image.compare(&measured, &*device, 0, &progress)
         });
-        match compared {
-            Ok(()) => Ok(match image.unallocated() {
+        let note = match compared {
+            Ok(()) => match image.unallocated() {
                 0 => format!("{} is what {} holds", disk.name, source.path),
                 n => {
                     format!("{} is what {} holds, without {n} unallocated bytes", disk.name, source.path)
                 }
-            }),
+            },
             // A disk that was used since differs: that is a finding, not a fault.
-            Err(e) if e.kind == ErrorKind::Differs => Ok(format!("DIFFERS: {e}")),
-            Err(e) => Err(image_failure(&e, &source.path)),
-        }
+            Err(e) if e.kind == ErrorKind::Differs => format!("DIFFERS: {e}"),
+            Err(e) => return Err(image_failure(&e, &source.path)),
+        };
+        Ok((note, firmware::partitions(cx.world, &*device, recorded)))
     }
 }
 

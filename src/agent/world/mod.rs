@@ -7,6 +7,7 @@ pub use real::RealWorld;
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
 use crate::block::BlockDevice;
+use crate::efi::Platform;
 use crate::failure::Failure;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::net::dhcp::Wire;
@@ -195,6 +196,9 @@ pub trait World: Send + Sync {
     /// # Errors
     /// The key cannot be made or written.
     fn host_key(&self, root: Option<&Path>) -> io::Result<HostKey>;
+
+    /// The firmware's own interface, where UEFI has started this machine; else `None`.
+    fn efi(&self) -> Option<Platform>;
 
     /// The contents of `testbox-info.txt` and of `testbox-info.zip`.
     fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>);

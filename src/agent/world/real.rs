@@ -5,6 +5,7 @@ use crate::agent::hostkey::{self, HostKey};
 use crate::agent::info::{self, MachineIdentity, Sources};
 use crate::block::passthrough::Passthrough;
 use crate::block::{Disk as BlockDisk, OpenError};
+use crate::efi::{EfivarFs, Platform, Variables};
 use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
@@ -16,14 +17,14 @@ use crate::net::tftp::{self, TftpError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
-use crate::sys::{RealSystem, System, with_deadline};
+use crate::sys::{MountFlags, RealSystem, System, errno_words, with_deadline};
 use crate::types::{HostName, MacAddr};
 use crate::used::Content;
 use std::fs;
 use std::io::{self, Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where the kernel shows its devices.
@@ -32,6 +33,8 @@ const SYS: &str = "/sys";
 const HEALTH_LIMIT: Duration = Duration::from_secs(30);
 /// How long an answer to ARP is waited for. The kernel asks once a second.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1200);
+/// How long the firmware may take to list its variables.
+const FIRMWARE_LIMIT: Duration = Duration::from_secs(60);
 /// How long the root of a share that was just mounted may take to open.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,7 @@ pub struct RealWorld {
     system: Arc<dyn System>,
     run_dir: PathBuf,
     tftp: tftp::Client,
+    efivars: Mutex<Option<PathBuf>>,
 }
 
 impl RealWorld {
@@ -49,7 +53,29 @@ impl RealWorld {
             system: Arc::new(RealSystem::new()),
             run_dir: run_dir.to_owned(),
             tftp: tftp::Client::default(),
+            efivars: Mutex::default(),
         }
+    }
+}
+
+impl RealWorld {
+    /// Where the variables of the firmware are mounted, for this agent alone: what is in the usual place would be copied into
+    /// the archive of firmware data.
+    fn efivars(&self) -> Result<PathBuf, String> {
+        let mut mounted = self.efivars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = &*mounted {
+            return Ok(dir.clone());
+        }
+        let (system, dir) = (self.system.clone(), self.run_dir.join("efivars"));
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let mount = move || {
+            system.make_dir(&dir)?;
+            system.mount("efivarfs", &dir, "efivarfs", flags, "").map(|()| dir)
+        };
+        // The module asks the firmware for all variables.
+        let dir = with_deadline(FIRMWARE_LIMIT, mount)
+            .map_err(|e| format!("cannot mount efivarfs: {}", errno_words(&e)))?;
+        Ok(mounted.insert(dir).clone())
     }
 }
 
@@ -259,8 +285,16 @@ impl World for RealWorld {
         hostkey::make(Path::new("/"), &self.run_dir, root)
     }
 
+    fn efi(&self) -> Option<Platform> {
+        let efi = Path::new("/sys/firmware/efi");
+        efi.exists().then(|| Platform {
+            bits: text(efi.join("fw_platform_size")).and_then(|bits| bits.trim().parse().ok()),
+            variables: self.efivars().map(|dir| Arc::new(EfivarFs::new(dir)) as Arc<dyn Variables>),
+        })
+    }
+
     fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>) {
-        let sources = Sources::system();
+        let sources = Sources { firmware: self.efi(), ..Sources::system() };
         let mut zip = Cursor::new(Vec::new());
         let zipped = info::write_zip(&mut zip, &sources).map_err(io::Error::other);
         (info::collect(&sources, who).text, zipped.map(|_| zip.into_inner()))

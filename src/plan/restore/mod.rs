@@ -26,8 +26,13 @@ use crate::store::ShareState;
 use crate::store::record::{ImageRecord, SetState};
 
 pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
-    let mut plan =
-        Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps: Vec::new() };
+    let mut plan = Plan {
+        action: request.action,
+        notes: Vec::new(),
+        findings: Vec::new(),
+        steps: Vec::new(),
+        firmware: None,
+    };
     if share.record.is_none() && share.history.iter().all(|h| h.record.is_none()) {
         verified::refuse_without_record(request)?;
         foreign::plan(request, inventory, share, &mut plan)?;
@@ -35,6 +40,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     }
     let memory = Memory::new(inventory, share);
     let set = set::trusted(request, inventory, share, &mut plan.findings)?;
+    plan.firmware = set.record.firmware.clone();
     let degraded: Vec<_> =
         set.images.iter().filter(|i| i.state == SetState::Degraded).map(|i| i.file()).collect();
     if !degraded.is_empty() {

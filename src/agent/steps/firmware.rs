@@ -1,0 +1,62 @@
+//! What the firmware of this machine says about booting: for the record of a set, and for what a restore puts back.
+
+use super::context::StepContext;
+use crate::agent::world::World;
+use crate::block::{BlockDevice, View};
+use crate::efi::{BootState, Change, Esp, Firmware, Loaders, Platform, apply, esps};
+use crate::progress::Progress;
+use crate::sys::{errno_words, with_deadline};
+use std::time::Duration;
+
+/// How long the firmware may take for all that is asked of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The firmware's part of a new record, without the loaders of the disks.
+pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Firmware {
+    let platform = cx.world.efi();
+    let asked = platform.clone();
+    let read = with_deadline(LIMIT, move || Ok(Firmware::of(asked.as_ref())));
+    let firmware = read.unwrap_or_else(|e| {
+        let variables = Err(e.to_string());
+        Firmware::of(Some(&Platform { bits: platform.and_then(|p| p.bits), variables }))
+    });
+    firmware.lines().iter().for_each(|line| cx.journal.info(line));
+    notes.extend(
+        firmware.problem.as_ref().map(|why| format!("the boot entries are not all in the record: {why}")),
+    );
+    firmware
+}
+
+/// The EFI system partitions of a disk, where UEFI has started this machine.
+pub fn partitions(world: &dyn World, disk: &dyn BlockDevice, recorded: Option<&Firmware>) -> Vec<Esp> {
+    if world.efi().is_none() {
+        return Vec::new();
+    }
+    let (progress, asked) = (Progress::new(), recorded.into_iter().flat_map(Firmware::paths));
+    esps(&View::new(disk, &progress), disk.logical_block_size(), asked)
+}
+
+/// Adds the loaders of a disk that was imaged under this name.
+pub fn add_loaders(cx: &StepContext<'_>, firmware: &mut Firmware, image: &str, disk: &dyn BlockDevice) {
+    let found = partitions(cx.world, disk, Some(firmware));
+    firmware.loaders.extend(found.into_iter().map(|esp| Loaders::of(image, esp)));
+}
+
+/// What the firmware has now.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn state(platform: &Platform) -> Result<BootState, String> {
+    let variables = platform.variables.clone()?;
+    with_deadline(LIMIT, move || BootState::read(&*variables)).map_err(|e| errno_words(&e))
+}
+
+/// Writes changes.
+///
+/// # Errors
+/// What the firmware did not take, and why.
+pub fn write(platform: &Platform, changes: &[Change]) -> Result<(), String> {
+    let (variables, changes) = (platform.variables.clone()?, changes.to_vec());
+    let done = with_deadline(LIMIT, move || Ok(apply(&*variables, &changes).map_err(|e| e.to_string())));
+    done.unwrap_or_else(|e| Err(e.to_string()))
+}
