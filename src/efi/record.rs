@@ -5,6 +5,7 @@ use super::loaders::Esp;
 use super::number::BootNumber;
 use super::state::BootState;
 use super::variables::{Platform, Variables};
+use crate::text::{plain, quoted};
 use serde::{Deserialize, Serialize};
 
 /// Most entries, most numbers in the boot order, most partitions with loaders, and most loaders of one, that a record has.
@@ -245,11 +246,11 @@ impl Entry {
             self.options.as_ref().map_or(String::new(), |o| format!(", {} bytes of options", o.bytes));
         let what = match (&self.partition, &self.path, &self.device) {
             (Some(partition), Some(path), _) => {
-                format!("partition {} {}, {path}", partition.number, partition.guid)
+                format!("partition {} {}, {}", partition.number, partition.guid, plain(path))
             }
-            (_, _, device) => device.clone().unwrap_or_default(),
+            (_, _, device) => plain(device.as_deref().unwrap_or_default()),
         };
-        format!("Boot{} '{}': {what}{options}{active}", self.number, self.name)
+        format!("Boot{} {}: {what}{options}{active}", self.number, quoted(&self.name))
     }
 }
 

@@ -65,12 +65,16 @@ impl EfivarFs {
 impl Variables for EfivarFs {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for file in fs::read_dir(&self.dir)?.take(MOST) {
+        for (count, file) in fs::read_dir(&self.dir)?.enumerate() {
             let file = file?;
+            // What is not listed would be taken for free.
+            if count >= MOST {
+                return Err(io::Error::other(format!("there are more than {MOST} variables")));
+            }
             let name = file.file_name();
             let Some(name) = name.to_str().and_then(|name| name.strip_suffix(GLOBAL)) else { continue };
             // A write that failed leaves an empty file; the firmware has no such variable.
-            if file.metadata().is_ok_and(|data| data.len() > 0) {
+            if !file.metadata().is_ok_and(|data| data.len() == 0) {
                 names.push(name.to_owned());
             }
         }

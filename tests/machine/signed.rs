@@ -115,7 +115,7 @@ fn a_signed_set_is_restored_by_a_signed_job() {
 #[test]
 fn a_set_that_no_trusted_key_vouches_for_is_refused() {
     type Spoil = fn(&Machine);
-    let rows: [(&str, Spoil, &str); 6] = [
+    let rows: [(&str, Spoil, &str); 7] = [
         ("unsigned", |m| remove(m, SIGNATURE), "is not signed"),
         ("another key", |m| sign_set(m, &stranger()), "is not trusted here"),
         ("no signature at all", |m| put(m, SIGNATURE, "hello"), "first and last lines"),
@@ -123,6 +123,11 @@ fn a_set_that_no_trusted_key_vouches_for_is_refused() {
         (
             "a record that was changed",
             |m| put(m, RECORD, m.text(RECORD).replace("\"serial\": \"S1\"", "\"serial\": \"S2\"")),
+            "of other bytes",
+        ),
+        (
+            "boot entries that were changed",
+            |m| put(m, RECORD, m.text(RECORD).replace("\"kind\": \"bios\"", "\"kind\": \"uefi\"")),
             "of other bytes",
         ),
         (

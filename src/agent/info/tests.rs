@@ -1,9 +1,11 @@
 use super::*;
+use crate::efi::{LoadOption, MemVariables, Platform};
 use crate::inventory::fixture::Tree;
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 fn me() -> MachineIdentity {
     MachineIdentity { ip: Ipv4Addr::new(10, 40, 41, 42), hexip: "0A28292A".into(), hostname: "tb42".into() }
@@ -54,6 +56,21 @@ fn machine() -> Tree {
     tree.file("firmware/dmi/tables/DMI", b"\x7f\x04\0\0\0\0");
     tree.file("firmware/dmi/tables/smbios_entry_point", b"_SM3_\0\0\x03\x02\0");
     tree
+}
+
+#[test]
+fn boot_entries_of_the_firmware_are_shown() {
+    let tree = machine();
+    let option = LoadOption { attributes: 1, name: "a\u{1b}b".into(), ..LoadOption::default() };
+    let values = [("Boot000A".into(), option.to_bytes().unwrap()), ("BootOrder".into(), vec![10, 0])];
+    let shown = |variables| {
+        let firmware = Some(Platform { bits: Some(64), variables });
+        collect(&Sources { firmware, ..sources(&tree) }, &me()).text
+    };
+    let text = shown(Ok(Arc::new(MemVariables::new(values))));
+    assert!(text.contains("Boot entries:\n\tSecure Boot: unknown\n\tBootOrder: 000A\n"), "{text}");
+    assert!(text.contains("\tBoot000A 'a\\u{1b}b': other ()"), "{text}");
+    assert!(shown(Err("EPERM".into())).contains("\tboot entries: EPERM"));
 }
 
 #[test]

@@ -34,11 +34,7 @@ pub fn put_back(
 /// The EFI system partitions of the targets, as they are now.
 fn restored(cx: &StepContext<'_>, recorded: Option<&Firmware>, targets: &[Target]) -> Vec<Esp> {
     let of = |target: &Target| {
-        let is_moved =
-            target.source.record.as_ref().is_none_or(|image| image.location != target.disk.location);
-        let mut esps = firmware::partitions(cx.world, &*target.device, recorded);
-        esps.iter_mut().for_each(|esp| esp.is_moved = is_moved);
-        esps
+        firmware::partitions_of(cx.world, (&target.source, &target.disk, &*target.device), recorded)
     };
     targets.iter().flat_map(of).collect()
 }
@@ -105,13 +101,14 @@ fn has_fallback(esps: &[Esp]) -> bool {
 /// file that the firmware starts without one.
 fn refused(recorded: &Firmware, esps: &[Esp], why: &str, notes: &mut Vec<String>) -> Option<Failure> {
     let wanted = plan(recorded, &BootState::default(), esps).wanted;
-    if wanted == 0 || has_fallback(esps) {
-        let own = if has_fallback(esps) {
-            format!("; the firmware finds {FALLBACK} on the restored disk by itself")
-        } else {
-            String::new()
-        };
-        notes.push(format!("boot entries NOT PUT BACK: {why}{own}"));
+    if has_fallback(esps) {
+        let own = format!("the firmware finds {FALLBACK} on the restored disk by itself");
+        notes.push(format!("boot entries NOT PUT BACK: {why}; {own}"));
+        return None;
+    }
+    if wanted == 0 {
+        // Without such a partition there is nothing that it could start.
+        notes.extend((!esps.is_empty()).then(|| format!("boot entries not looked at: {why}")));
         return None;
     }
     let what = format!(

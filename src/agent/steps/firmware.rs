@@ -4,6 +4,8 @@ use super::context::StepContext;
 use crate::agent::world::World;
 use crate::block::{BlockDevice, View};
 use crate::efi::{BootState, Change, Esp, Firmware, Loaders, Platform, apply, esps};
+use crate::inventory::Disk;
+use crate::plan::Source;
 use crate::progress::Progress;
 use crate::sys::{errno_words, with_deadline};
 use std::time::Duration;
@@ -28,12 +30,24 @@ pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Firmware {
 }
 
 /// The EFI system partitions of a disk, where UEFI has started this machine.
-pub fn partitions(world: &dyn World, disk: &dyn BlockDevice, recorded: Option<&Firmware>) -> Vec<Esp> {
+fn partitions(world: &dyn World, device: &dyn BlockDevice, recorded: Option<&Firmware>) -> Vec<Esp> {
     if world.efi().is_none() {
         return Vec::new();
     }
     let (progress, asked) = (Progress::new(), recorded.into_iter().flat_map(Firmware::paths));
-    esps(&View::new(disk, &progress), disk.logical_block_size(), asked)
+    esps(&View::new(device, &progress), device.logical_block_size(), asked)
+}
+
+/// The same of a disk that has, or should have, what an image holds; whether it is where the imaged one was.
+pub fn partitions_of(
+    world: &dyn World,
+    (source, disk, device): (&Source, &Disk, &dyn BlockDevice),
+    recorded: Option<&Firmware>,
+) -> Vec<Esp> {
+    let is_moved = source.record.as_ref().is_none_or(|image| image.location != disk.location);
+    let mut esps = partitions(world, device, recorded);
+    esps.iter_mut().for_each(|esp| esp.is_moved = is_moved);
+    esps
 }
 
 /// Adds the loaders of a disk that was imaged under this name.

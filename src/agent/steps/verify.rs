@@ -126,7 +126,7 @@ impl Verify {
             Err(e) if e.kind == ErrorKind::Differs => format!("DIFFERS: {e}"),
             Err(e) => return Err(image_failure(&e, &source.path)),
         };
-        Ok((note, firmware::partitions(cx.world, &*device, recorded)))
+        Ok((note, firmware::partitions_of(cx.world, (source, disk, &*device), recorded)))
     }
 }
 
