@@ -34,7 +34,7 @@ macro_rules! chapters {
 }
 
 chapters! {
-    "setup" "actions" "disks" "images" "shares" "reference" "failures" "troubleshooting" "signatures" "safety" "security"
+    "setup" "uefi" "actions" "disks" "images" "shares" "reference" "failures" "troubleshooting" "signatures" "safety" "security"
     "original"
 }
 

@@ -13,19 +13,20 @@ impl Advice {
         lines.join("\n") + "\n"
     }
 
-    /// What a DHCP server is told in its own words: what stands behind `NAME:` in a comment.
-    pub fn words(&self, name: &str) -> &str {
-        let line = self
-            .0
-            .lines()
-            .find_map(|line| line.strip_prefix("#     ")?.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("nothing for {name:?}: {}", self.0)).trim()
+    /// What a DHCP server is told in its own words: what stands behind `NAME:` in comments.
+    pub fn words(&self, name: &str) -> String {
+        let of = |line: &str| {
+            Some(line.strip_prefix("#     ")?.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned())
+        };
+        let lines: Vec<String> = self.0.lines().filter_map(of).collect();
+        assert!(!lines.is_empty(), "nothing for {name:?}: {}", self.0);
+        lines.join("\n")
     }
 
     /// The script for iPXE.
     pub fn ipxe_script(&self) -> String {
-        let lines = self.0.lines().filter_map(|line| line.strip_prefix("#     "));
-        let script: Vec<&str> = lines.skip_while(|line| *line != "#!ipxe").collect();
+        let lines = self.0.lines().skip_while(|line| *line != "#     #!ipxe");
+        let script: Vec<&str> = lines.map_while(|line| line.strip_prefix("#     ")).collect();
         assert!(!script.is_empty(), "no script for iPXE: {}", self.0);
         script.join("\n") + "\n"
     }

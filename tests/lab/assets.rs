@@ -144,11 +144,12 @@ fn script(name: &str) -> PathBuf {
 
 /// The disk of a real Debian on a file system: `ext4`, `xfs` or `btrfs`.
 pub fn debian_disk(file_system: &str) -> PathBuf {
-    let [root_script, disk_script] = ["debian-root.sh", "debian-disk.sh"].map(script);
+    let [root_script, disk_script, esp_script] =
+        ["debian-root.sh", "debian-disk.sh", "debian-esp.sh"].map(script);
     let root = cached("debian-root", std::slice::from_ref(&root_script), |part| {
         run(Command::new("bash").arg(&root_script).arg(part));
     });
-    cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone()], |part| {
+    cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone(), esp_script], |part| {
         run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]));
     })
 }

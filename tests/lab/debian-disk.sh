@@ -1,7 +1,6 @@
 #!/bin/bash
-# Makes the disk of a testbox: GPT, an ESP that it boots from (BIOS, SYSLINUX), and a Debian on ext4, XFS or btrfs.
+# Makes the disk of a testbox: GPT, an ESP that it boots from (see debian-esp.sh), and a Debian on ext4, XFS or btrfs.
 # Usage: debian-disk.sh FILE-SYSTEM TAR-OF-debian-root.sh DISK-IMAGE
-# Kernel and initrd lie on the ESP: SYSLINUX reads no XFS or btrfs of today.
 set -euo pipefail
 kind=$1 tar=$2 disk=$3 work=$3.d loop=''
 cleanup() {
@@ -23,19 +22,5 @@ ext4) mkfs.ext4 -q -L own-root -E lazy_itable_init=0,lazy_journal_init=0 "$loop"
 esac
 mount -t "$kind" "$loop" "$work/root"
 tar --numeric-owner --xattrs -C "$work/root" -xf "$tar"
-mkfs.vfat -F 32 -s 1 -n OWN-ESP --offset 2048 "$disk" $((64 * 1024)) >/dev/null
-# no_timer_check: on a busy host a guest may miss timer interrupts, and its kernel panic. The second label is for a machine that is cut off while it writes.
-options='initrd=/initrd.img root=LABEL=own-root quiet console=tty0 console=ttyS0,115200 no_timer_check systemd.volatile=state'
-echo 'DEFAULT own' >"$work/default.cfg"
-cat >"$work/syslinux.cfg" <<EOT
-INCLUDE default.cfg
-LABEL own
-  KERNEL /vmlinuz
-  APPEND $options ro
-LABEL writes
-  KERNEL /vmlinuz
-  APPEND $options rw own-os=writes
-EOT
-for file in "$work"/root/{vmlinuz,initrd.img} "$work"/{default,syslinux}.cfg; do mcopy -i "$disk@@1M" "$file" ::/; done
-syslinux --install --offset $((1 << 20)) "$disk"
+"${0%disk.sh}esp.sh" "$work/root" "$disk"
 umount "$work/root"

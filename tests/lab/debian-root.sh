@@ -6,7 +6,7 @@ set -euo pipefail
 tar=$1 root=$1.d
 trap 'rm -rf "$root"' EXIT
 mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-  --include=systemd-sysv,linux-image-cloud-amd64,initramfs-tools,busybox,udev,zstd \
+  --include=systemd-sysv,linux-image-cloud-amd64,initramfs-tools,busybox,udev,zstd,shim-signed,grub-efi-amd64-signed \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$root"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*

@@ -1,7 +1,7 @@
 //! One emulated machine: QEMU without KVM, boot order network then disks, its serial console in a log.
 
 use super::console::Console;
-use super::{Disk, Lab, Station, disk::Bus, poll, server};
+use super::{Disk, Lab, Station, Uefi, disk::Bus, poll, server};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -48,6 +48,7 @@ pub struct Setup<'a> {
     memory_mib: u32,
     cpus: u32,
     is_direct: bool,
+    uefi: Option<&'a Uefi>,
     boot_file: &'a str,
 }
 
@@ -62,6 +63,7 @@ impl Lab {
             memory_mib: 512,
             cpus: 1,
             is_direct: false,
+            uefi: None,
             boot_file: "pxelinux.0",
         }
     }
@@ -104,6 +106,11 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// UEFI in place of the BIOS. Behind NAT, DHCP gives it shim.
+    pub fn uefi(self, firmware: &'a Uefi) -> Self {
+        Setup { uefi: Some(firmware), boot_file: "shimx64.efi", ..self }.memory(1024)
+    }
+
     /// What DHCP gives the loader of the network card, which is iPXE, behind NAT (`pxelinux.0`).
     pub fn boot_file(mut self, name: &'a str) -> Self {
         self.boot_file = name;
@@ -124,9 +131,15 @@ impl<'a> Setup<'a> {
                 self.boot_file
             ),
         };
-        // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way.
-        let boot = if self.is_direct { "romfile=" } else { "bootindex=0" };
-        words += &format!(" -device e1000e,netdev=net,mac={},addr=2,{boot}", self.station.mac());
+        // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way. But OVMF drives
+        // no other card by itself, and by the ROM it would be iPXE that boots.
+        let (card, boot) = match self.uefi {
+            Some(_) => ("virtio-net-pci", "romfile=,bootindex=0"),
+            None if self.is_direct => ("e1000e", "romfile="),
+            None => ("e1000e", "bootindex=0"),
+        };
+        words += &format!(" -device {card},netdev=net,mac={},addr=2,{boot}", self.station.mac());
+        words += &self.uefi.map_or_else(String::new, Uefi::arguments);
         let plugged = || self.disks.iter().enumerate().filter_map(|(n, disk)| Some((n, (*disk)?)));
         if plugged().any(|(_, d)| d.bus == Bus::Scsi) {
             words += " -device virtio-scsi-pci,id=scsi,addr=3";

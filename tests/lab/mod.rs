@@ -10,6 +10,7 @@ mod assets;
 mod console;
 mod direct;
 mod disk;
+mod firmware;
 mod machine;
 mod manual;
 mod pxe;
@@ -18,6 +19,7 @@ mod share;
 
 pub use advice::Advice;
 pub use disk::{Bus, Disk};
+pub use firmware::Uefi;
 pub use machine::{Machine, Setup};
 pub use manual::block as manual_block;
 

@@ -16,7 +16,9 @@ for n in 1 2; do ip tuntap add "tap$n" mode tap && ip link set "tap$n" master la
 cp "$lab/hosts" /run/hosts && echo 'nameserver 127.0.0.1' >/run/resolv.conf
 mount --bind /run/resolv.conf "$(readlink -f /etc/resolv.conf)"
 dnsmasq --conf-file=/dev/null --no-hosts --addn-hosts=/run/hosts --no-resolv --local=// --pid-file=/run/dnsmasq.pid \
-  --interface=lab --interface=lo --bind-dynamic --dhcp-range=10.9.0.100,10.9.0.200,1h --dhcp-boot=pxelinux.0 --user=root \
+  --interface=lab --interface=lo --bind-dynamic --dhcp-range=10.9.0.100,10.9.0.200,1h --user=root \
+  --dhcp-match=set:bios,option:client-arch,0 --dhcp-boot=tag:bios,pxelinux.0 \
+  --dhcp-match=set:uefi,option:client-arch,7 --dhcp-boot=tag:uefi,shimx64.efi \
   --dhcp-host=52:54:00:09:00:01,10.9.0.11 --dhcp-host=52:54:00:09:00:02,10.9.0.12 --dhcp-leasefile=/run/leases \
   --enable-tftp --tftp-root=/export/testbox-tftp --log-dhcp --log-facility="$logs/dnsmasq.log" --no-ping
 # Attr_Expiration_Time: ganesha keeps attributes and names for a minute, and does not see what the admin writes on the server.

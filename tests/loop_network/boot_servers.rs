@@ -20,14 +20,16 @@ const SERVERS: [Server; 3] = [Server::Dnsmasq, Server::Isc, Server::Kea];
 fn init(lab: &Lab) -> Advice {
     // TFTP servers read as another account.
     fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
-    for file in ["pxelinux.0", "ldlinux.c32", "vmlinuz", "initrd.img"] {
+    for file in ["pxelinux.0", "ldlinux.c32", "vmlinuz", "initrd.img", "shim", "grub"] {
         fs::write(lab.dir().join(file), file).unwrap();
     }
-    Advice(ctl(
+    let advice = Advice(ctl(
         lab,
         "init --tftp-dir tftp --backup-dir backup --network 10.9.0.0/24 --pxelinux-dir . --modules-dir . \
-         --boot-files vmlinuz initrd.img",
-    ))
+         --boot-files vmlinuz initrd.img --shim shim --grub grub",
+    ));
+    fs::write(lab.dir().join("tftp/testbox-grub.efi"), "testbox-grub.efi").unwrap();
+    advice
 }
 
 fn ctl(lab: &Lab, words: &str) -> String {
@@ -90,11 +92,13 @@ fn loop_the_lines_for_a_proxy_lead_loader_and_agent_there() {
         let advice = init(&lab);
         main.start_with(&lab, Pool::One(600), "");
         dnsmasq(&lab, &advice.file("# 3a."));
-        for loader in [Loader::Rom, Loader::Ipxe] {
+        for (loader, file) in
+            [(Loader::Rom, "pxelinux.0"), (Loader::Ipxe, "pxelinux.0"), (Loader::Uefi, "testbox-grub.efi")]
+        {
             let told = told(&lab, loader, true);
-            let expected = Told { address: MACHINE, server: BOOT_SERVER, file: "pxelinux.0".into() };
+            let expected = Told { address: MACHINE, server: BOOT_SERVER, file: file.into() };
             assert_eq!(told, expected, "{main:?}: {}", lab.run("cat boot.log"));
-            assert_eq!(fetch(&lab, told.server, &told.file).unwrap(), "pxelinux.0");
+            assert_eq!(fetch(&lab, told.server, &told.file).unwrap(), file);
         }
         ctl(
             &lab,
@@ -119,12 +123,19 @@ fn loop_the_words_for_a_dhcp_server_name_one_server_to_all() {
     for (main, name) in SERVERS.into_iter().zip(["dnsmasq", "ISC dhcpd", "Kea"]) {
         let lab = Lab::new();
         let advice = init(&lab);
-        main.start_with(&lab, Pool::One(600), advice.words(name));
+        main.start_with(&lab, Pool::One(600), &advice.words(name));
         dnsmasq(&lab, &advice.file("# 3b."));
-        for loader in [Loader::Rom, Loader::Ipxe] {
-            let expected = Told { address: MACHINE, server: BOOT_SERVER, file: "pxelinux.0".into() };
-            assert_eq!(told(&lab, loader, false), expected, "{main:?}");
+        for (loader, file) in [
+            (Loader::Rom, "pxelinux.0"),
+            (Loader::Ipxe, "pxelinux.0"),
+            (Loader::Uefi, "shimx64.efi"),
+            (Loader::UefiByRfc, "shimx64.efi"),
+        ] {
+            let expected = Told { address: MACHINE, server: BOOT_SERVER, file: file.into() };
+            assert_eq!(told(&lab, loader, false), expected, "{main:?} {loader:?}");
         }
+        // A machine that is not armed would take what it is given by HTTP before its disk.
+        assert_eq!(told(&lab, Loader::Http, false).file, "", "{main:?}");
         put_job(&lab, "by-dhcp");
         let found = lab.boot_all("m1", FIRST);
         assert_eq!(found.value("ROOTSERVER").as_deref(), Some("10.9.0.2"), "{main:?}: {}", found.console);

@@ -21,6 +21,12 @@ pub enum Loader {
     Rom,
     /// iPXE, started by it or in its place: the same, of the user class `iPXE`.
     Ipxe,
+    /// UEFI, as most of today call themselves (type 7 of RFC 4578 and its errata).
+    Uefi,
+    /// UEFI, as the RFC itself has it (9).
+    UefiByRfc,
+    /// UEFI that boots by HTTP (16).
+    Http,
 }
 
 /// What it boots.
@@ -193,8 +199,14 @@ impl Loader {
         }
         option(55, &[1, 3, 6, 12, 15, 17, 43, 54, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135, 210]);
         option(57, &1472u16.to_be_bytes());
-        option(60, b"PXEClient:Arch:00000:UNDI:002001");
-        option(93, &[0, 0]);
+        let (class, architecture) = match self {
+            Loader::Rom | Loader::Ipxe => ("PXEClient", 0),
+            Loader::Uefi => ("PXEClient", 7),
+            Loader::UefiByRfc => ("PXEClient", 9),
+            Loader::Http => ("HTTPClient", 16),
+        };
+        option(60, format!("{class}:Arch:{architecture:05}:UNDI:002001").as_bytes());
+        option(93, &[0, architecture]);
         option(94, &[1, 2, 1]);
         option(97, &[[0].as_slice(), &[0xab; 16]].concat());
         if self == Loader::Ipxe {

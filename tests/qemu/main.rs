@@ -24,3 +24,4 @@ mod power;
 mod rescue;
 mod share;
 mod signed;
+mod uefi;

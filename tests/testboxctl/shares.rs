@@ -107,6 +107,35 @@ fn init_makes_both_shares_and_may_run_again() {
     lab.run(&init).expect(1, &["package pxelinux"]);
 }
 
+const INIT: &str =
+    "init --tftp-dir t --backup-dir b --pxelinux-dir px --modules-dir mod --shim shim --grub grub";
+
+/// UEFI machines boot by what `init` has laid out: its own script follows its version, another one is never overwritten.
+#[test]
+fn init_lays_out_loaders_and_script_of_uefi() {
+    let lab = Lab::empty();
+    lab.write("px/pxelinux.0", b"loader");
+    lab.write("mod/ldlinux.c32", b"core");
+    let init = |code, parts: &[&str]| lab.run(&INIT.split(' ').collect::<Vec<_>>()).expect(code, parts);
+    init(0, &["UEFI machines cannot boot by network", "shim-signed grub-efi-amd64-signed"]);
+    lab.write("grub", b"second");
+    init(1, &["shim: it is not there, and grub is", "shim-signed"]);
+    lab.write("shim", b"first");
+    init(0, &["2 boot files written"]);
+    assert_eq!(
+        (lab.read("t/shimx64.efi"), lab.read("t/grubx64.efi")),
+        (b"first".to_vec(), b"second".to_vec())
+    );
+    let script = lab.read("t/grub/grub.cfg");
+    assert_eq!(script, testbox::job::pxe::grub_config().as_bytes());
+    lab.write("t/grub/grub.cfg", b"# testbox: an older version\n");
+    init(0, &["grub/grub.cfg"]);
+    assert_eq!(lab.read("t/grub/grub.cfg"), script);
+    lab.write("t/grub/grub.cfg", b"configfile elsewhere\n");
+    init(1, &["left alone"]);
+    assert_eq!(lab.read("t/grub/grub.cfg"), b"configfile elsewhere\n");
+}
+
 /// One parser of generations: a restore is armed where the agent finds a set, and nowhere else.
 #[test]
 fn arm_and_agent_agree_on_what_is_a_set_of_the_history() {

@@ -2,8 +2,11 @@
 
 use super::super::network::{Network, own_addresses};
 use crate::share::ownership::{ACCOUNT, ARMED_DIR};
-use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, TESTBOX_CFG};
+use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, SHIM, TESTBOX_CFG};
 use std::path::{Path, PathBuf};
+
+/// The GRUB that is made for a lab with proxy DHCP, because the signed one does not know of such.
+const PROXY_GRUB: &str = "testbox-grub.efi";
 
 /// What is known of the lab.
 pub(super) struct Lab {
@@ -91,36 +94,51 @@ exportfs -ra
 
     fn boot(&self) -> String {
         let range = self.network.map_or_else(|| "NETWORK".into(), |network| network.address().to_string());
-        let (server, tftp) = (self.server(), self.tftp.display());
+        let (server, tftp, quoted_tftp) = (self.server(), self.tftp.display(), quoted(&self.tftp));
         format!(
             "
-# 3. TFTP and DHCP: one of three.
+# 3. TFTP and DHCP: one of three. Machines with a BIOS load pxelinux.0, those with UEFI shimx64.efi, which loads GRUB
+#   (Secure Boot may be on). Do not answer UEFI's HTTP boot (architecture 16): machines that are not armed would take it.
 # 3a. The network has a DHCP server that stays as it is: proxy DHCP. /etc/dnsmasq.conf:
 port=0
 dhcp-range={range},proxy
 pxe-service=x86PC,\"testbox\",pxelinux
+pxe-service=X86-64_EFI,\"testbox\",{PROXY_GRUB}
 enable-tftp
 tftp-root={tftp}
 #   The PXE ROM takes its address from that DHCP server, and boot server and file from dnsmasq; PXELINUX asks the server
 #   that it came from. iPXE in place of the PXE ROM does the same. Linux then asks DHCP again and is told nothing of
 #   {server}: so give 'arm' --server or --boot-server.
+#   UEFI: Debian's signed GRUB would ask that DHCP server for its files. One that asks {server} is made so, with the
+#   package grub-efi-amd64-bin; it is not signed, so Secure Boot must be off. With Secure Boot take 3b or 3c.
+#     grub-mkimage -O x86_64-efi -p '(tftp,{server})/grub' -o {quoted_tftp}/{PROXY_GRUB} tftp efinet net normal configfile \
+#       linux regexp test true search search_fs_file search_fs_uuid chain part_gpt part_msdos fat ext2 echo sleep reboot all_video
 # 3b. The network has a DHCP server that can be told the boot server ('next-server'). /etc/dnsmasq.conf, TFTP alone:
 port=0
 enable-tftp
 tftp-root={tftp}
 #   and in that DHCP server:
-#     ISC dhcpd:  next-server {server}; filename \"pxelinux.0\";
-#     Kea:        \"next-server\": \"{server}\", \"boot-file-name\": \"pxelinux.0\"
-#     dnsmasq:    dhcp-boot=pxelinux.0,,{server}
-#   PXE ROM, PXELINUX, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe), give
-#   pxelinux.0 to the user class iPXE, or it loads itself for ever; or let it run this script, which tells PXELINUX where
-#   to look:
+#     ISC dhcpd:  next-server {server};
+#     ISC dhcpd:  if option pxe-system-type = 00:07 or option pxe-system-type = 00:09 {{ filename \"{SHIM}\"; }}
+#     ISC dhcpd:  elsif option pxe-system-type = 00:00 {{ filename \"pxelinux.0\"; }}
+#     Kea:        \"next-server\": \"{server}\", \"client-classes\": [
+#     Kea:          {{ \"name\": \"testbox-bios\", \"test\": \"option[93].hex == 0x0000\", \"boot-file-name\": \"pxelinux.0\" }},
+#     Kea:          {{ \"name\": \"testbox-uefi\", \"test\": \"option[93].hex == 0x0007 or option[93].hex == 0x0009\",
+#     Kea:            \"boot-file-name\": \"{SHIM}\" }} ]
+#     dnsmasq:    dhcp-match=set:uefi,option:client-arch,7
+#     dnsmasq:    dhcp-match=set:uefi,option:client-arch,9
+#     dnsmasq:    dhcp-match=set:http,option:client-arch,16
+#     dnsmasq:    dhcp-boot=tag:uefi,{SHIM},,{server}
+#     dnsmasq:    dhcp-boot=tag:!uefi,tag:!http,pxelinux.0,,{server}
+#   PXE ROM, PXELINUX, GRUB, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe),
+#   give pxelinux.0 to the user class iPXE, or it loads itself for ever; or let it run this script, which tells PXELINUX
+#   where to look:
 #     #!ipxe
 #     dhcp
 #     set 210:string tftp://{server}/
 #     chain tftp://{server}/pxelinux.0
-# 3c. dnsmasq is the only DHCP server: as 3a, with a range of addresses in dhcp-range, and dhcp-boot=pxelinux.0 in place
-#   of pxe-service.
+# 3c. dnsmasq is the only DHCP server: as 3a, with a range of addresses in dhcp-range, and in place of the lines with
+#   pxe-service those of 3b for dnsmasq.
 "
         )
     }

@@ -1,6 +1,7 @@
 //! `init`: lays out the TFTP share and the backup share on the server.
 
 mod advice;
+mod uefi;
 
 use super::config::Settings;
 use super::network::Network;
@@ -68,17 +69,28 @@ pub(super) struct Args {
     /// Folder with ldlinux.c32 and the other BIOS modules, of Debian's package syslinux-common
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/syslinux/modules/bios")]
     modules_dir: PathBuf,
+    /// The loader of UEFI machines, of Debian's package shim-signed
+    #[arg(long, value_name = "FILE", default_value = "/usr/lib/shim/shimx64.efi.signed")]
+    shim: PathBuf,
+    /// The one that it loads, of Debian's package grub-efi-amd64-signed
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
+    )]
+    grub: PathBuf,
 }
 
 pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP_EXPORT.into());
     let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP_EXPORT.into());
-    let sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
+    let mut sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
+    sources.extend(uefi::sources(&args.shim, &args.grub)?);
 
     let mut said = Vec::new();
     let root = make_root(&tftp, SERVED_DIR)?;
     let root = Folder { files: root.files.served(), ..root };
-    for dir in ["bios", PXELINUX_CFG, MAINTENANCE_BOOT, TESTBOX_CFG] {
+    for dir in ["bios", "grub", PXELINUX_CFG, MAINTENANCE_BOOT, TESTBOX_CFG] {
         let is_new = !tftp.join(dir).exists();
         root.files.make_dir(dir).map_err(|e| root.error(dir, "make this folder", &e))?;
         if is_new && matches!(dir, PXELINUX_CFG | TESTBOX_CFG) {
@@ -94,7 +106,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
         tftp.display(),
         sources.len() - copied
     ));
-    let is_ours = default(&root, &mut said)?;
+    let is_ours = default(&root, &mut said)? & uefi::config(&root, &mut said)?;
     let is_new = !backup.exists();
     let root = make_root(&backup, PRIVATE_DIR)?;
     if is_new {

@@ -1,11 +1,13 @@
-//! PXELINUX: which configuration files a machine asks for, and the file that arms it.
+//! PXELINUX: which configuration files a machine asks for, and the file that arms it; and GRUB, which reads that one too.
 //!
 //! Facts of PXELINUX are from the Syslinux 6.03 sources (core/fs/pxe/pxe.c, com32/elflink/ldlinux/readconfig.c).
 #![forbid(unsafe_code)]
 
+mod grub;
 mod parse;
 mod render;
 
+pub use grub::{GRUB_HEAD, GRUB_SPECIAL, grub_config};
 pub use parse::PxeFile;
 pub use render::{BootMode, KERNEL_LINE_MAX, PxeError, PxeJob, render};
 

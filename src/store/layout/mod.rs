@@ -6,6 +6,7 @@
 //!     sda.raw.gz         and beside it, where they are needed, .part, .map, .damaged
 //!     history/<n>/       the sets before
 //! testbox-tftp/          pxelinux.0 (marker), pxelinux.cfg/, testbox.cfg/, maintenance-boot/
+//!                        shimx64.efi, grubx64.efi, grub/grub.cfg
 //! testbox-nfsroot/       the read-only Debian
 //! ```
 #![forbid(unsafe_code)]
@@ -34,6 +35,12 @@ pub const PXELINUX_CFG: &str = Source::PxelinuxCfg.folder();
 pub const TESTBOX_CFG: &str = Source::TestboxCfg.folder();
 /// The configuration in there of a machine without one of its own.
 pub const DEFAULT_CFG: &str = "default";
+/// Microsoft's and Debian's loader of UEFI machines, which checks the next one.
+pub const SHIM: &str = "shimx64.efi";
+/// The one that it loads, from beside it: GRUB.
+pub const GRUB: &str = "grubx64.efi";
+/// GRUB's script, the same for every machine.
+pub const GRUB_CFG: &str = "grub/grub.cfg";
 /// The folder with kernel and initramfs, below the root of the TFTP share.
 pub const MAINTENANCE_BOOT: &str = "maintenance-boot";
 /// The kernel in there.
