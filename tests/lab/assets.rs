@@ -85,22 +85,9 @@ pub fn boot_files() -> BootFiles {
         let scripts = repository().join("scripts");
         let agent = program("testbox-agent");
         let key = rescue_key();
-        let make_nfsroot = |root: &Path, tftp: &Path| {
-            run(Command::new(scripts.join("make-nfsroot"))
-                .arg("--output")
-                .arg(root)
-                .arg("--tftp")
-                .arg(tftp)
-                .arg("--agent")
-                .arg(&agent)
-                .args(["--password-hash", PASSWORD_HASH])
-                .arg("--authorized-keys")
-                .arg(key.with_extension("pub")));
-        };
-        let bootstrap = [scripts.join("nfsroot/bootstrap")];
-        let nfsroot = cached("nfsroot", &bootstrap, |part| {
-            make_nfsroot(part, &part.with_extension("tftp"));
-            let _ = fs::remove_dir_all(part.with_extension("tftp"));
+        let bootstrap = scripts.join("nfsroot/bootstrap");
+        let nfsroot = cached("nfsroot", std::slice::from_ref(&bootstrap), |part| {
+            run(Command::new(&bootstrap).arg(part).args(["bookworm", "", ""]));
         });
         let inputs = [
             nfsroot.join("etc/testbox-nfsroot"),
@@ -110,7 +97,19 @@ pub fn boot_files() -> BootFiles {
             agent.clone(),
             key.with_extension("pub"),
         ];
-        let tftp = cached("tftp", &inputs, |part| make_nfsroot(&nfsroot, part));
+        // It makes the initrd, so only here.
+        let tftp = cached("tftp", &inputs, |part| {
+            run(Command::new(scripts.join("make-nfsroot"))
+                .arg("--output")
+                .arg(&nfsroot)
+                .arg("--tftp")
+                .arg(part)
+                .arg("--agent")
+                .arg(&agent)
+                .args(["--password-hash", PASSWORD_HASH])
+                .arg("--authorized-keys")
+                .arg(key.with_extension("pub")));
+        });
         BootFiles { nfsroot, tftp }
     })
     .clone()
