@@ -137,7 +137,12 @@ impl Working<'_, '_> {
 
     fn plan(&self, job: &Job, inventory: &Inventory) -> Result<Plan, Failure> {
         let Context { journal, ref settings, ref trust, .. } = *self.context();
-        let state = self.folder().state(trust)?;
+        let mut state = self.folder().state(trust)?;
+        if let Some(smallest) = inventory.disks.iter().map(|disk| disk.size).min()
+            && job.action == Action::Restore
+        {
+            self.folder().ask_needed(&mut state, smallest)?;
+        }
         let request = Request {
             action: job.action,
             disks: job.options.disks.clone(),

@@ -17,6 +17,7 @@ mod file;
 mod gaps;
 mod order;
 mod replaced;
+mod resized;
 mod used;
 mod verified;
 

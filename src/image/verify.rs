@@ -12,6 +12,8 @@ use crate::image::format::member::Kind;
 use crate::image::format::run::{Run, data_member};
 use crate::image::parallel::{for_each, for_each_run, io_threads};
 use crate::image::reader::{Image, Summary};
+use crate::image::resized::AsImaged;
+use crate::image::restore::needed::needed;
 use crate::image::workspace::Workspace;
 use crate::io::is_zero;
 use crate::progress::Progress;
@@ -155,7 +157,7 @@ fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
 }
 
 /// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated (gaps, too) or
-/// unreadable is not compared. The disk may be longer than the image.
+/// unreadable is not compared. A disk of another size is compared by what its table means (`image::resized`).
 ///
 /// # Errors
 /// As [`verify`]; and the first place where the disk differs, cannot be read, or ends too early.
@@ -167,8 +169,12 @@ pub fn verify_against(
 ) -> Result<(), ImageError> {
     let Summary { disk: size, unallocated, .. } = image.summary();
     if disk.size() < size {
-        return Err(ImageError::refused(disk, format!("it has {} bytes, the image {size}", disk.size())));
+        let needed = needed(image)?;
+        if disk.size() < needed.bytes {
+            return Err(ImageError::refused(disk, needed.missing_on(disk.size())));
+        }
     }
+    let disk = &AsImaged::new(disk, size, image.header().disk.logical_block_size);
     progress.start(size.saturating_sub(unallocated));
     for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
         match run.kind {

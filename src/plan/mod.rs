@@ -133,6 +133,20 @@ pub struct Source {
 }
 
 impl Source {
+    /// What a restore says of a disk that has another size than the imaged one.
+    fn resized(&self, disk: &Disk) -> String {
+        let Some(image) = self.record.as_ref().filter(|image| image.disk_size != disk.size) else {
+            return String::new();
+        };
+        let how = if disk.size > image.disk_size { "larger" } else { "smaller" };
+        let bytes = disk.size.abs_diff(image.disk_size);
+        let table = match image.content.gpt {
+            Some(_) => "; its GPT, where it is right, moves to the end of the disk",
+            None => "",
+        };
+        format!(", which is {bytes} bytes {how} than the imaged disk{table}")
+    }
+
     /// The ranges that the image does not hold.
     pub fn bad_ranges(&self) -> &[BadRange] {
         self.record.as_ref().map_or(&[], |r| &r.bad_ranges)
@@ -190,7 +204,8 @@ impl fmt::Display for Step {
             }
             Step::CheckImage(source) => write!(f, "prove {} whole", source.path),
             Step::RestoreDisk { source, disk } => {
-                write!(f, "OVERWRITE {} ({}) with {}", disk.name, disk.identity, source.path)
+                write!(f, "OVERWRITE {} ({}) with {}", disk.name, disk.identity, source.path)?;
+                f.write_str(&source.resized(disk))
             }
             Step::CompareDisk { source, disk } => {
                 write!(f, "compare {} ({}) with {}", disk.name, disk.identity, source.path)
@@ -294,6 +309,7 @@ pub(crate) mod testkit {
                 logical_block_size: i.logical_block_size,
                 physical_block_size: i.physical_block_size,
             }),
+            needed: None,
         };
         record.images.iter().map(seen).collect()
     }
@@ -304,7 +320,8 @@ pub(crate) mod testkit {
 
     pub fn foreign_gzip(file: &str) -> SeenImage {
         let name = file.split('.').next().unwrap().into();
-        SeenImage { file: file.into(), name, kind: SeenKind::Foreign("no footer".into()), about: None }
+        let kind = SeenKind::Foreign("no footer".into());
+        SeenImage { file: file.into(), name, kind, about: None, needed: None }
     }
 
     /// `sda serial=X` style words.

@@ -2,7 +2,7 @@
 
 use super::share_failure::cannot_read;
 use crate::failure::{Failure, Kind};
-use crate::image::{DiskAbout, Image, ImageError};
+use crate::image::{DiskAbout, Image, ImageError, Needed, needed};
 use crate::share::Files;
 use crate::signature::{SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
@@ -192,9 +192,38 @@ impl Folder {
                 }
                 Err(e) => return Err(self.unreadable(&path, &e)),
             };
-            images.push(SeenImage { name: name.to_owned(), file, kind, about });
+            images.push(SeenImage { name: name.to_owned(), file, kind, about, needed: None });
         }
         Ok(images)
+    }
+
+    /// Finds out how much disk the images need that are of a larger disk than `smallest` bytes. It reads some of each.
+    ///
+    /// # Errors
+    /// Those of the share.
+    pub fn ask_needed(&self, state: &mut ShareState, smallest: u64) -> Result<(), Failure> {
+        let current = state.images.iter_mut().map(|image| (String::new(), image));
+        let older = state.history.iter_mut().flat_map(|set| {
+            let folder = format!("{}/", set.folder);
+            set.images.iter_mut().map(move |image| (folder.clone(), image))
+        });
+        for (folder, image) in current.chain(older) {
+            if image.about.as_ref().is_some_and(|about| about.size > smallest) {
+                let path = format!("{folder}{}", image.file);
+                image.needed = self.needed(&path).map_err(|e| self.unreadable(&path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the image at `path` needs; `None` where that cannot be told, because it is damaged.
+    fn needed(&self, path: &str) -> io::Result<Option<Needed>> {
+        let file = self.files.open(&self.path(path))?;
+        match Image::open(file).and_then(|image| needed(&image)).map_err(ImageError::into_read_error) {
+            Ok(needed) => Ok(Some(needed)),
+            Err(Ok(unreadable)) => Err(unreadable),
+            Err(Err(_)) => Ok(None),
+        }
     }
 
     fn disk_list(&self) -> Result<Option<Vec<DiskSelector>>, Failure> {

@@ -1,7 +1,7 @@
 //! What stands in a machine's folder, as far as a plan needs to know it. [`Folder::state`](super::Folder::state) reads it.
 #![forbid(unsafe_code)]
 
-use crate::image::DiskAbout;
+use crate::image::{DiskAbout, Needed};
 use crate::signature::Verdict;
 use crate::store::record::Record;
 use crate::types::{DiskSelector, SetHash};
@@ -57,6 +57,8 @@ pub struct SeenImage {
     pub kind: SeenKind,
     /// The disk that it was taken from, as its own header says; `None` where it has none.
     pub about: Option<DiskAbout>,
+    /// What a disk needs at least for it; asked only where one here has less than the imaged one.
+    pub needed: Option<Needed>,
 }
 
 /// What an image file turned out to be.

@@ -29,6 +29,7 @@ mod map;
 mod mbr;
 pub mod ntfs;
 pub mod partitions;
+pub(crate) mod relocate;
 mod signatures;
 mod sums;
 mod survey;

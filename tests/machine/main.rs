@@ -15,6 +15,7 @@ mod internal_errors;
 mod lease_checks;
 mod opened_disk;
 mod power;
+mod resized;
 mod scenarios;
 mod sets;
 mod share_faults;

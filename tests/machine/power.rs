@@ -4,9 +4,10 @@
 //!
 //! `TESTBOX_SEED=N` repeats a run of the random faults, `TESTBOX_LONG=1` makes more of them, and of the kinds of errors.
 
-use crate::world::disk::{bootable, check_unbootable_or_right};
+use crate::world::disk::{bootable, bootable_of, check_unbootable_or_right, on_larger, partitioned};
 use crate::world::{HOLD, Machine, REBOOT, TestDisk, contents_of, disk};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::thread;
 use testbox::block::mem::Fault as DiskFault;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
@@ -42,7 +43,7 @@ struct Row {
     at_the_end: fn(&Machine, &str),
 }
 
-static ROWS: [Row; 6] = [
+static ROWS: [Row; 7] = [
     Row {
         name: "backup",
         armed: || armed_with(disks(OLD), "backup"),
@@ -77,6 +78,17 @@ static ROWS: [Row; 6] = [
         armed: || restoring(&nearly_right(), "always"),
         always: |m, what| check_target(m, &nearly_right(), what),
         at_the_end: check_restored,
+    },
+    Row {
+        name: "restore of a larger disk",
+        armed: || {
+            let mut machine = published(vec![disk("sda S1 @1", partitioned(3))]);
+            machine.set_disks(vec![disk("sda S1 @1", bootable_of(9 << 19, 9))]);
+            arm(&mut machine, "restore");
+            machine
+        },
+        always: |m, what| check_target_of(m, larger(), &bootable_of(9 << 19, 9), what),
+        at_the_end: |m, what| check_restored_as(m, larger(), what),
     },
     Row {
         name: "verify",
@@ -171,24 +183,36 @@ fn check_sets(machine: &Machine, known: &[(u64, u64)], done: Option<u64>, what: 
     }
 }
 
-/// U, and no success that is none.
+/// What the larger disk must hold in the end.
+fn larger() -> &'static [u8] {
+    static LARGER: OnceLock<Vec<u8>> = OnceLock::new();
+    LARGER.get_or_init(|| on_larger(&partitioned(3), &bootable_of(9 << 19, 9)))
+}
+
 fn check_target(machine: &Machine, old: &[u8], what: &str) {
+    check_target_of(machine, &bootable(3), old, what);
+}
+
+/// U, and no success that is none.
+fn check_target_of(machine: &Machine, wanted: &[u8], old: &[u8], what: &str) {
     let found = machine.disk_bytes("sda");
     // Two faults in a row: what was written wrongly could not be taken back either, and the console says so.
     if !what.contains("do not boot it") {
-        check_unbootable_or_right(&found, &bootable(3), old, what);
+        check_unbootable_or_right(&found, wanted, old, what);
     }
     if says_done(machine) {
-        check_restored(machine, what);
+        check_restored_as(machine, wanted, what);
     }
     assert!(machine.good_sets().contains_key(&1), "G: {what}");
 }
 
 fn check_restored(machine: &Machine, what: &str) {
-    assert!(
-        machine.disk_bytes("sda") == bootable(3),
-        "U: {what}: done, and the disk is not what the image holds"
-    );
+    check_restored_as(machine, &bootable(3), what);
+}
+
+fn check_restored_as(machine: &Machine, wanted: &[u8], what: &str) {
+    let is_right = machine.disk_bytes("sda") == wanted;
+    assert!(is_right, "U: {what}: done, and the disk is not what the image holds");
 }
 
 fn check_unchanged(machine: &Machine, what: &str) {
@@ -346,6 +370,7 @@ fn an_agent_that_dies_in_every_attempt_is_held_after_the_last() {
                 .and_then(|b| Status::parse(&b))
                 .is_some_and(|s| s.job.as_deref() == Some("two"))
         };
+        let wanted = if row.name.contains("larger") { larger().to_vec() } else { bootable(3) };
         let mut held = 0;
         for nth in (20..operations).step_by(operations / 12) {
             let mut machine = before.copy();
@@ -354,13 +379,13 @@ fn an_agent_that_dies_in_every_attempt_is_held_after_the_last() {
             // What a restore finds is old to it, also what the one before has brought there.
             let check = |machine: &Machine, was_right: bool| {
                 if was_right {
-                    check_target(machine, &bootable(3), row.name);
+                    check_target_of(machine, &wanted, &wanted, row.name);
                 } else {
                     (row.always)(machine, row.name);
                 }
             };
             for _ in 0..2 {
-                was_right |= row.name.contains("restore") && machine.disk_bytes("sda") == bootable(3);
+                was_right |= row.name.contains("restore") && machine.disk_bytes("sda") == wanted;
                 machine.power.cut_at(nth);
                 machine.boot();
                 machine = machine.after_cut(Survivors::ServerStays(Chance(nth as u64)), Chance(nth as u64));

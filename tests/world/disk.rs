@@ -52,3 +52,41 @@ pub fn check_unbootable_or_right(found: &[u8], image: &[u8], old: &[u8], what: &
         "U: {what}: the backup GPT is there, and the rest is not right"
     );
 }
+
+/// Has sgdisk work on the bytes of a disk.
+pub fn sgdisk(bytes: &[u8], args: &[&str]) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let out = std::process::Command::new("sgdisk")
+        .args(args)
+        .arg(file.path())
+        .output()
+        .expect("sgdisk: scripts/packages test");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success() && !text.replace("No problems", "").contains("problem"),
+        "sgdisk {args:?}: {text}"
+    );
+    std::fs::read(file.path()).unwrap()
+}
+
+/// 3 MiB with a right GPT, whose partition, full of what tells blocks apart, ends at block 4500; zeros behind it.
+pub fn partitioned(seed: u64) -> Vec<u8> {
+    let mut bytes = bootable(seed);
+    bytes[..100 * 512].fill(0);
+    bytes[4500 * 512..].fill(0);
+    const GUID: &str = "5f2a0000-1111-2222-3333-444455556666";
+    sgdisk(&bytes, &["-a1", "-n1:100:4499", "-u", &format!("1:{GUID}"), "-U", GUID])
+}
+
+/// What a disk with a right GPT is on a larger disk that held `old`: the backup where `sgdisk -e` puts it, none where it
+/// was, and between both what was there, but for the last MiB.
+pub fn on_larger(bytes: &[u8], old: &[u8]) -> Vec<u8> {
+    let mut larger = [bytes, &old[bytes.len()..]].concat();
+    let end = (larger.len() - (1 << 20)).max(bytes.len());
+    larger[end..].fill(0);
+    let mut larger = sgdisk(&larger, &["-e"]);
+    let was = bytes.len() - 33 * 512..bytes.len().min(larger.len() - 33 * 512);
+    larger[was].fill(0);
+    larger
+}

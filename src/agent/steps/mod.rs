@@ -92,9 +92,10 @@ impl Run<'_> {
             self.context.reporter.check()?;
             done
         });
-        let mut result = steps.and_then(|()| {
+        let restored = steps.and_then(|()| {
             caught(&"restore", || self.restore.run(&self.context, &self.verify, &targets, &results.measured))
         });
+        let mut result = restored.map(|notes| results.notes.extend(notes));
         let mut unfinished = None;
         if result.is_ok() {
             match caught(&"boot entries", || self.boot_entries(plan, &targets, &mut results)) {

@@ -41,14 +41,14 @@ impl Restore {
         restores.map(open).collect()
     }
 
-    /// Writes all targets. `measured` is what the images hold, by their paths.
+    /// Writes all targets; what there is to say of the result. `measured` is what the images hold, by their paths.
     pub fn run(
         &self,
         cx: &StepContext<'_>,
         verify: &Verify,
         targets: &[Target],
         measured: &BTreeMap<String, Measured>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let options = RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
         let opened: Result<Vec<_>, Failure> =
             targets.iter().map(|target| verify.open_checked(&target.source, measured)).collect();
@@ -64,12 +64,14 @@ impl Restore {
         let proven = write(cx, targets, unbootable)?;
         cx.reporter.commit()?;
         let bootable = make_bootable(cx, targets, proven)?;
+        let mut notes = Vec::new();
         for (target, bootable) in targets.iter().zip(bootable) {
             let step = format!("rereading the partition table of {}", target.disk.name);
             let restored = phase(cx, target, &step, |_| Ok(bootable.finish()))?;
             tell_restored(cx, &target.disk, &restored);
+            notes.extend(restored.table.said().map(|table| format!("{}: {table}", target.disk.name)));
         }
-        Ok(())
+        Ok(notes)
     }
 }
 

@@ -92,6 +92,9 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         show::size(restored.zero_bytes),
         show::speed(restored.disk_bytes, time)
     ))?;
+    if let Some(table) = restored.table.said() {
+        out.line(format!("{}: {table}", onto.path().display()))?;
+    }
     if restored.left_bytes > 0 {
         out.line(format!(
             "{} unallocated, left as it was on the disk; {} of it discarded",

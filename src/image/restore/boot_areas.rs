@@ -1,26 +1,28 @@
 //! What makes a disk bootable is written last: a half-restored disk must not look like a whole one.
 //!
-//! The boot areas are the first MiB (boot sector, primary GPT, boot loaders behind it) and the last MiB of the image's
-//! disk (the backup GPT, from which UEFI firmware boots as well). On a larger disk the last MiB of that is zeroed
-//! too: a stale backup GPT there must not win.
+//! The boot areas are the first MiB (boot sector, primary GPT, boot loaders behind it), the last MiB of the image's
+//! disk (the backup GPT, from which UEFI firmware boots as well), and, where that is another place, the last MiB of the
+//! target: a stale backup GPT there must not win, and the image's own, where it is right, moves there.
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, AlignedBuf, BlockDevice};
 use crate::image::error::{ImageError, Op};
 use crate::image::verify::read;
-use crate::io::is_zero;
+use crate::io::{ReadAt, is_zero};
+use crate::used::relocate::{MAX_TAIL, Movable, Moved};
+use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of each.
-const AREA: u64 = 1 << 20;
+const AREA: u64 = MAX_TAIL;
 
 /// The parts of a disk that are held back in memory until the rest is proven.
 pub struct BootAreas<'a> {
     disk: &'a dyn BlockDevice,
-    head: Range<u64>,
-    tail: Range<u64>,
-    kept: Mutex<Kept>,
+    /// Bytes of content.
+    size: u64,
+    kept: Mutex<[Area; 3]>,
 }
 
 /// What boots could not be written.
@@ -31,9 +33,58 @@ pub struct NotBootable {
     pub zeroed: bool,
 }
 
-struct Kept {
-    head: AlignedBuf,
-    tail: AlignedBuf,
+/// What became of the partition table on a disk of another size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TableFit {
+    /// It stays as the image has it: the sizes are the same, or there is no GPT.
+    #[default]
+    Same,
+    /// The GPT was right: its backup and the end of the usable blocks moved with the end of the disk, behind whose last
+    /// partition so many bytes are free.
+    Moved(u64),
+    /// The GPT is not right, for this reason: it stays as the image has it.
+    Left(String),
+}
+
+impl TableFit {
+    /// What there is to say of it.
+    pub fn said(&self) -> Option<String> {
+        match self {
+            TableFit::Same => None,
+            TableFit::Moved(free) => Some(format!(
+                "its size is not the imaged disk's: the backup GPT and the end of the usable blocks are at its end now, \
+                 {free} bytes behind the last partition are free"
+            )),
+            TableFit::Left(why) => Some(format!(
+                "its size is not the imaged disk's, and its GPT is as in the image, because it was not right there: {why}"
+            )),
+        }
+    }
+}
+
+/// The head, the end of the content, and the end of the disk, disjoint, in this order.
+struct Area {
+    range: Range<u64>,
+    bytes: AlignedBuf,
+}
+
+impl Area {
+    fn new(range: Range<u64>) -> Self {
+        let bytes = AlignedBuf::new((range.end - range.start) as usize);
+        Area { range, bytes }
+    }
+
+    /// The places in the area and in bytes at `offset` of the disk that both have.
+    fn shared(&self, len: usize, offset: u64) -> Option<(Range<usize>, Range<usize>)> {
+        let both = within(&(offset..offset + len as u64), &self.range)?;
+        let from = |start: u64| (both.start - start) as usize..(both.end - start) as usize;
+        Some((from(self.range.start), from(offset)))
+    }
+
+    /// What of it the disk has room for.
+    fn on_disk(&self, disk: &dyn BlockDevice) -> Option<Range<u64>> {
+        within(&self.range, &(0..disk.size()))
+    }
 }
 
 /// The part of `range` inside `limits`.
@@ -42,28 +93,44 @@ fn within(range: &Range<u64>, limits: &Range<u64>) -> Option<Range<u64>> {
     (both.start < both.end).then_some(both)
 }
 
+/// The last MiB before `end`, in whole aligned blocks, and nothing before `first`.
+fn last(end: u64, first: u64) -> Range<u64> {
+    (end.saturating_sub(AREA) / ALIGN as u64 * ALIGN as u64).max(first).min(end)..end
+}
+
 impl<'a> BootAreas<'a> {
-    /// For content of `size` bytes on a disk of at least that.
+    /// For content of `size` bytes. Where the disk has fewer, what lies behind its end is kept, and never written.
     pub fn new(disk: &'a dyn BlockDevice, size: u64) -> Self {
-        let head = 0..AREA.min(size);
-        let tail = (size.saturating_sub(AREA) / ALIGN as u64 * ALIGN as u64).max(head.end)..size;
-        let buffer = |range: &Range<u64>| AlignedBuf::new((range.end - range.start) as usize);
-        let kept = Mutex::new(Kept { head: buffer(&head), tail: buffer(&tail) });
-        BootAreas { disk, head, tail, kept }
+        let head = 0..AREA.min(size).min(disk.size());
+        let tail = last(size, head.end);
+        let end = match disk.size() {
+            larger if larger > size => larger.saturating_sub(AREA).max(tail.end)..larger,
+            smaller if smaller < size => {
+                let end = last(smaller, head.end);
+                end.start..end.end.min(tail.start).max(end.start)
+            }
+            same => same..same,
+        };
+        BootAreas { disk, size, kept: Mutex::new([head, tail, end].map(Area::new)) }
     }
 
-    /// Makes the disk unbootable: zeros over the boot areas, flushed, and read back.
+    /// Makes the disk unbootable: zeros over both of its ends, flushed, and read back. Where the content ends far before
+    /// the disk does, there is no end: what the disk held may use that place, and boots until its head is gone for sure.
     pub fn zero(&self) -> Result<(), ImageError> {
-        let end = self.disk.size();
-        let beyond = end.saturating_sub(AREA).max(self.tail.end)..end;
         let zeros = AlignedBuf::new(AREA as usize + ALIGN);
         let mut back = AlignedBuf::new(AREA as usize + ALIGN);
-        let parts = [&self.head, &self.tail, &beyond].into_iter().filter(|part| !part.is_empty());
-        for part in parts.clone() {
+        let last = self.disk.size().saturating_sub(AREA);
+        let parts: Vec<_> = self
+            .kept()
+            .iter()
+            .filter_map(|area| area.on_disk(self.disk))
+            .filter(|range| range.start == 0 || range.end > last)
+            .collect();
+        for part in &parts {
             self.write(&zeros[..(part.end - part.start) as usize], part.start)?;
         }
         self.flush()?;
-        for part in parts {
+        for part in &parts {
             let back = &mut back[..(part.end - part.start) as usize];
             read(self.disk, back, part.start)?;
             if !is_zero(back) {
@@ -75,36 +142,49 @@ impl<'a> BootAreas<'a> {
 
     /// Bytes of content in them, which are written in any case.
     pub fn bytes(&self) -> u64 {
-        (self.head.end - self.head.start) + (self.tail.end - self.tail.start)
+        let kept = self.kept();
+        let content = kept.iter().filter_map(|area| within(&area.on_disk(self.disk)?, &(0..self.size)));
+        content.map(|part| part.end - part.start).sum()
     }
 
     /// The part of `range` outside of them.
     pub fn body(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        within(range, &(self.head.end..self.tail.start))
+        let [head, tail, end] = &*self.kept();
+        within(range, &(head.range.end..tail.range.start.min(end.range.start)))
     }
 
     /// Keeps what of `bytes` lies in them; the bytes belong at byte `offset` of the disk.
     pub fn keep(&self, bytes: &[u8], offset: u64) {
-        let mut kept = self.kept();
-        let Kept { head, tail } = &mut *kept;
-        for (part, to) in [(&self.head, head), (&self.tail, tail)] {
-            if let Some(both) = within(&(offset..offset + bytes.len() as u64), part) {
-                to[(both.start - part.start) as usize..(both.end - part.start) as usize]
-                    .copy_from_slice(&bytes[(both.start - offset) as usize..(both.end - offset) as usize]);
+        for area in &mut *self.kept() {
+            if let Some((to, from)) = area.shared(bytes.len(), offset) {
+                area.bytes[to].copy_from_slice(&bytes[from]);
             }
         }
     }
 
     /// Puts what was kept over `bytes`, as they will be on the disk.
     pub fn overlay(&self, bytes: &mut [u8], offset: u64) {
-        let kept = self.kept();
-        for (part, from) in [(&self.head, &kept.head), (&self.tail, &kept.tail)] {
-            if let Some(both) = within(&(offset..offset + bytes.len() as u64), part) {
-                bytes[(both.start - offset) as usize..(both.end - offset) as usize].copy_from_slice(
-                    &from[(both.start - part.start) as usize..(both.end - part.start) as usize],
-                );
+        for area in &*self.kept() {
+            if let Some((from, to)) = area.shared(bytes.len(), offset) {
+                bytes[to].copy_from_slice(&area.bytes[from]);
             }
         }
+    }
+
+    /// Moves a GPT that is right to the end of the disk, in what is kept: everything else of the content was written.
+    /// `sector` is the size of the logical blocks that it counts in.
+    pub fn fit_table(&self, sector: u32) -> TableFit {
+        if self.size == self.disk.size() {
+            return TableFit::Same;
+        }
+        let found = match Movable::find(self, self.size, sector) {
+            Ok(None) => return TableFit::Same,
+            Ok(Some(gpt)) => gpt.on(self.disk.size()),
+            Err(why) => return TableFit::Left(why),
+        };
+        let Some(Moved { wanted, free, .. }) = found else { return TableFit::Same };
+        wanted.iter().for_each(|patch| self.keep(&patch.bytes, patch.offset));
+        TableFit::Moved(free)
     }
 
     /// Writes what was kept: last of all the first block of the disk (boot sector, header of the primary GPT), and
@@ -113,15 +193,22 @@ impl<'a> BootAreas<'a> {
     pub fn write_last(&self) -> Result<(), NotBootable> {
         let kept = self.kept();
         let block = self.disk.logical_block_size() as usize;
-        let first = kept.head.len().min(block.max(ALIGN));
-        // A disk writes one logical block or none of it.
-        let last = kept.tail.len().saturating_sub(block);
-        let steps = [
-            (&kept.head[first..], first as u64),
-            (&kept.tail[..last], self.tail.start),
-            (&kept.tail[last..], self.tail.start + last as u64),
-            (&kept.head[..first], 0),
-        ];
+        let [head, tail, end] = &*kept;
+        let first = head.bytes.len().min(block.max(ALIGN));
+        let mut steps = vec![(&head.bytes[first..], first as u64)];
+        let mut ends: Vec<_> =
+            [tail, end].into_iter().filter_map(|a| Some((a, a.on_disk(self.disk)?))).collect();
+        ends.sort_by_key(|(_, range)| range.start);
+        for (area, range) in ends {
+            let bytes = &area.bytes[..(range.end - range.start) as usize];
+            // A disk writes one logical block or none of it.
+            let last = bytes.len().saturating_sub(block);
+            // Beyond the content there are zeros already, unless a GPT moved there.
+            if range.start < self.size || !is_zero(bytes) {
+                steps.extend([(&bytes[..last], range.start), (&bytes[last..], range.start + last as u64)]);
+            }
+        }
+        steps.push((&head.bytes[..first], 0));
         let written = steps.into_iter().filter(|step| !step.0.is_empty()).try_for_each(|(bytes, offset)| {
             self.write(bytes, offset)?;
             self.flush()?;
@@ -133,10 +220,11 @@ impl<'a> BootAreas<'a> {
             }
             Ok(())
         });
+        drop(kept);
         written.map_err(|error| NotBootable { error, zeroed: self.zero().is_ok() })
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, [Area; 3]> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,5 +238,27 @@ impl<'a> BootAreas<'a> {
     /// Makes what was written durable.
     pub fn flush(&self) -> Result<(), ImageError> {
         self.disk.flush().map_err(|source| ImageError::disk_call(self.disk, Op::Flush, source))
+    }
+}
+
+/// The content's bytes, as far as they are kept.
+impl ReadAt for BootAreas<'_> {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let kept = self.kept();
+        let [head, tail, _] = &*kept;
+        for area in [head, tail] {
+            if area.range.contains(&offset)
+                && let Some((from, to)) = area.shared(buf.len(), offset)
+            {
+                let len = to.len();
+                buf[to].copy_from_slice(&area.bytes[from]);
+                return Ok(len);
+            }
+        }
+        Err(io::Error::other(format!("byte {offset} is not in the first or last MiB")))
     }
 }

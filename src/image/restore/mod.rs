@@ -11,6 +11,7 @@ pub(crate) mod batch;
 pub(crate) mod boot_areas;
 pub(crate) mod delta;
 pub mod foreign;
+pub(crate) mod needed;
 pub(crate) mod options;
 pub mod phases;
 
@@ -21,6 +22,7 @@ use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, drop_cache};
 use crate::image::restore::boot_areas::BootAreas;
 use crate::image::restore::delta::RunWriter;
+use crate::image::restore::needed::{Needed, needed};
 use crate::image::restore::options::RestoreOptions;
 use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::progress::Progress;
@@ -74,6 +76,10 @@ impl Body for ImageBody<'_> {
         Some(self.image.header().disk.logical_block_size)
     }
 
+    fn needed(&self) -> Result<Needed, ImageError> {
+        needed(self.image)
+    }
+
     /// The whole index: what is damaged there shows now.
     fn check(&self, progress: &Progress) -> Result<(), ImageError> {
         for run in self.image.runs() {
@@ -97,9 +103,11 @@ impl Body for ImageBody<'_> {
     ) -> Result<Restored, ImageError> {
         let ImageBody { image, opts } = self;
         let summary = image.summary();
+        // What a smaller disk has no room for is zeros.
+        let missing = summary.disk.saturating_sub(disk.size());
         let mut restored = Restored {
-            disk_bytes: summary.disk,
-            zero_bytes: summary.zero.saturating_add(summary.unallocated - self.left()),
+            disk_bytes: summary.disk - missing,
+            zero_bytes: (summary.zero + summary.unallocated - self.left()).saturating_sub(missing),
             unreadable_bytes: summary.unreadable,
             ..Restored::default()
         };
@@ -110,7 +118,8 @@ impl Body for ImageBody<'_> {
         drop_cache(disk)?;
         let written = write_and_prove(image, disk, areas, opts, progress)?;
         restored.written_bytes = written + areas.bytes();
-        restored.kept_bytes = summary.disk.saturating_sub(restored.written_bytes + restored.left_bytes);
+        restored.kept_bytes =
+            restored.disk_bytes.saturating_sub(restored.written_bytes + restored.left_bytes);
         Ok(restored)
     }
 }

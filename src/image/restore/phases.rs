@@ -9,12 +9,13 @@
 //! they must, and a cut at any moment leaves disks that boot with the old content only, or with the new one only, or do
 //! not boot at all.
 //!
-//! Memory: the boot areas of every target wait until all are proven, 2 MiB and 4 KiB for each.
+//! Memory: the boot areas of every target wait until all are proven, 3 MiB and 8 KiB for each.
 #![forbid(unsafe_code)]
 
 use crate::block::BlockDevice;
 use crate::image::error::ImageError;
-use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::boot_areas::{BootAreas, TableFit};
+use crate::image::restore::needed::{Needed, SHRINK};
 use crate::progress::Progress;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -38,6 +39,8 @@ pub struct Restored {
     pub discarded_bytes: u64,
     /// Why not more was discarded.
     pub discard_error: Option<String>,
+    /// What became of the partition table.
+    pub table: TableFit,
     /// The kernel did not take over the new partition table; the next boot will.
     pub reread_error: Option<String>,
 }
@@ -49,6 +52,12 @@ pub trait Body {
 
     /// Logical block size in bytes that the disk must have.
     fn logical_block_size(&self) -> Option<u32>;
+
+    /// What a disk must have at least; asked where it has less than [`Body::size`].
+    ///
+    /// # Errors
+    /// What is wrong with the source.
+    fn needed(&self) -> Result<Needed, ImageError>;
 
     /// Whatever else can be checked before the first write.
     ///
@@ -111,7 +120,7 @@ impl<'a> Checked<'a> {
         body: &'a dyn Body,
         progress: &Progress,
     ) -> Result<Self, ImageError> {
-        check_fit(disk, body.size(), body.logical_block_size())?;
+        check_fit(disk, body)?;
         body.check(progress)?;
         Ok(Checked { disk, body })
     }
@@ -140,7 +149,13 @@ impl<'a> Unbootable<'a> {
             let done = (progress.done.load(Relaxed), progress.total.load(Relaxed));
             e.unfinished(disk, done, LEFT_UNBOOTABLE)
         };
-        let restored = ImageError::catch(|| body.write(disk, &areas, progress)).map_err(failed)?;
+        let written = ImageError::catch(|| {
+            let mut restored = body.write(disk, &areas, progress)?;
+            // All of the content is known by now, and nothing of a table is on the disk.
+            restored.table = areas.fit_table(body.logical_block_size().unwrap_or(disk.logical_block_size()));
+            Ok(restored)
+        });
+        let restored = written.map_err(failed)?;
         Ok(Proven { disk, areas, work: body.work(), restored })
     }
 }
@@ -191,13 +206,10 @@ pub(in crate::image) fn restore_one(
 }
 
 /// The rules that image and disk must meet before the first write.
-fn check_fit(disk: &dyn BlockDevice, size: u64, block: Option<u32>) -> Result<(), ImageError> {
-    let own = disk.logical_block_size();
+fn check_fit(disk: &dyn BlockDevice, body: &dyn Body) -> Result<(), ImageError> {
+    let (own, size) = (disk.logical_block_size(), body.size());
     let refused = |what: String| Err(ImageError::refused(disk, format!("{what}; nothing was written")));
-    if disk.size() < size {
-        return refused(format!("the disk has {} bytes, the image needs {size}", disk.size()));
-    }
-    if let Some(block) = block.filter(|b| *b != own && !disk.is_regular_file()) {
+    if let Some(block) = body.logical_block_size().filter(|b| *b != own && !disk.is_regular_file()) {
         return refused(format!(
             "the disk has logical blocks of {own} bytes, the image is of a disk with {block}: \
              its partition tables would not be valid here"
@@ -205,6 +217,12 @@ fn check_fit(disk: &dyn BlockDevice, size: u64, block: Option<u32>) -> Result<()
     }
     if size == 0 || !size.is_multiple_of(u64::from(own.max(1))) {
         return refused(format!("{size} bytes of content are not a whole number of blocks of {own} bytes"));
+    }
+    if disk.size() < size {
+        let needed = body.needed()?;
+        if disk.size() < needed.bytes {
+            return refused(format!("{}. Nothing can be left out: {SHRINK}", needed.missing_on(disk.size())));
+        }
     }
     Ok(())
 }

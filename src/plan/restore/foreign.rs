@@ -1,7 +1,7 @@
 //! Images without any record: plain gzip files, made by the original system or by hand, and images of testbox whose
 //! record is lost. The latter say in their own header whose they are.
 
-use super::target::fits;
+use super::target::{Needs, unfit};
 use crate::failure::{Failure, Kind};
 use crate::image::DiskAbout;
 use crate::inventory::{Disk, Inventory};
@@ -66,14 +66,10 @@ pub fn plan(
                 "nothing was written. Say which goes where with testbox.map.",
             ));
         }
-        let unfit = image.about.as_ref().and_then(|a| fits(a.size, a.logical_block_size, disk).err());
-        if let Some(why) = unfit {
-            let what = format!("{} does not fit {disk}: {why}", image.file);
-            return Err(Failure::new(
-                Kind::Unfit,
-                what,
-                "nothing was written. Use another disk, or testbox.map.",
-            ));
+        if let Some(about) = &image.about {
+            let (size, least) = (about.size, image.needed.as_ref());
+            let needs = Needs { size, logical_block_size: about.logical_block_size, least };
+            needs.fits(disk).map_err(|why| unfit(&image.file, disk, &why))?;
         }
         plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone() });
     }

@@ -2,6 +2,7 @@
 
 use super::verified::{about_signature, not_vouched};
 use crate::failure::{Failure, Kind};
+use crate::image::Needed;
 use crate::inventory::Inventory;
 use crate::job::Action;
 use crate::plan::Request;
@@ -10,7 +11,7 @@ use crate::store::layout::DISK_LIST;
 use crate::store::record::{ImageRecord, Record};
 use crate::store::{SeenImage, SeenKind, ShareState};
 use crate::types::DiskSelector;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The images of one set that are wanted and whole.
 pub struct Trusted<'a> {
@@ -18,6 +19,8 @@ pub struct Trusted<'a> {
     pub folder: String,
     pub record: &'a Record,
     pub images: Vec<ImageRecord>,
+    /// What a disk needs at least for each, where that was asked; by its name.
+    pub needed: BTreeMap<String, Needed>,
 }
 
 /// The current set where every wanted image of it is whole, else the newest such set of the history.
@@ -59,7 +62,8 @@ pub fn trusted<'a>(
                 ));
             }
             findings.extend(about_signature(request, record, digest)?);
-            return Ok(Trusted { folder, record, images });
+            let needed = seen.iter().filter_map(|image| Some((image.name.clone(), image.needed.clone()?)));
+            return Ok(Trusted { folder, record, images, needed: needed.collect() });
         }
         // A verify is about one set: an older one that is whole is no answer to what was asked.
         let is_asked = folder.is_empty() || request.set.is_some();

@@ -3,6 +3,7 @@
 use super::set::Trusted;
 use super::veto::{Because, objections};
 use crate::failure::{Failure, Kind};
+use crate::image::{Needed, SHRINK};
 use crate::inventory::Disk;
 use crate::plan::identify::{find, listing, say_which};
 use crate::plan::memory::{Memory, known};
@@ -45,7 +46,7 @@ pub fn assign<'a>(
         [] => {}
         [image] => {
             let taken: Vec<&Disk> = targets.iter().flatten().copied().collect();
-            let disk = replacement(image, set.record, memory, &taken)?;
+            let disk = replacement(image, set, memory, &taken)?;
             let how = if image.identity.is_unique() { "a replacement" } else { "the only disk that fits" };
             let (file, from) = (image.file(), &image.identity);
             plan.notes.push(format!("{file} was taken from another disk ({from}); {how}: {disk}"));
@@ -72,10 +73,7 @@ pub fn assign<'a>(
                 "nothing was written. Say which goes where with testbox.map.",
             ));
         }
-        fits(image.disk_size, image.logical_block_size, disk).map_err(|why| {
-            let what = format!("{} does not fit {disk}: {why}", image.file());
-            Failure::new(Kind::Unfit, what, "nothing was written. Use another disk, or testbox.map.")
-        })?;
+        needs(image, set).fits(disk).map_err(|why| unfit(&image.file(), disk, &why))?;
     }
     Ok(targets)
 }
@@ -134,33 +132,65 @@ fn own<'a>(image: &ImageRecord, memory: &Memory<'a>, record: &Record) -> Result<
     }
 }
 
-/// Size, block size and write protection; what else may hold a disk shows when it is opened.
-pub fn fits(size: u64, logical_block_size: u32, disk: &Disk) -> Result<(), String> {
-    if disk.size < size {
-        let hidden = match disk.health.hidden {
-            0 => String::new(),
-            bytes => format!(
-                "; it hides {bytes} more behind its end, which 'hdparm -N' in a rescue shows and gives back"
-            ),
-        };
-        return Err(format!("it has {} bytes, the image needs {}{hidden}", disk.size, size));
+/// What an image of a set asks of its disk.
+fn needs<'a>(image: &ImageRecord, set: &'a Trusted<'_>) -> Needs<'a> {
+    Needs {
+        size: image.disk_size,
+        logical_block_size: image.logical_block_size,
+        least: set.needed.get(&image.name),
     }
-    if disk.logical_block_size != logical_block_size {
-        return Err(format!(
-            "its logical blocks have {} bytes, those of the imaged disk {}",
-            disk.logical_block_size, logical_block_size
-        ));
+}
+
+/// What an image asks of a disk.
+pub struct Needs<'a> {
+    /// Bytes of the imaged disk.
+    pub size: u64,
+    /// Bytes of its logical blocks.
+    pub logical_block_size: u32,
+    /// What is used of it, where that is known.
+    pub least: Option<&'a Needed>,
+}
+
+impl Needs<'_> {
+    /// Size, block size and write protection; what else may hold a disk shows when it is opened.
+    pub fn fits(&self, disk: &Disk) -> Result<(), String> {
+        let all = Needed { bytes: self.size, why: "as many as the imaged disk has".into() };
+        let least = self.least.unwrap_or(&all);
+        if disk.size < self.size.min(least.bytes) {
+            let hidden = match disk.health.hidden {
+                0 => String::new(),
+                bytes => format!(
+                    "; it hides {bytes} more behind its end, which 'hdparm -N' in a rescue shows and gives back"
+                ),
+            };
+            return Err(format!("{}{hidden}. To make it fit: {SHRINK}", least.missing_on(disk.size)));
+        }
+        let (own, imaged) = (disk.logical_block_size, self.logical_block_size);
+        if own != imaged {
+            return Err(format!(
+                "its logical blocks have {own} bytes, those of the imaged disk {imaged}: partition tables and file systems \
+                 count in them, and nothing on it could be read. Use a disk with logical blocks of {imaged} bytes (512e \
+                 and 512n are the same here), or set this one to them where it can be set (nvme format, sg_format)"
+            ));
+        }
+        if disk.read_only { Err("it is read-only".into()) } else { Ok(()) }
     }
-    if disk.read_only { Err("it is read-only".into()) } else { Ok(()) }
+}
+
+/// The refusal of a disk that an image does not fit.
+pub fn unfit(file: &str, disk: &Disk, why: &str) -> Failure {
+    let what = format!("{file} does not fit {disk}: {why}");
+    Failure::new(Kind::Unfit, what, "nothing was written. Use another disk, or testbox.map.")
 }
 
 /// The one disk that can have replaced the disk of `image`.
 fn replacement<'a>(
     image: &ImageRecord,
-    record: &Record,
+    set: &Trusted<'_>,
     memory: &Memory<'a>,
     taken: &[&Disk],
 ) -> Result<&'a Disk, Failure> {
+    let record = set.record;
     let mut candidates = Vec::new();
     let mut reasons = Vec::new();
     for disk in &memory.inventory.disks {
@@ -173,7 +203,7 @@ fn replacement<'a>(
         } else if let Some(why) = objection() {
             Some(why)
         } else {
-            fits(image.disk_size, image.logical_block_size, disk).err()
+            needs(image, set).fits(disk).err()
         };
         match why_not {
             None => candidates.push(disk),

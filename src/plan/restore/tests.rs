@@ -1,6 +1,7 @@
 //! Sets and disks as short texts, beside what is written where, or why nothing is.
 
 use super::*;
+use crate::image::Needed;
 use crate::inventory::Disk;
 use crate::plan::testkit::*;
 use crate::store::record::{ImageRecord, Record};
@@ -196,6 +197,45 @@ fn a_disk_that_does_not_fit_is_refused_before_the_first_write() {
         spoil(&mut disks.disks[0]);
         assert_eq!(plan(&request(Action::Restore), &disks, &set).unwrap_err().kind, Kind::Unfit);
     }
+}
+
+/// The image itself says what it needs; a disk that has as much is as good as one of the old size.
+#[test]
+fn a_smaller_disk_is_a_target_where_the_image_has_room() {
+    let mut set = share(record(1, &["sda S1 4G@1"], &[]));
+    let gib = 1u64 << 30;
+    for (least, disks, expected) in [
+        (3 * gib, &["sda S1 3G@1"][..], Ok("sda")),
+        (3 * gib + 1, &["sda S1 3G@1"], Err(Kind::Unfit)),
+        (3 * gib, &["sda NEW 3G@1"], Ok("sda")),
+        (3 * gib + 1, &["sda NEW 3G@1"], Err(Kind::Ambiguous)),
+        (3 * gib, &["sda NEW 3G@1", "sdb NEW2 2G@3"], Ok("sda")),
+        (2 * gib, &["sda NEW 3G@1", "sdb NEW2 2G@3"], Err(Kind::Ambiguous)),
+        // An image that says that it needs more than its disk had asks for no more than that.
+        (9 * gib, &["sda S1 4G@1"], Ok("sda")),
+    ] {
+        set.images[0].needed = Some(Needed { bytes: least, why: "partitions".into() });
+        assert_eq!(
+            restore(disks, &set),
+            expected.map(|d| vec![format!("sda.raw.gz>{d}")]),
+            "{least} {disks:?}"
+        );
+    }
+    set.images[0].needed = Some(Needed { bytes: 3 * gib + 7, why: "its partitions".into() });
+    let failure = plan(&request(Action::Restore), &inventory(&["sda S1 3G@1"]), &set).unwrap_err();
+    for part in ["(its partitions): 7 are missing", "shrink the last partition"] {
+        assert!(failure.what.contains(part), "{failure:?}");
+    }
+    let mut disks = inventory(&["sda S1 4G@1"]);
+    disks.disks[0].logical_block_size = 4096;
+    let failure = plan(&request(Action::Restore), &disks, &set).unwrap_err();
+    assert!(
+        failure.what.contains("logical blocks have 4096 bytes") && failure.what.contains("512e"),
+        "{failure:?}"
+    );
+    // 512 bytes emulated on a medium of 4096 is the same to an image.
+    (disks.disks[0].logical_block_size, disks.disks[0].physical_block_size) = (512, 4096);
+    assert!(plan(&request(Action::Restore), &disks, &set).is_ok());
 }
 
 #[test]

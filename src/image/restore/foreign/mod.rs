@@ -11,8 +11,10 @@ mod tests;
 use crate::block::BlockDevice;
 use crate::image::error::{ImageError, Op};
 use crate::image::reader::{FileKind, file_kind};
+use crate::image::resized::AsImaged;
 use crate::image::restore::batch::drop_cache;
 use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::needed::Needed;
 use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
@@ -94,6 +96,11 @@ impl Body for GzipBody<'_> {
 
     fn logical_block_size(&self) -> Option<u32> {
         None
+    }
+
+    /// All: what of it is not used, nobody has said.
+    fn needed(&self) -> Result<Needed, ImageError> {
+        Ok(Needed { bytes: self.content.size, why: "a gzip file of all of a disk".into() })
     }
 
     fn check(&self, _: &Progress) -> Result<(), ImageError> {
@@ -207,8 +214,8 @@ fn hash_of(
     Ok(hasher.finalize())
 }
 
-/// Compares the beginning of a disk with what a foreign gzip holds, as [`measure`] found it. Progress counts bytes of
-/// disk.
+/// Compares the beginning of a disk with what a foreign gzip holds, as [`measure`] found it; its table by what it means
+/// (`image::resized`). Progress counts bytes of disk.
 ///
 /// # Errors
 /// [`ErrorKind::Differs`](crate::image::ErrorKind::Differs), without the place: a single hash is all that there is to
@@ -219,7 +226,8 @@ pub fn compare(content: &Measured, disk: &dyn BlockDevice, progress: &Progress) 
         return Err(ImageError::refused(disk, sizes));
     }
     progress.start(content.size);
-    match hash_of(content.size, disk, progress, |_, _| {})? == content.hash {
+    let as_imaged = AsImaged::new(disk, content.size, disk.logical_block_size());
+    match hash_of(content.size, &as_imaged, progress, |_, _| {})? == content.hash {
         true => Ok(()),
         false => Err(ImageError::differs(disk, &(0..content.size), Op::Compare)),
     }
