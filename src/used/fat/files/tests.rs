@@ -143,11 +143,17 @@ fn folders_that_lead_back_or_nowhere_end() {
 fn a_long_name_counts_only_where_it_is_whole() {
     let good = image(&["-F", "16", "-s", "1"], 9);
     let at = entry(&good, b"SOMELO~1EFI");
-    for (byte, value) in [(at - 32 + 13, 0), (at - 32, 7), (at - 32, 0xe5)] {
+    // A sum of another piece, a number out of turn, a deleted piece; and a short name that the long one was not made for.
+    for (byte, value, short) in [
+        (at - 32 + 13, 0, "\\SOMELO~1.EFI"),
+        (at - 32, 7, "\\SOMELO~1.EFI"),
+        (at - 32, 0xe5, "\\SOMELO~1.EFI"),
+        (at + 7, b'2', "\\SOMELO~2.EFI"),
+    ] {
         let mut image = good.clone();
         image[byte] = value;
         let listed = files(&image).ending_in(".efi", "EFI", BOUNDS);
-        assert!(listed.paths.iter().any(|path| path.ends_with("\\SOMELO~1.EFI")), "{listed:?}");
+        assert!(listed.paths.iter().any(|path| path.ends_with(short)), "{short}: {listed:?}");
     }
 }
 
