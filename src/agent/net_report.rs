@@ -1,5 +1,6 @@
 //! What a person at the machine must know where the network fails: one screen that fits a photo.
 
+use crate::inventory::pci::{PciClass, PciDevice, without_driver};
 use crate::job::Cmdline;
 use crate::net::links::Link;
 use crate::net::netconf::NetConf;
@@ -11,6 +12,8 @@ use std::net::Ipv4Addr;
 const LINES_MAX: usize = 10;
 /// Of those, for interfaces.
 const LINKS_MAX: usize = 4;
+/// And for cards that show no interface.
+const DRIVERLESS_MAX: usize = 3;
 
 /// Interface and link, address, gateway, boot server, what was asked, and what came: at most ten lines of 79 columns.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub struct NetReport {
     pub links: Vec<Link>,
     /// What ipconfig and `ip=` say.
     pub conf: NetConf,
+    /// Network cards that nothing drives, where there is no address.
+    pub driverless: Vec<String>,
     /// The `ip=` and BOOTIF words, where there is no address.
     pub words: String,
     /// Whether the gateway answers; `None` where nobody has looked.
@@ -31,10 +36,12 @@ pub struct NetReport {
 
 impl NetReport {
     /// The report of a machine that has no address.
-    pub fn without_address(links: Vec<Link>, kernel: &Cmdline) -> NetReport {
+    pub fn without_address(links: Vec<Link>, pci: &[PciDevice], kernel: &Cmdline) -> NetReport {
         let ip = kernel.ip.as_deref().unwrap_or("(none: DHCP)");
         let bootif = kernel.bootif.map_or_else(|| "(none)".into(), |mac| mac.to_string());
-        NetReport { links, words: format!("ip={ip} BOOTIF={bootif}"), ..NetReport::default() }
+        let words = format!("ip={ip} BOOTIF={bootif}");
+        let driverless = without_driver(pci, PciClass::Network).map(ToString::to_string).collect();
+        NetReport { links, words, driverless, ..NetReport::default() }
     }
 
     /// The lines, plain, each short enough for any terminal.
@@ -50,6 +57,7 @@ impl NetReport {
             n if n > LINKS_MAX => lines.push(format!("           and {} more", n - LINKS_MAX)),
             _ => {}
         }
+        lines.extend(self.driverless.iter().take(DRIVERLESS_MAX).map(|card| format!("no driver: {card}")));
         lines.push(format!("address:   {}", self.address()));
         if self.conf.address.is_some() {
             let servers: Vec<String> = self.servers.iter().map(|(ip, who)| format!("{ip} ({who})")).collect();
@@ -113,11 +121,17 @@ mod tests {
              asked: 10.0.0.1 by TFTP for pxelinux.cfg/0A000009: no answer\n"
         );
         let kernel = Cmdline::parse("ip=dhcp BOOTIF=01-52-54-00-12-34-56");
-        let lines = NetReport::without_address(Vec::new(), &kernel).lines();
-        assert!(
-            lines[0].contains("NONE") && lines[1].ends_with("NONE; ip=dhcp BOOTIF=52:54:00:12:34:56"),
-            "{lines:?}"
-        );
+        let card = PciDevice { vendor: 0x14e4, device: 0x16a1, class: 0x2_0000, ..PciDevice::default() };
+        let driven = PciDevice { driver: Some("e1000e".into()), ..card.clone() };
+        for (pci, card) in
+            [(vec![driven.clone()], None), (vec![driven, card], Some("no driver: PCI 14e4:16a1"))]
+        {
+            let lines = NetReport::without_address(Vec::new(), &pci, &kernel).lines();
+            assert!(lines[0].contains("NONE"), "{lines:?}");
+            assert!(lines.last().unwrap().ends_with("NONE; ip=dhcp BOOTIF=52:54:00:12:34:56"), "{lines:?}");
+            assert_eq!(lines.len(), 2 + usize::from(card.is_some()));
+            assert!(card.is_none_or(|card| lines[1].starts_with(card)), "{lines:?}");
+        }
     }
 
     proptest! {
@@ -126,7 +140,8 @@ mod tests {
             let links = (0..nics).map(|_| link(&name)).collect();
             let conf = NetConf { address: Some([10, 0, 0, 9].into()), ..NetConf::default() };
             let servers = vec![([10, 0, 0, 1].into(), "testbox.boot-server="); 9];
-            let lines = NetReport { links, conf, asked, servers, ..NetReport::default() }.lines();
+            let driverless = vec![name.clone(); nics];
+            let lines = NetReport { links, conf, driverless, asked, servers, ..NetReport::default() }.lines();
             prop_assert!(lines.len() <= LINES_MAX && lines.iter().all(|l| l.chars().count() <= COLUMNS && !l.contains('\n')));
         }
     }

@@ -5,6 +5,7 @@ use super::net_report::NetReport;
 use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, Purpose, World};
 use crate::failure::{Failure, Kind};
+use crate::inventory::pci::{self, PciClass};
 use crate::job::pxe::{HexIp, MachineIds};
 use crate::job::{Action, Cmdline, Options};
 use crate::net::dhcp::Lease;
@@ -70,10 +71,12 @@ impl Network {
         let conf = conf.or(word);
         let boot_server_by = if of_word == conf.boot_server { "ip=" } else { "DHCP" };
         let Some(address) = conf.address else {
+            let blame = pci::blame(&world.pci(), PciClass::Network);
+            let driver = if blame.is_empty() { "" } else { pci::NO_DRIVER };
             return Err(Failure::new(
                 Kind::Network,
-                "this machine has no IPv4 address",
-                "check cable, switch and DHCP server, and the ip= word.",
+                format!("this machine has no IPv4 address{blame}"),
+                format!("check cable, switch and DHCP server, and the ip= word. {driver}").trim_end(),
             ));
         };
         let of_device = |name: &String| facts.macs.iter().find(|(nic, _)| nic == name).map(|(_, mac)| *mac);
@@ -321,7 +324,7 @@ pub fn network_report(world: &dyn World) -> NetReport {
     let kernel = Cmdline::parse(&facts.cmdline);
     match Network::read(world, &facts, &kernel) {
         Ok(network) => network.report(world),
-        Err(_) => NetReport::without_address(world.links(), &kernel),
+        Err(_) => NetReport::without_address(world.links(), &world.pci(), &kernel),
     }
 }
 

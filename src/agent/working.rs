@@ -10,6 +10,7 @@ use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
 use super::{Ending, arming, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
+use crate::inventory::pci::{self, PciClass};
 use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Action, Job};
 use crate::plan::{self, Plan, Request};
@@ -154,7 +155,7 @@ impl Working<'_, '_> {
             signed_for: trust.required.then_some(self.connected.named.who.ip),
             failing_disk: settings.failing_disk,
         };
-        let plan = plan::plan(&request, inventory, &state)?;
+        let plan = plan::plan(&request, inventory, &state).map_err(|failure| self.without_disk(failure))?;
         plan.findings.iter().for_each(|finding| journal.warn(finding));
         journal.lines(&plan.to_string());
         if job.action.is_backup() {
@@ -167,6 +168,16 @@ impl Working<'_, '_> {
         Ok(plan)
     }
 
+    /// A machine without a disk may have a controller that nothing drives.
+    fn without_disk(&self, mut failure: Failure) -> Failure {
+        let blame = pci::blame(&self.context().world.pci(), PciClass::Storage);
+        if failure.kind == Kind::NoDisk && !blame.is_empty() {
+            failure.what += &blame;
+            failure.advice = format!("{} Or {}", failure.advice, pci::NO_DRIVER);
+        }
+        failure
+    }
+
     /// The disk list once it has stopped changing: a driver that is late must not make a disk look gone.
     fn inventory(&self) -> Result<Inventory, Failure> {
         let Context { world, journal, ref settings, .. } = *self.context();
@@ -174,6 +185,10 @@ impl Working<'_, '_> {
         journal.info(&format!("waiting for the disks to settle ({} s)", settings.settle.as_secs()));
         let settle = Settle { quiet: settings.settle, ..Settle::default() };
         let found = settled(settle, || world.scan(), || system.monotonic(), |time| system.sleep(time));
+        for device in pci::without_driver(&world.pci(), PciClass::Storage) {
+            journal
+                .info(&format!("no driver is bound to the disk controller {device}: its disks are not seen"));
+        }
         let mut inventory = found.map_err(|e| {
             Failure::new(
                 Kind::Inventory,

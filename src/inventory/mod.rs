@@ -9,6 +9,7 @@ mod identity;
 mod location;
 mod opened;
 mod paths;
+pub mod pci;
 mod settle;
 mod usage;
 mod who;

@@ -9,6 +9,7 @@ mod boot_entries;
 mod boot_path;
 mod carried;
 mod disk_faults;
+mod drivers;
 mod faults;
 mod hostile_share;
 mod internal_errors;

@@ -26,6 +26,7 @@ use testbox::block::watched::Watched;
 use testbox::efi::{MemVariables, Platform, Variables};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
+use testbox::inventory::pci::PciDevice;
 use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
 use testbox::job::RebootMode;
 use testbox::net::dns::DnsError;
@@ -110,6 +111,8 @@ pub struct Machine {
     pub folder: Option<tempfile::TempDir>,
     /// The variables of its firmware, or why they cannot be read; `None` is a BIOS.
     pub efi: Option<Result<MemVariables, String>>,
+    /// Its PCI devices.
+    pub pci: Vec<PciDevice>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -209,6 +212,7 @@ impl Machine {
             wire: None,
             folder: None,
             efi: None,
+            pci: Vec::new(),
         };
         machine.backup.plug(&machine.power);
         machine.tftp.plug(&machine.power);
@@ -452,6 +456,10 @@ impl World for Machine {
     fn links(&self) -> Vec<Link> {
         let mac = self.mac.parse().ok();
         vec![Link { name: "enp0s2".into(), mac, carrier: Some(true), state: "up".into(), mtu: Some(1500) }]
+    }
+
+    fn pci(&self) -> Vec<PciDevice> {
+        self.pci.clone()
     }
 
     fn answers(&self, _: Ipv4Addr) -> bool {

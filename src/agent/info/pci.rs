@@ -1,6 +1,7 @@
 //! PCI devices from `/sys/bus/pci/devices` (Documentation/PCI/sysfs-pci.rst).
 
 use super::page::{self, Page};
+use crate::inventory::pci::PciDevice;
 use std::path::Path;
 
 /// The standard header and the device's own capabilities. The extended space is left alone: reading registers that
@@ -31,6 +32,9 @@ pub(super) fn write(page: &mut Page, sys: &Path) {
             if let Some(target) = page::link_name(&device.join(link)) {
                 page.line(format!("\t{link}: {target}"));
             }
+        }
+        if PciDevice::read(&device).is_some_and(|device| device.lacks_driver()) {
+            page.line("\tdriver: NONE: no disk or network through it");
         }
         page.attributes(
             "\t",

@@ -94,6 +94,16 @@ fn text_starts_with_who_and_has_every_section() {
     }
 }
 
+#[test]
+fn a_pci_device_without_its_driver_stands_out() {
+    let tree = machine();
+    let text = || collect(&sources(&tree), &me()).text;
+    assert!(!text().contains("driver: NONE"));
+    fs::remove_file(tree.sys().join("devices/pci0000:00/0000:00:02.0/driver")).unwrap();
+    let wanted = "8086:10d3 (rev 03), subsystem 8086:0001\n\tdriver: NONE";
+    assert!(text().contains(wanted), "{}", text());
+}
+
 /// A command line is copied by the kernel's log, by device trees and by emulators' configuration.
 #[test]
 fn no_secret_of_the_command_line_is_in_text_or_archive() {

@@ -9,6 +9,7 @@ use crate::agent::info::MachineIdentity;
 use crate::block::BlockDevice;
 use crate::efi::Platform;
 use crate::failure::Failure;
+use crate::inventory::pci::PciDevice;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
 use crate::net::dhcp::Wire;
 use crate::net::dns::DnsError;
@@ -171,6 +172,9 @@ pub trait World: Send + Sync {
     /// # Errors
     /// `/sys` cannot be read, or shows a disk without a size or block size.
     fn scan(&self) -> Result<Inventory, ScanError>;
+
+    /// The PCI devices, as they are now.
+    fn pci(&self) -> Vec<PciDevice>;
 
     /// Asks a disk's firmware for its state; ends in bounded time, whatever the disk does.
     fn health(&self, disk: &Disk) -> Health;

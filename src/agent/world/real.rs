@@ -8,6 +8,7 @@ use crate::block::{Disk as BlockDisk, OpenError};
 use crate::efi::{EfivarFs, Platform, Variables};
 use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
+use crate::inventory::pci::PciDevice;
 use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
 use crate::net::dhcp::Datagrams;
 use crate::net::dns::{DnsError, Resolver};
@@ -184,6 +185,10 @@ impl World for RealWorld {
 
     fn links(&self) -> Vec<Link> {
         Link::scan(Path::new(SYS))
+    }
+
+    fn pci(&self) -> Vec<PciDevice> {
+        PciDevice::scan(Path::new(SYS))
     }
 
     fn answers(&self, address: Ipv4Addr) -> bool {
