@@ -17,7 +17,7 @@ const DOUBT_WAIT: Duration = Duration::from_secs(30);
 pub enum Asked {
     /// A file that orders something.
     Order(Box<Order>),
-    /// None. What servers said of a file that may be there, where they said more than that it is not.
+    /// None. What leaves a doubt: what servers said of a file that may be there, more than that it is not; who did not answer.
     Nothing(Vec<String>),
 }
 
@@ -66,6 +66,7 @@ pub fn ask_boot_servers(
             Round::Doubt(why) if network.is_over(world) || world.system().monotonic() >= doubt_until => {
                 journal
                     .warn(&format!("no server has an action, but one that may have did not answer: {why}"));
+                refused.push(format!("no answer: {why}"));
                 return Ok(Asked::Nothing(refused));
             }
             Round::Silence(why) if network.is_over(world) => {

@@ -5,9 +5,9 @@ use super::booted::Booted;
 use super::context::Context;
 use super::named::Named;
 use super::network::Network;
-use super::{Ending, Mode};
+use super::{Ending, Mode, own_boot};
 use crate::failure::{Failure, Kind};
-use crate::job::{Order, Origin};
+use crate::job::{NoJob, Order, Origin, RebootMode};
 
 /// The address is known.
 pub struct Located<'a> {
@@ -16,18 +16,18 @@ pub struct Located<'a> {
 }
 
 impl<'a> Located<'a> {
-    /// Asks what to do, and who the machine is; `None` where nothing is to be done and the full system follows.
+    /// Asks what to do, and who the machine is; how the boot ends where nothing is to be done.
     ///
     /// # Errors
     /// [`Kind::NoAction`], [`Kind::JobSignature`], and those of asking.
-    pub fn name(&self) -> Result<Option<Named<'a>>, Failure> {
+    pub fn name(&self) -> Result<Result<Named<'a>, Ending>, Failure> {
         let Booted { context, facts, .. } = &self.booted;
         let Context { world, journal, .. } = *context;
         let mut network = self.network.clone();
         network.wait_for_neighbours(world, journal);
         let order = match self.order(&network)? {
             Asked::Order(order) => *order,
-            Asked::Nothing(refused) => return self.no_action(&refused).map(|()| None),
+            Asked::Nothing(refused) => return self.no_action(&refused).map(Err),
         };
         let signed = order.signed(network.address, &context.trust);
         let context = context.with_options(&order.options, &signed);
@@ -42,7 +42,7 @@ impl<'a> Located<'a> {
         let unsigned = context.trust.required.then(|| order.unsigned(&signed)).flatten();
         let named = Named { context, facts: facts.clone(), network, order, who, unsigned };
         named.introduce(&signed);
-        Ok(Some(named))
+        Ok(Ok(named))
     }
 
     /// Ends the run with this failure.
@@ -61,8 +61,8 @@ impl<'a> Located<'a> {
     }
 
     /// Nothing is asked of this boot. `refused` is what boot servers said of files that may be there.
-    fn no_action(&self, refused: &[String]) -> Result<(), Failure> {
-        let Context { journal, mode, ref trust, .. } = self.booted.context;
+    fn no_action(&self, refused: &[String]) -> Result<Ending, Failure> {
+        let Context { world, journal, mode, ref trust, ref settings } = self.booted.context;
         let refused: String = refused.iter().map(|said| format!("; {said}")).collect();
         match mode {
             // It would hand the machine to whatever the network has for a root.
@@ -75,7 +75,19 @@ impl<'a> Located<'a> {
             )),
             Mode::NfsRoot(_) => {
                 journal.info(&format!("no action is given{refused}: going on into the full system"));
-                Ok(())
+                Ok(Ending::Continue)
+            }
+            // A server that refuses a file may have one.
+            Mode::AgentOnly if settings.no_job == NoJob::BootDisk && refused.is_empty() => {
+                let system = own_boot::start_own_system(world).map_err(|why| {
+                    Failure::new(
+                        Kind::NoAction,
+                        format!("the boot server has no job, and the machine's own system cannot be started: {why}"),
+                        "put its disk into the boot order of the firmware's set-up, or arm the machine.",
+                    )
+                })?;
+                journal.info(&format!("no job for this machine: on to its own system, {system}"));
+                Ok(Ending::Machine(RebootMode::Reboot))
             }
             Mode::AgentOnly => Err(Failure::new(
                 Kind::NoAction,

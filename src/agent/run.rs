@@ -33,8 +33,8 @@ fn booted(state: Booted<'_>) -> Ending {
 
 fn located(state: &Located<'_>) -> Ending {
     match caught(&AGENT, || state.name()) {
-        Ok(Some(next)) => named(next),
-        Ok(None) => Ending::Continue,
+        Ok(Ok(next)) => named(next),
+        Ok(Err(ending)) => ending,
         Err(failure) => state.fail(&failure),
     }
 }

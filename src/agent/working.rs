@@ -7,7 +7,7 @@ use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
-use super::{Ending, arming, policy, steps};
+use super::{Ending, arming, own_boot, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
 use crate::inventory::pci::{self, PciClass};
@@ -225,6 +225,7 @@ impl Working<'_, '_> {
             status.code = Some(failure.kind.code());
         }
         policy::write_status(journal, &*world.system(), status, folder);
+        own_boot::tell_loader(world, journal, network, tftp);
         match arming::disarm(world, journal, network, tftp, armed)? {
             arming::Disarmed::Removed => journal.info(&format!("disarmed: {} is gone", armed.path)),
             arming::Disarmed::WasGone => journal.warn(&format!("{} was gone already", armed.path)),

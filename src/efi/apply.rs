@@ -26,7 +26,6 @@ pub fn apply(variables: &dyn Variables, changes: &[Change]) -> Result<(), Refuse
 }
 
 fn write(variables: &dyn Variables, change: &Change) -> Result<(), String> {
-    let said = |e: io::Error| errno_words(&e);
     let (name, value) = match change {
         Change::Entry(number, option) => (number.variable(), option.to_bytes().ok_or("it is too long")?),
         Change::Order(order) => {
@@ -34,8 +33,23 @@ fn write(variables: &dyn Variables, change: &Change) -> Result<(), String> {
             ("BootOrder".into(), order.iter().flat_map(bytes).collect())
         }
     };
-    variables.write(&name, &value).map_err(said)?;
-    match variables.read(&name).map_err(said)? {
+    keep(variables, &name, &value)
+}
+
+/// Has the firmware try this entry at the next boot, once, before all others.
+///
+/// # Errors
+/// The firmware refuses it or does not keep it.
+pub fn set_next(variables: &dyn Variables, number: BootNumber) -> Result<(), Refused> {
+    let kept = keep(variables, "BootNext", &number.0.to_le_bytes());
+    kept.map_err(|why| Refused { change: format!("BootNext {number}"), why })
+}
+
+/// Writes a value, and reads it back.
+fn keep(variables: &dyn Variables, name: &str, value: &[u8]) -> Result<(), String> {
+    let said = |e: io::Error| errno_words(&e);
+    variables.write(name, value).map_err(said)?;
+    match variables.read(name).map_err(said)? {
         Some(found) if found == value => Ok(()),
         Some(_) => Err("another value is read back".into()),
         None => Err("it is not there when it is read back".into()),

@@ -20,6 +20,7 @@ mod load_option;
 mod loaders;
 mod number;
 mod order;
+mod own;
 mod plan;
 mod record;
 mod state;
@@ -27,7 +28,7 @@ mod state;
 mod tests;
 mod variables;
 
-pub use apply::{Refused, apply};
+pub use apply::{Refused, apply, set_next};
 pub use guid::Guid;
 pub use load_option::{HardDrive, LoadOption, Malformed, Node};
 pub use loaders::{Esp, FALLBACK, esps};

@@ -75,3 +75,15 @@ choice! {
         Write = "write",
     }
 }
+
+choice! {
+    /// What a machine does for which the boot servers have no job: `testbox.no-job=`.
+    #[derive(Default)]
+    NoJob {
+        /// It is an error.
+        #[default]
+        Fail = "fail",
+        /// The firmware starts the machine's own system next.
+        BootDisk = "boot-disk",
+    }
+}

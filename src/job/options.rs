@@ -82,7 +82,7 @@ macro_rules! shown {
     ($($t:ty)+) => { $(impl Value for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
 shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk
-UnionKind RebootMode OnError TftpPath }
+UnionKind RebootMode OnError NoJob TftpPath }
 
 impl Value for u32 {
     const FORM: Form = Form::Number;
@@ -283,6 +283,9 @@ options! {
     /// Seconds for which the boot waits for an address, and the agent for names and the boot server; on the kernel command line
     /// only.
     net_wait: value Duration = Duration::from_secs(300), seconds, "net-wait" "SECONDS" End, "300";
+    /// What follows where the boot servers have no job for the machine: `fail`, or `boot-disk`: the firmware (UEFI) starts its
+    /// own system next; on the kernel command line only.
+    no_job: value NoJob = NoJob::Fail, str::parse, "no-job" "HOW" Arm, "fail";
     /// The file that arms the machine, below the TFTP root.
     armed_file: maybe TftpPath, str::parse, "armed-file" "PATH" Arm, "looked for";
     /// The TFTP server.

@@ -2,10 +2,10 @@
 //! whatever the firmware does to that, the data count, and the machine boots the network or its disk.
 
 use crate::world::esp::{FALLBACK, SHIM, entry, esp_disk, firmware, network, partition};
-use crate::world::{IP, Machine, REBOOT, disk};
+use crate::world::{HEX, IP, Machine, REBOOT, disk};
 use testbox::efi::{BootNumber, BootState, Fault, FirmwareKind, LoadOption, MemVariables};
 use testbox::failure::Kind;
-use testbox::share::Survivors;
+use testbox::share::{Files, Survivors};
 use testbox::store::record::Record;
 use testbox::store::status::State;
 use testbox::sys::Chance;
@@ -310,4 +310,29 @@ fn a_power_cut_at_any_operation_leaves_the_network_first() {
         assert!(after.disk_bytes("sda") == esp_disk(&[SHIM]), "cut at {nth}");
     }
     assert!(between > 0, "a cut between the entry and the order");
+}
+
+/// GRUB is told what the firmware would start, in a file of this machine's own; again only where it differs.
+#[test]
+fn the_boot_server_is_told_the_loader_of_the_own_system() {
+    let file = format!("testbox.cfg/{HEX}.boot");
+    let mut machine = Machine::new();
+    machine.tftp.make_dir("testbox.cfg").unwrap();
+    machine.set_disks(vec![disk("sda S1 @1", esp_disk(&[SHIM]))]);
+    machine.set_efi(Some(Ok(firmware(&[network(), entry("debian", SHIM)], &[0, 1]))));
+    machine.arm("testbox.action=backup testbox.job=one");
+    assert_eq!(machine.boot().ending, REBOOT);
+    let told = String::from_utf8(machine.tftp.get(&file).unwrap()).unwrap();
+    assert_eq!(told.lines().last(), Some("set tb_own=/EFI/debian/shimx64.efi"));
+    machine.arm("testbox.action=verify testbox.job=two");
+    let seen = machine.boot();
+    assert!(!seen.console.contains(&file), "{}", seen.console);
+
+    let mut bios = backed_up(&[SHIM], None);
+    assert!(bios.tftp.get(&file).is_none());
+    // A name that would be more than a name in a script of GRUB's.
+    bios.set_efi(Some(Ok(firmware(&[network(), entry("odd", "\\EFI\\a b;reboot.efi")], &[0, 1]))));
+    bios.arm("testbox.action=verify testbox.job=two");
+    assert_eq!(bios.boot().ending, REBOOT);
+    assert!(bios.tftp.get(&file).is_none());
 }

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use crate::world::esp::{SHIM, entry, firmware, network};
 use crate::world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use testbox::agent::{Ending, Mode};
+use testbox::efi::{BootNumber, BootState};
 use testbox::share::Files;
 use testbox::sys::System;
 
@@ -396,4 +398,38 @@ fn no_secret_of_the_command_line_reaches_logs_or_status() {
         logs.iter().all(|log| !log.contains("hush") && log.contains("testbox_token=[redacted]")),
         "{logs:?}"
     );
+}
+
+/// Without a job the machine's own system is next, where its kernel line says so: never on a doubt, and never on an error.
+#[test]
+fn without_a_job_the_firmware_starts_the_own_system() {
+    let next = |machine: &Machine| BootState::read(machine.efi.as_ref()?.as_ref().ok()?).unwrap().next;
+    let machine = |words: &str| {
+        let mut machine = asking("", &format!("testbox.tftp=10.0.0.1:/t testbox.net-wait=4 {words}"));
+        machine.tftp.remove(&format!("testbox.cfg/{HEX}")).unwrap();
+        machine.set_efi(Some(Ok(firmware(&[network(), entry("debian", SHIM)], &[0, 1]))));
+        machine
+    };
+    let good = machine("testbox.no-job=boot-disk");
+    let seen = good.boot();
+    assert_eq!((seen.ending, next(&good)), (REBOOT, Some(BootNumber(1))), "{}", seen.console);
+    assert!(
+        seen.console.contains("no job for this machine: on to its own system, Boot0001 'debian'"),
+        "{}",
+        seen.console
+    );
+
+    let mut refusing = machine("testbox.no-job=boot-disk");
+    refusing.refused.insert(format!("testbox.cfg/{HEX}"), (0, "Permission denied"));
+    let mut silent = machine("testbox.no-job=boot-disk");
+    silent.tftp_servers.clear();
+    let mut bios = machine("testbox.no-job=boot-disk");
+    bios.set_efi(None);
+    let mut network_only = machine("testbox.no-job=boot-disk");
+    network_only.set_efi(Some(Ok(firmware(&[network()], &[0]))));
+    for machine in [machine(""), machine("testbox.no-job=fail"), refusing, silent, bios, network_only] {
+        let seen = machine.boot();
+        assert!(failed_with(&seen, "no-action"), "{}", seen.console);
+        assert_eq!(next(&machine), None);
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::context::{StepContext, Target};
 use super::firmware;
+use crate::agent::firmware::state as state_of;
 use crate::efi::{BootState, Change, EntryPlan, Esp, FALLBACK, Firmware, FirmwareKind, Platform, plan};
 use crate::failure::{Failure, Kind};
 use crate::progress::Progress;
@@ -47,7 +48,7 @@ fn write(
     esps: &[Esp],
     notes: &mut Vec<String>,
 ) -> Result<Option<Failure>, String> {
-    let state = firmware::state(platform)?;
+    let state = state_of(platform)?;
     let plan = plan(recorded, &state, esps);
     notes.extend(plan.left.iter().map(|left| format!("boot entry not put back as it was: {left}")));
     notes.extend(other_secure_boot(recorded, &state));
@@ -143,7 +144,7 @@ pub fn compare(cx: &StepContext<'_>, recorded: &Firmware, esps: &[Esp]) -> Vec<S
     let platform = cx.world.efi();
     let mut notes: Vec<String> = other_kind(Some(recorded), platform.as_ref()).into_iter().collect();
     let Some(platform) = platform.filter(|_| recorded.kind == FirmwareKind::Uefi) else { return notes };
-    let state = match firmware::state(&platform) {
+    let state = match state_of(&platform) {
         Ok(state) => state,
         Err(why) => {
             notes.push(format!("the boot entries are not compared: {why}"));

@@ -1,17 +1,14 @@
 //! What the firmware of this machine says about booting: for the record of a set, and for what a restore puts back.
 
 use super::context::StepContext;
+use crate::agent::firmware::LIMIT;
 use crate::agent::world::World;
 use crate::block::{BlockDevice, View};
-use crate::efi::{BootState, Change, Esp, Firmware, Loaders, Platform, apply, esps};
+use crate::efi::{Change, Esp, Firmware, Loaders, Platform, apply, esps};
 use crate::inventory::Disk;
 use crate::plan::Source;
 use crate::progress::Progress;
-use crate::sys::{errno_words, with_deadline};
-use std::time::Duration;
-
-/// How long the firmware may take for all that is asked of it.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::sys::with_deadline;
 
 /// The firmware's part of a new record, without the loaders of the disks.
 pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Firmware {
@@ -54,15 +51,6 @@ pub fn partitions_of(
 pub fn add_loaders(cx: &StepContext<'_>, firmware: &mut Firmware, image: &str, disk: &dyn BlockDevice) {
     let found = partitions(cx.world, disk, Some(firmware));
     firmware.loaders.extend(found.into_iter().map(|esp| Loaders::of(image, esp)));
-}
-
-/// What the firmware has now.
-///
-/// # Errors
-/// Why it cannot be read.
-pub fn state(platform: &Platform) -> Result<BootState, String> {
-    let variables = platform.variables.clone()?;
-    with_deadline(LIMIT, move || BootState::read(&*variables)).map_err(|e| errno_words(&e))
 }
 
 /// Writes changes.

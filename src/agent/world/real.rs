@@ -233,6 +233,7 @@ impl World for RealWorld {
         let guard = mount_nfs(&self.system, &request, order.limit, say)?;
         // A server that dies just now must not keep the agent, which does not watch this share yet.
         let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
+        let files = if order.purpose == Purpose::Tftp { files.served() } else { files };
         let close = move |limit: Duration| guard.close(limit);
         let export = Export { server: order.server, path: order.source.path.clone() };
         let share = Share { name, export, files: Arc::new(files) };

@@ -22,16 +22,15 @@ fn a_map_that_contradicts_itself_is_a_problem_and_not_kept() {
 
 #[test]
 fn every_word_of_the_design() {
-    let c = Cmdline::parse(
-        "BOOT_IMAGE=maintenance-boot/vmlinuz ro boot=nfs root=/dev/nfs nfsroot=10.0.2.2:/nfsroot,ro,tcp \
+    let line = "BOOT_IMAGE=maintenance-boot/vmlinuz ro boot=nfs root=/dev/nfs nfsroot=10.0.2.2:/nfsroot,ro,tcp \
          ip=10.1.2.3:10.0.2.2:10.0.2.1:255.255.0.0:maintenance: BOOTIF=01-52-54-00-12-34-56 panic=300 \
          testbox.action=restore testbox.job=ab-12 testbox.set=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 testbox.backup=nas:/export/testbox-backup,vers=3 \
          testbox.tftp=10.0.2.2:/export/testbox-tftp testbox.disks=sda,serial=A%20B,wwn=eui.00253 \
          testbox.map=sda:serial=A%2CB,nvme0n1:/dev/nvme1n1 testbox.name=tb1.lab testbox.dns=10.0.0.1,10.0.0.2 \
          testbox.keep=2 testbox.delta=never testbox.used=off testbox.free=zero testbox.bad-sectors=degraded testbox.degraded=replace testbox.failing-disk=write testbox.union=aufs testbox.reboot=poweroff testbox.on-error=hold \
          testbox.error-wait=5 testbox.attempts=3 testbox.settle=0 testbox.mount-wait=60 testbox.share-wait=120 testbox.net-wait=90 \
-         testbox.armed-file=bios/pxelinux.cfg/0A010203 testbox.boot-server=10.0.2.2",
-    );
+         testbox.armed-file=bios/pxelinux.cfg/0A010203 testbox.boot-server=10.0.2.2 testbox.no-job=boot-disk";
+    let c = Cmdline::parse(line);
     assert_eq!(c.problems, [""; 0]);
     assert_eq!(c.action, Some(Action::Restore));
     assert_eq!(c.job.as_ref().map(JobId::as_str), Some("ab-12"));
@@ -69,7 +68,16 @@ fn every_word_of_the_design() {
     assert_eq!(o.net_wait, Some(Duration::from_secs(90)));
     assert_eq!(o.armed_file.as_ref().unwrap().file_name(), "0A010203");
     assert_eq!(o.boot_server, Some(Ipv4Addr::new(10, 0, 2, 2)));
-    assert_eq!(o.words().len(), OPTIONS.len(), "words() knows every option");
+    assert_eq!(o.settings().no_job, NoJob::BootDisk);
+    let words = o.words();
+    let keys = |words: &[&str]| {
+        words.iter().map(|word| word.split('=').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let given: Vec<&str> = line.split_whitespace().filter(|word| word.starts_with("testbox.")).collect();
+    let mut said = keys(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    said.extend(["testbox.action", "testbox.job"].map(str::to_owned));
+    let missing: Vec<String> = keys(&given).into_iter().filter(|key| !said.contains(key)).collect();
+    assert_eq!(missing, [""; 0], "words() says every option that is given");
 }
 
 #[test]

@@ -32,6 +32,11 @@ const LOADERS: &[&str] = &[
     "BOOT/BOOTX64.EFI",
 ];
 
+/// What GRUB's script is told of one machine: the path of the loader of its own system.
+pub fn own_loader_script(path: &str) -> String {
+    format!("{GRUB_HEAD}what this machine starts where it is not armed\nset tb_own={path}\n")
+}
+
 /// The text of `grub/grub.cfg`, the same for every machine.
 pub fn grub_config() -> String {
     let octets = (0..=255).fold(String::new(), |mut text, octet| {

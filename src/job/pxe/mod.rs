@@ -7,7 +7,7 @@ mod grub;
 mod parse;
 mod render;
 
-pub use grub::{GRUB_HEAD, GRUB_SPECIAL, grub_config};
+pub use grub::{GRUB_HEAD, GRUB_SPECIAL, grub_config, own_loader_script};
 pub use parse::PxeFile;
 pub use render::{BootMode, KERNEL_LINE_MAX, PxeError, PxeJob, render};
 

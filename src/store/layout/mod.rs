@@ -6,7 +6,7 @@
 //!     sda.raw.gz         and beside it, where they are needed, .part, .map, .damaged
 //!     history/<n>/       the sets before
 //! testbox-tftp/          pxelinux.0 (marker), pxelinux.cfg/, testbox.cfg/, maintenance-boot/
-//!                        shimx64.efi, grubx64.efi, grub/grub.cfg
+//!                        shimx64.efi, grubx64.efi, grub/grub.cfg, testbox.cfg/<HEXIP>.boot
 //! testbox-nfsroot/       the read-only Debian
 //! ```
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod host;
 pub use host::is_free_for_host;
 
 use crate::job::Source;
+use crate::job::pxe::HexIp;
 
 /// The export with the backups, where nothing else is said: that of the original system, as the other two.
 pub const BACKUP_EXPORT: &str = "/export/testbox-backup";
@@ -41,6 +42,10 @@ pub const SHIM: &str = "shimx64.efi";
 pub const GRUB: &str = "grubx64.efi";
 /// GRUB's script, the same for every machine.
 pub const GRUB_CFG: &str = "grub/grub.cfg";
+/// What GRUB's script is told of the machine with this address (8 hex digits, as its armed file is called).
+pub fn own_loader_file(hex_ip: HexIp) -> String {
+    format!("{TESTBOX_CFG}/{hex_ip}.boot")
+}
 /// The folder with kernel and initramfs, below the root of the TFTP share.
 pub const MAINTENANCE_BOOT: &str = "maintenance-boot";
 /// The kernel in there.
