@@ -129,6 +129,8 @@ pub enum Fault {
     Refuse(i32),
     /// It says that it is done, and does nothing.
     Forget,
+    /// The power goes when the boot order is to be written.
+    CutBeforeOrder,
 }
 
 impl MemVariables {
@@ -192,7 +194,11 @@ impl Variables for MemVariables {
         match state.fault {
             Some(Fault::Refuse(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Fault::Forget) => return Ok(()),
-            None => {}
+            Some(Fault::CutBeforeOrder) if name == "BootOrder" => {
+                state.power.cut_at(0);
+                return state.power.begin();
+            }
+            Some(Fault::CutBeforeOrder) | None => {}
         }
         state.written.push(name.into());
         state.values.insert(name.into(), value.into());

@@ -284,32 +284,51 @@ fn a_set_without_firmware_in_its_record_is_restored_as_before() {
     assert_eq!(machine.efi.clone().unwrap().unwrap().written(), [""; 0]);
 }
 
-/// After a cut at any operation of a restore, the firmware tries the network first, and the next boot ends the job.
+/// After a cut in a restore, the firmware tries the network first, and the next boot ends the job.
+fn check_after_cut(cut: &Machine, what: &str) {
+    let order = state(cut).order;
+    assert!(order[0] == BootNumber(1), "{what}: {order:?}");
+    let boots = (0..3).take_while(|_| cut.is_armed()).map(|_| cut.boot().console).last();
+    assert!(!cut.is_armed(), "{what}: does not end: {boots:?}");
+    let done = state(cut);
+    assert_eq!(done.order, [1, 2, 0].map(BootNumber), "{what}");
+    assert_eq!(done.entries[&BootNumber(2)], entry("debian", SHIM), "{what}");
+    assert_eq!(done.entries.len(), 3, "{what}: no entry is made twice");
+    assert!(cut.disk_bytes("sda") == esp_disk(&[SHIM]), "{what}");
+}
+
+fn to_be_cut() -> Machine {
+    let mut machine = debian(&[SHIM]);
+    restoring(&mut machine, Some(Ok(firmware(&[network(), network()], &[1, 0]))));
+    machine
+}
+
 #[test]
 fn a_power_cut_at_any_operation_leaves_the_network_first() {
-    let mut before = debian(&[SHIM]);
-    restoring(&mut before, Some(Ok(firmware(&[network(), network()], &[1, 0]))));
-    let mut between = 0;
+    let before = to_be_cut();
     for nth in 0.. {
         let machine = before.copy();
         machine.power.cut_at(nth);
         machine.boot();
         if machine.power.is_on() {
+            assert!(nth > 50, "only {nth} operations");
             break;
         }
         let after = machine.after_cut(Survivors::AllNames, Chance(nth as u64));
-        let cut = state(&after);
-        assert!(cut.order[0] == BootNumber(1), "cut at {nth}: {:?}", cut.order);
-        between += usize::from(cut.entries.len() == 3 && cut.order.len() == 2);
-        let boots = (0..3).take_while(|_| after.is_armed()).map(|_| after.boot().console).last();
-        assert!(!after.is_armed(), "cut at {nth}: does not end: {boots:?}");
-        let done = state(&after);
-        assert_eq!(done.order, [1, 2, 0].map(BootNumber), "cut at {nth}");
-        assert_eq!(done.entries[&BootNumber(2)], entry("debian", SHIM), "cut at {nth}");
-        assert_eq!(done.entries.len(), 3, "cut at {nth}: no entry is made twice");
-        assert!(after.disk_bytes("sda") == esp_disk(&[SHIM]), "cut at {nth}");
+        check_after_cut(&after, &format!("cut at operation {nth}"));
     }
-    assert!(between > 0, "a cut between the entry and the order");
+}
+
+#[test]
+fn a_power_cut_between_entry_and_order_changes_no_boot() {
+    let machine = to_be_cut();
+    machine.efi.as_ref().unwrap().as_ref().unwrap().fail(Fault::CutBeforeOrder);
+    machine.boot();
+    assert!(!machine.power.is_on());
+    let after = machine.after_cut(Survivors::AllNames, Chance(0));
+    assert_eq!((state(&after).entries.len(), state(&after).order.len()), (3, 2));
+    assert!(after.is_armed());
+    check_after_cut(&after, "between entry and order");
 }
 
 /// GRUB is told what the firmware would start, in a file of this machine's own; again only where it differs.
