@@ -200,6 +200,7 @@ impl Working<'_, '_> {
             disk.health = world.health(disk);
             if !disk.health.locked {
                 disk.content = world.content(disk);
+                disk.raid = std::mem::take(&mut disk.content.raid);
             }
             journal.info(&format!("disk {disk}"));
         }

@@ -64,6 +64,8 @@ pub struct Disk {
     pub excluded: Option<Exclusion>,
     /// What tells its content from that of other disks. As with `health`, [`Inventory::scan`] does not look.
     pub content: Content,
+    /// Arrays that it is a member of, with whole partitions or as a whole; found with `content`.
+    pub raid: Vec<String>,
     /// Another disk of the machine shows the same identity. The plan finds it out.
     pub is_twin: bool,
     /// What its firmware says of its state. [`Inventory::scan`] does not ask: whoever has the devices does, once the
@@ -191,6 +193,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         read_only: set("ro"),
         excluded,
         content: Content::default(),
+        raid: Vec::new(),
         is_twin: false,
         health: Health::default(),
         name,

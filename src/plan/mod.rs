@@ -175,8 +175,26 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
         }
     };
     plan.notes.extend(paths.iter().cloned());
+    name_members(&mut plan);
     health::judge(request, &mut plan)?;
     Ok(plan)
+}
+
+/// A disk of an array is one of several that belong together: who images or overwrites it alone should know.
+fn name_members(plan: &mut Plan) {
+    for step in &plan.steps {
+        let (Step::BackupDisk { disk, .. } | Step::RestoreDisk { disk, .. }) = step else { continue };
+        if disk.raid.is_empty() {
+            continue;
+        }
+        let arrays = format!("{} is a member of an array: {}", disk.name, disk.raid.join(", "));
+        if matches!(step, Step::RestoreDisk { .. }) {
+            let what = "it is overwritten, and the array takes damage unless all of its members are restored from one set";
+            plan.findings.push(format!("{arrays}; {what}"));
+        } else {
+            plan.notes.push(format!("{arrays}; it is imaged as a disk of its own"));
+        }
+    }
 }
 
 impl fmt::Display for Step {

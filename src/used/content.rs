@@ -4,9 +4,11 @@
 //! the content: for that, there are the hashes of the image.
 #![forbid(unsafe_code)]
 
-use super::{Volume, gpt, le, mbr, table};
+use super::volume::Slot;
+use super::{Volume, gpt, le, mbr, signatures, table};
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Most volumes whose ids are kept.
 const MAX_VOLUMES: usize = 128;
@@ -28,12 +30,16 @@ pub struct Content {
     /// `<kind>:<UUID or serial>` of file systems, swap areas, encrypted and physical volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// Arrays that the disk or a partition of it is a member of, such as `Linux RAID (partition 2)`. No id, and in no
+    /// record.
+    #[serde(skip)]
+    pub raid: Vec<String>,
 }
 
 impl Content {
     /// True where nothing is known.
     pub fn is_empty(&self) -> bool {
-        *self == Content::default()
+        self.ids().next().is_none()
     }
 
     /// Each id with its kind.
@@ -64,13 +70,30 @@ impl Content {
             false => slots.iter().map(|slot| (slot.start, slot.size)).collect(),
         };
         let volume = |(start, len)| volume_id(&Volume::new(disk, start, len, sector));
+        let raid = members(&Volume::new(disk, 0, size, sector), &slots, disk);
         Content {
             gpt: gpt.map(|gpt| gpt.disk_id).filter(|id| id.chars().any(|c| !matches!(c, '0' | '-'))),
             mbr: mbr.map(|id| format!("{id:08x}")),
             head: (!is_uniform).then(|| blake3::hash(&head).to_hex().to_string()),
             volumes: parts.into_iter().filter_map(volume).take(MAX_VOLUMES).collect(),
+            raid,
         }
     }
+}
+
+/// The arrays that have their superblocks on the disk, or in its partitions. What cannot be read is in none.
+fn members(whole: &Volume<'_>, slots: &[Slot], disk: &dyn ReadAt) -> Vec<String> {
+    let ranges: Vec<_> = slots.iter().map(|slot| slot.start..slot.end()).collect();
+    let of = |volume: &Volume<'_>, partitions: &[Range<u64>]| {
+        let kinds = signatures::claims(volume, partitions).unwrap_or_default();
+        kinds.into_iter().filter(|kind| kind.contains("RAID"))
+    };
+    let mut found: Vec<String> = of(whole, &ranges).map(str::to_owned).collect();
+    for slot in slots.iter().take(MAX_VOLUMES) {
+        let volume = Volume::new(disk, slot.start, slot.size, whole.sector());
+        found.extend(of(&volume, &[]).map(|kind| format!("{kind} (partition {})", slot.number)));
+    }
+    found
 }
 
 /// Where a format has its magic bytes, and where its id: offsets in bytes from the beginning of the volume.
@@ -157,6 +180,22 @@ mod tests {
             "a swap area without a UUID has none"
         );
         assert!(content.head.is_some());
+    }
+
+    #[test]
+    fn members_of_arrays_are_named_with_their_partition() {
+        let mut disk = vec![0; 4 << 20];
+        assert!(read(&disk).raid.is_empty());
+        let end = disk.len();
+        disk[end - 1024..][..24].copy_from_slice(b"Intel Raid ISM Cfg Sig. ");
+        assert_eq!(read(&disk).raid, ["Intel RAID"]);
+        super::super::fixture::entry(&mut disk, 0, 0x83, 64, 1000);
+        super::super::fixture::entry(&mut disk, 1, 0xfd, 2048, 2048);
+        disk[(1 << 20) + 4096..][..4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
+        assert_eq!(read(&disk).raid, ["Intel RAID", "Linux RAID (partition 2)"]);
+        disk[end - 1024..].fill(0);
+        disk[end - 512..][..4].copy_from_slice(b"\xde\x11\xde\x11");
+        assert_eq!(read(&disk).raid, ["DDF RAID", "Linux RAID (partition 2)"]);
     }
 
     proptest! {

@@ -298,6 +298,19 @@ fn a_foreign_gzip_goes_only_where_one_disk_can_be_meant() {
 }
 
 #[test]
+fn a_restore_onto_a_member_of_an_array_says_so() {
+    let set = share(record(1, &["sda S1 4G@1"], &[]));
+    let mut disks = inventory(&["sda S1 4G@1"]);
+    let found = |disks: &Inventory, action| crate::plan::plan(&request(action), disks, &set).unwrap();
+    assert!(!found(&disks, Action::Restore).findings.join("").contains("array"));
+    disks.disks[0].raid = vec!["Intel RAID".into(), "Linux RAID (partition 2)".into()];
+    let said = found(&disks, Action::Restore).findings.join("\n");
+    assert!(said.contains("sda is a member of an array: Intel RAID, Linux RAID (partition 2)"), "{said}");
+    let notes = found(&disks, Action::BackupAgain).notes.join("\n");
+    assert!(notes.contains("sda is a member of an array: Intel RAID"), "{notes}");
+}
+
+#[test]
 fn verify_compares_only_with_the_disk_itself() {
     let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
     let plan = plan(&request(Action::Verify), &inventory(&["sda NEW 4G@1", "sdb S2 8G@2"]), &set).unwrap();
