@@ -61,13 +61,15 @@
 //!
 //! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
 //! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`efi`] -> [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
-//! [`progress`], [`failure`], [`watch`].
+//! [`bytes`], [`guid`], [`progress`], [`failure`], [`watch`].
 
 pub mod agent;
 pub mod block;
+pub mod bytes;
 pub mod ctl;
 pub mod efi;
 pub mod failure;
+pub mod guid;
 pub mod image;
 pub mod inventory;
 pub mod io;

@@ -134,6 +134,24 @@ pub fn plain(text: &str) -> String {
     out
 }
 
+/// The text with a `?` for each control character: for files of one line, which a program reads back.
+pub(crate) fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// A label without control characters and without the blanks around it, or `None` where nothing is left of it.
+pub(crate) fn label(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The [label] that stands in little-endian UTF-16.
+pub(crate) fn utf16_label(bytes: &[u8]) -> Option<String> {
+    let units = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    label(&char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect::<String>())
+}
+
 /// True for a character that is printable ASCII, the space included.
 pub(crate) fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~')
@@ -248,5 +266,13 @@ mod tests {
         ] {
             assert_eq!(plain(text), shown);
         }
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(utf16_label(b"A\0\n\0\xe4\0 \0").as_deref(), Some("Aä"));
+        assert_eq!(utf16_label(b"\0\xd8").as_deref(), Some("\u{fffd}"));
+        assert_eq!(utf16_label(b""), None);
+        assert_eq!(label(" \0 "), None);
     }
 }

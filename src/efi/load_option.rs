@@ -1,7 +1,7 @@
 //! `Boot####`: EFI_LOAD_OPTION (UEFI 2.10, 3.1.3) with the device path of its loader (10.3). What is not needed here is
 //! kept as it is.
 
-use super::guid::Guid;
+use crate::guid::Guid;
 use serde::{Deserialize, Serialize};
 
 /// Longest value that is looked at, in bytes. Lengths inside are 16 bits.

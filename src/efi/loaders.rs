@@ -1,7 +1,7 @@
 //! The loaders on a disk: files of its EFI system partitions, read without mounting them.
 
-use super::guid::Guid;
 use super::load_option::HardDrive;
+use crate::guid::Guid;
 use crate::io::ReadAt;
 use crate::used::Volume;
 use crate::used::fat::files::{Bounds, Files, is_same_name};

@@ -15,7 +15,6 @@
 #![forbid(unsafe_code)]
 
 mod apply;
-mod guid;
 mod load_option;
 mod loaders;
 mod number;
@@ -28,8 +27,8 @@ mod state;
 mod tests;
 mod variables;
 
+pub use crate::guid::Guid;
 pub use apply::{Refused, apply, set_next};
-pub use guid::Guid;
 pub use load_option::{HardDrive, LoadOption, Malformed, Node};
 pub use loaders::{Esp, FALLBACK, esps};
 pub use number::BootNumber;

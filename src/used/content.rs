@@ -5,7 +5,8 @@
 #![forbid(unsafe_code)]
 
 use super::volume::Slot;
-use super::{Volume, gpt, le, mbr, signatures, table};
+use super::{Volume, gpt, mbr, signatures, table};
+use crate::bytes::le;
 use crate::io::ReadAt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;

@@ -1,7 +1,8 @@
 //! Where the file system in a volume ends, as its superblock says: not believed, only where to look for what lies behind.
 #![forbid(unsafe_code)]
 
-use super::{Volume, le};
+use super::Volume;
+use crate::bytes::{be, le};
 
 /// Byte behind the file system, at most the size of the volume; `None` where none of the formats is there. Of several,
 /// the first end.
@@ -58,8 +59,7 @@ fn swap(volume: &Volume<'_>) -> Option<u64> {
 /// See `xfs/superblock.rs`.
 fn xfs(volume: &Volume<'_>) -> Option<u64> {
     let block = volume.peek(0, 512).filter(|block| block.starts_with(b"XFSB"))?;
-    let number = |at| le::array(&block, at).map(u64::from_be_bytes);
-    number(8)?.checked_mul(le::array(&block, 4).map(u32::from_be_bytes)?.into())
+    be::u64(&block, 8)?.checked_mul(be::u32(&block, 4)?.into())
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::volume::Slot;
-use super::{le, mbr, sums};
+use super::{mbr, sums};
+use crate::bytes::{field, le};
+use crate::guid::Guid;
 use crate::io::ReadAt;
 
 /// Longest entry array that is read, in bytes; the usual one has 16 KiB.
@@ -227,16 +229,9 @@ pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// A GUID in its mixed byte order (UEFI 2.10, appendix A); also what SMBIOS 2.6 and later use.
-pub(crate) fn guid(raw: &[u8]) -> String {
-    let mut text = String::new();
-    for (i, at) in [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text += &format!("{:02x}", raw.get(at).copied().unwrap_or_default());
-    }
-    text
+/// The text of a GUID, whose bytes that are not there count as zeros.
+fn guid(raw: &[u8]) -> String {
+    Guid(field(raw, 0)).to_string()
 }
 
 /// Windows' dynamic disks and storage spaces, Apple's RAID and Core Storage: databases elsewhere say what is inside.

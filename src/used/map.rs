@@ -5,6 +5,7 @@ use super::look::{self, Options, Place, Rules, Seen};
 use super::volume::Slot;
 use super::{Beyond, Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
 use crate::io::ReadAt;
+use crate::text::without_controls;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -232,7 +233,7 @@ fn about(seen: &Seen) -> Found {
 
 /// A text for a log and a header: short, and without control characters.
 fn clean(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
+    without_controls(text).chars().take(MAX_TEXT).collect()
 }
 
 /// Bytes of `range` that are in `free`, which is sorted.

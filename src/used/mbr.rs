@@ -4,8 +4,8 @@
 //! other systems could see it otherwise, it is refused.
 #![forbid(unsafe_code)]
 
-use super::le;
 use super::volume::Slot;
+use crate::bytes::le;
 use crate::io::ReadAt;
 
 /// Most logical partitions that are followed: Linux goes no further than 100 records either.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod beyond;
+mod bits;
 pub mod btrfs;
 mod clusters;
 mod content;
@@ -22,7 +23,6 @@ mod fixed;
 mod fixture;
 mod free;
 pub(crate) mod gpt;
-pub(crate) mod le;
 mod look;
 mod lvm;
 mod map;

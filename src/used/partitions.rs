@@ -2,8 +2,9 @@
 //! is left out of an image by it; `table` is what decides that, by the same parsers.
 #![forbid(unsafe_code)]
 
+use super::gpt;
 use super::mbr::{self, Chain, boot_record};
-use super::{gpt, le};
+use crate::bytes::le;
 use crate::io::ReadAt;
 use crate::text::plain;
 use std::{fmt, io};

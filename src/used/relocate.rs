@@ -11,7 +11,8 @@
 //! image has it, byte by byte. Nothing is read but what is given, nothing written: UEFI specification 2.10, chapter 5.
 #![forbid(unsafe_code)]
 
-use super::{gpt, le, mbr, table};
+use super::{gpt, mbr, table};
+use crate::bytes::{field, le};
 use crate::io::ReadAt;
 use std::ops::Range;
 
@@ -172,7 +173,7 @@ impl Movable {
     fn protective(&self, blocks: u64) -> Vec<u8> {
         let mut record = self.record.clone();
         for at in (446..510).step_by(16) {
-            let entry: [u8; 16] = le::field(&record, at);
+            let entry: [u8; 16] = field(&record, at);
             let [first, length] = [8, 12].map(|field| le::u32(&entry, field).unwrap_or_default());
             if entry[4] != 0xee || first != 1 || length != protected(self.blocks) {
                 continue;

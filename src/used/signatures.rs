@@ -8,7 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Doubt, Volume, le, mbr};
+use super::{Doubt, Volume, mbr};
+use crate::bytes::{be, le};
 use std::ops::Range;
 
 /// What is read of a volume once, in bytes from its beginning, and before its end.
@@ -275,7 +276,7 @@ fn linux_raid(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
     let size = bytes.volume.size();
     if let Some(at) = (size & !0xffff).checked_sub(0x10000) {
         let raw = bytes.get(at, 4)?.unwrap_or_default();
-        if le::u32(&raw, 0) == Some(MAGIC) || be32(&raw, 0) == Some(MAGIC) {
+        if le::u32(&raw, 0) == Some(MAGIC) || be::u32(&raw, 0) == Some(MAGIC) {
             return Ok(true);
         }
     }
@@ -322,7 +323,7 @@ fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
                 Some(0x0001_1954 | 0x1954_0119 | 0x0019_5612 | 0x0009_5014 | 0x0061_2195 | 0x0523_1994)
             )
         };
-        if known(le::u32(&raw, 0)) || known(be32(&raw, 0)) {
+        if known(le::u32(&raw, 0)) || known(be::u32(&raw, 0)) {
             return Ok(true);
         }
     }
@@ -332,15 +333,15 @@ fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
 /// HFS: two letters, and a bitmap and block size that make sense (Inside Macintosh, Files).
 fn hfs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(1024, 162)?.unwrap_or_default();
-    let blocks = be32(&raw, 20).unwrap_or_default();
-    Ok(raw.starts_with(b"BD") && be16(&raw, 14) == Some(3) && blocks > 0 && blocks.is_multiple_of(512))
+    let blocks = be::u32(&raw, 20).unwrap_or_default();
+    Ok(raw.starts_with(b"BD") && be::u16(&raw, 14) == Some(3) && blocks > 0 && blocks.is_multiple_of(512))
 }
 
 /// Sun's label: two bytes at the end of the first block, and an exclusive or over all of it.
 fn sun_label(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(0, 512)?.unwrap_or_default();
-    let sum = (0..512).step_by(2).filter_map(|at| be16(&raw, at)).fold(0, |sum, word| sum ^ word);
-    Ok(be16(&raw, 508) == Some(0xdabe) && sum == 0)
+    let sum = (0..512).step_by(2).filter_map(|at| be::u16(&raw, at)).fold(0, |sum, word| sum ^ word);
+    Ok(be::u16(&raw, 508) == Some(0xdabe) && sum == 0)
 }
 
 /// Amiga's rigid disk block, in one of the first 16 blocks.
@@ -384,12 +385,4 @@ fn firmware_raid(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
     let via =
         raw.starts_with(&[0x55, 0xaa]) && raw.get(2).is_some_and(|v| *v <= 2) && raw.get(50) == Some(&eight);
     Ok(jmicron || silicon || via)
-}
-
-fn be16(raw: &[u8], at: usize) -> Option<u16> {
-    le::array(raw, at).map(u16::from_be_bytes)
-}
-
-fn be32(raw: &[u8], at: usize) -> Option<u32> {
-    le::array(raw, at).map(u32::from_be_bytes)
 }

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::fixed::is_boot_area;
-use super::{About, Doubt, Free, Volume, le};
+use super::{About, Doubt, Free, Volume};
+use crate::bytes::le;
+use crate::text;
 use std::ops::Range;
 
 pub(super) const KIND: &str = "swap";
@@ -98,7 +100,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     free.add(next * size..pages * size);
     let text = page.get(HEADER + 28..HEADER + 44).unwrap_or_default();
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-    Ok(Some(About { kind: KIND, label: le::label(&String::from_utf8_lossy(text)) }))
+    Ok(Some(About { kind: KIND, label: text::label(&String::from_utf8_lossy(text)) }))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::io::ReadAt;
+use crate::text::without_controls;
 use std::{fmt, io};
 
 /// Longest piece that is read at once, in bytes: what a hostile length can cost.
@@ -19,8 +20,7 @@ pub struct Doubt {
 impl Doubt {
     /// A doubt about a volume that looks like `kind`.
     pub fn new(kind: &'static str, why: impl Into<String>) -> Self {
-        let why = why.into().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        Doubt { kind, why }
+        Doubt { kind, why: without_controls(&why.into()) }
     }
 }
 

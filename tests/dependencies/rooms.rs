@@ -17,7 +17,7 @@ const ROWS: [&[&str]; 12] = [
     &["inventory", "efi"],
     &["used"],
     &["block"],
-    &["sys", "io", "text", "progress", "failure", "watch"],
+    &["sys", "io", "text", "bytes", "guid", "progress", "failure", "watch"],
 ];
 
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;

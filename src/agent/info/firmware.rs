@@ -1,6 +1,7 @@
 //! Firmware facts: BIOS or UEFI, the DMI identification strings, ACPI tables, the firmware's memory map.
 
 use super::page::{self, Page};
+use crate::bytes::le;
 use crate::efi::{Firmware, Platform};
 use std::path::Path;
 
@@ -96,18 +97,17 @@ fn acpi_header(raw: &[u8]) -> String {
                 .collect::<String>(),
         )
     };
-    let number = |at: usize| Some(u32::from_le_bytes(raw.get(at..at + 4)?.try_into().ok()?));
     // FACS and a cut table have no such header.
     let described = || {
         Some(format!(
             "{} bytes, revision {}, OEM '{}' table '{}' revision {:#x}, creator '{}' {:#x}",
-            number(4)?,
+            le::u32(raw, 4)?,
             raw.get(8)?,
             text(10, 16)?,
             text(16, 24)?,
-            number(24)?,
+            le::u32(raw, 24)?,
             text(28, 32)?,
-            number(32)?,
+            le::u32(raw, 32)?,
         ))
     };
     described().unwrap_or_else(|| format!("{} bytes, no header", raw.len()))

@@ -104,63 +104,32 @@ fn resource(index: usize, line: &str) -> Option<String> {
     Some(text)
 }
 
-/// Name of a class: exact code, else base class and subclass, else base class alone.
+/// What finds disks and networks by its exact name, all else by its base class.
 fn class_name(class: u32) -> &'static str {
-    let find = |code: u32| CLASSES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name);
-    find(class).or_else(|| find(class | 0xff)).or_else(|| find(class | 0xffff)).unwrap_or("device")
+    let starts = |(code, digits): (u32, u32)| class >> (24 - 4 * digits) == code;
+    CLASSES.iter().find(|(prefix, _)| starts(*prefix)).map_or("device", |(_, name)| name)
 }
 
-/// Class codes (PCI Code and ID Assignment Specification 1.11, section 1); `ff` stands for "any other".
-const CLASSES: &[(u32, &str)] = &[
-    (0x0100ff, "SCSI controller"),
-    (0x0101ff, "IDE controller"),
-    (0x0102ff, "floppy controller"),
-    (0x0104ff, "RAID controller"),
-    (0x0105ff, "ATA controller"),
-    (0x010601, "SATA controller (AHCI)"),
-    (0x0106ff, "SATA controller"),
-    (0x0107ff, "SAS controller"),
-    (0x0108ff, "NVM controller"),
-    (0x01ffff, "mass storage controller"),
-    (0x0200ff, "Ethernet controller"),
-    (0x0207ff, "InfiniBand controller"),
-    (0x02ffff, "network controller"),
-    (0x0300ff, "VGA controller"),
-    (0x0302ff, "3D controller"),
-    (0x03ffff, "display controller"),
-    (0x0401ff, "audio device"),
-    (0x0403ff, "audio device"),
-    (0x04ffff, "multimedia device"),
-    (0x0500ff, "RAM"),
-    (0x05ffff, "memory controller"),
-    (0x0600ff, "host bridge"),
-    (0x0601ff, "ISA bridge"),
-    (0x0604ff, "PCI bridge"),
-    (0x06ffff, "bridge"),
-    (0x0700ff, "serial controller"),
-    (0x0701ff, "parallel controller"),
-    (0x07ffff, "communication controller"),
-    (0x0800ff, "interrupt controller"),
-    (0x0805ff, "SD host controller"),
-    (0x0806ff, "IOMMU"),
-    (0x08ffff, "system peripheral"),
-    (0x09ffff, "input device"),
-    (0x0bffff, "processor"),
-    (0x0c00ff, "FireWire controller"),
-    (0x0c0300, "USB controller (UHCI)"),
-    (0x0c0310, "USB controller (OHCI)"),
-    (0x0c0320, "USB controller (EHCI)"),
-    (0x0c0330, "USB controller (xHCI)"),
-    (0x0c0340, "USB4 controller"),
-    (0x0c03ff, "USB controller"),
-    (0x0c04ff, "Fibre Channel controller"),
-    (0x0c05ff, "SMBus"),
-    (0x0c07ff, "IPMI interface"),
-    (0x0cffff, "serial bus controller"),
-    (0x0dffff, "wireless controller"),
-    (0x10ffff, "encryption controller"),
-    (0x11ffff, "signal processing controller"),
-    (0x12ffff, "processing accelerator"),
+/// The first hexadecimal digits of class codes (PCI Code and ID Assignment Specification 1.11, section 1), and how many.
+const CLASSES: &[((u32, u32), &str)] = &[
+    ((0x01_0601, 6), "SATA controller (AHCI)"),
+    ((0x0101, 4), "IDE controller"),
+    ((0x0104, 4), "RAID controller"),
+    ((0x0107, 4), "SAS controller"),
+    ((0x0108, 4), "NVM controller"),
+    ((0x0200, 4), "Ethernet controller"),
+    ((0x0c_0330, 6), "USB controller (xHCI)"),
+    ((0x0c03, 4), "USB controller"),
+    ((0x01, 2), "mass storage controller"),
+    ((0x02, 2), "network controller"),
+    ((0x03, 2), "display controller"),
+    ((0x04, 2), "multimedia device"),
+    ((0x05, 2), "memory controller"),
+    ((0x06, 2), "bridge"),
+    ((0x07, 2), "communication controller"),
+    ((0x08, 2), "system peripheral"),
+    ((0x0c, 2), "serial bus controller"),
+    ((0x0d, 2), "wireless controller"),
 ];
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! SMBIOS structures from `/sys/firmware/dmi/tables` (DMTF DSP0134 3.6).
 //!
-//! A table of fields for the structures that tell one machine from another; every other one is shown as bytes and
-//! strings. The table comes from the board's firmware and is believed in nothing.
+//! The fields that tell one machine from another; every other structure is shown as bytes and strings. The whole
+//! table is in the archive. It comes from the board's firmware and is believed in nothing.
 
 use super::page::{self, Page};
-use crate::used::gpt::guid;
+use crate::bytes::{array, le};
+use crate::guid::Guid;
 use std::path::Path;
 
 /// Longest table that is read, in bytes; real ones have some KiB.
@@ -14,46 +15,26 @@ const MAX_STRUCTURES: usize = 4096;
 
 /// How a field is stored, and shown.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldKind {
     /// Number of a string behind the structure.
     Text,
-    /// Unsigned numbers of 1, 2, 4 and 8 bytes.
+    /// Unsigned numbers of 1 and 2 bytes.
     U8,
     U16,
-    U32,
-    Hex16,
-    Hex64,
     /// 16 bytes in mixed order.
     Uuid,
-    /// Type 0: 64 KiB units, less one.
-    RomSize,
     /// Type 17: MiB, or KiB where bit 15 is set; 0x7fff defers to the extended size.
     DeviceSize,
 }
 
-use Kind::*;
+use FieldKind::*;
 
 /// Offset, kind and name of a field.
-type Field = (usize, Kind, &'static str);
+type Field = (usize, FieldKind, &'static str);
 
 /// Structure types with a layout: number, name, fields (DSP0134, section 7).
 const TYPES: &[(u8, &str, &[Field])] = &[
-    (
-        0,
-        "BIOS",
-        &[
-            (4, Text, "vendor"),
-            (5, Text, "version"),
-            (8, Text, "release date"),
-            (6, Hex16, "start segment"),
-            (9, RomSize, "ROM size"),
-            (0x14, U8, "release, major"),
-            (0x15, U8, "release, minor"),
-            (0x16, U8, "embedded controller, major"),
-            (0x17, U8, "embedded controller, minor"),
-            (0x0a, Hex64, "characteristics"),
-        ],
-    ),
+    (0, "BIOS", &[(4, Text, "vendor"), (5, Text, "version"), (8, Text, "release date")]),
     (
         1,
         "System",
@@ -63,7 +44,6 @@ const TYPES: &[(u8, &str, &[Field])] = &[
             (6, Text, "version"),
             (7, Text, "serial"),
             (8, Uuid, "UUID"),
-            (0x18, U8, "wake-up type"),
             (0x19, Text, "SKU"),
             (0x1a, Text, "family"),
         ],
@@ -78,19 +58,12 @@ const TYPES: &[(u8, &str, &[Field])] = &[
             (7, Text, "serial"),
             (8, Text, "asset tag"),
             (0x0a, Text, "location in chassis"),
-            (0x0d, U8, "board type"),
         ],
     ),
     (
         3,
         "Chassis",
-        &[
-            (4, Text, "manufacturer"),
-            (5, U8, "type"),
-            (6, Text, "version"),
-            (7, Text, "serial"),
-            (8, Text, "asset tag"),
-        ],
+        &[(4, Text, "manufacturer"), (6, Text, "version"), (7, Text, "serial"), (8, Text, "asset tag")],
     ),
     (
         4,
@@ -99,60 +72,13 @@ const TYPES: &[(u8, &str, &[Field])] = &[
             (4, Text, "socket"),
             (7, Text, "manufacturer"),
             (0x10, Text, "version"),
-            (8, Hex64, "id"),
-            (6, U8, "family"),
-            (0x12, U16, "external clock (MHz)"),
             (0x14, U16, "maximum speed (MHz)"),
-            (0x16, U16, "current speed (MHz)"),
-            (0x20, Text, "serial"),
-            (0x21, Text, "asset tag"),
-            (0x22, Text, "part number"),
             (0x23, U8, "cores"),
             (0x24, U8, "cores enabled"),
             (0x25, U8, "threads"),
         ],
     ),
-    (
-        7,
-        "Cache",
-        &[(4, Text, "socket"), (5, Hex16, "configuration"), (7, Hex16, "maximum size"), (9, Hex16, "size")],
-    ),
-    (
-        8,
-        "Port",
-        &[
-            (4, Text, "internal name"),
-            (6, Text, "external name"),
-            (5, U8, "internal connector"),
-            (7, U8, "external connector"),
-            (8, U8, "port type"),
-        ],
-    ),
-    (
-        9,
-        "Slot",
-        &[
-            (4, Text, "designation"),
-            (5, U8, "type"),
-            (6, U8, "data bus width"),
-            (7, U8, "usage"),
-            (0x0d, Hex16, "segment"),
-            (0x0f, U8, "bus"),
-            (0x10, U8, "device and function"),
-        ],
-    ),
-    (
-        16,
-        "Memory array",
-        &[
-            (4, U8, "location"),
-            (5, U8, "use"),
-            (6, U8, "error correction"),
-            (7, U32, "maximum capacity (KiB)"),
-            (0x0d, U16, "devices"),
-            (0x0f, Hex64, "extended maximum capacity (bytes)"),
-        ],
-    ),
+    (9, "Slot", &[(4, Text, "designation")]),
     (
         17,
         "Memory device",
@@ -160,36 +86,14 @@ const TYPES: &[(u8, &str, &[Field])] = &[
             (0x10, Text, "locator"),
             (0x11, Text, "bank"),
             (0x0c, DeviceSize, "size"),
-            (0x0e, U8, "form factor"),
-            (0x12, U8, "type"),
-            (0x08, U16, "total width (bits)"),
-            (0x0a, U16, "data width (bits)"),
             (0x15, U16, "speed (MT/s)"),
             (0x20, U16, "configured speed (MT/s)"),
             (0x17, Text, "manufacturer"),
             (0x18, Text, "serial"),
-            (0x19, Text, "asset tag"),
             (0x1a, Text, "part number"),
         ],
     ),
-    (19, "Memory array mapped address", &[(4, U32, "start (KiB)"), (8, U32, "end (KiB)")]),
-    (
-        38,
-        "IPMI device",
-        &[(4, U8, "interface"), (5, U8, "specification"), (6, U8, "I2C address"), (8, Hex64, "base address")],
-    ),
-    (
-        41,
-        "Onboard device",
-        &[
-            (4, Text, "designation"),
-            (5, U8, "type"),
-            (6, U8, "instance"),
-            (7, Hex16, "segment"),
-            (9, U8, "bus"),
-            (0x0a, U8, "device and function"),
-        ],
-    ),
+    (41, "Onboard device", &[(4, Text, "designation")]),
 ];
 
 /// One structure: its formatted area with the header, and its strings.
@@ -294,13 +198,8 @@ fn show(page: &mut Page, found: &Structure<'_>) {
 }
 
 impl Structure<'_> {
-    fn number(&self, at: usize, len: usize) -> Option<u64> {
-        let raw = self.area.get(at..at.checked_add(len)?)?;
-        Some(raw.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
-    }
-
     /// The field's value; `None` where this structure is too short to have it, or says nothing.
-    fn value(&self, at: usize, kind: Kind) -> Option<String> {
+    fn value(&self, at: usize, kind: FieldKind) -> Option<String> {
         Some(match kind {
             Text => match usize::from(*self.area.get(at)?) {
                 0 => return None,
@@ -309,20 +208,13 @@ impl Structure<'_> {
                     None => format!("(string {n} is missing)"),
                 },
             },
-            U8 => self.number(at, 1)?.to_string(),
-            U16 => self.number(at, 2)?.to_string(),
-            U32 => self.number(at, 4)?.to_string(),
-            Hex16 => format!("{:#06x}", self.number(at, 2)?),
-            Hex64 => format!("{:#018x}", self.number(at, 8)?),
-            Uuid => guid(self.area.get(at..at.checked_add(16)?)?),
-            RomSize => match self.number(at, 1)? {
-                0xff => "16 MiB or more".into(),
-                n => format!("{} KiB", (n + 1) * 64),
-            },
-            DeviceSize => match self.number(at, 2)? {
+            U8 => le::u8(self.area, at)?.to_string(),
+            U16 => le::u16(self.area, at)?.to_string(),
+            Uuid => Guid(array(self.area, at)?).to_string(),
+            DeviceSize => match le::u16(self.area, at)? {
                 0 => "not installed".into(),
                 0xffff => "unknown".into(),
-                0x7fff => format!("{} MiB", self.number(0x1c, 4)? & 0x7fff_ffff),
+                0x7fff => format!("{} MiB", le::u32(self.area, 0x1c)? & 0x7fff_ffff),
                 n if n & 0x8000 != 0 => format!("{} KiB", n & 0x7fff),
                 n => format!("{n} MiB"),
             },

@@ -10,6 +10,7 @@
 //! image, which verification refuses.
 #![forbid(unsafe_code)]
 
+use crate::bytes::{array, le};
 use crate::image::error::ImageError;
 use crate::image::format::header::Header;
 use crate::image::format::index::{self, Entries, Expected, FANOUT, MAX_NODE};
@@ -145,14 +146,14 @@ impl KeptRuns {
                     return same.then_some(runs);
                 }
                 kind if kind.is_run() => {
-                    let length = member::u64_at(&head, FRAME + 8)?;
+                    let length = le::u64(&head, FRAME + 8)?;
                     walked.push(Run {
                         kind,
                         offset: self.offset,
                         length,
                         position,
                         member_length: len as u32,
-                        hash: member::array(&head, FRAME + 16).map(Hash::from_bytes)?,
+                        hash: array(&head, FRAME + 16).map(Hash::from_bytes)?,
                         has_gaps: kind == Kind::Data && starts_list(&head),
                         member_hash: NO_HASH,
                     });

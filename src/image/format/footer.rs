@@ -1,7 +1,8 @@
 //! The footer member: the proof that a file is a whole image.
 #![forbid(unsafe_code)]
 
-use crate::image::format::member::{self, Kind, Reason, UNIT, array, u32_at, u64_at};
+use crate::bytes::{array, le};
+use crate::image::format::member::{self, Kind, Reason, UNIT};
 use blake3::Hash;
 
 const CONTEXT: &str = "testbox image root hash v1";
@@ -76,15 +77,15 @@ impl Footer {
         }
         let payload = member.payload;
         let footer = Footer {
-            header_length: u32_at(payload, 8).ok_or(SHORT)?,
+            header_length: le::u32(payload, 8).ok_or(SHORT)?,
             degraded: payload.get(12) == Some(&1),
-            disk_size: u64_at(payload, 16).ok_or(SHORT)?,
-            root_position: u64_at(payload, 24).ok_or(SHORT)?,
-            root_length: u32_at(payload, 32).ok_or(SHORT)?,
-            runs: u64_at(payload, 40).ok_or(SHORT)?,
-            zero: u64_at(payload, 48).ok_or(SHORT)?,
-            unallocated: u64_at(payload, 56).ok_or(SHORT)?,
-            unreadable: u64_at(payload, 64).ok_or(SHORT)?,
+            disk_size: le::u64(payload, 16).ok_or(SHORT)?,
+            root_position: le::u64(payload, 24).ok_or(SHORT)?,
+            root_length: le::u32(payload, 32).ok_or(SHORT)?,
+            runs: le::u64(payload, 40).ok_or(SHORT)?,
+            zero: le::u64(payload, 48).ok_or(SHORT)?,
+            unallocated: le::u64(payload, 56).ok_or(SHORT)?,
+            unreadable: le::u64(payload, 64).ok_or(SHORT)?,
             header_hash: Hash::from_bytes(array(payload, 72).ok_or(SHORT)?),
             node_hash: Hash::from_bytes(array(payload, 104).ok_or(SHORT)?),
         };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::image::format::member::MAX_TEXT;
+use crate::text::without_controls;
 use crate::used::Found;
 
 /// Tag of a text that describes one partition.
@@ -58,9 +59,7 @@ fn json(one: &Found) -> String {
 
 /// `one` with texts that fit into one text of the header, and the length of that.
 fn fitting(one: &Found) -> (Found, usize) {
-    let clean = |text: &str| -> String {
-        text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
-    };
+    let clean = |text: &str| -> String { without_controls(text).chars().take(MAX_TEXT).collect() };
     let mut one = Found {
         number: one.number,
         start: one.start,

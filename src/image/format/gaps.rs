@@ -4,7 +4,8 @@
 //! data run, which listing them makes as good as unallocated: a disk may hold anything there.
 #![forbid(unsafe_code)]
 
-use crate::image::format::member::{Reason, UNIT, array};
+use crate::bytes::le;
+use crate::image::format::member::{Reason, UNIT};
 use blake3::Hash;
 use std::ops::Range;
 
@@ -108,7 +109,7 @@ impl Gaps {
     /// Reads the list from what follows a data member's fixed fields, list and padding, of a run of `length` bytes.
     /// The bytes that it takes up are returned with it.
     pub fn decode(bytes: &[u8], length: u64) -> Result<(Self, usize), Reason> {
-        let number = |i: usize| array(bytes, 2 * i).map(|two| u64::from(u16::from_le_bytes(two)));
+        let number = |i: usize| le::u16(bytes, 2 * i).map(u64::from);
         let count = number(0).unwrap_or(0) as usize;
         if count > MOST {
             return Err("a data member lists more gaps than there can be");

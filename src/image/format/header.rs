@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use crate::block::BlockDevice;
+use crate::bytes::{array, le};
 use crate::image::format::found::FoundTexts;
-use crate::image::format::member::{self, Kind, MAX_TEXT, Reason, array, u32_at, u64_at};
+use crate::image::format::member::{self, Kind, MAX_TEXT, Reason};
 use crate::inventory::Identity;
+use crate::text::without_controls;
 
 /// Largest chunk size in bytes.
 pub const MAX_CHUNK: u32 = 4 << 20;
@@ -58,7 +60,7 @@ pub struct Header {
 
 /// `text` without control characters and not longer than the format allows.
 fn clean(text: &str) -> String {
-    let mut clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut clean = without_controls(text);
     while clean.len() > MAX_TEXT {
         clean.pop();
     }
@@ -139,12 +141,12 @@ impl Header {
         let payload = member.payload;
         let mut header = Header {
             disk: DiskAbout {
-                logical_block_size: u32_at(payload, 12).ok_or(SHORT)?,
-                physical_block_size: u32_at(payload, 16).ok_or(SHORT)?,
-                size: u64_at(payload, 24).ok_or(SHORT)?,
+                logical_block_size: le::u32(payload, 12).ok_or(SHORT)?,
+                physical_block_size: le::u32(payload, 16).ok_or(SHORT)?,
+                size: le::u64(payload, 24).ok_or(SHORT)?,
                 ..DiskAbout::default()
             },
-            chunk_size: u32_at(payload, 8).ok_or(SHORT)?,
+            chunk_size: le::u32(payload, 8).ok_or(SHORT)?,
             image_id: array(payload, 32).ok_or(SHORT)?,
             codec: String::new(),
             writer: String::new(),
@@ -288,9 +290,7 @@ mod tests {
         for count in [0, 1, 3, 10, 100, 5000] {
             header.found = FoundTexts::new(&(0..count).map(found).collect::<Vec<_>>());
             let member = header.encode();
-            assert!(
-                member::u32_at(&member, 10).unwrap() as u16 <= 16_000 && member.len() <= 4 * member::UNIT
-            );
+            assert!(le::u32(&member, 10).unwrap() as u16 <= 16_000 && member.len() <= 4 * member::UNIT);
             let back = Header::decode(&member).unwrap();
             assert_eq!(back.found, header.found);
             assert_eq!((back.found.list.len() + back.found.more as usize), count as usize);

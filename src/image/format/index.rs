@@ -1,7 +1,8 @@
 //! The index: a tree of hashes that grows while the image is written, one open node per level.
 #![forbid(unsafe_code)]
 
-use crate::image::format::member::{self, Kind, Reason, array, u32_at, u64_at};
+use crate::bytes::{array, le};
+use crate::image::format::member::{self, Kind, Reason};
 use crate::image::format::run::{Run, check_entry};
 use blake3::Hash;
 
@@ -215,8 +216,8 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
     }
     let payload = member.payload;
     let level = *payload.get(8).ok_or(SHORT)?;
-    let count = u32_at(payload, 12).ok_or(SHORT)? as usize;
-    let head = [u64_at(payload, 16), u64_at(payload, 24), u64_at(payload, 32), u64_at(payload, 40)];
+    let count = le::u32(payload, 12).ok_or(SHORT)? as usize;
+    let head = [le::u64(payload, 16), le::u64(payload, 24), le::u64(payload, 32), le::u64(payload, 40)];
     let wanted = [expected.offset, expected.start, expected.disk, expected.file].map(Some);
     if head != wanted || payload.get(9..12) != Some(&[0; 3]) || expected.level.is_some_and(|l| l != level) {
         return Err("an index member does not cover what its parent says");
@@ -235,8 +236,8 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
         if entry.get(1..4) != Some(&[u8::from(has_gaps), 0, 0]) {
             return Err("an index entry has wrong fields");
         }
-        let length = u32_at(entry, 4).ok_or(SHORT)?;
-        let disk = u64_at(entry, 8).ok_or(SHORT)?;
+        let length = le::u32(entry, 4).ok_or(SHORT)?;
+        let disk = le::u64(entry, 8).ok_or(SHORT)?;
         let hash_at = |at| array(entry, at).map(Hash::from_bytes).ok_or(SHORT);
         let (file, more_runs) = if level == 0 {
             let kind = entry.first().and_then(|b| Kind::from_byte(*b)).ok_or("an unknown kind of run")?;
@@ -255,7 +256,7 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
             leaf.push(run);
             (u64::from(length), 1)
         } else {
-            let below = u64_at(entry, 16).ok_or(SHORT)?;
+            let below = le::u64(entry, 16).ok_or(SHORT)?;
             let child = Child {
                 level: level - 1,
                 kinds: entry.first().copied().unwrap_or_default(),
@@ -263,7 +264,7 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
                 disk,
                 start: position,
                 file: below,
-                runs: u64_at(entry, 24).ok_or(SHORT)?,
+                runs: le::u64(entry, 24).ok_or(SHORT)?,
                 length,
                 hash: hash_at(32)?,
             };

@@ -1,6 +1,8 @@
 //! The frame that all members share: a gzip member with one extra subfield `TB`. See `FORMAT.md`.
 #![forbid(unsafe_code)]
 
+use crate::bytes::{array, le};
+
 /// Members are multiples of this many bytes.
 pub const UNIT: usize = 4096;
 /// Format version.
@@ -58,21 +60,6 @@ impl Kind {
 
 /// Why bytes are not the member that they should be.
 pub type Reason = &'static str;
-
-/// Bytes `at..at + N` of `bytes`, or nothing past the end.
-pub fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
-}
-
-/// Little-endian u32 at `at`.
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    array(bytes, at).map(u32::from_le_bytes)
-}
-
-/// Little-endian u64 at `at`.
-pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    array(bytes, at).map(u64::from_le_bytes)
-}
 
 /// The next multiple of [`UNIT`].
 pub fn round_up(len: usize) -> usize {
@@ -134,7 +121,7 @@ pub fn peek(head: &[u8]) -> Option<(Kind, usize)> {
     let frame: [u8; FRAME + 8] = array(head, 0)?;
     let is_ours = frame[..3] == [0x1f, 0x8b, 8] && frame[12..14] == *b"TB" && frame[FRAME] == VERSION;
     let kind = Kind::from_byte(frame[FRAME + 1])?;
-    let len = u32_at(&frame, FRAME + 4)? as usize;
+    let len = le::u32(&frame, FRAME + 4)? as usize;
     (is_ours && len > 0 && len.is_multiple_of(UNIT)).then_some((kind, len))
 }
 

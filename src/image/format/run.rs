@@ -1,8 +1,9 @@
 //! Runs: consecutive pieces of the disk, each in a member of its own.
 #![forbid(unsafe_code)]
 
+use crate::bytes::{array, le};
 use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, Reason, TRAILER, array, u64_at};
+use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, Reason, TRAILER};
 use crate::image::format::zeros::{self, MAX_ZERO_RUN};
 use blake3::Hash;
 use std::ops::Range;
@@ -89,7 +90,7 @@ pub fn write_data_front(front: &mut [u8], tail: usize, length: u64, hash: Hash, 
 /// be only its beginning.
 pub fn data_member<'a>(bytes: &'a [u8], run: &Run) -> Result<(Gaps, &'a [u8]), Reason> {
     let member = member::parse(bytes)?;
-    let length = u64_at(member.payload, 8).ok_or("a data member's payload is too short")?;
+    let length = le::u64(member.payload, 8).ok_or("a data member's payload is too short")?;
     let hash: [u8; 32] = array(member.payload, 16).ok_or("a data member's payload is too short")?;
     let rest = member.payload.get(RUN_PAYLOAD..).ok_or("a data member's payload is too short")?;
     let (gaps, list) = Gaps::decode(rest, length)?;

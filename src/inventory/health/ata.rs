@@ -4,6 +4,7 @@
 
 use super::Health;
 use crate::block::passthrough::Firmware;
+use crate::bytes::le16;
 use std::io;
 
 /// Bytes of the data that IDENTIFY DEVICE and DEVICE CONFIGURATION IDENTIFY give: 256 little-endian words.
@@ -140,7 +141,7 @@ struct Page([u8; PAGE]);
 
 impl Page {
     fn word(&self, n: usize) -> u16 {
-        self.0.get(2 * n..2 * n + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
+        le16(&self.0, 2 * n)
     }
 
     fn bit(&self, word: usize, bit: u32) -> bool {

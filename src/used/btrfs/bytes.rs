@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::doubt;
-use crate::used::{Doubt, le};
+use crate::bytes::array;
+use crate::used::Doubt;
 
 /// A structure on the disk; all positions are bytes from its beginning.
 #[derive(Clone, Copy)]
@@ -17,7 +18,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Doubt> {
-        le::array(self.0, at).ok_or_else(|| too_short(self.0))
+        array(self.0, at).ok_or_else(|| too_short(self.0))
     }
 
     pub fn uuid(self, at: usize) -> Result<[u8; 16], Doubt> {

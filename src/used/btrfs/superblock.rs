@@ -8,8 +8,9 @@ use super::bytes::Bytes;
 use super::checksum::Checksum;
 use super::doubt::{KIND, doubt};
 use super::node::{MAX_LEVEL, Root};
+use crate::text;
 use crate::used::fixed::is_boot_area;
-use crate::used::{Doubt, Volume, le};
+use crate::used::{Doubt, Volume};
 
 /// Byte of the volume where the superblock stands that a mount reads.
 pub const PRIMARY: u64 = 64 << 10;
@@ -255,5 +256,5 @@ fn check_features(b: Bytes<'_>) -> Result<(u64, u64), Doubt> {
 
 fn label(field: &[u8]) -> Option<String> {
     let bytes = field.split(|byte| *byte == 0).next().unwrap_or_default();
-    le::label(&String::from_utf8_lossy(bytes))
+    text::label(&String::from_utf8_lossy(bytes))
 }

@@ -1,8 +1,9 @@
 //! The boot regions of exFAT: where everything is.
 #![forbid(unsafe_code)]
 
+use crate::bytes::le;
 use crate::used::sums::agree;
-use crate::used::{Doubt, Volume, le};
+use crate::used::{Doubt, Volume};
 
 /// What it is called in [`About`](crate::used::About) and [`Doubt`].
 pub(super) const KIND: &str = "exfat";

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::boot::{Boot, KIND};
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::used::{Doubt, Volume};
 use std::collections::HashSet;
 
 /// Bytes of the FAT that are read at once: chains are mostly in one piece.

@@ -9,8 +9,11 @@ mod chain;
 #[cfg(test)]
 mod tests;
 
-use super::clusters::{Claims, clear_runs};
-use super::{About, Doubt, Free, Volume, le};
+use super::bits;
+use super::clusters::Claims;
+use super::{About, Doubt, Free, Volume};
+use crate::bytes::le;
+use crate::text;
 use boot::{Boot, KIND};
 use chain::Fat;
 
@@ -57,11 +60,10 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     let mut clash = false;
     while done < need {
         let bits = volume.read(KIND, at + done, (need - done).min(PIECE) as usize)?;
-        clear_runs(&bits, count - done * 8, |run| {
-            let run = run.start + done * 8..run.end + done * 8;
+        for run in bits::zeros_from(&bits, done * 8, count) {
             clash |= claims.touch(&run);
             free.add(boot.heap + run.start * boot.cluster..boot.heap + run.end * boot.cluster);
-        });
+        }
         done += bits.len() as u64;
     }
     if clash {
@@ -114,7 +116,9 @@ impl Root {
         match entry[0] {
             0x81 => self.bitmaps.push((entry[1], table()?)),
             0x82 => self.upcases.push(table()?),
-            0x83 => self.label = entry.get(2..2 + 2 * usize::from(entry[1].min(11))).and_then(le::utf16),
+            0x83 => {
+                self.label = entry.get(2..2 + 2 * usize::from(entry[1].min(11))).and_then(text::utf16_label)
+            }
             _ => return Ok(()),
         }
         if self.bitmaps.len() > 1 || self.upcases.len() > 1 {

@@ -1,8 +1,8 @@
 //! What the format fixes outside of the superblock and its groups: see [`crate::used::fixed`].
 #![forbid(unsafe_code)]
 
-use super::bytes::le16;
 use super::superblock::{AT, LEN, Super};
+use crate::bytes::le16;
 use crate::used::fixed::is_boot_area;
 use crate::used::{Doubt, Volume};
 

@@ -4,8 +4,8 @@
 //! `ext4_num_base_meta_blocks` and `descriptor_loc` of `fs/ext4` do.
 #![forbid(unsafe_code)]
 
-use super::bytes::{le16, le32};
 use super::superblock::{AT, Backups, Super};
+use crate::bytes::{le16, le32};
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
 use std::ops::Range;

@@ -2,9 +2,9 @@
 //! protection.
 #![forbid(unsafe_code)]
 
-use super::bytes::{le16, le32};
 use super::checksum::{Checksum, crc32c};
 use super::superblock::Super;
+use crate::bytes::{le16, le32};
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
 

@@ -9,8 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod backups;
-mod bits;
-mod bytes;
 mod checksum;
 mod group;
 mod journal;
@@ -19,7 +17,7 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::{About, Doubt, Free, Volume};
+use super::{About, Doubt, Free, Volume, bits};
 use crate::used::sums::agree;
 use checksum::{Checksum, crc32c};
 use group::Desc;

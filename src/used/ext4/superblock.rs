@@ -3,10 +3,11 @@
 //! Offsets and meanings: the kernel's `Documentation/filesystems/ext4/super.rst`.
 #![forbid(unsafe_code)]
 
-use super::bytes::{le16, le32, le64};
 use super::checksum::{Checksum, crc16, crc32c};
+use crate::bytes::{le16, le32, le64};
+use crate::text;
+use crate::used::Doubt;
 use crate::used::sums::agree;
-use crate::used::{Doubt, le};
 
 /// Where the superblock begins, in bytes, and its length.
 pub(super) const AT: u64 = 1024;
@@ -291,7 +292,7 @@ impl Checked<'_> {
         let label: Vec<u8> = b[0x78..0x88].iter().copied().take_while(|byte| *byte != 0).collect();
         Ok(Super {
             kind: self.kind,
-            label: le::label(&String::from_utf8_lossy(&label)),
+            label: text::label(&String::from_utf8_lossy(&label)),
             block,
             blocks,
             first,

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::width::Width;
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::text;
+use crate::used::{Doubt, Volume};
 use std::ops::Range;
 
 /// What a volume is called before its width is known.
@@ -177,7 +179,7 @@ impl<'a> Fields<'a> {
             count,
             state: self.bytes[extended + 1],
             label: (signed && label != b"NO NAME    ")
-                .then(|| le::label(&String::from_utf8_lossy(label)))
+                .then(|| text::label(&String::from_utf8_lossy(label)))
                 .flatten(),
         })
     }

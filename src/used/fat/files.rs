@@ -5,7 +5,8 @@
 
 use super::boot::{Boot, Root};
 use super::width::Width;
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::used::{Doubt, Volume};
 
 /// Bytes of an entry of a directory.
 const ENTRY: usize = 32;

@@ -11,8 +11,9 @@ pub mod files;
 mod tests;
 mod width;
 
-use super::clusters::clear_runs;
-use super::{About, Doubt, Free, Volume, le};
+use super::bits;
+use super::{About, Doubt, Free, Volume};
+use crate::text;
 use boot::{Boot, Root};
 
 /// Bytes of a FAT that are looked at together: whole entries of every width.
@@ -29,9 +30,9 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         return Err(doubt(format!("it was not unmounted, or has errors (state {:#x})", boot.state)));
     }
     let used = Chains::read(volume, &boot)?.used()?;
-    clear_runs(&used, boot.count.into(), |run| {
+    for run in bits::zeros_from(&used, 0, boot.count.into()) {
         free.add(boot.data + run.start * boot.cluster..boot.data + run.end * boot.cluster);
-    });
+    }
     let label = root_label(volume, &boot)?.or(boot.label);
     Ok(Some(About { kind: boot.width.kind(), label }))
 }
@@ -154,5 +155,5 @@ fn root_label(volume: &Volume<'_>, boot: &Boot) -> Result<Option<String>, Doubt>
         .take_while(|entry| entry[0] != 0)
         // Attribute 8 is a volume label; with the three below it, it is a piece of a long name.
         .find(|entry| entry[0] != 0xe5 && entry[11] & 0x0f == 8)
-        .and_then(|entry| le::label(&String::from_utf8_lossy(&entry[..11]))))
+        .and_then(|entry| text::label(&String::from_utf8_lossy(&entry[..11]))))
 }

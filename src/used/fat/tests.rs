@@ -2,6 +2,7 @@
 
 use super::super::testing::*;
 use super::*;
+use crate::bytes::le;
 use std::collections::BTreeMap;
 
 /// A FAT of `bytes` bytes by mkfs.fat, in an image that is a little longer.

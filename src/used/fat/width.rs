@@ -1,7 +1,7 @@
 //! The three widths of FAT entries.
 #![forbid(unsafe_code)]
 
-use crate::used::le;
+use crate::bytes::le;
 
 /// Bits of a FAT entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,8 @@ mod linear;
 mod tests;
 mod text;
 
-use super::{Doubt, Volume, le};
+use super::{Doubt, Volume};
+use crate::bytes::le;
 use crate::used::sums::agree;
 use std::ops::Range;
 

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::{KIND, doubt};
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::used::{Doubt, Volume};
 use std::ops::Range;
 
 /// Sizes in bytes, positions in clusters.

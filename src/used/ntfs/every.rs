@@ -6,8 +6,9 @@ use super::doubt::doubt;
 use super::files::Files;
 use super::record::{Record, Value, Wrong};
 use super::runs;
+use crate::bytes::le;
+use crate::used::Doubt;
 use crate::used::clusters::Claims;
-use crate::used::{Doubt, le};
 use std::ops::Range;
 
 /// Most runs that are kept, 64 MiB of memory. More than any volume of a test machine has.

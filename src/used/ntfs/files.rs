@@ -5,7 +5,8 @@ use super::boot::Boot;
 use super::doubt::{KIND, doubt};
 use super::record::{Attribute, Record, Value};
 use super::runs::{Run, decode};
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::used::{Doubt, Volume};
 use std::ops::Range;
 
 /// Flag of an attribute. On an index it says what files made in the directory will be: no index is compressed itself.

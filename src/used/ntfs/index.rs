@@ -4,7 +4,8 @@
 use super::doubt::doubt;
 use super::files::{Content, Files, INDEX_ALLOCATION, INDEX_ROOT, in_file};
 use super::record::{Wrong, fix_up};
-use crate::used::{Doubt, le};
+use crate::bytes::le;
+use crate::used::Doubt;
 
 const ROOT: u64 = 5;
 const BITMAP: u32 = 0xb0;

@@ -7,7 +7,8 @@
 use super::doubt::doubt;
 use super::files::{Files, Stream};
 use super::record::fix_up;
-use crate::used::{Doubt, le};
+use crate::bytes::le;
+use crate::used::Doubt;
 
 /// The largest page that a log has.
 const LARGEST_PAGE: u64 = 64 << 10;

@@ -19,8 +19,11 @@ mod shadow;
 #[cfg(test)]
 mod tests;
 
-use super::clusters::{Claims, clear_runs};
-use super::{About, Doubt, Free, Volume, le};
+use super::bits;
+use super::clusters::Claims;
+use super::{About, Doubt, Free, Volume};
+use crate::bytes::le;
+use crate::text;
 use boot::Boot;
 use doubt::doubt;
 use files::{Content, DATA, Files, Stream, in_file};
@@ -128,7 +131,7 @@ fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
         return Err(doubt(format!("volume flags {flags:#06x}")));
     }
     Ok(match files.attribute(VOLUME, VOLUME_NAME, b"")? {
-        Some(Content::Resident(name)) => le::utf16(&name),
+        Some(Content::Resident(name)) => text::utf16_label(&name),
         _ => None,
     })
 }
@@ -149,11 +152,10 @@ fn read_bitmap(
     let mut clash = false;
     while done < need {
         let bits = files.read(bitmap, done, (need - done).min(PIECE) as usize)?;
-        clear_runs(&bits, count - done * 8, |run| {
-            let run = run.start + done * 8..run.end + done * 8;
+        for run in bits::zeros_from(&bits, done * 8, count) {
             clash |= claims.touch(&run);
             free.add(run.start * cluster..(run.end * cluster).min(end));
-        });
+        }
         done += bits.len() as u64;
     }
     if clash {

@@ -1,7 +1,7 @@
 //! Records that are protected by an update sequence, and the attributes in a file record.
 #![forbid(unsafe_code)]
 
-use crate::used::le;
+use crate::bytes::le;
 
 /// What is wrong with a record, in a few words.
 pub(super) type Wrong = &'static str;

@@ -6,7 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::{KIND, doubt};
-use crate::used::{Doubt, Volume, le};
+use crate::bytes::le;
+use crate::used::{Doubt, Volume};
 
 /// 3808876b-c176-4e48-b7ae-04046e6cc752, at the head of everything that belongs to shadow copies.
 const MARK: [u8; 16] =

@@ -3,10 +3,10 @@
 //! Walked level by level, so that no block is read twice, whatever the pointers say.
 #![forbid(unsafe_code)]
 
-use super::bytes::{BASIC_BLOCK, KIND, be16, be32, be64, checksum_matches};
+use super::bytes::{BASIC_BLOCK, KIND, checksum_matches};
 use super::system::Group;
+use crate::bytes::{be16, be32, be64, field};
 use crate::used::Doubt;
-use crate::used::le::field;
 use std::ops::Range;
 
 /// Most levels: what the kernel allows (`XFS_BTREE_MAXLEVELS`).

@@ -1,8 +1,7 @@
-//! What every file of this room needs: big-endian numbers, checksums, doubts.
+//! What every file of this room needs: checksums, doubts.
 #![forbid(unsafe_code)]
 
 use crate::used::Doubt;
-use crate::used::le::field;
 use crate::used::sums::agree;
 
 /// What it is called in [`About`](crate::used::About) and [`Doubt`].
@@ -24,19 +23,4 @@ pub fn checksum_matches(bytes: &[u8], at: usize) -> bool {
     };
     let sum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]), after);
     agree(&sum.to_le_bytes()[..], stored)
-}
-
-/// A big-endian number at `at`.
-pub fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(field(bytes, at))
-}
-
-/// A big-endian number at `at`.
-pub fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(field(bytes, at))
-}
-
-/// A big-endian number at `at`.
-pub fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_be_bytes(field(bytes, at))
 }

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::btree::{Order, Tree};
-use super::bytes::{KIND, be32, be64, checksum_matches};
+use super::bytes::{KIND, checksum_matches};
 use super::system::{Group, System};
-use crate::used::le::field;
+use crate::bytes::{be32, be64, field};
 use crate::used::{Doubt, Free};
 use std::ops::Range;
 

@@ -8,9 +8,9 @@
 //! writes over it.)
 #![forbid(unsafe_code)]
 
-use super::bytes::{BASIC_BLOCK, KIND, be16, be32, be64, doubt};
+use super::bytes::{BASIC_BLOCK, KIND, doubt};
 use super::superblock::Superblock;
-use crate::used::le::field;
+use crate::bytes::{be16, be32, be64, field};
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
 

@@ -22,7 +22,8 @@ mod superblock;
 mod system;
 
 use super::{About, Doubt, Free, Volume};
-use bytes::{BASIC_BLOCK, KIND, be32, doubt};
+use crate::bytes::be32;
+use bytes::{BASIC_BLOCK, KIND, doubt};
 use superblock::Superblock;
 use system::System;
 

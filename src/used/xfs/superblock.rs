@@ -1,8 +1,9 @@
 //! The superblock: `struct xfs_dsb`. Each allocation group begins with a copy of it.
 #![forbid(unsafe_code)]
 
-use super::bytes::{BASIC_BLOCK, be16, be32, be64, checksum_matches, doubt};
-use crate::used::le::field;
+use super::bytes::{BASIC_BLOCK, checksum_matches, doubt};
+use crate::bytes::{be16, be32, be64, field};
+use crate::text;
 use crate::used::{Doubt, Volume};
 
 /// `XFSB`
@@ -246,6 +247,5 @@ impl Geometry {
 
 fn label(name: &[u8]) -> Option<String> {
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-    let text: String = String::from_utf8_lossy(name).chars().filter(|c| !c.is_control()).collect();
-    (!text.trim().is_empty()).then_some(text)
+    text::label(&String::from_utf8_lossy(name))
 }

@@ -140,7 +140,7 @@ impl Disk {
 }
 
 fn le(bytes: &[u8], at: usize) -> u64 {
-    u64::from(super::super::bytes::le32(bytes, at))
+    u64::from(crate::bytes::le32(bytes, at))
 }
 
 #[test]

@@ -32,8 +32,9 @@ pub(super) fn set(bytes: &mut [u8], range: Range<usize>) {
     }
 }
 
-/// The runs of zeros among the first `len` bits.
+/// The runs of zeros among the first `len` bits. Bits that `bytes` does not have are none.
 pub(super) fn zeros(bytes: &[u8], len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+    let len = len.min(bytes.len().saturating_mul(8));
     let mut at = 0;
     std::iter::from_fn(move || {
         let start = find(bytes, at..len, false);
@@ -42,10 +43,30 @@ pub(super) fn zeros(bytes: &[u8], len: usize) -> impl Iterator<Item = Range<usiz
     })
 }
 
+/// The runs of zeros in a piece of a bitmap, which has `count` bits in all and bit `first` at the piece's beginning.
+pub(super) fn zeros_from(bytes: &[u8], first: u64, count: u64) -> impl Iterator<Item = Range<u64>> + '_ {
+    let len = usize::try_from(count.saturating_sub(first)).unwrap_or(usize::MAX);
+    zeros(bytes, len).map(move |run| first + run.start as u64..first + run.end as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn runs(bytes: &[u8], count: usize) -> Vec<Range<usize>> {
+        zeros(bytes, count).collect()
+    }
+
+    #[test]
+    fn runs_cross_words_and_end_at_the_count() {
+        assert_eq!(runs(&[0xff; 20], 160), vec![]);
+        assert_eq!(runs(&[0; 20], 150), vec![0..150]);
+        assert_eq!(runs(&[0; 20], 1000), vec![0..160]);
+        assert_eq!(runs(&[0b1100_0001, 0xff, 0], 20), vec![1..6, 16..20]);
+        assert_eq!(runs(&[0; 8], 0), vec![]);
+        assert_eq!(runs(&[], 10), vec![]);
+    }
 
     proptest! {
         #[test]
@@ -58,6 +79,20 @@ mod tests {
             let plain: Vec<usize> = (0..len).filter(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 0).collect();
             prop_assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), plain);
             prop_assert!(runs.windows(2).all(|pair| pair[0].end < pair[1].start));
+        }
+
+        #[test]
+        fn every_bit_counts_once(bytes in prop::collection::vec(prop_oneof![Just(0), Just(255), any::<u8>()], 0..40), count in 0..400usize) {
+            let mut want: Vec<usize> = Vec::new();
+            for bit in 0..count.min(bytes.len() * 8) {
+                if bytes[bit / 8] >> (bit % 8) & 1 == 0 {
+                    want.push(bit);
+                }
+            }
+            let got = runs(&bytes, count);
+            prop_assert!(got.iter().all(|run| run.start < run.end));
+            prop_assert!(got.windows(2).all(|pair| pair[0].end < pair[1].start));
+            prop_assert_eq!(got.into_iter().flatten().collect::<Vec<_>>(), want);
         }
 
         #[test]

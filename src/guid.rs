@@ -1,4 +1,5 @@
-//! GUIDs as UEFI writes them.
+//! GUIDs as UEFI writes them (2.10, appendix A); SMBIOS 2.6 and later do so, too.
+#![forbid(unsafe_code)]
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
