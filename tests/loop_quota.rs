@@ -76,7 +76,7 @@ fn loop_quotas_are_those_that_the_quota_tools_have_set() {
     };
     for silent in phase("made").map(Result::unwrap_err) {
         let refused = std::io::ErrorKind::ConnectionRefused;
-        assert!(matches!(&silent, QuotaError::Silent { source, .. } if source.kind() == refused), "{silent}");
+        assert!(matches!(&silent, QuotaError::Silent { why, .. } if why.kind() == refused), "{silent}");
     }
     assert_eq!(phase("rpcbind").map(Result::unwrap), [None, None], "no such service");
     let quota = |of, hard: u64| Some(Quota { of, is_active: false, hard: Some(hard << 10), used: 300 << 10 });

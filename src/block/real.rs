@@ -25,14 +25,14 @@ mod ioctl {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The kernel refused one step.
-    #[error("{path}: cannot {what}: {source}")]
+    #[error("{path}: cannot {what}: {why}")]
     Io {
         /// The path as given.
         path: PathBuf,
         /// The step.
         what: &'static str,
         /// The kernel's reason.
-        source: io::Error,
+        why: io::Error,
     },
     /// O_EXCL found another user.
     #[error(
@@ -132,7 +132,7 @@ impl Disk {
     /// It exists already, or cannot be made.
     pub fn create_file(path: impl AsRef<Path>, size: u64) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let io = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };
+        let io = |what| move |why| OpenError::Io { path: path.to_owned(), what, why };
         let file =
             OpenOptions::new().write(true).create_new(true).open(path).map_err(io("create the file"))?;
         file.set_len(size).map_err(io("give the file its size"))?;
@@ -140,7 +140,7 @@ impl Disk {
     }
 
     fn open(path: &Path, write: bool, claim: bool) -> Result<Self, OpenError> {
-        let io = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };
+        let io = |what| move |why| OpenError::Io { path: path.to_owned(), what, why };
         let kind = std::fs::metadata(path).map_err(io("look at it"))?.file_type();
         let is_file = kind.is_file();
         if !is_file && !kind.is_block_device() {

@@ -82,12 +82,12 @@ pub struct Inventory {
 
 /// The disks could not be listed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot list the disks: {}: {source}", path.display())]
+#[error("cannot list the disks: {}: {why}", path.display())]
 pub struct ScanError {
     /// The file or folder of sysfs.
     pub path: PathBuf,
     /// What the kernel said, or `InvalidData` for a text that is not a number.
-    pub source: io::Error,
+    pub why: io::Error,
 }
 
 impl Inventory {
@@ -103,7 +103,7 @@ impl Inventory {
         let block = sysfs.join("block");
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| ScanError { path, source }
+            move |why| ScanError { path, why }
         };
         let root = fs::canonicalize(sysfs).map_err(failed(sysfs))?;
         let mut disks = Vec::new();
@@ -148,7 +148,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         let path = dir.join(path);
         let text = fs::read_to_string(&path);
         let parse = |text: String| text.trim().parse::<u64>().map_err(io::Error::other);
-        text.and_then(parse).map_err(|source| ScanError { path, source })
+        text.and_then(parse).map_err(|why| ScanError { path, why })
     };
     let set = |path: &str| attr::text(&dir.join(path)).is_some_and(|text| text != "0");
     if set("hidden") {
@@ -161,7 +161,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
     }
     let invalid = |path: &str, what: &str| ScanError {
         path: dir.join(path),
-        source: io::Error::new(io::ErrorKind::InvalidData, what.to_owned()),
+        why: io::Error::new(io::ErrorKind::InvalidData, what.to_owned()),
     };
     let size = sectors.checked_mul(512).ok_or_else(|| invalid("size", "more than 16 EiB"))?;
     let block_size = |path: &str| {

@@ -85,14 +85,14 @@ impl Quota {
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
     /// The service does not answer.
-    #[error("the {service} of {server} does not answer: {source}")]
+    #[error("the {service} of {server} does not answer: {why}")]
     Silent {
         /// Portmapper or quota service.
         service: &'static str,
         /// Who was asked.
         server: SocketAddrV4,
         /// What the network says.
-        source: io::Error,
+        why: io::Error,
     },
     /// It answers that it will not.
     #[error("the quota service of {server} says of {of}: {why}")]
@@ -315,7 +315,7 @@ impl QuotaClient {
         question: impl Fn(u32) -> Result<Vec<u8>, QuotaError>,
         parse: impl Fn(u32, &[u8]) -> Option<T>,
     ) -> Result<T, QuotaError> {
-        let silent = |source| QuotaError::Silent { service, server, source };
+        let silent = |why| QuotaError::Silent { service, server, why };
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.tries {
             let id = getrandom::u32().map_err(|e| silent(io::Error::other(e.to_string())))?;

@@ -179,7 +179,7 @@ struct Format {
 pub enum RecordError {
     /// Not JSON of this shape.
     #[error("it is not a record: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(serde_json::Error),
     /// A newer testbox wrote it.
     #[error(
         "a newer testbox wrote it, in format {0}; this one, {version}, reads up to format {FORMAT}",
@@ -189,6 +189,13 @@ pub enum RecordError {
     /// A field has a value that no testbox writes.
     #[error("its {0}")]
     Invalid(String),
+}
+
+/// Not `#[from]`, which would make it the source too, and what its text says be said twice.
+impl From<serde_json::Error> for RecordError {
+    fn from(e: serde_json::Error) -> Self {
+        RecordError::Malformed(e)
+    }
 }
 
 impl Record {

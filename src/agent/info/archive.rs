@@ -23,11 +23,17 @@ const UNREADABLE: &str = "unreadable.txt";
 /// The archive could not be written; what could not be read stands in the archive.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the archive of firmware data: {0}")]
-pub struct ArchiveError(#[from] zip::result::ZipError);
+pub struct ArchiveError(zip::result::ZipError);
+
+impl From<zip::result::ZipError> for ArchiveError {
+    fn from(e: zip::result::ZipError) -> Self {
+        ArchiveError(e)
+    }
+}
 
 impl From<io::Error> for ArchiveError {
     fn from(e: io::Error) -> Self {
-        ArchiveError(e.into())
+        ArchiveError(zip::result::ZipError::from(e))
     }
 }
 

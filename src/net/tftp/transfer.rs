@@ -76,7 +76,14 @@ pub enum TftpError {
     FileName(String),
     /// The local network fails.
     #[error("UDP: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+}
+
+/// Not `#[from]`, which would make it the source too, and what its text says be said twice.
+impl From<std::io::Error> for TftpError {
+    fn from(e: std::io::Error) -> Self {
+        TftpError::Io(e)
+    }
 }
 
 impl TftpError {
