@@ -5,6 +5,7 @@
 mod aligned;
 mod backing;
 mod direct;
+#[cfg(any(test, feature = "testing"))]
 pub mod mem;
 pub mod passthrough;
 pub mod real;

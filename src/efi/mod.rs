@@ -17,6 +17,8 @@
 mod apply;
 mod load_option;
 mod loaders;
+#[cfg(any(test, feature = "testing"))]
+mod mem;
 mod number;
 mod order;
 mod own;
@@ -31,8 +33,10 @@ pub use crate::guid::Guid;
 pub use apply::{Refused, apply, set_next};
 pub use load_option::{HardDrive, LoadOption, Malformed, Node};
 pub use loaders::{Esp, FALLBACK, esps};
+#[cfg(any(test, feature = "testing"))]
+pub use mem::{Fault, MemVariables};
 pub use number::BootNumber;
 pub use plan::{Change, EntryPlan, Left, plan};
 pub use record::{Entry, Firmware, FirmwareKind, Loaders, Options};
 pub use state::{BootState, numbers};
-pub use variables::{EfivarFs, Fault, MemVariables, Platform, Variables};
+pub use variables::{EfivarFs, Platform, Variables};

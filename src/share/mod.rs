@@ -1,10 +1,11 @@
 //! Files below the root of a share, seen through a trait so that tests can fail any operation.
 //!
-//! [`DirFiles`] is a real folder, [`MemFiles`] a share in memory that knows what a crash leaves behind, [`mount`]
+//! [`DirFiles`] is a real folder, `MemFiles` a share in memory that knows what a crash leaves behind, [`mount`]
 //! brings a share here by NFS.
 #![forbid(unsafe_code)]
 
 mod dir;
+#[cfg(any(test, feature = "testing"))]
 mod mem;
 pub mod mount;
 mod name;
@@ -13,6 +14,7 @@ pub mod ownership;
 mod watched;
 
 pub use dir::DirFiles;
+#[cfg(any(test, feature = "testing"))]
 pub use mem::{Fault, MemFiles, Op, Survivors};
 pub use name::{UnsafeName, safe_name};
 pub use nfs_options::{BadOption, LONGEST_CACHE, NfsOptions, Version};

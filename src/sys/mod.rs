@@ -5,14 +5,18 @@
 
 mod flush;
 pub(crate) mod isal;
+#[cfg(any(test, feature = "testing"))]
 mod power;
 mod real;
+#[cfg(any(test, feature = "testing"))]
 mod recording;
 mod udp;
 
 pub use flush::{drop_cached, flush_range, start_flush};
+#[cfg(any(test, feature = "testing"))]
 pub use power::{Chance, Power};
 pub use real::RealSystem;
+#[cfg(any(test, feature = "testing"))]
 pub use recording::{Call, Recording};
 pub use sys_mount::{MountFlags, UnmountFlags};
 pub use udp::udp_on_device;
