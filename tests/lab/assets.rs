@@ -171,3 +171,16 @@ pub fn foreign_disk() -> PathBuf {
         run(Command::new("bash").arg(&script).arg(part));
     })
 }
+
+/// A Python environment with virt-firmware, which enrols keys in OVMF's variables.
+pub fn virt_firmware() -> PathBuf {
+    cached("virt-firmware", &[], |part| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(part));
+        run(Command::new(part.join("bin/python")).args(["-m", "pip", "install", "--quiet", "virt-firmware"]));
+        // A program says in its first line where its interpreter is.
+        let (tool, dir) =
+            (part.join("bin/virt-fw-vars"), cache().join(format!("virt-firmware-{}", key(&[]))));
+        let text = fs::read_to_string(&tool).unwrap();
+        fs::write(&tool, text.replace(part.to_str().unwrap(), dir.to_str().unwrap())).unwrap();
+    })
+}

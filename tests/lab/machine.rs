@@ -49,6 +49,7 @@ pub struct Setup<'a> {
     cpus: u32,
     is_direct: bool,
     uefi: Option<&'a Uefi>,
+    is_disk_first: bool,
     boot_file: &'a str,
 }
 
@@ -64,6 +65,7 @@ impl Lab {
             cpus: 1,
             is_direct: false,
             uefi: None,
+            is_disk_first: false,
             boot_file: "pxelinux.0",
         }
     }
@@ -111,7 +113,12 @@ impl<'a> Setup<'a> {
         Setup { uefi: Some(firmware), boot_file: "shimx64.efi", ..self }.memory(1024)
     }
 
-    /// What DHCP gives the loader of the network card, which is iPXE, behind NAT (`pxelinux.0`).
+    /// The firmware tries the first disk before the network.
+    pub fn disk_first(self) -> Self {
+        Setup { is_disk_first: true, ..self }
+    }
+
+    /// What DHCP gives the loader of the network card, behind NAT (`pxelinux.0`, and with UEFI `shimx64.efi`).
     pub fn boot_file(mut self, name: &'a str) -> Self {
         self.boot_file = name;
         self
@@ -134,6 +141,7 @@ impl<'a> Setup<'a> {
         // Not virtio: Debian's 6.1 driver can spin for ever when the machine reboots with traffic under way. But OVMF drives
         // no other card by itself, and by the ROM it would be iPXE that boots.
         let (card, boot) = match self.uefi {
+            Some(_) if self.is_disk_first => ("virtio-net-pci", "romfile=,bootindex=9"),
             Some(_) => ("virtio-net-pci", "romfile=,bootindex=0"),
             None if self.is_direct => ("e1000e", "romfile="),
             None => ("e1000e", "bootindex=0"),
