@@ -95,6 +95,8 @@ fn round_trip(bytes: Vec<u8>, block: u32, opts: &BackupOptions) {
             restore(&image, &target, &RestoreOptions { threads: 2, ..Default::default() }, &progress)
                 .unwrap();
         assert_eq!(restored.disk_bytes, bytes.len() as u64);
+        // Written and read back: what `status` shows a share of.
+        assert_eq!(progress.total.load(std::sync::atomic::Ordering::Relaxed), 2 * bytes.len() as u64);
         assert!(target.durable()[..bytes.len()] == bytes);
         verify_against(&image, &target, 2, &progress).unwrap();
     }

@@ -133,8 +133,6 @@ fn long_a_signed_program_does_the_job_or_boots_the_disk() {
     let firmware = lab.secure_boot_with(&key);
     let system = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
     ["/EFI/BOOT/BOOTX64.EFI", "/EFI/debian/shimx64.efi"].iter().for_each(|path| key.sign_on(&system, path));
-    let before = system.hash();
-
     let start = |file| lab.machine(Nat).uefi(&firmware).boot_file(file).disk(&system).power_on();
     let mut machine = start("shimx64.efi");
     machine.wait_for("Access Denied", 300);
@@ -145,6 +143,7 @@ fn long_a_signed_program_does_the_job_or_boots_the_disk() {
     machine.wait_for("OWN-OS-BOOTED", 600);
     machine.wait_for_power_off(120);
 
+    let before = system.hash();
     lab.arm(Nat, Boot::AgentOnly, "backup");
     let mut machine = start("testbox.efi");
     machine.wait_for("backup: done", 900);

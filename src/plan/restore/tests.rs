@@ -188,6 +188,21 @@ fn twins_are_refused() {
     assert_eq!(mapped(&[("sda", "sdb")], &["sda T 4G@1", "sdb T 4G@2"], &set).unwrap(), ["sda.raw.gz>sdb"]);
 }
 
+/// Behind a network, or on an unknown bus, several disks are in one place, or nobody knows the place: it proves nothing.
+#[test]
+fn a_place_that_is_not_unique_names_no_disk() {
+    for (image, disks, expected) in [
+        ("sda S1 4G@net", &["sda NEW 4G@net", "sdb DATA 8G@2"][..], Ok("sda")),
+        ("sda S1 4G@net", &["sda NEW 4G@net", "sdc OLD 1G@net", "sdb DATA 8G@2"], Err(Kind::Ambiguous)),
+        ("sda S1 4G@", &["sda NEW 4G@", "sdb DATA 8G@2"], Err(Kind::Ambiguous)),
+        ("sda - 4G@net", &["sda - 4G@net", "sdb - 4G@net"], Err(Kind::Ambiguous)),
+    ] {
+        let set = share(record(1, &[image], &["sdb DATA 8G@2"]));
+        let found = restore(disks, &set);
+        assert_eq!(found, expected.map(|disk| vec![format!("sda.raw.gz>{disk}")]), "{image} {disks:?}");
+    }
+}
+
 #[test]
 fn a_disk_that_does_not_fit_is_refused_before_the_first_write() {
     let set = share(record(1, &["sda S1 4G@1"], &[]));
