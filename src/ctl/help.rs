@@ -23,7 +23,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, mut program: Command, out: &mut Out) -> Answer {
     let text = match args.topic.as_slice() {
         [] => format!("{}\n{}", program.render_long_help(), contents()),
-        [name] if chapter(name).is_some() => chapter(name).map_or("", |c| c.text).to_owned(),
+        names @ [name] => match chapter(name) {
+            Some(chapter) => chapter.text(),
+            None => of_command(program, names)?,
+        },
         names => of_command(program, names)?,
     };
     page(&text, out)?;

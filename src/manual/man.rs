@@ -24,7 +24,7 @@ pub fn page(chapter: &Chapter) -> String {
     page.heading("NAME");
     page.lines(&format!("{} \\- {}", escaped(&name), escaped(chapter.title())));
     page.heading("DESCRIPTION");
-    page.blocks(chapter.text.lines().skip(1));
+    page.blocks(chapter.text().lines().skip(1));
     page.heading("SEE ALSO");
     let others = CHAPTERS.iter().filter(|other| other.name != chapter.name).map(self::name);
     let others: Vec<String> = others.map(|name| format!("\\fB{}\\fR(7)", escaped(&name))).collect();
@@ -52,9 +52,8 @@ impl Page {
     fn blocks<'a>(&mut self, lines: impl Iterator<Item = &'a str>) {
         let mut block = Block::Nothing;
         for line in lines {
-            let is_marker = line.starts_with("<!--");
             block = match (block, line) {
-                (block, line) if is_marker || line.starts_with("## ") => {
+                (block, line) if line.starts_with("## ") => {
                     self.block(block);
                     if let Some(title) = line.strip_prefix("## ") {
                         self.heading(&title.to_uppercase());
@@ -281,7 +280,7 @@ mod tests {
     use super::*;
 
     fn body(markdown: &'static str) -> String {
-        let page = page(&Chapter { name: "x", text: markdown });
+        let page = page(&Chapter { name: "x", source: markdown });
         let (_, body) = page.split_once(".SH DESCRIPTION\n").unwrap();
         body.split_once(".SH SEE ALSO").unwrap().0.to_owned()
     }
@@ -295,7 +294,7 @@ mod tests {
             ("# T\n\n1. one\n   more\n", ".IP 1. 4\none more\n"),
             ("# T\n\n    a -b\n\n    .c\n\nD\n", ".RS 4\n.nf\n\\&a \\-b\n\\&\n\\&.c\n.fi\n.RE\n.PP\nD\n"),
             (
-                "# T\n\n<!-- x -->\n| A | B |\n|---|---|\n| `a\\|b` | c |\n<!-- end -->\n",
+                "# T\n\n| A | B |\n|---|---|\n| `a\\|b` | c |\n",
                 "\\fIA\\fR, \\fIB\\fR\n.TP\n\\fB\\fBa|b\\fB\\fR\nc\n",
             ),
             (
@@ -318,7 +317,8 @@ mod tests {
             let shown =
                 ["\\fB", "\\fI", "\\fR"].iter().fold(page.clone(), |text, font| text.replace(font, ""));
             let shown = plain(&shown).to_lowercase();
-            for word in chapter.text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() > 3)
+            for word in
+                chapter.text().split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() > 3)
             {
                 let is_markup = ["https", "FORMAT", "tests", "image", "format"].contains(&word);
                 assert!(is_markup || shown.contains(&word.to_lowercase()), "{}: {word}", chapter.name);
