@@ -64,9 +64,15 @@ fn file(dir: &Path, name: &str, mib: usize, byte: u8) -> PathBuf {
 }
 
 /// An ext4 with something in it.
+/// Always the same files: what lies where decides whether a gap is small enough to stand in a data run, where a restore
+/// leaves it whatever it was told of unallocated space.
 fn ext4(dir: &Path, name: &str, mib: usize) -> PathBuf {
-    let path = file(dir, name, mib, 0);
-    run("mkfs.ext4", &["-q", "-d", concat!(env!("CARGO_MANIFEST_DIR"), "/src"), path.to_str().unwrap()]);
+    let (path, files) = (file(dir, name, mib, 0), dir.join(format!("{name}-files")));
+    fs::create_dir(&files).unwrap();
+    for n in 0..40u8 {
+        fs::write(files.join(n.to_string()), vec![n + 1; 80 << 10]).unwrap();
+    }
+    run("mkfs.ext4", &["-q", "-d", files.to_str().unwrap(), path.to_str().unwrap()]);
     path
 }
 

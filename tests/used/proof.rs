@@ -109,7 +109,16 @@ impl Drop for Evidence {
 pub fn make(row: &Row, image: &Path) -> Result<(), String> {
     let file = File::create(image).map_err(|e| e.to_string())?;
     file.set_len(row.mib << 20).map_err(|e| e.to_string())?;
-    try_shell(row.make, image).map(drop)
+    // mkfs.btrfs looks at every loop device for one that has this file, and fails where one goes meanwhile.
+    let is_race =
+        |made: &Result<(), String>| made.as_ref().is_err_and(|why| why.contains("cannot check mount status"));
+    let mut made = try_shell(row.make, image).map(drop);
+    for _ in 0..4 {
+        if is_race(&made) {
+            made = try_shell(row.make, image).map(drop);
+        }
+    }
+    made
 }
 
 /// Work and proof; the bytes skipped.
