@@ -25,7 +25,7 @@ fn before() -> Firmware {
 }
 
 #[test]
-fn firmware_that_forgot_everything_gets_the_entry_behind_the_network() {
+fn firmware_that_forgot_all_gets_the_entry_behind_the_network() {
     let now = state(&[set_up(), network("PXE"), network("PXE6")], &[0, 1, 2]);
     let now = BootState { current: Some(BootNumber(1)), ..now };
     let plan = plan(&before(), &now, &[esp(1, &[SHIM])]);
@@ -86,7 +86,7 @@ fn entries_that_do_something_else_are_not_taken_for_it() {
 }
 
 #[test]
-fn a_path_with_a_controller_counts_while_the_disk_is_where_it_was() {
+fn a_path_with_a_controller_counts_until_its_disk_moves() {
     let mut full = debian();
     full.path.insert(0, Node::Other(1, 1, vec![0, 2]));
     let now = state(&[network("PXE"), full], &[0, 1]);
