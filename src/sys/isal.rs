@@ -16,13 +16,13 @@ const LEVEL_BUF: usize = 4096 + 2 * 8192 + 4 * (32 << 10);
 const FIRST: usize = 8;
 
 /// What the output of ISA-L depends on: it has a portable compressor, and one for SSE4.2 and above, whose variants
-/// (AVX, AVX2, AVX-512) were seen to give the same bytes.
+/// (AVX, AVX2, AVX-512) were seen to give the same bytes. arm64 has one of its own, which was seen to give others.
 pub fn cpu_level() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("sse4.2") {
         return "sse4.2";
     }
-    "base"
+    if cfg!(target_arch = "aarch64") { "aarch64" } else { "base" }
 }
 
 /// Compresses with ISA-L level 1. What it makes depends on nothing but its input and on [`cpu_level`].

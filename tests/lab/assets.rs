@@ -81,38 +81,40 @@ fn cached(name: &str, inputs: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
 /// NFS root, kernel and initrd with the agent as built now.
 pub fn boot_files() -> BootFiles {
     static ONCE: OnceLock<BootFiles> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        let scripts = repository().join("scripts");
-        let agent = program("testbox-agent");
-        let key = rescue_key();
-        let bootstrap = scripts.join("nfsroot/bootstrap");
-        let nfsroot = cached("nfsroot", std::slice::from_ref(&bootstrap), |part| {
-            run(Command::new(&bootstrap).arg(part).args(["bookworm", "", ""]));
-        });
-        let inputs = [
-            nfsroot.join("etc/testbox-nfsroot"),
-            scripts.join("nfsroot"),
-            scripts.join("make-nfsroot"),
-            repository().join("initramfs"),
-            agent.clone(),
-            key.with_extension("pub"),
-        ];
-        // It makes the initrd, so only here.
-        let tftp = cached("tftp", &inputs, |part| {
-            run(Command::new(scripts.join("make-nfsroot"))
-                .arg("--output")
-                .arg(&nfsroot)
-                .arg("--tftp")
-                .arg(part)
-                .arg("--agent")
-                .arg(&agent)
-                .args(["--password-hash", PASSWORD_HASH])
-                .arg("--authorized-keys")
-                .arg(key.with_extension("pub")));
-        });
-        BootFiles { nfsroot, tftp }
-    })
-    .clone()
+    ONCE.get_or_init(|| boot_files_of("bookworm")).clone()
+}
+
+/// The same of another release of Debian.
+pub fn boot_files_of(suite: &str) -> BootFiles {
+    let scripts = repository().join("scripts");
+    let agent = program("testbox-agent");
+    let key = rescue_key();
+    let bootstrap = scripts.join("nfsroot/bootstrap");
+    let nfsroot = cached(&format!("{suite}-nfsroot"), std::slice::from_ref(&bootstrap), |part| {
+        run(Command::new(&bootstrap).arg(part).args([suite, "", ""]));
+    });
+    let inputs = [
+        nfsroot.join("etc/testbox-nfsroot"),
+        scripts.join("nfsroot"),
+        scripts.join("make-nfsroot"),
+        repository().join("initramfs"),
+        agent.clone(),
+        key.with_extension("pub"),
+    ];
+    // It makes the initrd, so only here.
+    let tftp = cached(&format!("{suite}-tftp"), &inputs, |part| {
+        run(Command::new(scripts.join("make-nfsroot"))
+            .arg("--output")
+            .arg(&nfsroot)
+            .arg("--tftp")
+            .arg(part)
+            .arg("--agent")
+            .arg(&agent)
+            .args(["--password-hash", PASSWORD_HASH])
+            .arg("--authorized-keys")
+            .arg(key.with_extension("pub")));
+    });
+    BootFiles { nfsroot, tftp }
 }
 
 /// The initrd of machines that are started directly.
@@ -141,15 +143,59 @@ fn script(name: &str) -> PathBuf {
     repository().join("tests/lab").join(name)
 }
 
-/// The disk of a real Debian on a file system: `ext4`, `xfs` or `btrfs`.
-pub fn debian_disk(file_system: &str) -> PathBuf {
+/// The disk of a real Debian on a file system (`ext4`, `xfs` or `btrfs`), started by `grub` (and SYSLINUX) or `systemd-boot`.
+pub fn debian_disk(file_system: &str, loader: &str) -> PathBuf {
+    debian_disk_of("amd64", file_system, loader)
+}
+
+/// The same for machines with arm64.
+pub fn arm64_disk() -> PathBuf {
+    debian_disk_of("arm64", "ext4", "grub")
+}
+
+fn debian_disk_of(arch: &str, file_system: &str, loader: &str) -> PathBuf {
     let [root_script, disk_script, esp_script] =
         ["debian-root.sh", "debian-disk.sh", "debian-esp.sh"].map(script);
-    let root = cached("debian-root", std::slice::from_ref(&root_script), |part| {
-        run(Command::new("bash").arg(&root_script).arg(part));
+    // No name is the beginning of another's: older ones are removed by it.
+    let root = cached(&format!("root-{arch}"), std::slice::from_ref(&root_script), |part| {
+        run(Command::new("bash").arg(&root_script).arg(part).arg(arch));
     });
-    cached(&format!("debian-{file_system}"), &[root_script, disk_script.clone(), esp_script], |part| {
-        run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]));
+    let name = format!("disk-{arch}-{file_system}-{loader}");
+    cached(&name, &[root_script, disk_script.clone(), esp_script], |part| {
+        run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]).args([arch, loader]));
+    })
+}
+
+/// A disk with the partitions of Windows and their file systems, and a loader in the place of Windows' own.
+pub fn windows_disk() -> PathBuf {
+    let script = script("windows-disk.sh");
+    cached("windows-disk", std::slice::from_ref(&script), |part| {
+        run(Command::new("bash").arg(&script).arg(part));
+    })
+}
+
+/// Kernel, initrd and loaders of machines with arm64, made by their own Debian (its programs are emulated): a TFTP tree.
+pub fn arm64_boot_files() -> PathBuf {
+    let scripts = repository().join("scripts");
+    let agent = target_dir().join("aarch64-unknown-linux-musl/release/testbox-agent");
+    assert!(agent.exists(), "{}: run scripts/build --target aarch64-unknown-linux-musl", agent.display());
+    let inputs = [
+        scripts.join("nfsroot"),
+        scripts.join("make-nfsroot"),
+        repository().join("initramfs"),
+        agent.clone(),
+    ];
+    cached("arm64-tftp", &inputs, |part| {
+        let root = part.with_extension("root");
+        run(Command::new("rm").arg("-rf").arg(&root));
+        run(Command::new(scripts.join("make-nfsroot"))
+            .args(["--arch", "arm64", "--password-hash", PASSWORD_HASH, "--agent"])
+            .arg(&agent)
+            .arg("--output")
+            .arg(&root)
+            .arg("--tftp")
+            .arg(part));
+        run(Command::new("rm").arg("-rf").arg(&root));
     })
 }
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Makes the disk of a testbox: GPT, an ESP that it boots from (see debian-esp.sh), and a Debian on ext4, XFS or btrfs.
-# Usage: debian-disk.sh FILE-SYSTEM TAR-OF-debian-root.sh DISK-IMAGE
+# Usage: debian-disk.sh FILE-SYSTEM TAR-OF-debian-root.sh DISK-IMAGE ARCHITECTURE LOADER
 set -euo pipefail
-kind=$1 tar=$2 disk=$3 work=$3.d loop=''
+kind=$1 tar=$2 disk=$3 arch=$4 loader=$5 work=$3.d loop=''
 cleanup() {
   umount -q "$work/root" 2>/dev/null || true
   [ -z "$loop" ] || losetup -d "$loop"
@@ -22,5 +22,5 @@ ext4) mkfs.ext4 -q -L own-root -E lazy_itable_init=0,lazy_journal_init=0 "$loop"
 esac
 mount -t "$kind" "$loop" "$work/root"
 tar --numeric-owner --xattrs -C "$work/root" -xf "$tar"
-"${0%disk.sh}esp.sh" "$work/root" "$disk"
+"${0%disk.sh}esp.sh" "$work/root" "$disk" "$arch" "$loader"
 umount "$work/root"

@@ -1,12 +1,12 @@
 #!/bin/bash
 # Makes the root file system of a testbox, for debian-disk.sh: a real Debian with its own kernel, as a tar file.
-# Usage: debian-root.sh TAR. It mounts its root read-only, so that booting it changes no byte, says that it is up, and
-# switches the machine off. With own-os=writes on the kernel command line it writes for ever instead.
+# Usage: debian-root.sh TAR ARCHITECTURE. It mounts its root read-only, so that booting it changes no byte, says that it
+# is up, and switches the machine off. With own-os=writes on the kernel command line it writes for ever instead.
 set -euo pipefail
-tar=$1 root=$1.d
+tar=$1 arch=$2 root=$1.d
 trap 'rm -rf "$root"' EXIT
-mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-  --include=systemd-sysv,linux-image-cloud-amd64,initramfs-tools,busybox,udev,zstd,shim-signed,grub-efi-amd64-signed \
+mmdebstrap --quiet --architectures="$arch" --variant=minbase --aptopt='APT::Install-Recommends "false"' \
+  --include=systemd-sysv,linux-image-cloud-"$arch",initramfs-tools,busybox,udev,zstd,shim-signed,grub-efi-"$arch"-signed \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$root"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
@@ -28,7 +28,7 @@ WantedBy=multi-user.target
 EOT
 cat >"$root/usr/local/sbin/own-os" <<'EOT'
 #!/bin/sh
-say() { for tty in ttyS0 tty1; do echo "$*" >/dev/$tty; done; }
+say() { for tty in /dev/ttyS0 /dev/ttyAMA0 /dev/tty1; do [ ! -e $tty ] || echo "$*" >$tty; done; }
 cd /srv/written
 if grep -q own-os=writes /proc/cmdline; then
   # What is announced is on the disk: the file, its sum in its name, and the name.

@@ -8,14 +8,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How a disk is attached, which decides its kernel name: `vda`, `sda`, `nvme0n1`, `sda`.
+/// How a disk is attached, which decides its kernel name: `vda`, `sda`, `nvme0n1`, `sda`, `mmcblk0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
     Virtio,
     Sata,
     Nvme,
     Scsi,
+    /// A memory card, as near to an eMMC as QEMU comes: same driver, same names. The size is a power of two, and the serial
+    /// number always [`CARD_SERIAL`].
+    Card,
 }
+
+/// What the kernel says of each of QEMU's memory cards.
+pub const CARD_SERIAL: &str = "0xdeadbeef";
 
 /// One disk, plugged in or on the shelf.
 pub struct Disk {
@@ -38,7 +44,22 @@ impl Lab {
     /// The same Debian on another file system: `xfs` or `btrfs`.
     pub fn debian_disk_on(&self, file_system: &str, bus: Bus, serial: &str) -> Disk {
         assert!(bus != Bus::Sata, "Debian's cloud kernel has no AHCI: it would not find its root");
-        self.copy_of(&assets::debian_disk(file_system), bus, serial)
+        self.copy_of(&assets::debian_disk(file_system, "grub"), bus, serial)
+    }
+
+    /// The same, started by systemd-boot, on btrfs; UEFI alone.
+    pub fn systemd_boot_disk(&self, bus: Bus, serial: &str) -> Disk {
+        self.copy_of(&assets::debian_disk("btrfs", "systemd-boot"), bus, serial)
+    }
+
+    /// A disk as Windows lays it out, which says `WINDOWS-LIKE-BOOTED`.
+    pub fn windows_disk(&self, bus: Bus, serial: &str) -> Disk {
+        self.copy_of(&assets::windows_disk(), bus, serial)
+    }
+
+    /// The Debian of a machine with arm64, by UEFI.
+    pub fn arm64_disk(&self, bus: Bus, serial: &str) -> Disk {
+        self.copy_of(&assets::arm64_disk(), bus, serial)
     }
 
     /// A copy of the disk with an NTFS and a FAT partition, files in both.
@@ -50,6 +71,13 @@ impl Lab {
         let path = self.file(&format!("{serial}.raw"));
         run(Command::new("cp").args(["--sparse=always", "--reflink=auto"]).arg(disk).arg(&path));
         Disk { path, bus, serial: serial.to_owned(), is_failing: false }
+    }
+
+    /// A memory card with the same; its size is a power of two.
+    pub fn foreign_card(&self, name: &str, mib: u64) -> Disk {
+        let card = self.foreign_disk(Bus::Card, name);
+        File::options().write(true).open(&card.path).unwrap().set_len(mib << 20).unwrap();
+        card
     }
 
     /// A small disk, its first half filled with what no other serial has.
@@ -113,9 +141,13 @@ impl Disk {
         stale > self.size() / 4
     }
 
-    /// The bytes of its second partition, where the lab's Debian has its root.
-    fn root(&self) -> Range<u64> {
-        let table = Command::new("sgdisk").arg("-i2").arg(&self.path).output().expect("sgdisk of gdisk");
+    /// The bytes of a partition of its GPT, counted from 1; the second is the root of the lab's Debian.
+    fn partition(&self, number: u32) -> Range<u64> {
+        let table = Command::new("sgdisk")
+            .arg(format!("-i{number}"))
+            .arg(&self.path)
+            .output()
+            .expect("sgdisk of gdisk");
         let text = String::from_utf8_lossy(&table.stdout).into_owned();
         let sector = |name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
@@ -124,9 +156,14 @@ impl Disk {
         sector("First sector: ") * 512..(sector("Last sector: ") + 1) * 512
     }
 
+    /// What sgdisk says of a partition, counted from 1.
+    pub fn describe(&self, partition: u32) -> String {
+        run(Command::new("sgdisk").arg(format!("-i{partition}")).arg(&self.path))
+    }
+
     /// Hash of all bytes of its root file system.
     pub fn hash_of_root(&self) -> blake3::Hash {
-        let Range { start, end } = self.root();
+        let Range { start, end } = self.partition(2);
         let mut file = File::open(&self.path).unwrap();
         file.seek(SeekFrom::Start(start)).unwrap();
         hash(file.take(end - start))
@@ -134,13 +171,30 @@ impl Disk {
 
     /// Runs a checker of file systems, which gets a loop device of the root file system as its last word.
     pub fn check_root(&self, checker: &str) {
-        let Range { start, end } = self.root();
+        self.check(2, checker);
+    }
+
+    /// The same for any partition, counted from 1; what the checker said.
+    pub fn check(&self, partition: u32, checker: &str) -> String {
+        let Range { start, end } = self.partition(partition);
         let script = format!(
             "set -e; loop=$(losetup --find --show --read-only --offset {start} --sizelimit {} \"$0\"); \
              trap 'losetup -d $loop' EXIT; {checker} $loop",
             end - start
         );
-        run(Command::new("bash").args(["-c", &script]).arg(&self.path));
+        run(Command::new("bash").args(["-c", &script]).arg(&self.path))
+    }
+
+    /// Adds this much to its end, and moves the backup GPT there.
+    pub fn lengthen(&self, mib: u64) {
+        File::options().write(true).open(&self.path).unwrap().set_len(self.size() + (mib << 20)).unwrap();
+        run(Command::new("sgdisk").arg("-e").arg(&self.path));
+    }
+
+    /// sgdisk finds nothing wrong with its tables.
+    pub fn assert_table_is_right(&self) {
+        let said = run(Command::new("sgdisk").arg("-v").arg(&self.path));
+        assert!(said.contains("No problems found"), "{said}");
     }
 
     /// Which label its boot loader takes: `own`, or `writes`.

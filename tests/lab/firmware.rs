@@ -10,7 +10,14 @@ pub struct Uefi {
     vars: PathBuf,
     /// As they come from the factory.
     factory: PathBuf,
-    is_secure: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Open,
+    SecureBoot,
+    Arm64,
 }
 
 /// A key of the lab's own, and its certificate.
@@ -22,12 +29,12 @@ pub struct SigningKey {
 impl Lab {
     /// A new firmware that has never seen a disk.
     pub fn uefi(&self) -> Uefi {
-        self.firmware("/usr/share/OVMF/OVMF_VARS_4M.fd".into(), false)
+        self.firmware("/usr/share/OVMF/OVMF_VARS_4M.fd".into(), Kind::Open)
     }
 
     /// The same with Secure Boot and Microsoft's keys.
     pub fn secure_boot(&self) -> Uefi {
-        self.firmware("/usr/share/OVMF/OVMF_VARS_4M.ms.fd".into(), true)
+        self.firmware("/usr/share/OVMF/OVMF_VARS_4M.ms.fd".into(), Kind::SecureBoot)
     }
 
     /// The same with Secure Boot and no key but this.
@@ -39,11 +46,16 @@ impl Lab {
             enroll.args([option, owner]).arg(&key.cert);
         }
         run(&mut enroll);
-        self.firmware(vars, true)
+        self.firmware(vars, Kind::SecureBoot)
     }
 
-    fn firmware(&self, factory: PathBuf, is_secure: bool) -> Uefi {
-        Uefi { vars: self.file("OVMF_VARS.fd"), factory, is_secure }.forget()
+    /// That of a machine with arm64.
+    pub fn uefi_arm64(&self) -> Uefi {
+        self.firmware("/usr/share/AAVMF/AAVMF_VARS.fd".into(), Kind::Arm64)
+    }
+
+    fn firmware(&self, factory: PathBuf, kind: Kind) -> Uefi {
+        Uefi { vars: self.file("UEFI_VARS.fd"), factory, kind }.forget()
     }
 
     /// A new key.
@@ -83,18 +95,24 @@ impl Uefi {
         self
     }
 
+    /// The processor is not this computer's.
+    pub(super) fn is_arm64(&self) -> bool {
+        self.kind == Kind::Arm64
+    }
+
     /// QEMU's options for it.
     pub(super) fn arguments(&self) -> String {
-        let (code, more) = match self.is_secure {
-            false => ("OVMF_CODE_4M.fd", ""),
+        let (code, more) = match self.kind {
+            Kind::Open => ("OVMF/OVMF_CODE_4M.fd", ""),
+            Kind::Arm64 => ("AAVMF/AAVMF_CODE.fd", ""),
             // Only the system management mode may write the variables.
-            true => (
-                "OVMF_CODE_4M.secboot.fd",
+            Kind::SecureBoot => (
+                "OVMF/OVMF_CODE_4M.secboot.fd",
                 " -machine smm=on -global driver=cfi.pflash01,property=secure,value=on -global ICH9-LPC.disable_s3=1",
             ),
         };
         format!(
-            " -drive if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/{code} \
+            " -drive if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/{code} \
              -drive if=pflash,unit=1,format=raw,file={} -device virtio-rng-pci,addr=4{more}",
             self.vars.display()
         )

@@ -108,9 +108,10 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// UEFI in place of the BIOS. Behind NAT, DHCP gives it shim.
+    /// UEFI in place of the BIOS, on its processor. Behind NAT, DHCP gives it shim.
     pub fn uefi(self, firmware: &'a Uefi) -> Self {
-        Setup { uefi: Some(firmware), boot_file: "shimx64.efi", ..self }.memory(1024)
+        let boot_file = if firmware.is_arm64() { "shimaa64.efi" } else { "shimx64.efi" };
+        Setup { uefi: Some(firmware), boot_file, ..self }.memory(1024)
     }
 
     /// The firmware tries the first disk before the network.
@@ -124,9 +125,14 @@ impl<'a> Setup<'a> {
         self
     }
 
+    fn is_arm64(&self) -> bool {
+        self.uefi.is_some_and(Uefi::is_arm64)
+    }
+
     fn arguments(&self, qmp: &str) -> Vec<String> {
+        let board = if self.is_arm64() { "virt -cpu cortex-a57" } else { "q35,graphics=off -vga none" };
         let mut words = format!(
-            "-nodefaults -no-user-config -M q35,graphics=off -accel tcg,thread=multi -vga none -display none \
+            "-nodefaults -no-user-config -M {board} -accel tcg,thread=multi -display none \
              -smp {} -m {} -serial stdio -qmp unix:{qmp},server=on,wait=off",
             self.cpus, self.memory_mib
         );
@@ -162,6 +168,14 @@ impl<'a> Setup<'a> {
                 }
                 Bus::Sata => format!("ide-hd,bus=ide.{n}"),
                 Bus::Scsi => format!("scsi-hd,bus=scsi.0,scsi-id={n}"),
+                Bus::Card => {
+                    format!("sdhci-pci,id=reader{n},addr={:#x} -device sd-card,bus=sd-bus", 0x10 + n)
+                }
+            };
+            let serial = if disk.bus == Bus::Card {
+                String::new()
+            } else {
+                format!(",serial={serial},bootindex={}", n + 1)
             };
             let drive = match self.log.filter(|_| n + 1 == self.disks.len()) {
                 None => format!("format=raw,discard=unmap,file={}", path.display()),
@@ -172,10 +186,7 @@ impl<'a> Setup<'a> {
                     log.display()
                 ),
             };
-            words += &format!(
-                " -drive if=none,id=disk{n},{drive} -device {device},drive=disk{n},serial={serial},bootindex={}",
-                n + 1
-            );
+            words += &format!(" -drive if=none,id=disk{n},{drive} -device {device},drive=disk{n}{serial}");
         }
         let direct = if self.is_direct { self.lab.direct_start(self.station) } else { Vec::new() };
         words.split_whitespace().map(str::to_owned).chain(direct).collect()
@@ -201,7 +212,9 @@ impl<'a> Setup<'a> {
         if let Some(log) = self.log {
             File::create(log).unwrap();
         }
-        Machine::start(self.lab, &self.station.ip(), |qmp| self.arguments(qmp), permit.into_iter().collect())
+        let program = if self.is_arm64() { "qemu-system-aarch64" } else { "qemu-system-x86_64" };
+        let arguments = |qmp: &str| self.arguments(qmp);
+        Machine::start(self.lab, program, &self.station.ip(), arguments, permit.into_iter().collect())
     }
 }
 
@@ -219,6 +232,7 @@ impl Machine {
     /// Starts QEMU beside the servers. `name` is that of its console logs, one for each start.
     pub(super) fn start(
         lab: &Lab,
+        program: &str,
         name: &str,
         arguments: impl FnOnce(&str) -> Vec<String>,
         permits: Vec<Permit>,
@@ -231,7 +245,7 @@ impl Machine {
         let _ = std::fs::remove_file(&qmp);
         let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
         let mut child = lab
-            .inside("qemu-system-x86_64")
+            .inside(program)
             .args(arguments(qmp.to_str().unwrap()))
             .stdin(Stdio::piped())
             .stdout(open(&log))

@@ -18,7 +18,7 @@ mod server;
 mod share;
 
 pub use advice::Advice;
-pub use disk::{Bus, Disk};
+pub use disk::{Bus, CARD_SERIAL, Disk};
 pub use firmware::Uefi;
 pub use machine::{Machine, Setup};
 pub use manual::block as manual_block;
@@ -78,20 +78,24 @@ pub struct Lab {
 impl Lab {
     /// A lab with all its servers up and one unarmed default: boot from the local disk.
     pub fn new(name: &str) -> Lab {
-        Lab::start(name, true)
+        Lab::start(name, true, assets::boot_files())
+    }
+
+    /// The same, whose NFS root, kernel, initrd and UEFI loaders are another release of Debian's.
+    pub fn of_suite(name: &str, suite: &str) -> Lab {
+        Lab::start(name, true, assets::boot_files_of(suite))
     }
 
     /// The same with the NFS server down.
     pub fn without_nfs(name: &str) -> Lab {
-        Lab::start(name, false)
+        Lab::start(name, false, assets::boot_files())
     }
 
-    fn start(name: &str, nfs: bool) -> Lab {
+    fn start(name: &str, nfs: bool, assets: assets::BootFiles) -> Lab {
         assert!(
             rustix::process::geteuid().is_root(),
             "the lab makes namespaces, mounts and an NFS server: run it as root"
         );
-        let assets = assets::boot_files();
         let logs = assets::target_dir().join("lab-logs").join(name);
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).unwrap();
@@ -189,6 +193,12 @@ impl Lab {
         self.start_nfs();
         self.testboxctl("init");
         Path::new("/proc").join(&self.init).join("root/export/testbox-backup")
+    }
+
+    /// Puts what machines with arm64 boot by beside the rest on the TFTP share.
+    pub fn add_arm64_boot_files(&self) {
+        let files = assets::arm64_boot_files().join(".");
+        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(files).arg(self.tftp()));
     }
 
     /// The TFTP share.

@@ -19,6 +19,7 @@ dnsmasq --conf-file=/dev/null --no-hosts --addn-hosts=/run/hosts --no-resolv --l
   --interface=lab --interface=lo --bind-dynamic --dhcp-range=10.9.0.100,10.9.0.200,1h --user=root \
   --dhcp-match=set:bios,option:client-arch,0 --dhcp-boot=tag:bios,pxelinux.0 \
   --dhcp-match=set:uefi,option:client-arch,7 --dhcp-boot=tag:uefi,shimx64.efi \
+  --dhcp-match=set:arm64,option:client-arch,11 --dhcp-boot=tag:arm64,shimaa64.efi \
   --dhcp-host=52:54:00:09:00:01,10.9.0.11 --dhcp-host=52:54:00:09:00:02,10.9.0.12 --dhcp-leasefile=/run/leases \
   --enable-tftp --tftp-root=/export/testbox-tftp --log-dhcp --log-facility="$logs/dnsmasq.log" --no-ping
 # Attr_Expiration_Time: ganesha keeps attributes and names for a minute, and does not see what the admin writes on the server.

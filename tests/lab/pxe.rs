@@ -120,6 +120,11 @@ impl Lab {
 
     /// Arms the machine the way an admin does.
     pub fn arm(&self, at: Station, boot: Boot, action: &str) {
+        self.arm_at(at, boot, "ttyS0,115200", action);
+    }
+
+    /// The same for a machine with this serial console.
+    pub fn arm_at(&self, at: Station, boot: Boot, console: &str, action: &str) {
         let (ip, server, dns) = (at.ip(), at.server(), at.dns());
         let mode = match boot {
             Boot::NfsRoot => "nfs",
@@ -127,7 +132,7 @@ impl Lab {
         };
         self.testboxctl(&format!(
             "arm --server {server} --gateway {server} --netmask 255.255.255.0 --dns {dns} --boot {mode} --console tty0 \
-             --console ttyS0,115200 --extra no_timer_check --settle 2 --error-wait 1 --mount-wait 20 {ip} {action}"
+             --console {console} --extra no_timer_check --settle 2 --error-wait 1 --mount-wait 20 {ip} {action}"
         ));
     }
 

@@ -50,7 +50,7 @@ impl Lab {
         };
         // One for its client.
         let permits = machine::Permit::take::<2>().into();
-        let mut machine = Machine::start(self, "server", arguments, permits);
+        let mut machine = Machine::start(self, "qemu-system-x86_64", "server", arguments, permits);
         machine.wait_for("SERVER-READY", 1200);
         Server { machine, export }
     }

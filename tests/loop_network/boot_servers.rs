@@ -130,12 +130,15 @@ fn loop_the_words_for_a_dhcp_server_name_one_server_to_all() {
             (Loader::Ipxe, "pxelinux.0"),
             (Loader::Uefi, "shimx64.efi"),
             (Loader::UefiByRfc, "shimx64.efi"),
+            (Loader::UefiArm64, "shimaa64.efi"),
         ] {
             let expected = Told { address: MACHINE, server: BOOT_SERVER, file: file.into() };
             assert_eq!(told(&lab, loader, false), expected, "{main:?} {loader:?}");
         }
         // A machine that is not armed would take what it is given by HTTP before its disk.
-        assert_eq!(told(&lab, Loader::Http, false).file, "", "{main:?}");
+        for loader in [Loader::Http, Loader::HttpArm64] {
+            assert_eq!(told(&lab, loader, false).file, "", "{main:?} {loader:?}");
+        }
         put_job(&lab, "by-dhcp");
         let found = lab.boot_all("m1", FIRST);
         assert_eq!(found.value("ROOTSERVER").as_deref(), Some("10.9.0.2"), "{main:?}: {}", found.console);

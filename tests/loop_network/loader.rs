@@ -25,8 +25,12 @@ pub enum Loader {
     Uefi,
     /// UEFI, as the RFC itself has it (9).
     UefiByRfc,
+    /// UEFI on arm64 (11).
+    UefiArm64,
     /// UEFI that boots by HTTP (16).
     Http,
+    /// The same on arm64 (19).
+    HttpArm64,
 }
 
 /// What it boots.
@@ -203,7 +207,9 @@ impl Loader {
             Loader::Rom | Loader::Ipxe => ("PXEClient", 0),
             Loader::Uefi => ("PXEClient", 7),
             Loader::UefiByRfc => ("PXEClient", 9),
+            Loader::UefiArm64 => ("PXEClient", 11),
             Loader::Http => ("HTTPClient", 16),
+            Loader::HttpArm64 => ("HTTPClient", 19),
         };
         option(60, format!("{class}:Arch:{architecture:05}:UNDI:002001").as_bytes());
         option(93, &[0, architecture]);

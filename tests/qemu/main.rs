@@ -25,3 +25,4 @@ mod rescue;
 mod share;
 mod signed;
 mod uefi;
+mod uefi_machines;

@@ -2,7 +2,7 @@
 
 use super::super::network::{Network, own_addresses};
 use crate::share::ownership::{ACCOUNT, ARMED_DIR};
-use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, SHIM, TESTBOX_CFG};
+use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, SHIM, SHIM_ARM64, TESTBOX_CFG};
 use std::path::{Path, PathBuf};
 
 /// The GRUB that is made for a lab with proxy DHCP, because the signed one does not know of such.
@@ -97,8 +97,8 @@ exportfs -ra
         let (server, tftp, quoted_tftp) = (self.server(), self.tftp.display(), quoted(&self.tftp));
         format!(
             "
-# 3. TFTP and DHCP: one of three. Machines with a BIOS load pxelinux.0, those with UEFI shimx64.efi, which loads GRUB
-#   (Secure Boot may be on). Do not answer UEFI's HTTP boot (architecture 16): machines that are not armed would take it.
+# 3. TFTP and DHCP: one of three. Machines with a BIOS load pxelinux.0, those with UEFI {SHIM}, those with arm64
+#   {SHIM_ARM64} ('make-nfsroot --arch arm64'); both load GRUB, and Secure Boot may be on. Do not answer UEFI's HTTP boot (types 16 and 19): machines that are not armed would take it.
 # 3a. The network has a DHCP server that stays as it is: proxy DHCP. /etc/dnsmasq.conf:
 port=0
 dhcp-range={range},proxy
@@ -120,16 +120,21 @@ tftp-root={tftp}
 #   and in that DHCP server:
 #     ISC dhcpd:  next-server {server};
 #     ISC dhcpd:  if option pxe-system-type = 00:07 or option pxe-system-type = 00:09 {{ filename \"{SHIM}\"; }}
+#     ISC dhcpd:  elsif option pxe-system-type = 00:0b {{ filename \"{SHIM_ARM64}\"; }}
 #     ISC dhcpd:  elsif option pxe-system-type = 00:00 {{ filename \"pxelinux.0\"; }}
 #     Kea:        \"next-server\": \"{server}\", \"client-classes\": [
 #     Kea:          {{ \"name\": \"testbox-bios\", \"test\": \"option[93].hex == 0x0000\", \"boot-file-name\": \"pxelinux.0\" }},
 #     Kea:          {{ \"name\": \"testbox-uefi\", \"test\": \"option[93].hex == 0x0007 or option[93].hex == 0x0009\",
-#     Kea:            \"boot-file-name\": \"{SHIM}\" }} ]
+#     Kea:            \"boot-file-name\": \"{SHIM}\" }},
+#     Kea:          {{ \"name\": \"testbox-arm64\", \"test\": \"option[93].hex == 0x000b\", \"boot-file-name\": \"{SHIM_ARM64}\" }} ]
 #     dnsmasq:    dhcp-match=set:uefi,option:client-arch,7
 #     dnsmasq:    dhcp-match=set:uefi,option:client-arch,9
+#     dnsmasq:    dhcp-match=set:arm64,option:client-arch,11
 #     dnsmasq:    dhcp-match=set:http,option:client-arch,16
+#     dnsmasq:    dhcp-match=set:http,option:client-arch,19
 #     dnsmasq:    dhcp-boot=tag:uefi,{SHIM},,{server}
-#     dnsmasq:    dhcp-boot=tag:!uefi,tag:!http,pxelinux.0,,{server}
+#     dnsmasq:    dhcp-boot=tag:arm64,{SHIM_ARM64},,{server}
+#     dnsmasq:    dhcp-boot=tag:!uefi,tag:!arm64,tag:!http,pxelinux.0,,{server}
 #   PXE ROM, PXELINUX, GRUB, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe),
 #   give pxelinux.0 to the user class iPXE, or it loads itself for ever; or let it run this script, which tells PXELINUX
 #   where to look:

@@ -30,6 +30,15 @@ const LOADERS: &[&str] = &[
     "debian/grubx64.efi",
     "ubuntu/grubx64.efi",
     "BOOT/BOOTX64.EFI",
+    // Of arm64, which starts none of the above.
+    "debian/shimaa64.efi",
+    "ubuntu/shimaa64.efi",
+    "fedora/shimaa64.efi",
+    "redhat/shimaa64.efi",
+    "systemd/systemd-bootaa64.efi",
+    "debian/grubaa64.efi",
+    "ubuntu/grubaa64.efi",
+    "BOOT/BOOTAA64.EFI",
 ];
 
 /// What GRUB's script is told of one machine: the path of the loader of its own system.

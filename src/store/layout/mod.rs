@@ -40,6 +40,8 @@ pub const DEFAULT_CFG: &str = "default";
 pub const SHIM: &str = "shimx64.efi";
 /// The one that it loads, from beside it: GRUB.
 pub const GRUB: &str = "grubx64.efi";
+/// The first loader of UEFI machines with arm64; it loads `grubaa64.efi`.
+pub const SHIM_ARM64: &str = "shimaa64.efi";
 /// GRUB's script, the same for every machine.
 pub const GRUB_CFG: &str = "grub/grub.cfg";
 /// What GRUB's script is told of the machine with this address (8 hex digits, as its armed file is called).
