@@ -14,6 +14,7 @@ use crate::image::restore::phases::{Body, Restored, restore_one};
 use crate::image::verify::{scrub, verify, verify_again, verify_against};
 use crate::io::ReadAt;
 use crate::progress::Progress;
+use crate::used::Growth;
 use std::sync::Arc;
 
 /// An open image file.
@@ -108,7 +109,8 @@ impl ImageFile {
         Ok(claim(image))
     }
 
-    /// Compares a disk with what [`ImageFile::verify`] has found the image to hold. The disk may be longer.
+    /// Compares a disk with what [`ImageFile::verify`] has found the image to hold. The disk may be longer. The answer is the
+    /// partition that has grown since it was restored, and was not compared.
     ///
     /// # Errors
     /// [`ErrorKind::Differs`](crate::image::ErrorKind::Differs),
@@ -119,10 +121,10 @@ impl ImageFile {
         disk: &dyn BlockDevice,
         threads: usize,
         progress: &Progress,
-    ) -> Result<(), ImageError> {
+    ) -> Result<Option<Growth>, ImageError> {
         match self {
             ImageFile::Own(image) => verify_against(image, disk, threads, progress),
-            ImageFile::Foreign(_) => foreign::compare(measured, disk, progress),
+            ImageFile::Foreign(_) => foreign::compare(measured, disk, progress).map(|()| None),
         }
     }
 

@@ -2,19 +2,36 @@
 //!
 //! A restore moves a GPT that is right to the end of the disk ([`crate::used::relocate`]); moved back, it is the image's
 //! again, byte by byte, if it is the same table. A disk whose GPT is not at its end holds a plain copy, and is taken as it
-//! is.
+//! is. A disk whose last partition has grown as a restore has it grow is known by its table, which must be the grown one
+//! to the last byte: then that partition is not compared, and everything else is.
 #![forbid(unsafe_code)]
 
 use crate::block::{BlockDevice, View};
+use crate::image::error::ImageError;
+use crate::image::format::member::Kind;
+use crate::image::reader::Image;
+use crate::image::verify::read;
 use crate::progress::Progress;
-use crate::used::relocate::{Movable, Patch};
+use crate::used::Growth;
+use crate::used::relocate::{Movable, Patch, growth};
 use std::io;
+use std::ops::Range;
 
 /// The disk with the GPT moved back, and zeros behind its end.
 pub(super) struct AsImaged<'a> {
     disk: &'a dyn BlockDevice,
     size: u64,
     patches: Vec<Patch>,
+    /// The partition that is not compared.
+    pub(super) grown: Option<Growth>,
+}
+
+/// The parts of `range` before and behind `hole`, one of which or both can be empty.
+pub(super) fn outside(range: &Range<u64>, hole: &Range<u64>) -> [Range<u64>; 2] {
+    [
+        range.start..range.end.min(hole.start).max(range.start),
+        range.start.max(hole.end).min(range.end)..range.end,
+    ]
 }
 
 impl<'a> AsImaged<'a> {
@@ -27,7 +44,44 @@ impl<'a> AsImaged<'a> {
             false => Movable::find(&View::new(disk, &progress), disk.size(), sector),
         };
         let moved = found.ok().flatten().and_then(|gpt| gpt.on(size));
-        AsImaged { disk, size, patches: moved.map_or_else(Vec::new, |moved| moved.wanted) }
+        AsImaged { disk, size, patches: moved.map_or_else(Vec::new, |moved| moved.wanted), grown: None }
+    }
+
+    /// As a disk of the size of `image`, whose last partition may have grown.
+    ///
+    /// # Errors
+    /// Those of image and disk.
+    pub(super) fn of(disk: &'a dyn BlockDevice, image: &Image) -> Result<Self, ImageError> {
+        let (size, sector) = (image.summary().disk, image.header().disk.logical_block_size);
+        let plain = Self::new(disk, size, sector);
+        let wanted = growth(&image.content(), size, sector, disk.size());
+        let Some((growth, wanted)) = wanted.ok().filter(|_| disk.size() > size) else { return Ok(plain) };
+        let hole = growth.start..growth.end;
+        let mut table = Vec::new();
+        for Patch { offset, bytes } in &wanted {
+            for part in outside(&(*offset..offset + bytes.len() as u64), &hole) {
+                let wanted = &bytes[(part.start - offset) as usize..(part.end - offset) as usize];
+                let mut found = vec![0; wanted.len()];
+                read(disk, &mut found, part.start)?;
+                if found != wanted {
+                    return Ok(plain);
+                }
+                table.push(part.start.min(size)..part.end.min(size));
+            }
+        }
+        // Of a run that begins before the partition, or ends behind it, the hash is of all its bytes.
+        for at in [hole.start, hole.end] {
+            let run = image.runs_in(at..at.saturating_add(1)).next().transpose()?;
+            let run = run.filter(|run| run.kind == Kind::Data && run.offset < at).map(|run| run.range());
+            table.extend(run.map(|run| run.start.max(hole.start)..run.end.min(hole.end)));
+        }
+        let mut patches = Vec::new();
+        for part in table.into_iter().filter(|part| part.start < part.end) {
+            let mut bytes = Vec::new();
+            image.cat(part.clone(), &mut bytes)?;
+            patches.push(Patch { offset: part.start, bytes });
+        }
+        Ok(AsImaged { disk, size, patches, grown: Some(growth) })
     }
 }
 

@@ -15,6 +15,7 @@ mod delta;
 mod diff;
 mod file;
 mod gaps;
+mod grown;
 mod order;
 mod replaced;
 mod resized;

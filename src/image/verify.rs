@@ -12,11 +12,12 @@ use crate::image::format::member::Kind;
 use crate::image::format::run::{Run, data_member};
 use crate::image::parallel::{for_each, for_each_run, io_threads};
 use crate::image::reader::{Image, Summary};
-use crate::image::resized::AsImaged;
+use crate::image::resized::{AsImaged, outside};
 use crate::image::restore::needed::needed;
 use crate::image::workspace::Workspace;
 use crate::io::is_zero;
 use crate::progress::Progress;
+use crate::used::Growth;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -157,7 +158,8 @@ fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
 }
 
 /// Compares a disk with an image: data by hash, zeros as zeros. What the image calls unallocated (gaps, too) or
-/// unreadable is not compared. A disk of another size is compared by what its table means (`image::resized`).
+/// unreadable is not compared. A disk of another size is compared by what its table means (`image::resized`). The answer
+/// is the partition that has grown since it was restored, and was not compared.
 ///
 /// # Errors
 /// As [`verify`]; and the first place where the disk differs, cannot be read, or ends too early.
@@ -166,7 +168,7 @@ pub fn verify_against(
     disk: &dyn BlockDevice,
     threads: usize,
     progress: &Progress,
-) -> Result<(), ImageError> {
+) -> Result<Option<Growth>, ImageError> {
     let Summary { disk: size, unallocated, .. } = image.summary();
     if disk.size() < size {
         let needed = needed(image)?;
@@ -174,10 +176,13 @@ pub fn verify_against(
             return Err(ImageError::refused(disk, needed.missing_on(disk.size())));
         }
     }
-    let disk = &AsImaged::new(disk, size, image.header().disk.logical_block_size);
+    let disk = &AsImaged::of(disk, image)?;
+    let hole = disk.grown.as_ref().map_or(size..size, |grown| grown.start..grown.end);
     progress.start(size.saturating_sub(unallocated));
     for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
+        let parts = outside(&run.range(), &hole);
         match run.kind {
+            _ if parts.iter().all(Range::is_empty) => {}
             Kind::Data => {
                 space.read_gaps(image, run)?;
                 let raw = &mut space.raw[..run.length as usize];
@@ -187,12 +192,17 @@ pub fn verify_against(
                     return Err(ImageError::differs(disk, &run.range(), Op::Compare));
                 }
             }
-            Kind::Zero => expect_zeros(disk, &mut space.raw, run.range(), Op::Compare)?,
+            Kind::Zero => {
+                for part in parts {
+                    expect_zeros(disk, &mut space.raw, part, Op::Compare)?;
+                }
+            }
             _ => {}
         }
         count(progress, run);
         Ok(())
-    })
+    })?;
+    Ok(disk.grown.clone())
 }
 
 /// Reads from a disk, with the place in the error.

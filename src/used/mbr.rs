@@ -30,11 +30,13 @@ impl Entry {
     }
 
     /// Whether nobody takes it for a partition: one system goes by the type, another one by the length.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.kind == 0 && self.blocks == 0
     }
 
-    fn check(&self, what: &str) -> Result<(), String> {
+    /// # Errors
+    /// It is in doubt: no system wrote it so.
+    pub(super) fn check(&self, what: &str) -> Result<(), String> {
         if !matches!(self.status, 0 | 0x80) || (self.kind == 0) != (self.blocks == 0) || self.first == 0 {
             return Err(format!("{what} is not a right entry"));
         }

@@ -23,6 +23,7 @@ mod fixed;
 mod fixture;
 mod free;
 pub(crate) mod gpt;
+mod growable;
 mod look;
 mod lvm;
 mod map;
@@ -46,8 +47,10 @@ pub mod xfs;
 pub use beyond::Beyond;
 pub use content::Content;
 pub use free::Free;
+pub use growable::{FileSystem, Growable, growable};
 pub use look::Options;
 pub use map::{Found, Map, map, map_leaving_out};
+pub use relocate::{Growth, LastPartition};
 pub use survey::{Used, is_in_order, survey, survey_beside};
 pub use volume::{Doubt, Volume};
 

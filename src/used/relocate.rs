@@ -11,6 +11,11 @@
 //! image has it, byte by byte. Nothing is read but what is given, nothing written: UEFI specification 2.10, chapter 5.
 #![forbid(unsafe_code)]
 
+mod grow;
+
+pub use grow::{Growth, LastPartition};
+pub(crate) use grow::{growth, last_partition};
+
 use super::{gpt, mbr, table};
 use crate::bytes::{field, le};
 use crate::io::ReadAt;
@@ -54,6 +59,9 @@ pub(crate) struct Movable {
     last_usable: u64,
     /// First block behind all partitions.
     used_end: u64,
+    /// First block of the primary array, and its bytes.
+    array: (u64, Vec<u8>),
+    entries: Vec<gpt::Entry>,
 }
 
 impl Movable {
@@ -109,6 +117,8 @@ impl Movable {
             first_usable,
             last_usable,
             used_end: primary.entries.iter().map(|e| e.last.saturating_add(1)).max().unwrap_or(first_usable),
+            array: (primary.array.0, read(primary.array.0, primary.array.1 - primary.array.0)?),
+            entries: primary.entries,
         };
         if !found.is_twice_the_same() {
             return Err("its two headers differ".into());
@@ -124,6 +134,12 @@ impl Movable {
         let entry_size = le::u32(&self.primary, 84).unwrap_or_default();
         let is_known = self.primary.get(8..12) == Some(&[0, 0, 1, 0]);
         is_known && entry_size.is_power_of_two() && same(8..16) && same(40..72) && same(80..92)
+    }
+
+    /// Bytes that the checksum of the entries covers.
+    fn array_len(&self) -> usize {
+        let [number, size] = [80, 84].map(|at| le::u32(&self.primary, at).unwrap_or_default() as usize);
+        number.saturating_mul(size)
     }
 
     fn backup_header(&self) -> &[u8] {
@@ -144,6 +160,11 @@ impl Movable {
 
     /// The same GPT on a disk of `size` bytes; `None` where there is nothing to move, or no room for it.
     pub(crate) fn on(&self, size: u64) -> Option<Moved> {
+        self.with_entries(size, None)
+    }
+
+    /// As [`Movable::on`], with another array of entries of the same length.
+    fn with_entries(&self, size: u64, array: Option<&[u8]>) -> Option<Moved> {
         let blocks = size / self.sector;
         if blocks == self.blocks || blocks.saturating_mul(self.sector) < self.needed() {
             return None;
@@ -151,15 +172,22 @@ impl Movable {
         // What is there is at most `blocks`, so that the order of the two does not matter.
         let moved = |lba: u64| (lba + blocks).saturating_sub(self.blocks);
         let (last_usable, tail_start) = (moved(self.last_usable), moved(self.tail_start));
-        let mut primary = self.primary.clone();
-        rewrite(&mut primary, &[(32, blocks - 1), (48, last_usable)]);
-        let mut tail = self.tail.clone();
+        let (mut primary, mut tail) = (self.primary.clone(), self.tail.clone());
         let header = tail.len().saturating_sub(self.primary.len());
+        if let Some(array) = array {
+            let sum = gpt::crc32(array.get(..self.array_len()).unwrap_or_default());
+            [&mut primary[..], tail.get_mut(header..).unwrap_or_default()]
+                .into_iter()
+                .for_each(|header| put(header, 88, &sum.to_le_bytes()));
+            put(&mut tail, 0, array);
+        }
+        rewrite(&mut primary, &[(32, blocks - 1), (48, last_usable)]);
         let fields = [(24, blocks - 1), (48, last_usable), (72, tail_start)];
         rewrite(tail.get_mut(header..).unwrap_or_default(), &fields);
         let at = |lba: u64, bytes: Vec<u8>| Patch { offset: lba * self.sector, bytes };
         let zeros = |blocks: u64| vec![0; usize::try_from(blocks * self.sector).unwrap_or_default()];
         let mut wanted = vec![at(0, self.protective(blocks)), at(1, primary)];
+        wanted.extend(array.map(|array| at(self.array.0, array.to_vec())));
         // Where the backup was, as far as it is not there again: a stale one must not be found.
         let uncovered = self.blocks.min(tail_start).saturating_sub(self.tail_start);
         wanted.push(at(self.tail_start, zeros(uncovered)));

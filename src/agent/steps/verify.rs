@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::publish;
+use crate::used::Growth;
 use std::collections::BTreeMap;
 
 /// What a look at an image knows beside the context.
@@ -116,17 +117,25 @@ impl Verify {
             image.compare(&measured, &*device, 0, &progress)
         });
         let note = match compared {
-            Ok(()) => match image.unallocated() {
-                0 => format!("{} is what {} holds", disk.name, source.path),
-                n => {
-                    format!("{} is what {} holds, without {n} unallocated bytes", disk.name, source.path)
-                }
-            },
+            Ok(grown) => tell_same(disk, source, image.unallocated(), grown.as_ref()),
             // A disk that was used since differs: that is a finding, not a fault.
             Err(e) if e.kind == ErrorKind::Differs => format!("DIFFERS: {e}"),
             Err(e) => return Err(image_failure(&e, &source.path)),
         };
         Ok((note, firmware::partitions_of(cx.world, (source, disk, &*device), recorded)))
+    }
+}
+
+/// What was compared and is the same, and what was not compared.
+fn tell_same(disk: &Disk, source: &Source, unallocated: u64, grown: Option<&Growth>) -> String {
+    let without = match unallocated {
+        0 => String::new(),
+        n => format!(", without {n} unallocated bytes"),
+    };
+    let same = format!("{} is what {} holds{without}", disk.name, source.path);
+    match grown {
+        Some(growth) => format!("GROWN: {same}, as far as it is compared: {}", growth.not_compared()),
+        None => same,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::block::{BlockDevice, Disk};
 use crate::image::{ErrorKind, Image, ImageError, ImageFile, Measured, Proof};
 use crate::progress::Progress;
 use crate::text::{ascii, human_bytes};
-use crate::used::Found;
+use crate::used::{Found, Growth};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,16 +107,15 @@ fn compare(
     image: &Path,
     disk: Option<&Disk>,
     unused: u64,
-    compare: impl FnOnce(&Disk) -> Result<(), ImageError>,
+    compare: impl FnOnce(&Disk) -> Result<Option<Growth>, ImageError>,
 ) -> Answer {
     let Some(disk) = disk else { return Ok(true) };
     match compare(disk) {
-        Ok(()) => {
-            let but = if unused > 0 {
-                format!("; {} of unallocated space was not compared", show::size(unused))
-            } else {
-                String::new()
-            };
+        Ok(grown) => {
+            let unused = (unused > 0)
+                .then(|| format!("; {} of unallocated space was not compared", show::size(unused)));
+            let grown = grown.map(|growth| format!("; {}", growth.not_compared()));
+            let but = [unused, grown].into_iter().flatten().collect::<String>();
             out.line(format!("{}: equal to {}{but}", disk.name(), image.display())).map(|()| true)
         }
         Err(e) if matches!(e.kind, ErrorKind::Differs | ErrorKind::Refused) => {

@@ -9,7 +9,8 @@ use crate::block::{ALIGN, AlignedBuf, BlockDevice};
 use crate::image::error::{ImageError, Op};
 use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
-use crate::used::relocate::{MAX_TAIL, Movable, Moved};
+use crate::used::Growth;
+use crate::used::relocate::{MAX_TAIL, Movable, Moved, Patch, growth};
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,8 @@ pub enum TableFit {
     /// The GPT was right: its backup and the end of the usable blocks moved with the end of the disk, behind whose last
     /// partition so many bytes are free.
     Moved(u64),
+    /// The same, or an MBR: and the last partition grew.
+    Grown(Growth),
     /// The GPT is not right, for this reason: it stays as the image has it.
     Left(String),
 }
@@ -54,6 +57,10 @@ impl TableFit {
             TableFit::Moved(free) => Some(format!(
                 "its size is not the imaged disk's: the backup GPT and the end of the usable blocks are at its end now, \
                  {free} bytes behind the last partition are free"
+            )),
+            TableFit::Grown(Growth { number, old_end, end, .. }) => Some(format!(
+                "its size is not the imaged disk's: partition {number}, the last one, ended at byte {old_end} and ends at byte \
+                 {end} now, and what stands behind the partitions is at the end of the disk"
             )),
             TableFit::Left(why) => Some(format!(
                 "its size is not the imaged disk's, and its GPT is as in the image, because it was not right there: {why}"
@@ -172,10 +179,14 @@ impl<'a> BootAreas<'a> {
     }
 
     /// Moves a GPT that is right to the end of the disk, in what is kept: everything else of the content was written.
-    /// `sector` is the size of the logical blocks that it counts in.
-    pub fn fit_table(&self, sector: u32) -> TableFit {
+    /// `sector` is the size of the logical blocks that it counts in. The last partition grows, where it `grows` and can.
+    pub fn fit_table(&self, sector: u32, grows: bool) -> TableFit {
         if self.size == self.disk.size() {
             return TableFit::Same;
+        }
+        if grows && let Ok((growth, wanted)) = growth(self, self.size, sector, self.disk.size()) {
+            self.keep_patches(&wanted);
+            return TableFit::Grown(growth);
         }
         let found = match Movable::find(self, self.size, sector) {
             Ok(None) => return TableFit::Same,
@@ -183,8 +194,43 @@ impl<'a> BootAreas<'a> {
             Err(why) => return TableFit::Left(why),
         };
         let Some(Moved { wanted, free, .. }) = found else { return TableFit::Same };
-        wanted.iter().for_each(|patch| self.keep(&patch.bytes, patch.offset));
+        self.keep_patches(&wanted);
         TableFit::Moved(free)
+    }
+
+    fn keep_patches(&self, wanted: &[Patch]) {
+        wanted.iter().for_each(|patch| self.keep(&patch.bytes, patch.offset));
+    }
+
+    /// Writes what of a grown partition is kept, and keeps it no more: tools see all of it while the disk does not boot. Its
+    /// new end is zeroed: what the disk held there before could be taken for the superblock of an array.
+    pub fn expose(&self, growth: &Growth) -> Result<(), ImageError> {
+        for area in self.kept().iter_mut().skip(1) {
+            let inside = area.range.start..growth.end.clamp(area.range.start, area.range.end);
+            let (bytes, kept) = area.bytes.split_at((inside.end - inside.start) as usize);
+            self.write_proven(bytes, inside.start)?;
+            let mut rest = Area::new(inside.end..area.range.end);
+            rest.bytes.copy_from_slice(kept);
+            *area = rest;
+        }
+        let end = growth.end.saturating_sub(AREA).max(growth.old_end)..growth.end;
+        self.write_proven(&AlignedBuf::new((end.end - end.start) as usize), end.start)
+    }
+
+    /// Writes, flushes, reads back and compares; nothing where there is nothing.
+    fn write_proven(&self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.write(bytes, offset)?;
+        self.flush()?;
+        let mut back = AlignedBuf::new(bytes.len());
+        read(self.disk, &mut back, offset)?;
+        if *back != *bytes {
+            let range = offset..offset + bytes.len() as u64;
+            return Err(ImageError::differs(self.disk, &range, Op::ReadBack));
+        }
+        Ok(())
     }
 
     /// Writes what was kept: last of all the first block of the disk (boot sector, header of the primary GPT), and
@@ -209,17 +255,7 @@ impl<'a> BootAreas<'a> {
             }
         }
         steps.push((&head.bytes[..first], 0));
-        let written = steps.into_iter().filter(|step| !step.0.is_empty()).try_for_each(|(bytes, offset)| {
-            self.write(bytes, offset)?;
-            self.flush()?;
-            let mut back = AlignedBuf::new(bytes.len());
-            read(self.disk, &mut back, offset)?;
-            if *back != *bytes {
-                let range = offset..offset + bytes.len() as u64;
-                return Err(ImageError::differs(self.disk, &range, Op::ReadBack));
-            }
-            Ok(())
-        });
+        let written = steps.into_iter().try_for_each(|(bytes, offset)| self.write_proven(bytes, offset));
         drop(kept);
         written.map_err(|error| NotBootable { error, zeroed: self.zero().is_ok() })
     }

@@ -95,6 +95,10 @@ impl Body for ImageBody<'_> {
         self.size().saturating_sub(self.left()).saturating_mul(2)
     }
 
+    fn grows(&self) -> bool {
+        self.opts.grow
+    }
+
     fn write(
         &self,
         disk: &dyn BlockDevice,

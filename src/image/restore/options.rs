@@ -14,4 +14,7 @@ pub struct RestoreOptions {
     pub free: FreeSpace,
     /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
     pub batch: Option<u64>,
+    /// Whether the last partition, where it is one that can, grows up to the end of a larger disk: its entry in the table. Its
+    /// file system stays as it is.
+    pub grow: bool,
 }

@@ -17,6 +17,7 @@ use crate::image::error::ImageError;
 use crate::image::restore::boot_areas::{BootAreas, TableFit};
 use crate::image::restore::needed::{Needed, SHRINK};
 use crate::progress::Progress;
+use crate::used::Growth;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A disk that was written, read back and found right. All sizes are bytes.
@@ -67,6 +68,11 @@ pub trait Body {
 
     /// What [`Body::write`] counts as done in the end.
     fn work(&self) -> u64;
+
+    /// Whether the last partition grows up to the end of a larger disk.
+    fn grows(&self) -> bool {
+        false
+    }
 
     /// Writes all but what boots, which `areas` keeps; flushes it, reads it back, and compares.
     ///
@@ -152,7 +158,11 @@ impl<'a> Unbootable<'a> {
         let written = ImageError::catch(|| {
             let mut restored = body.write(disk, &areas, progress)?;
             // All of the content is known by now, and nothing of a table is on the disk.
-            restored.table = areas.fit_table(body.logical_block_size().unwrap_or(disk.logical_block_size()));
+            let sector = body.logical_block_size().unwrap_or(disk.logical_block_size());
+            restored.table = areas.fit_table(sector, body.grows());
+            if let TableFit::Grown(growth) = &restored.table {
+                areas.expose(growth)?;
+            }
             Ok(restored)
         });
         let restored = written.map_err(failed)?;
@@ -161,6 +171,14 @@ impl<'a> Unbootable<'a> {
 }
 
 impl<'a> Proven<'a> {
+    /// The partition that has grown: all of it is on the disk already, and only the table that says so is not.
+    pub fn growth(&self) -> Option<&Growth> {
+        match &self.restored.table {
+            TableFit::Grown(growth) => Some(growth),
+            _ => None,
+        }
+    }
+
     /// Writes what boots.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::process::Command;
 const BLOCK: usize = 512;
 
 /// Has sgdisk work on the bytes of a disk.
-fn sgdisk(disk: &[u8], args: &[&str]) -> Vec<u8> {
+pub(super) fn sgdisk(disk: &[u8], args: &[&str]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), disk).unwrap();
     let out =
@@ -71,7 +71,7 @@ fn a_gpt_is_at_the_end_of_a_larger_disk_and_compares_equal() {
             assert_eq!(table, TableFit::Moved((size - 5000 * BLOCK - 33 * BLOCK) as u64), "{what}");
             assert!(disk.durable() == on_larger(&bytes, size), "{what}");
             let compare = |disk: &MemDisk| match own {
-                true => verify_against(&open(&file).unwrap(), disk, 2, &Progress::new()),
+                true => verify_against(&open(&file).unwrap(), disk, 2, &Progress::new()).map(drop),
                 false => foreign::compare(&measured, disk, &Progress::new()),
             };
             compare(&disk).unwrap();

@@ -56,7 +56,7 @@ pub fn disk_of(bytes: &[u8]) -> MemDisk {
 }
 
 pub fn options(free: FreeSpace, delta: Delta) -> RestoreOptions {
-    RestoreOptions { threads: 2, free, delta, batch: None }
+    RestoreOptions { threads: 2, free, delta, ..RestoreOptions::default() }
 }
 
 /// Restores onto a disk full of 0xa5 and checks every byte of it, and the figures.

@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 const DISK: u64 = 32 * MIB;
 
 /// A blank disk after sgdisk has worked on it.
-fn sgdisk(size: u64, args: &[&str]) -> Vec<u8> {
+pub(super) fn sgdisk(size: u64, args: &[&str]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(size).unwrap();
     let path = file.path().to_str().unwrap();
@@ -43,7 +43,7 @@ fn printed(disk: &[u8]) -> Vec<String> {
     text.lines().filter(changes).map(str::to_owned).collect()
 }
 
-fn assert_clean(disk: &[u8], what: &str) {
+pub(super) fn assert_clean(disk: &[u8], what: &str) {
     let text = as_file(disk, |path| run("sgdisk", &["-v", path.to_str().unwrap()]));
     assert!(text.contains("No problems found"), "{what}: {text}");
 }
@@ -266,7 +266,7 @@ fn a_gpt_with_any_fault_is_left_as_it_is() {
 }
 
 /// A number in the first entry of both arrays.
-fn both_arrays(disk: &mut [u8], field: usize, number: u64) {
+pub(super) fn both_arrays(disk: &mut [u8], field: usize, number: u64) {
     for (array, lba) in [(2, 1), (LAST - 32, LAST)] {
         put(disk, array * 512 + field, &number.to_le_bytes());
         seal(disk, lba);
