@@ -198,12 +198,27 @@ kinds! {
         "the data are restored and verified, and the machine is disarmed, but the firmware did not take the boot entries \
         of the set: add one in its set-up, or by efibootmgr from a rescue; see [UEFI](actions.md)";
 
+    /// The disks are restored and verified, and the last partition has grown, but its file system has not.
+    NotGrown = 66 "not-grown",
+        "the data are restored and verified, and the machine is disarmed, but the file system of the last partition did not \
+        grow: grow it by hand from a rescue, or leave it; see [Growing](actions.md)";
+
+    /// `testbox.grow` was asked for, and what grows the file system is not here.
+    NoTools = 67 "no-tools",
+        "`testbox.grow=last` needs the NFS root with the tools of the file system (boot=nfs): the message has the package; \
+        nothing was written";
+
     /// An internal error, or the machine has not got what the work needs: memory for a thread, random numbers.
     Internal = 70 "internal",
         "an internal error: report it with the log; the message says what was touched";
 }
 
 impl Kind {
+    /// True where the job is done, its data are safe, and the machine is disarmed all the same.
+    pub fn is_of_done_job(self) -> bool {
+        matches!(self, Kind::BootEntries | Kind::NotGrown)
+    }
+
     /// True where interface, link, address and servers are what a person must see first.
     pub fn is_of_network(self) -> bool {
         matches!(

@@ -20,7 +20,7 @@ pub fn fail(
     journal.failure(&failure.to_string());
     let attempt = status.as_ref().map_or(0, |s| s.attempt);
     // The job is over then, and nothing tries again.
-    let is_disarmed = failure.kind == Kind::BootEntries;
+    let is_disarmed = failure.kind.is_of_done_job();
     let is_last =
         attempt >= settings.attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
     let last = is_last && !is_disarmed;

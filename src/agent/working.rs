@@ -7,18 +7,20 @@ use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
-use super::{Ending, arming, own_boot, policy, steps};
+use super::{Ending, Mode, arming, own_boot, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
 use crate::inventory::pci::{self, PciClass};
 use crate::inventory::{Inventory, Settle, settled};
-use crate::job::{Action, Job};
+use crate::job::{Action, Grow, Job};
 use crate::plan::{self, Plan, Request};
 use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::publish::{self, Recovered};
 use crate::store::record::Machine;
 use crate::store::status::{State, Status};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The lease is held, and the attempt counted.
@@ -86,9 +88,14 @@ impl Working<'_, '_> {
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if state == State::Done || is_published {
             journal.global(&format!("{}: this job is done already; disarming", job.action));
-            let unfinished = (code == Some(Kind::BootEntries.code())).then(|| {
-                let what = "the disks are restored and verified, but the boot entries were not put back";
-                Failure::new(Kind::BootEntries, what, "read maintenance.log for the reason and what to do.")
+            let kind = Kind::ALL.iter().find(|kind| kind.is_of_done_job() && code == Some(kind.code()));
+            let unfinished = kind.map(|kind| {
+                let left = match kind {
+                    Kind::NotGrown => "a file system did not grow",
+                    _ => "the boot entries were not put back",
+                };
+                let what = format!("the disks are restored and verified, but {left}");
+                Failure::new(*kind, what, "read maintenance.log for the reason and what to do.")
             });
             return Ok(Some(Outcome { notes: notes.clone(), unfinished }));
         }
@@ -125,7 +132,7 @@ impl Working<'_, '_> {
             context: StepContext { world, journal, folder, reporter },
             backup: Backup { disks: &inventory.disks, export: &proven.backup.export },
             verify: Verify { images, degraded: settings.degraded },
-            restore: Restore { delta: settings.delta, free: settings.free },
+            restore: Restore { delta: settings.delta, free: settings.free, root: self.root().cloned() },
             publisher,
             who,
             can_resume,
@@ -155,7 +162,11 @@ impl Working<'_, '_> {
             signed_for: trust.required.then_some(self.connected.named.who.ip),
             failing_disk: settings.failing_disk,
         };
-        let plan = plan::plan(&request, inventory, &state).map_err(|failure| self.without_disk(failure))?;
+        let mut plan =
+            plan::plan(&request, inventory, &state).map_err(|failure| self.without_disk(failure))?;
+        if settings.grow == Grow::Last {
+            self.plan_growth(&mut plan)?;
+        }
         plan.findings.iter().for_each(|finding| journal.warn(finding));
         journal.lines(&plan.to_string());
         if job.action.is_backup() {
@@ -166,6 +177,27 @@ impl Working<'_, '_> {
             publish::sweep(self.folder(), &resumed)?;
         }
         Ok(plan)
+    }
+
+    /// The NFS root, whose tools grow file systems.
+    fn root(&self) -> Option<&PathBuf> {
+        match self.context().mode {
+            Mode::NfsRoot(root) => Some(root),
+            Mode::AgentOnly => None,
+        }
+    }
+
+    /// Only images that go to larger disks are asked.
+    fn plan_growth(&self, plan: &mut Plan) -> Result<(), Failure> {
+        let system = self.context().world.system();
+        let mut images = BTreeMap::new();
+        for path in plan.larger() {
+            let found = self.folder().growable(&path)?;
+            images.insert(path, found);
+        }
+        let root = self.root();
+        let has = |name: &str| root.is_some_and(|root| system.has_program(root, name));
+        plan::plan_growth(plan, &images, root.is_some(), &has)
     }
 
     /// A machine without a disk may have a controller that nothing drives.

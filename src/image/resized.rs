@@ -6,11 +6,10 @@
 //! to the last byte: then that partition is not compared, and everything else is.
 #![forbid(unsafe_code)]
 
-use crate::block::{BlockDevice, View};
-use crate::image::error::ImageError;
+use crate::block::{AlignedBuf, BlockDevice, View};
+use crate::image::error::{ImageError, Op};
 use crate::image::format::member::Kind;
 use crate::image::reader::Image;
-use crate::image::verify::read;
 use crate::progress::Progress;
 use crate::used::Growth;
 use crate::used::relocate::{Movable, Patch, growth};
@@ -61,9 +60,10 @@ impl<'a> AsImaged<'a> {
         for Patch { offset, bytes } in &wanted {
             for part in outside(&(*offset..offset + bytes.len() as u64), &hole) {
                 let wanted = &bytes[(part.start - offset) as usize..(part.end - offset) as usize];
-                let mut found = vec![0; wanted.len()];
-                read(disk, &mut found, part.start)?;
-                if found != wanted {
+                let mut found = AlignedBuf::new(wanted.len());
+                let read = disk.read_at(&mut found, part.start);
+                read.map_err(|e| ImageError::transfer(disk, Op::Read, part.start, wanted.len() as u64, e))?;
+                if *found != *wanted {
                     return Ok(plain);
                 }
                 table.push(part.start.min(size)..part.end.min(size));

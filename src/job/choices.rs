@@ -77,6 +77,18 @@ choice! {
 }
 
 choice! {
+    /// What a restore onto a larger disk makes of the room: `testbox.grow=`.
+    #[derive(Default)]
+    Grow {
+        /// It stays free.
+        #[default]
+        No = "no",
+        /// The last partition and its file system grow.
+        Last = "last",
+    }
+}
+
+choice! {
     /// What a machine does for which the boot servers have no job: `testbox.no-job=`.
     #[derive(Default)]
     NoJob {

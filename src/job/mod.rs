@@ -11,7 +11,7 @@ pub mod search;
 pub mod signed_text;
 
 pub use action::{Action, UnknownAction};
-pub use choices::{BadSectors, DegradedSet, FailingDisk, NoJob, OnError, RebootMode, UnionKind};
+pub use choices::{BadSectors, DegradedSet, FailingDisk, Grow, NoJob, OnError, RebootMode, UnionKind};
 pub use cmdline::Cmdline;
 pub(crate) use cmdline::without_comment;
 pub use options::{About, Form, Given, OPTIONS, Options, Settings};

@@ -81,7 +81,7 @@ trait Item: Value + Sized {
 macro_rules! shown {
     ($($t:ty)+) => { $(impl Value for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
-shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk
+shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk Grow
 UnionKind RebootMode OnError NoJob TftpPath }
 
 impl Value for u32 {
@@ -261,6 +261,9 @@ options! {
     degraded: value DegradedSet = DegradedSet::Refuse, str::parse, "degraded" "WHAT" Disks, "refuse";
     /// Whether a restore writes onto a disk that says of itself that it fails: `refuse` or `write`.
     failing_disk: value FailingDisk = FailingDisk::Refuse, str::parse, "failing-disk" "HOW" Disks, "refuse";
+    /// What a restore onto a larger disk makes of the room: `no`, it stays free; or `last`: the last partition and its file
+    /// system (ext4, XFS, btrfs, NTFS) grow up to the end of the disk, by the tools of the NFS root.
+    grow: value Grow = Grow::No, str::parse, "grow" "WHAT" Disks, "no";
     /// The union file system over the NFS root: `overlay`, or `aufs` where the kernel has it; on the kernel command line
     /// only.
     union: value UnionKind = UnionKind::Overlay, str::parse, "union" "KIND" Boot, "overlay";

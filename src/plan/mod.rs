@@ -3,11 +3,13 @@
 //! A plan is data. Its `Display` is the dry run that the console and the log show before the first step.
 
 mod backup;
+mod grow;
 mod health;
 mod identify;
 mod memory;
 mod restore;
 
+pub use grow::{Grown, plan_growth};
 pub(crate) use restore::refuse_degraded;
 
 use crate::efi::{Firmware, FirmwareKind};
@@ -87,6 +89,8 @@ pub enum Step {
         source: Source,
         /// Where to.
         disk: Disk,
+        /// What grows on it.
+        grown: Option<Grown>,
     },
     /// Compare a disk with its image.
     CompareDisk {
@@ -221,9 +225,10 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Step::CheckImage(source) => write!(f, "prove {} whole", source.path),
-            Step::RestoreDisk { source, disk } => {
+            Step::RestoreDisk { source, disk, grown } => {
                 write!(f, "OVERWRITE {} ({}) with {}", disk.name, disk.identity, source.path)?;
-                f.write_str(&source.resized(disk))
+                f.write_str(&source.resized(disk))?;
+                grown.as_ref().map_or(Ok(()), |grown| write!(f, "; then {grown}"))
             }
             Step::CompareDisk { source, disk } => {
                 write!(f, "compare {} ({}) with {}", disk.name, disk.identity, source.path)
@@ -375,7 +380,7 @@ pub(crate) mod testkit {
                     p.others.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(" ")
                 ),
                 Step::CheckImage(s) => format!("check {}", s.path),
-                Step::RestoreDisk { source, disk } => format!("restore {}>{}", source.path, disk.name),
+                Step::RestoreDisk { source, disk, .. } => format!("restore {}>{}", source.path, disk.name),
                 Step::CompareDisk { source, disk } => format!("compare {}~{}", source.path, disk.name),
             })
             .collect()

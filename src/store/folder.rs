@@ -13,6 +13,7 @@ use crate::store::layout::{
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::store::state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};
 use crate::types::{DiskSelector, SetHash};
+use crate::used::{Growable, growable};
 use blake3::Hash;
 use std::io;
 use std::sync::Arc;
@@ -223,6 +224,19 @@ impl Folder {
             Ok(needed) => Ok(Some(needed)),
             Err(Ok(unreadable)) => Err(unreadable),
             Err(Err(_)) => Ok(None),
+        }
+    }
+
+    /// Whether the last partition of what the image at `path` holds can grow, and else why not.
+    ///
+    /// # Errors
+    /// Those of the share.
+    pub fn growable(&self, path: &str) -> Result<Result<Growable, String>, Failure> {
+        let file = self.files.open(&self.path(path)).map_err(|e| self.unreadable(path, &e))?;
+        match Image::open(file).map_err(ImageError::into_read_error) {
+            Ok(image) => Ok(growable(&image.content(), image.header().disk.logical_block_size)),
+            Err(Ok(unreadable)) => Err(self.unreadable(path, &unreadable)),
+            Err(Err(_)) => Ok(Err("its image is not one of testbox, and does not say what is in it".into())),
         }
     }
 

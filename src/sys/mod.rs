@@ -7,6 +7,7 @@ mod flush;
 pub(crate) mod isal;
 #[cfg(any(test, feature = "testing"))]
 mod power;
+mod program;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 mod recording;
@@ -15,6 +16,7 @@ mod udp;
 pub use flush::{drop_cached, flush_range, start_flush};
 #[cfg(any(test, feature = "testing"))]
 pub use power::{Chance, Power};
+pub use program::{Program, Ran};
 pub use real::RealSystem;
 #[cfg(any(test, feature = "testing"))]
 pub use recording::{Call, Recording};
@@ -106,6 +108,16 @@ pub trait System: Send + Sync {
     /// # Errors
     /// Those of sethostname(2).
     fn set_host_name(&self, name: &str) -> io::Result<()>;
+
+    /// Whether the system below `root` has a program of this name where programs of the administrator are.
+    fn has_program(&self, root: &Path, name: &str) -> bool;
+
+    /// Runs a program of the system below a root to its end, with that root as its own and nothing to read. One that takes
+    /// longer than its limit is killed: `TimedOut`.
+    ///
+    /// # Errors
+    /// It cannot be started; `TimedOut`, whether it could be killed or not. That it fails is none: see [`Ran::code`].
+    fn run(&self, program: &Program<'_>) -> io::Result<Ran>;
 
     /// Sets a kernel parameter: `name` is its path below `/proc/sys`, as in sysctl(8), such as `kernel/sysrq`.
     ///

@@ -1,6 +1,6 @@
 //! The real machine.
 
-use super::{MountFlags, Reboot, System, UnmountFlags, with_deadline};
+use super::{MountFlags, Program, Ran, Reboot, System, UnmountFlags, program, with_deadline};
 use nix::sys::reboot::RebootMode;
 use rustix::fs::{Mode, OFlags};
 use std::io;
@@ -98,6 +98,14 @@ impl System for RealSystem {
 
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         Ok(rustix::system::sethostname(name.as_bytes())?)
+    }
+
+    fn has_program(&self, root: &Path, name: &str) -> bool {
+        program::find(root, name).is_some()
+    }
+
+    fn run(&self, program: &Program<'_>) -> io::Result<Ran> {
+        program::run(program)
     }
 
     fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! A machine for tests: every effect is written down, and any of them can fail.
 
-use super::{MountFlags, Reboot, System, UnmountFlags};
+use super::{MountFlags, Program, Ran, Reboot, System, UnmountFlags};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ pub enum Call {
     Sleep { time: Duration },
     SetHostName { name: String },
     SetSysctl { name: String, value: String },
+    Run { program: String, args: Vec<String> },
 }
 
 impl fmt::Display for Call {
@@ -43,11 +44,14 @@ impl fmt::Display for Call {
             Call::Reboot { how } => write!(f, "reboot {how:?}"),
             Call::Sleep { time } => write!(f, "sleep {} s", time.as_secs_f64()),
             Call::SetHostName { name } => write!(f, "hostname {name}"),
+            Call::Run { program, args } => write!(f, "run {program} {}", args.join(" ")),
             Call::SetSysctl { name, value } => write!(f, "sysctl {name}={value}"),
         }
     }
 }
 
+/// What a program does that a test has: its name and arguments.
+type Runner = Box<dyn FnMut(&str, &[&str]) -> Ran + Send>;
 type Script = Box<dyn FnMut(&Call) -> Option<i32> + Send>;
 
 struct State {
@@ -62,6 +66,9 @@ struct State {
     mounted: Vec<String>,
     /// An option that the kernel puts in another's place.
     replaced: Option<(&'static str, &'static str)>,
+    /// Programs that no root has.
+    missing: Vec<&'static str>,
+    runner: Option<Runner>,
 }
 
 /// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
@@ -86,6 +93,8 @@ impl Recording {
                 elapsed: Duration::ZERO,
                 mounted: Vec::new(),
                 replaced: None,
+                missing: Vec::new(),
+                runner: None,
             }),
         }
     }
@@ -112,6 +121,16 @@ impl Recording {
     /// Asks `script` about every effect: `Some(errno)` makes it fail. Sleeps are shown to it too, and never fail.
     pub fn fail_when(&self, script: impl FnMut(&Call) -> Option<i32> + Send + 'static) {
         self.state().script = Some(Box::new(script));
+    }
+
+    /// From now on no root has this program; else each has every one.
+    pub fn take_program(&self, name: &'static str) {
+        self.state().missing.push(name);
+    }
+
+    /// What programs do from now on; else they end well and say nothing.
+    pub fn on_run(&self, runner: impl FnMut(&str, &[&str]) -> Ran + Send + 'static) {
+        self.state().runner = Some(Box::new(runner));
     }
 
     /// Takes another clock for the time since the boot: that of the network, where that is a real one.
@@ -226,6 +245,17 @@ impl System for Recording {
 
     fn set_host_name(&self, name: &str) -> io::Result<()> {
         self.note(Call::SetHostName { name: name.into() })
+    }
+
+    fn has_program(&self, _: &Path, name: &str) -> bool {
+        !self.state().missing.contains(&name)
+    }
+
+    fn run(&self, program: &Program<'_>) -> io::Result<Ran> {
+        let args = program.args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.note(Call::Run { program: program.name.into(), args })?;
+        let mut state = self.state();
+        Ok(state.runner.as_mut().map_or_else(Ran::default, |runner| runner(program.name, program.args)))
     }
 
     fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {

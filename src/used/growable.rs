@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::relocate::last_partition;
-use super::{LastPartition, map};
+use super::{LastPartition, Volume, map};
 use crate::io::ReadAt;
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl FileSystem {
         })
     }
 
-    /// Its name; the one that the kernel mounts it by.
+    /// Its name: the one that the kernel mounts it by, and its module's.
     pub fn as_str(self) -> &'static str {
         match self {
             FileSystem::Ext4 => "ext4",
@@ -55,6 +55,14 @@ pub struct Growable {
     pub partition: LastPartition,
     /// What is in it.
     pub file_system: FileSystem,
+    /// Bytes of the disk that it is on.
+    pub disk_size: u64,
+}
+
+/// Byte behind the file system of a partition from byte `start` to byte `end` of a disk; `None` where none is found.
+pub fn file_system_end(disk: &dyn ReadAt, start: u64, end: u64, sector: u32) -> Option<u64> {
+    let volume = Volume::new(disk, start, end.checked_sub(start)?, sector);
+    start.checked_add(super::end::of(&volume)?)
 }
 
 /// The partition of this disk that can grow. It reads what tells used blocks, of all file systems.
@@ -75,5 +83,5 @@ pub fn growable(disk: &dyn ReadAt, sector: u32) -> Result<Growable, String> {
     }
     let file_system = FileSystem::of(&found.kind)
         .ok_or_else(|| named("only ext2, ext3, ext4, XFS, btrfs and NTFS are grown"))?;
-    Ok(Growable { partition, file_system })
+    Ok(Growable { partition, file_system, disk_size: size })
 }

@@ -47,7 +47,7 @@ pub mod xfs;
 pub use beyond::Beyond;
 pub use content::Content;
 pub use free::Free;
-pub use growable::{FileSystem, Growable, growable};
+pub use growable::{FileSystem, Growable, file_system_end, growable};
 pub use look::Options;
 pub use map::{Found, Map, map, map_leaving_out};
 pub use relocate::{Growth, LastPartition};

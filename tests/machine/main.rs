@@ -11,6 +11,7 @@ mod carried;
 mod disk_faults;
 mod drivers;
 mod faults;
+mod grown;
 mod hostile_share;
 mod internal_errors;
 mod lease_checks;

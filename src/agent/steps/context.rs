@@ -7,7 +7,7 @@ use crate::agent::world::World;
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::inventory::Disk;
-use crate::plan::Source;
+use crate::plan::{Grown, Source};
 use crate::store::Folder;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub struct Target {
     pub disk: Disk,
     /// The disk.
     pub device: Arc<dyn BlockDevice>,
+    /// What grows on it.
+    pub grown: Option<Grown>,
 }
 
 impl StepContext<'_> {

@@ -6,6 +6,7 @@ mod boot_entries;
 mod context;
 mod damage;
 mod firmware;
+mod grow;
 mod listed;
 mod part_file;
 mod publish;
@@ -95,11 +96,14 @@ impl Run<'_> {
         let restored = steps.and_then(|()| {
             caught(&"restore", || self.restore.run(&self.context, &self.verify, &targets, &results.measured))
         });
-        let mut result = restored.map(|notes| results.notes.extend(notes));
         let mut unfinished = None;
+        let mut result = restored.map(|(notes, not_grown)| {
+            results.notes.extend(notes);
+            unfinished = not_grown;
+        });
         if result.is_ok() {
             match caught(&"boot entries", || self.boot_entries(plan, &targets, &mut results)) {
-                Ok(failure) => unfinished = failure,
+                Ok(failure) => unfinished = failure.or(unfinished),
                 Err(failure) => result = Err(failure),
             }
         }

@@ -6,17 +6,19 @@
 //! finished.
 
 use super::context::{StepContext, Target};
+use super::grow;
 use super::listed::check_listed;
 use super::verify::Verify;
-use crate::agent::image_failure::image_failure;
+use crate::agent::image_failure::{image_failure, internal};
 use crate::failure::{Failure, Kind};
 use crate::image::phases::{Body, Bootable, Checked, Proven, Unbootable};
 use crate::image::{ImageError, Measured, RestoreOptions, Restored};
 use crate::inventory::Disk;
-use crate::plan::{Plan, Source, Step};
+use crate::plan::{Grown, Plan, Source, Step};
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What a restore knows beside the context.
 pub struct Restore {
@@ -24,37 +26,42 @@ pub struct Restore {
     pub delta: Delta,
     /// What becomes of unallocated space.
     pub free: FreeSpace,
+    /// The root whose tools grow file systems.
+    pub root: Option<PathBuf>,
 }
 
 impl Restore {
     /// Every disk that will be written is opened, exclusively, before the first of them is written.
     pub fn open_targets(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<Vec<Target>, Failure> {
         let restores = plan.steps.iter().filter_map(|step| match step {
-            Step::RestoreDisk { source, disk } => Some((source, disk)),
+            Step::RestoreDisk { source, disk, grown } => Some((source, disk, grown)),
             _ => None,
         });
-        let open = |(source, disk): (&Source, &Disk)| {
+        let open = |(source, disk, grown): (&Source, &Disk, &Option<Grown>)| {
             let device = check_listed(disk, cx.world.open_target(disk)?)?;
             let device = cx.reporter.watch(device);
-            Ok(Target { source: source.clone(), disk: disk.clone(), device })
+            Ok(Target { source: source.clone(), disk: disk.clone(), device, grown: grown.clone() })
         };
         restores.map(open).collect()
     }
 
-    /// Writes all targets; what there is to say of the result. `measured` is what the images hold, by their paths.
+    /// Writes all targets; what there is to say of the result, and what has not grown that should. `measured` is what the
+    /// images hold, by their paths.
     pub fn run(
         &self,
         cx: &StepContext<'_>,
         verify: &Verify,
         targets: &[Target],
         measured: &BTreeMap<String, Measured>,
-    ) -> Result<Vec<String>, Failure> {
-        let options = RestoreOptions { delta: self.delta, free: self.free, ..RestoreOptions::default() };
+    ) -> Result<(Vec<String>, Option<Failure>), Failure> {
         let opened: Result<Vec<_>, Failure> =
             targets.iter().map(|target| verify.open_checked(&target.source, measured)).collect();
         let opened = opened?;
         let mut bodies = Vec::new();
         for (target, (image, measured)) in targets.iter().zip(&opened) {
+            let grow = target.grown.is_some();
+            let options =
+                RestoreOptions { delta: self.delta, free: self.free, grow, ..RestoreOptions::default() };
             let body = image.body(measured, &options);
             bodies.push(body.map_err(|e| image_failure(&e, &target.source.path))?);
         }
@@ -62,16 +69,41 @@ impl Restore {
         let checked = check_bodies(cx, targets, bodies)?;
         let unbootable = make_unbootable(cx, targets, checked)?;
         let proven = write(cx, targets, unbootable)?;
+        let (mut notes, mut not_grown) = (Vec::new(), None);
+        for (target, proven) in targets.iter().zip(&proven) {
+            match self.grow(cx, target, proven)? {
+                Ok(note) => notes.extend(note),
+                Err(failure) => {
+                    notes.push(format!("NOT GROWN: {}", failure.what));
+                    not_grown.get_or_insert(failure);
+                }
+            }
+        }
         cx.reporter.commit()?;
         let bootable = make_bootable(cx, targets, proven)?;
-        let mut notes = Vec::new();
         for (target, bootable) in targets.iter().zip(bootable) {
             let step = format!("rereading the partition table of {}", target.disk.name);
             let restored = phase(cx, target, &step, |_| Ok(bootable.finish()))?;
             tell_restored(cx, &target.disk, &restored);
             notes.extend(restored.table.said().map(|table| format!("{}: {table}", target.disk.name)));
         }
-        Ok(notes)
+        Ok((notes, not_grown))
+    }
+
+    /// Has what is in a partition that has grown follow it, while its disk does not boot yet.
+    fn grow(
+        &self,
+        cx: &StepContext<'_>,
+        target: &Target,
+        proven: &Proven<'_>,
+    ) -> Result<Result<Option<String>, Failure>, Failure> {
+        let (Some(grown), Some(root)) = (&target.grown, &self.root) else { return Ok(Ok(None)) };
+        match proven.growth() {
+            Some(growth) if *growth == grown.growth => Ok(grow::grow(cx, root, target, grown)?.map(Some)),
+            _ => {
+                Err(internal(format!("{}: its table is not the one that was planned for", target.disk.name)))
+            }
+        }
     }
 }
 

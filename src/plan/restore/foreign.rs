@@ -71,7 +71,7 @@ pub fn plan(
             let needs = Needs { size, logical_block_size: about.logical_block_size, least };
             needs.fits(disk).map_err(|why| unfit(&image.file, disk, &why))?;
         }
-        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone() });
+        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
     }
     Ok(())
 }

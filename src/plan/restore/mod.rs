@@ -86,7 +86,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     }
     plan.steps.extend(set.images.iter().map(|i| Step::CheckImage(source(i))));
     for (image, disk) in set.images.iter().zip(targets) {
-        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone() });
+        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
     }
     Ok(plan)
 }

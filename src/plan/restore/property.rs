@@ -185,7 +185,7 @@ fn check(lab: &Lab, map: Option<(u8, u8)>, damaged: u8) -> Result<(), TestCaseEr
         .collect();
     let Ok(plan) = plan(&request, &inventory, &share) else { return Ok(()) };
     for step in &plan.steps {
-        let Step::RestoreDisk { source, disk } = step else { continue };
+        let Step::RestoreDisk { source, disk, .. } = step else { continue };
         let real = lab.real(disk);
         let newest = lab.sets.last().map_or(0, |(record, _)| record.generation);
         let folder = source.path.strip_prefix("history/").and_then(|p| p.split('/').next()?.parse().ok());
