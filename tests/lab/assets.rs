@@ -32,6 +32,12 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+fn arm64_agent() -> PathBuf {
+    let path = target_dir().join("aarch64-unknown-linux-musl/release/testbox-agent");
+    assert!(path.exists(), "{}: run scripts/build --target aarch64-unknown-linux-musl", path.display());
+    path
+}
+
 fn cache() -> PathBuf {
     let dir =
         std::env::var_os("TESTBOX_LAB_CACHE").map_or_else(|| target_dir().join("lab-assets"), PathBuf::from);
@@ -81,17 +87,17 @@ fn cached(name: &str, inputs: &[PathBuf], make: impl FnOnce(&Path)) -> PathBuf {
 /// NFS root, kernel and initrd with the agent as built now.
 pub fn boot_files() -> BootFiles {
     static ONCE: OnceLock<BootFiles> = OnceLock::new();
-    ONCE.get_or_init(|| boot_files_of("bookworm")).clone()
+    ONCE.get_or_init(|| boot_files_of("bookworm", "amd64")).clone()
 }
 
-/// The same of another release of Debian.
-pub fn boot_files_of(suite: &str) -> BootFiles {
+/// The same of another release of Debian, or of another architecture: its programs are emulated then.
+pub fn boot_files_of(suite: &str, arch: &str) -> BootFiles {
     let scripts = repository().join("scripts");
-    let agent = program("testbox-agent");
+    let agent = if arch == "arm64" { arm64_agent() } else { program("testbox-agent") };
     let key = rescue_key();
     let bootstrap = scripts.join("nfsroot/bootstrap");
-    let nfsroot = cached(&format!("{suite}-nfsroot"), std::slice::from_ref(&bootstrap), |part| {
-        run(Command::new(&bootstrap).arg(part).args([suite, "", ""]));
+    let nfsroot = cached(&format!("{suite}-{arch}-nfsroot"), std::slice::from_ref(&bootstrap), |part| {
+        run(Command::new(&bootstrap).arg(part).args([suite, "", "", arch]));
     });
     let inputs = [
         nfsroot.join("etc/testbox-nfsroot"),
@@ -102,9 +108,9 @@ pub fn boot_files_of(suite: &str) -> BootFiles {
         key.with_extension("pub"),
     ];
     // It makes the initrd, so only here.
-    let tftp = cached(&format!("{suite}-tftp"), &inputs, |part| {
+    let tftp = cached(&format!("{suite}-{arch}-tftp"), &inputs, |part| {
         run(Command::new(scripts.join("make-nfsroot"))
-            .arg("--output")
+            .args(["--arch", arch, "--output"])
             .arg(&nfsroot)
             .arg("--tftp")
             .arg(part)
@@ -171,31 +177,6 @@ pub fn windows_disk() -> PathBuf {
     let script = script("windows-disk.sh");
     cached("windows-disk", std::slice::from_ref(&script), |part| {
         run(Command::new("bash").arg(&script).arg(part));
-    })
-}
-
-/// Kernel, initrd and loaders of machines with arm64, made by their own Debian (its programs are emulated): a TFTP tree.
-pub fn arm64_boot_files() -> PathBuf {
-    let scripts = repository().join("scripts");
-    let agent = target_dir().join("aarch64-unknown-linux-musl/release/testbox-agent");
-    assert!(agent.exists(), "{}: run scripts/build --target aarch64-unknown-linux-musl", agent.display());
-    let inputs = [
-        scripts.join("nfsroot"),
-        scripts.join("make-nfsroot"),
-        repository().join("initramfs"),
-        agent.clone(),
-    ];
-    cached("arm64-tftp", &inputs, |part| {
-        let root = part.with_extension("root");
-        run(Command::new("rm").arg("-rf").arg(&root));
-        run(Command::new(scripts.join("make-nfsroot"))
-            .args(["--arch", "arm64", "--password-hash", PASSWORD_HASH, "--agent"])
-            .arg(&agent)
-            .arg("--output")
-            .arg(&root)
-            .arg("--tftp")
-            .arg(part));
-        run(Command::new("rm").arg("-rf").arg(&root));
     })
 }
 

@@ -83,7 +83,7 @@ impl Lab {
 
     /// The same, whose NFS root, kernel, initrd and UEFI loaders are another release of Debian's.
     pub fn of_suite(name: &str, suite: &str) -> Lab {
-        Lab::start(name, true, assets::boot_files_of(suite))
+        Lab::start(name, true, assets::boot_files_of(suite, "amd64"))
     }
 
     /// The same with the NFS server down.
@@ -197,7 +197,7 @@ impl Lab {
 
     /// Puts what machines with arm64 boot by beside the rest on the TFTP share.
     pub fn add_arm64_boot_files(&self) {
-        let files = assets::arm64_boot_files().join(".");
+        let files = assets::boot_files_of("bookworm", "arm64").tftp.join(".");
         run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(files).arg(self.tftp()));
     }
 
