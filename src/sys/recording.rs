@@ -1,6 +1,6 @@
 //! A machine for tests: every effect is written down, and any of them can fail.
 
-use super::{MountFlags, Program, Ran, Reboot, System, UnmountFlags};
+use super::{MountFlags, Program, Ran, RealSystem, Reboot, System, UnmountFlags};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,8 @@ struct State {
     /// Programs that no root has.
     missing: Vec<&'static str>,
     runner: Option<Runner>,
+    /// A root whose programs are run, and with what is mounted for them.
+    real: Option<PathBuf>,
 }
 
 /// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
@@ -95,6 +97,7 @@ impl Recording {
                 replaced: None,
                 missing: Vec::new(),
                 runner: None,
+                real: None,
             }),
         }
     }
@@ -126,6 +129,18 @@ impl Recording {
     /// From now on no root has this program; else each has every one.
     pub fn take_program(&self, name: &'static str) {
         self.state().missing.push(name);
+    }
+
+    /// From now on the programs of this root are run, with what is mounted below it for them.
+    pub fn run_for_real(&self, root: PathBuf) {
+        self.state().real = Some(root);
+    }
+
+    /// The real system, where this is a folder in which programs find devices and what is mounted for them.
+    fn real(&self, folder: &Path) -> Option<RealSystem> {
+        let root = self.state().real.clone()?;
+        let folders = ["dev", "proc", "sys", "run"].map(|name| root.join(name));
+        folders.iter().any(|real| folder.starts_with(real)).then(RealSystem::new)
     }
 
     /// What programs do from now on; else they end well and say nothing.
@@ -189,6 +204,9 @@ impl System for Recording {
             flags,
             data: data.into(),
         })?;
+        if let Some(real) = self.real(target) {
+            real.mount(source, target, fstype, flags, data)?;
+        }
         let mut state = self.state();
         let options = state.replaced.map_or_else(|| data.to_owned(), |(from, to)| data.replace(from, to));
         let line = format!("36 25 0:32 / {} rw - {fstype} {source} rw,{options}", target.display());
@@ -205,11 +223,13 @@ impl System for Recording {
     }
 
     fn unmount(&self, target: &Path, flags: UnmountFlags) -> io::Result<()> {
-        self.note(Call::Unmount { target: target.into(), flags })
+        self.note(Call::Unmount { target: target.into(), flags })?;
+        self.real(target).map_or(Ok(()), |real| real.unmount(target, flags))
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
-        self.note(Call::MakeDir { path: path.into() })
+        self.note(Call::MakeDir { path: path.into() })?;
+        self.real(path).map_or(Ok(()), |real| real.make_dir(path))
     }
 
     fn sync_fs(&self, path: &Path, _limit: Duration) -> io::Result<()> {
@@ -255,6 +275,10 @@ impl System for Recording {
         let args = program.args.iter().map(|arg| (*arg).to_owned()).collect();
         self.note(Call::Run { program: program.name.into(), args })?;
         let mut state = self.state();
+        if state.real.as_deref() == Some(program.root) {
+            drop(state);
+            return RealSystem::new().run(program);
+        }
         Ok(state.runner.as_mut().map_or_else(Ran::default, |runner| runner(program.name, program.args)))
     }
 

@@ -21,6 +21,7 @@ use testbox::agent::info::MachineIdentity;
 use testbox::agent::logging::AgentLog;
 use testbox::agent::world::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use testbox::agent::{Ending, Journal, Mode, run};
+use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
 use testbox::block::watched::Watched;
 use testbox::efi::{MemVariables, Platform, Variables};
@@ -113,6 +114,8 @@ pub struct Machine {
     pub efi: Option<Result<MemVariables, String>>,
     /// Its PCI devices.
     pub pci: Vec<PciDevice>,
+    /// A real disk, which is opened in place of every other one.
+    pub real: Mutex<Option<Arc<dyn BlockDevice>>>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -213,6 +216,7 @@ impl Machine {
             folder: None,
             efi: None,
             pci: Vec::new(),
+            real: Mutex::default(),
         };
         machine.backup.plug(&machine.power);
         machine.tftp.plug(&machine.power);
@@ -531,6 +535,9 @@ impl World for Machine {
         };
         if let Some(hook) = self.on_open.lock().unwrap().as_mut() {
             hook(before);
+        }
+        if let Some(device) = self.real.lock().unwrap().clone() {
+            return Ok(OpenDisk { device, found: disk.clone() });
         }
         let disks = self.disks.lock().unwrap();
         // By the name, as the kernel does: who has it now is opened.
