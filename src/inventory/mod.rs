@@ -90,6 +90,13 @@ pub struct ScanError {
     pub why: io::Error,
 }
 
+impl Disk {
+    /// Whether it is an eMMC: an SD card, which the kernel calls alike, is removable.
+    pub fn is_emmc(&self) -> bool {
+        self.name.starts_with("mmcblk") && self.excluded.is_none()
+    }
+}
+
 impl Inventory {
     /// Lists the whole disks below `sysfs` (`/sys`); their nodes are expected below `dev` (`/dev`).
     ///

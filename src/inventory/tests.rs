@@ -103,6 +103,35 @@ fn whole_disks_are_listed_and_nothing_else() {
 }
 
 #[test]
+fn namespaces_of_a_controller_are_disks_of_their_own() {
+    let t = Tree::new();
+    let nvme = "pci0000:00/0000:00:06.0/nvme/nvme0";
+    t.file(&format!("devices/{nvme}/serial"), "S5GX            \n");
+    t.file(&format!("devices/{nvme}/model"), "Samsung SSD 980\n");
+    t.file(&format!("devices/{nvme}/subsysnqn"), "nqn.2014.08.org.nvmexpress:144d\n");
+    t.file(&format!("devices/{nvme}/cntlid"), "5\n");
+    for nsid in [1, 2] {
+        t.disk(&format!("{nvme}/nvme0n{nsid}"), "../../nvme0");
+        t.file(&format!("devices/{nvme}/nvme0n{nsid}/nsid"), format!("{nsid}\n"));
+        t.file(&format!("devices/{nvme}/nvme0n{nsid}/wwid"), format!("eui.002538521140cd0{nsid}\n"));
+        t.file(&format!("devices/{nvme}/nvme0n{nsid}/eui"), format!("00 25 38 52 11 40 cd 0{nsid}\n"));
+    }
+    let found = scan(&t).disks;
+    let [one, two] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((one.name.as_str(), two.name.as_str()), ("nvme0n1", "nvme0n2"));
+    assert!(!one.identity.is_same_disk(&two.identity) && one.location != two.location);
+    let routes = one.route.as_ref().zip(two.route.as_ref()).unwrap();
+    assert!(!routes.0.is_other_path(routes.1), "two units, not two paths to one");
+}
+
+#[test]
+fn an_emmc_is_told_from_a_card() {
+    let found = scan(&machine(0)).disks;
+    let emmc: Vec<&str> = found.iter().filter(|disk| disk.is_emmc()).map(|disk| disk.name.as_str()).collect();
+    assert_eq!(emmc, ["mmcblk0"]);
+}
+
+#[test]
 fn identity_comes_from_each_drivers_own_attributes() {
     let found = scan(&machine(0));
     let of = |name: &str| {

@@ -180,6 +180,7 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
     };
     plan.notes.extend(paths.iter().cloned());
     name_members(&mut plan);
+    name_emmc(&mut plan);
     health::judge(request, &mut plan)?;
     Ok(plan)
 }
@@ -199,6 +200,21 @@ fn name_members(plan: &mut Plan) {
             plan.notes.push(format!("{arrays}; it is imaged as a disk of its own"));
         }
     }
+}
+
+/// An eMMC has areas beside its disk, some of which can be written only once: they stay what they are.
+fn name_emmc(plan: &mut Plan) {
+    let disks = plan.steps.iter().filter_map(|step| match step {
+        Step::BackupDisk { disk, .. } | Step::RestoreDisk { disk, .. } => Some(disk),
+        _ => None,
+    });
+    let notes = disks.filter(|disk| disk.is_emmc()).map(|disk| {
+        format!(
+            "{} is an eMMC: its boot partitions, RPMB and general purpose areas are left alone",
+            disk.name
+        )
+    });
+    plan.notes.extend(notes.collect::<Vec<_>>());
 }
 
 impl fmt::Display for Step {

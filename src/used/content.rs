@@ -5,9 +5,10 @@
 #![forbid(unsafe_code)]
 
 use super::volume::Slot;
-use super::{Volume, gpt, mbr, signatures, table};
+use super::{Volume, gpt, lvm, mbr, signatures, table};
 use crate::bytes::le;
 use crate::io::ReadAt;
+use crate::text::ascii;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -82,14 +83,16 @@ impl Content {
     }
 }
 
-/// The arrays that have their superblocks on the disk, or in its partitions. What cannot be read is in none.
+/// The arrays that have their superblocks on the disk, or in its partitions, and those of the volume groups that it belongs
+/// to. What cannot be read is in none.
 fn members(whole: &Volume<'_>, slots: &[Slot], disk: &dyn ReadAt) -> Vec<String> {
     let ranges: Vec<_> = slots.iter().map(|slot| slot.start..slot.end()).collect();
     let of = |volume: &Volume<'_>, partitions: &[Range<u64>]| {
         let kinds = signatures::claims(volume, partitions).unwrap_or_default();
-        kinds.into_iter().filter(|kind| kind.contains("RAID"))
+        let kinds = kinds.into_iter().filter(|kind| kind.contains("RAID")).map(str::to_owned);
+        kinds.chain(lvm::arrays(volume).map(|arrays| ascii(&arrays)))
     };
-    let mut found: Vec<String> = of(whole, &ranges).map(str::to_owned).collect();
+    let mut found: Vec<String> = of(whole, &ranges).collect();
     for slot in slots.iter().take(MAX_VOLUMES) {
         let volume = Volume::new(disk, slot.start, slot.size, whole.sector());
         found.extend(of(&volume, &[]).map(|kind| format!("{kind} (partition {})", slot.number)));

@@ -326,6 +326,19 @@ fn a_restore_onto_a_member_of_an_array_says_so() {
 }
 
 #[test]
+fn the_other_areas_of_an_emmc_are_named_as_left_alone() {
+    let set = share(record(1, &["mmcblk0 S1 4G@1"], &[]));
+    let disks = inventory(&["mmcblk0 S1 4G@1"]);
+    for action in [Action::Restore, Action::BackupAgain] {
+        let notes = crate::plan::plan(&request(action), &disks, &set).unwrap().notes.join("\n");
+        assert!(notes.contains("mmcblk0 is an eMMC: its boot partitions, RPMB"), "{action}: {notes}");
+    }
+    let other = share(record(1, &["sda S1 4G@1"], &[]));
+    let plan = crate::plan::plan(&request(Action::Restore), &inventory(&["sda S1 4G@1"]), &other).unwrap();
+    assert!(!plan.notes.join("").contains("eMMC"));
+}
+
+#[test]
 fn verify_compares_only_with_the_disk_itself() {
     let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
     let plan = plan(&request(Action::Verify), &inventory(&["sda NEW 4G@1", "sdb S2 8G@2"]), &set).unwrap();

@@ -121,6 +121,29 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
     })
 }
 
+/// Names of arrays that are told.
+const TOLD: usize = 5;
+
+/// What of a group keeps copies or parity on several physical volumes (lvmraid(7): the types raid1 to raid10 and mirror), by
+/// its text; `None` where nothing does.
+pub(super) fn arrays(text: &str) -> Option<String> {
+    let top = text::parse(text).ok()?;
+    let (name, group) = top.sections.iter().next()?;
+    if group.sections.get("physical_volumes")?.sections.len() < 2 {
+        return None;
+    }
+    let is_array = |volume: &Section<'_>| {
+        let kinds = volume.sections.values().filter_map(|segment| segment.text("type"));
+        kinds.into_iter().any(|kind| kind == "mirror" || kind.starts_with("raid"))
+    };
+    let volumes = &group.sections.get("logical_volumes")?.sections;
+    let names: Vec<&str> =
+        volumes.iter().filter(|(_, volume)| is_array(volume)).map(|(name, _)| *name).collect();
+    let told = names.iter().take(TOLD).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > TOLD { ", ..." } else { "" };
+    (!names.is_empty()).then(|| format!("LVM RAID or mirror of volume group {name}: {told}{more}"))
+}
+
 fn has(section: &Section<'_>, key: &str, word: &str) -> bool {
     section.list(key).is_some_and(|list| list.contains(&Value::Text(word)))
 }

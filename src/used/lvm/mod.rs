@@ -41,6 +41,30 @@ struct Label {
 
 /// What the physical volume says of itself; `None` where it is none.
 pub(super) fn parse(volume: &Volume<'_>) -> Result<Option<Group>, Doubt> {
+    let Some(Found { label, text, taken }) = find(volume)? else { return Ok(None) };
+    let text = std::str::from_utf8(&text).map_err(|_| doubt("its metadata is not a text"))?;
+    let group = group::read(text, &label.id).map_err(doubt)?;
+    check(volume, &label, &group, &taken)?;
+    Ok(Some(group))
+}
+
+/// The mirrors and RAIDs over several physical volumes of the group that this one belongs to, in words; whatever else is in
+/// doubt about it. `None` where there are none.
+pub(super) fn arrays(volume: &Volume<'_>) -> Option<String> {
+    let found = find(volume).ok()??;
+    group::arrays(std::str::from_utf8(&found.text).ok()?)
+}
+
+/// What a physical volume has.
+struct Found {
+    label: Label,
+    /// The text of its group.
+    text: Vec<u8>,
+    /// Where its metadata areas are.
+    taken: Vec<Range<u64>>,
+}
+
+fn find(volume: &Volume<'_>) -> Result<Option<Found>, Doubt> {
     let len = volume.size().min(4 * SECTOR as u64) as usize;
     let head = volume.read(KIND, 0, len)?;
     let mut labels = head.chunks_exact(SECTOR).enumerate().filter(|(_, raw)| raw.starts_with(b"LABELONE"));
@@ -59,10 +83,7 @@ pub(super) fn parse(volume: &Volume<'_>) -> Result<Option<Group>, Doubt> {
     if texts.iter().any(|other| *other != text) {
         return Err(doubt("its metadata areas differ"));
     }
-    let text = std::str::from_utf8(&text).map_err(|_| doubt("its metadata is not a text"))?;
-    let group = group::read(text, &label.id).map_err(doubt)?;
-    check(volume, &label, &group, &taken)?;
-    Ok(Some(group))
+    Ok(Some(Found { label, text, taken }))
 }
 
 /// The extents must lie in the data area and outside of everything else that is in use.

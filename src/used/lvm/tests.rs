@@ -83,6 +83,42 @@ fn linear(name: &str, status: &str, pieces: &[(u64, u64)]) -> String {
     text + "}\n"
 }
 
+/// A group with a second physical volume, and these logical volumes.
+fn on_two(volumes: &str) -> String {
+    let second = "pv1 {\nid = \"ZZXY4J-1qX0-iP47-Oxu7-wkt5-2szE-YJsP15\"\nstatus = [\"ALLOCATABLE\"]\npe_start = 2048\n\
+        pe_count = 48\n}\n}\n\nlogical_volumes";
+    text(volumes).replacen("}\n\nlogical_volumes", second, 1)
+}
+
+fn mirrored(name: &str, kind: &str) -> String {
+    format!(
+        "{name} {{\nid = \"x\"\nstatus = [{VISIBLE}]\nflags = []\nsegment_count = 1\nsegment1 {{\nstart_extent = 0\n\
+         extent_count = 4\ntype = \"{kind}\"\ndevice_count = 2\n}}\n}}\n"
+    )
+}
+
+#[test]
+fn mirrors_over_several_physical_volumes_are_named() {
+    let of = |text: &str| {
+        let disk = disk(text);
+        arrays(&Volume::new(&disk, 0, SIZE as u64, 512))
+    };
+    let both = mirrored("home", "mirror") + &mirrored("root", "raid1") + &linear("swap", VISIBLE, &[(4, 8)]);
+    assert_eq!(of(&on_two(&both)).unwrap(), "LVM RAID or mirror of volume group vgt: home, root");
+    let many: String = (0..9).map(|n| mirrored(&format!("v{n}"), "raid5_ls")).collect();
+    assert!(of(&on_two(&many)).unwrap().ends_with("v0, v1, v2, v3, v4, ..."));
+    assert_eq!(of(&on_two(&linear("root", VISIBLE, &[(4, 8)]))), None, "plain");
+    assert_eq!(of(&text(&mirrored("root", "raid1"))), None, "on one physical volume");
+    // A member is named as those of other arrays are, as a whole disk and in a partition.
+    let whole = disk(&on_two(&both));
+    let parts = |disk: &Vec<u8>| crate::used::Content::read(disk, disk.len() as u64, 512).raid;
+    assert_eq!(parts(&whole), ["LVM RAID or mirror of volume group vgt: home, root"]);
+    let mut with_table = vec![0; (1 << 20) + SIZE];
+    entry(&mut with_table, 0, 0x8e, 2048, SIZE as u64 / 512);
+    with_table[1 << 20..].copy_from_slice(&whole);
+    assert_eq!(parts(&with_table), ["LVM RAID or mirror of volume group vgt: home, root (partition 1)"]);
+}
+
 const VISIBLE: &str = "\"READ\", \"WRITE\", \"VISIBLE\"";
 
 /// A disk that is a physical volume with one metadata area.
