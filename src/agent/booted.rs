@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::network::Network;
+use super::times::Times;
 use super::{Ending, Journal, Mode, network_report, overlay};
 use crate::agent::world::{Facts, World};
 use crate::failure::{Failure, Kind};
@@ -9,6 +10,7 @@ use crate::job::Cmdline;
 use crate::job::Settings;
 use crate::signature::Verdict;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The kernel command line is read, and its options are in force.
 pub struct Booted<'a> {
@@ -23,7 +25,8 @@ impl<'a> Booted<'a> {
         let facts = world.facts();
         let kernel = Cmdline::parse(&facts.cmdline);
         let trust = facts.trust.clone();
-        let context = Context { world, journal, mode, trust, settings: Settings::default() };
+        let times = Arc::new(Times::start(world.system(), facts.init_started));
+        let context = Context { world, journal, mode, trust, settings: Settings::default(), times };
         let context = context.with_options(&kernel.options, &Verdict::Unsigned);
         Booted { context, facts, kernel }
     }

@@ -1,6 +1,7 @@
 //! The shares are proven ours: the machine's folder is leased, and the attempt counted.
 
 use super::address::Address;
+use super::disk_watch::DiskWatch;
 use super::image_failure::internal;
 use super::lease_holder::Lease;
 use super::named::{Named, Proven};
@@ -19,6 +20,8 @@ pub struct Connected<'a> {
     /// Kept from the moment on at which there is something to do.
     pub address: Option<Arc<Address>>,
     pub proven: Proven,
+    /// Looks at the disks since there is something to do.
+    pub disks: DiskWatch,
 }
 
 impl Connected<'_> {
@@ -97,6 +100,7 @@ impl Connected<'_> {
             error: None,
             code: None,
             notes: Vec::new(),
+            stages: Vec::new(),
             started: now,
             updated: now,
             version: env!("CARGO_PKG_VERSION").into(),

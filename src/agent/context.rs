@@ -1,12 +1,14 @@
 //! What every state of a run has: the world, where lines go, and the settings in force.
 
+use super::times::{Times, line};
 use super::{Ending, Journal, Mode, NetReport, policy};
 use crate::agent::world::World;
 use crate::failure::Failure;
 use crate::job::{OnError, Options, Settings};
 use crate::signature::{Trust, Verdict};
 use crate::store::Folder;
-use crate::store::status::Status;
+use crate::store::status::{StageTime, Status};
+use std::sync::Arc;
 
 /// The surroundings of a run.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Context<'a> {
     pub trust: Trust,
     /// Those of the kernel command line; from [`super::named::Named`] on those of the job.
     pub settings: Settings,
+    /// Where the time goes.
+    pub times: Arc<Times>,
 }
 
 impl<'a> Context<'a> {
@@ -34,17 +38,28 @@ impl<'a> Context<'a> {
         Context { settings, ..self.clone() }
     }
 
+    /// The log says where the time of this boot went until now; so does the status, with the answer.
+    pub fn tell_times(&self) -> Vec<StageTime> {
+        let spent = self.times.spent();
+        self.journal.info(&line(&spent));
+        spent
+    }
+
     /// Every failure ends here, unless the watch over a share that hangs has ended the run already: log, status, console;
     /// then wait and reboot, hold, or a shell. What the network looks like is asked for only where that is the reason.
     pub fn fail(
         &self,
         failure: &Failure,
         network: impl FnOnce() -> NetReport,
-        status: Option<&mut Status>,
+        mut status: Option<&mut Status>,
         folder: Option<&Folder>,
     ) -> Ending {
         if failure.kind.is_of_network() {
             self.journal.report(&network().lines());
+        }
+        let spent = self.tell_times();
+        if let Some(status) = &mut status {
+            status.stages = spent;
         }
         policy::fail(self.journal, &*self.world.system(), &self.settings, failure, status, folder)
     }

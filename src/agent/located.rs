@@ -62,7 +62,7 @@ impl<'a> Located<'a> {
 
     /// Nothing is asked of this boot. `refused` is what boot servers said of files that may be there.
     fn no_action(&self, refused: &[String]) -> Result<Ending, Failure> {
-        let Context { world, journal, mode, ref trust, ref settings } = self.booted.context;
+        let Context { world, journal, mode, ref trust, ref settings, .. } = self.booted.context;
         let refused: String = refused.iter().map(|said| format!("; {said}")).collect();
         match mode {
             // It would hand the machine to whatever the network has for a root.

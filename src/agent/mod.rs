@@ -24,6 +24,7 @@ pub mod bootnet;
 mod connected;
 pub mod console;
 mod context;
+mod disk_watch;
 mod firmware;
 pub mod hostkey;
 mod image_failure;
@@ -43,6 +44,7 @@ mod run;
 mod share_guard;
 mod shares;
 mod steps;
+mod times;
 mod working;
 pub mod world;
 

@@ -2,8 +2,10 @@
 
 use super::address::Address;
 use super::context::Context;
+use super::disk_watch::DiskWatch;
 use super::network::Network;
 use super::shares::Shares;
+use super::times::Stage;
 use super::{CLOSE_LIMIT, Ending, Mode, arming};
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
@@ -49,15 +51,19 @@ impl<'a> Named<'a> {
         self.order.words.action == Some(Action::Rescue) && self.unsigned.is_none()
     }
 
-    /// Proves the shares for an action that works on its own.
+    /// Proves the shares for an action that works on its own; the disks are looked at meanwhile.
     ///
     /// # Errors
     /// [`Kind::ShareUnreachable`], [`Kind::NotTheShare`], [`Kind::NotArmed`], and those of the shares.
-    pub fn begin(&self, shares: &mut Shares<'_>) -> Result<(Option<Arc<Address>>, Proven), Failure> {
+    pub fn begin(
+        &self,
+        shares: &mut Shares<'_>,
+    ) -> Result<(Option<Arc<Address>>, Proven, DiskWatch), Failure> {
         self.disable_reboot_keys();
         let Context { world, journal, ref settings, .. } = self.context;
+        let disks = DiskWatch::start(world);
         let address = Address::keep(world, journal, self.network.lease.as_ref()).map(Arc::new);
-        Ok((address, self.connect(shares, settings.mount_wait)?))
+        Ok((address, self.connect(shares, settings.mount_wait)?, disks))
     }
 
     /// Who the machine is and what it is about to do, for whoever stands before it.
@@ -135,6 +141,7 @@ impl<'a> Named<'a> {
     /// armed this machine is there under one of its own names. Only then is anything written: the machine's folder,
     /// and what names the machine there.
     fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<Proven, Failure> {
+        self.context.times.enter(Stage::Shares);
         let tftp = self.mount(shares, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
         let armed = arming::find(&tftp, &self.network, &self.order)?;

@@ -46,7 +46,9 @@ fn named(state: Named<'_>) -> Ending {
         rescued.unwrap_or_else(|failure| state.fail(&shares, &failure, None, None))
     } else {
         match caught(&AGENT, || state.begin(&mut shares)) {
-            Ok((address, proven)) => connected(&Connected { named: state, address, proven }, &mut shares),
+            Ok((address, proven, disks)) => {
+                connected(&Connected { named: state, address, proven, disks }, &mut shares)
+            }
             Err(failure) => state.fail(&shares, &failure, None, None),
         }
     };

@@ -7,11 +7,12 @@ use super::named::{Named, Proven};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
+use super::times::Stage;
 use super::{Ending, Mode, arming, own_boot, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
 use crate::inventory::pci::{self, PciClass};
-use crate::inventory::{Inventory, Settle, settled};
 use crate::job::{Action, Grow, Job};
 use crate::plan::{self, Plan, Request};
 use crate::store::Folder;
@@ -108,9 +109,10 @@ impl Working<'_, '_> {
     }
 
     fn carry_out(&mut self, job: &Job, shares: &mut Shares<'_>) -> Result<Worked, Failure> {
-        let Connected { named, address, proven } = self.connected;
+        let Connected { named, address, proven, .. } = self.connected;
         let Context { world, journal, ref settings, .. } = named.context;
         let (folder, who) = (&proven.folder, &named.who);
+        let times = &named.context.times;
         let inventory =
             if job.action == Action::RefreshInfo { Inventory::default() } else { self.inventory()? };
         let plan = self.plan(job, &inventory)?;
@@ -134,9 +136,11 @@ impl Working<'_, '_> {
             verify: Verify { images, degraded: settings.degraded },
             restore: Restore { delta: settings.delta, free: settings.free, root: self.root().cloned() },
             publisher,
+            times,
             who,
             can_resume,
         };
+        times.enter(Stage::Work);
         let result = run.all(&plan);
         let (status, given_up) = run.context.reporter.end();
         self.status = status;
@@ -212,11 +216,13 @@ impl Working<'_, '_> {
 
     /// The disk list once it has stopped changing: a driver that is late must not make a disk look gone.
     fn inventory(&self) -> Result<Inventory, Failure> {
-        let Context { world, journal, ref settings, .. } = *self.context();
-        let system = world.system();
-        journal.info(&format!("waiting for the disks to settle ({} s)", settings.settle.as_secs()));
-        let settle = Settle { quiet: settings.settle, ..Settle::default() };
-        let found = settled(settle, || world.scan(), || system.monotonic(), |time| system.sleep(time));
+        let Context { world, journal, ref settings, ref times, .. } = *self.context();
+        let (disks, wait) = (&self.connected.disks, settings.settle);
+        times.enter(Stage::Settle);
+        let over = disks.quiet().min(wait).as_secs();
+        journal.info(&format!("waiting for the disks to settle ({} s, {over} s of it over)", wait.as_secs()));
+        let found = disks.settled(wait);
+        times.enter(Stage::Plan);
         for device in pci::without_driver(&world.pci(), PciClass::Storage) {
             journal
                 .info(&format!("no driver is bound to the disk controller {device}: its disks are not seen"));
@@ -242,11 +248,12 @@ impl Working<'_, '_> {
     /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
     fn succeed(&mut self, job: &Job, outcome: Outcome) -> Result<Ending, Failure> {
         let Outcome { notes, unfinished } = outcome;
-        let Connected { named, address, proven } = self.connected;
+        let Connected { named, address, proven, .. } = self.connected;
         let Named { context, network, who, .. } = named;
         let Context { world, journal, ref settings, .. } = *context;
         let Proven { tftp, armed, folder, .. } = proven;
         notes.iter().for_each(|note| journal.info(note));
+        context.times.enter(Stage::Disarm);
         self.lease.check()?;
         address.as_ref().map_or(Ok(()), |address| address.check())?;
         let status = &mut self.status;
@@ -254,6 +261,7 @@ impl Working<'_, '_> {
         status.step = "done".into();
         status.disk = None;
         status.notes = notes;
+        status.stages = context.times.spent();
         if let Some(failure) = &unfinished {
             status.code = Some(failure.kind.code());
         }
@@ -270,6 +278,7 @@ impl Working<'_, '_> {
             return Err(failure);
         }
         journal.global(&format!("{}: done", job.action));
+        context.tell_times();
         let mut texts = vec![format!("{} of {} is done", job.action, who.hostname)];
         texts.extend(status.notes.iter().cloned());
         journal.verdict(true, &texts);

@@ -337,6 +337,7 @@ mod tests {
             attempt: 1000,
             error: None,
             code: None,
+            stages: Vec::new(),
             notes: Vec::new(),
             started,
             updated: started,

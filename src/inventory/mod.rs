@@ -16,7 +16,7 @@ mod who;
 
 pub use health::Health;
 pub use paths::Route;
-pub use settle::{Settle, Unsettled, settled};
+pub use settle::{Looks, Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
 pub use who::{Identity, is_named_by};
 

@@ -44,47 +44,75 @@ pub enum Unsettled<E> {
     Scan(E),
 }
 
-/// Scans until the list has been the same for `rule.quiet`, and returns it. `now` is any monotonic time.
+/// What the looks at the list of disks have shown so far.
+#[derive(Debug, Default)]
+pub struct Looks {
+    held: Option<Inventory>,
+    /// Since when the list is as it is.
+    since: Duration,
+    changes: u32,
+}
+
+impl Looks {
+    /// Notes what a look at this time has shown. A scan that fails counts as a change.
+    ///
+    /// # Errors
+    /// That of the scan.
+    pub fn note<E>(&mut self, found: Result<Inventory, E>, time: Duration) -> Result<(), E> {
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => {
+                self.held = None;
+                return Err(e);
+            }
+        };
+        if self.held.as_ref() != Some(&found) {
+            self.changes += u32::from(self.held.is_some());
+            self.held = Some(found);
+            self.since = time;
+        }
+        Ok(())
+    }
+
+    /// How long the list has been the same; nothing where there is none.
+    pub fn quiet(&self, now: Duration) -> Duration {
+        self.held.as_ref().map_or(Duration::ZERO, |_| now.saturating_sub(self.since))
+    }
+}
+
+/// Scans until the list has been the same for `rule.quiet`, and returns it; earlier `looks` count. `now` is any monotonic
+/// time, the one of those looks.
 ///
-/// An empty list is believed only at the limit: no disk is an error anyway, and drivers may still be starting. A
-/// scan that fails counts as a change.
+/// An empty list is believed only after the limit: no disk is an error anyway, and drivers may still be starting.
 ///
 /// # Errors
 /// [`Unsettled`] when `rule.limit` is over.
 pub fn settled<E>(
     rule: Settle,
+    mut looks: Looks,
     mut scan: impl FnMut() -> Result<Inventory, E>,
     mut now: impl FnMut() -> Duration,
     mut sleep: impl FnMut(Duration),
 ) -> Result<Inventory, Unsettled<E>> {
     let start = now();
-    let mut held: Option<Inventory> = None;
-    let mut since = start;
-    let mut changes = 0;
     loop {
         let found = scan();
         let time = now();
         let at_limit = time.saturating_sub(start) >= rule.limit;
-        match found {
-            Ok(found) => {
-                if held.as_ref() != Some(&found) {
-                    changes += u32::from(held.is_some());
-                    held = Some(found);
-                    since = time;
-                }
-            }
-            Err(e) if at_limit => return Err(Unsettled::Scan(e)),
-            Err(_) => held = None,
+        let seen = looks.note(found, time);
+        if let (true, Err(e)) = (at_limit, seen) {
+            return Err(Unsettled::Scan(e));
         }
-        if let Some(list) = held.take() {
-            let quiet = time.saturating_sub(since) >= rule.quiet;
-            if quiet && (at_limit || !list.disks.is_empty()) {
+        let quiet = looks.quiet(time);
+        if let Some(list) = looks.held.take() {
+            let is_believed = at_limit || quiet >= rule.limit || !list.disks.is_empty();
+            if quiet >= rule.quiet && is_believed {
                 return Ok(list);
             }
             if at_limit {
-                return Err(Unsettled::Changing { limit: rule.limit, changes, last: list });
+                return Err(Unsettled::Changing { limit: rule.limit, changes: looks.changes, last: list });
             }
-            held = Some(list);
+            looks.held = Some(list);
         }
         sleep(rule.interval);
     }
@@ -98,11 +126,24 @@ mod tests {
 
     /// Looks once a second at what `at` says for that second; answers with the verdict and the seconds it took.
     fn run(at: impl Fn(u64) -> Result<usize, &'static str>) -> (Result<usize, String>, u64) {
+        run_after(0, at)
+    }
+
+    /// The same where the first `before` seconds were looked at beside something else.
+    fn run_after(
+        before: u64,
+        at: impl Fn(u64) -> Result<usize, &'static str>,
+    ) -> (Result<usize, String>, u64) {
         let clock = Cell::new(Duration::from_secs(1000));
         let seconds = || clock.get().as_secs() - 1000;
         let scan =
             || at(seconds()).map(|n| Inventory { disks: (0..n).map(|i| disk(&format!("sd{i}"))).collect() });
-        let result = settled(Settle::default(), scan, || clock.get(), |d| clock.set(clock.get() + d));
+        let mut looks = Looks::default();
+        for _ in 0..before {
+            let _ = looks.note(scan(), clock.get());
+            clock.set(clock.get() + Duration::from_secs(1));
+        }
+        let result = settled(Settle::default(), looks, scan, || clock.get(), |d| clock.set(clock.get() + d));
         (result.map(|list| list.disks.len()).map_err(|e| e.to_string()), seconds())
     }
 
@@ -111,6 +152,18 @@ mod tests {
         assert_eq!(run(|_| Ok(2)), (Ok(2), 10));
         assert_eq!(run(|t| Ok(if t < 9 { 1 } else { 2 })), (Ok(2), 19));
         assert_eq!(run(|t| if t == 5 { Err("gone") } else { Ok(1) }), (Ok(1), 16));
+    }
+
+    #[test]
+    fn what_was_looked_at_before_is_not_waited_for_again() {
+        assert_eq!(run_after(4, |_| Ok(2)), (Ok(2), 10));
+        assert_eq!(run_after(40, |_| Ok(2)), (Ok(2), 40));
+        // Ten seconds from the disk that came last, and not from the first look.
+        assert_eq!(run_after(4, |t| Ok(if t < 3 { 1 } else { 2 })), (Ok(2), 13));
+        assert_eq!(run_after(40, |t| Ok(if t < 40 { 1 } else { 2 })), (Ok(2), 50));
+        assert_eq!(run_after(40, |t| if t == 39 { Err("gone") } else { Ok(1) }), (Ok(1), 50));
+        assert_eq!(run_after(200, |_| Ok(0)), (Ok(0), 200));
+        assert_eq!(run_after(200, |t| Ok(usize::from(t >= 195))), (Ok(1), 205));
     }
 
     #[test]

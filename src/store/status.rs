@@ -20,6 +20,15 @@ pub enum State {
     Holding,
 }
 
+/// How long a stage of a boot took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// What was done: `kernel`, `initramfs`, `network`, `shares`, `settle`, `plan`, `work`, `publish`, `disarm`.
+    pub stage: String,
+    /// Time that it took.
+    pub milliseconds: u64,
+}
+
 /// The content of `status.json`. Written whole, atomically, every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -59,6 +68,9 @@ pub struct Status {
     /// Results that are neither success nor failure, such as "disk sda differs from its image".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Where the time of this boot went, in the order of its stages; there once the attempt has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageTime>,
     /// When the attempt began.
     pub started: Timestamp,
     /// When this was written.

@@ -22,6 +22,7 @@ mod scenarios;
 mod sets;
 mod share_faults;
 mod signed;
+mod times;
 mod together;
 mod used_space;
 mod which_disk;

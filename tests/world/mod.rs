@@ -19,7 +19,9 @@ use testbox::agent::console::Console;
 use testbox::agent::hostkey::HostKey;
 use testbox::agent::info::MachineIdentity;
 use testbox::agent::logging::AgentLog;
-use testbox::agent::world::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
+use testbox::agent::world::{
+    Facts, ListDisks, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World,
+};
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
@@ -28,7 +30,7 @@ use testbox::efi::{MemVariables, Platform, Variables};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::inventory::pci::PciDevice;
-use testbox::inventory::{Disk, Health, Identity, Inventory, ScanError};
+use testbox::inventory::{Disk, Health, Identity, Inventory};
 use testbox::job::RebootMode;
 use testbox::net::dns::DnsError;
 use testbox::net::links::Link;
@@ -62,12 +64,14 @@ pub struct Machine {
     pub system: Arc<Recording>,
     pub backup: MemFiles,
     pub tftp: MemFiles,
-    pub disks: Mutex<Vec<TestDisk>>,
+    pub disks: Arc<Mutex<Vec<TestDisk>>>,
     pub cmdline: String,
     pub net_conf: Vec<String>,
     pub mac: &'static str,
     /// What the initramfs says of signatures.
     pub trust: Trust,
+    /// When the kernel started the initramfs's init, on the machine's clock.
+    pub init_started: Option<Duration>,
     /// How often a step is looked at. Long, so that its writes of the status do not get between counted operations.
     pub tick: Duration,
     /// The console of the boot that is under way, or was last.
@@ -185,13 +189,14 @@ impl Machine {
             system: Arc::new(Recording::new()),
             backup,
             tftp,
-            disks: Mutex::default(),
+            disks: Arc::default(),
             cmdline: String::new(),
             net_conf: vec![format!(
                 "DEVICE='enp0s2'\nIPV4ADDR='{IP}'\nROOTSERVER='10.0.0.1'\nfilename='pxelinux.0'\n"
             )],
             mac: "52:54:00:12:34:56",
             trust: Trust::default(),
+            init_started: None,
             tick: Duration::from_secs(3),
             screen: Mutex::default(),
             unreachable: Vec::new(),
@@ -430,6 +435,7 @@ impl World for Machine {
             uuid: None,
             macs: vec![(self.nic.into(), self.mac.parse().unwrap())],
             trust: self.trust.clone(),
+            init_started: self.init_started,
         }
     }
 
@@ -510,8 +516,11 @@ impl World for Machine {
         (self.quota)(of)
     }
 
-    fn scan(&self) -> Result<Inventory, ScanError> {
-        Ok(Inventory { disks: self.disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+    fn list_disks(&self) -> ListDisks {
+        let disks = self.disks.clone();
+        Arc::new(move || {
+            Ok(Inventory { disks: disks.lock().unwrap().iter().map(|d| d.disk.clone()).collect() })
+        })
     }
 
     fn health(&self, disk: &Disk) -> Health {

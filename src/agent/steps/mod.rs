@@ -21,6 +21,7 @@ pub use restore::Restore;
 pub use verify::Verify;
 
 use super::image_failure::{caught, share_write};
+use super::times::{Stage, Times};
 use crate::agent::info::MachineIdentity;
 use crate::efi::{Esp, Firmware};
 use crate::failure::{Failure, Kind};
@@ -46,6 +47,8 @@ pub struct Run<'a> {
     pub restore: Restore,
     /// What publishing has.
     pub publisher: Publisher,
+    /// Where the time goes.
+    pub times: &'a Times,
     /// Who the machine is.
     pub who: &'a MachineIdentity,
     /// There will be another attempt.
@@ -174,6 +177,7 @@ impl Run<'_> {
                 Ok(())
             }
             Step::Publish(publish) => {
+                self.times.enter(Stage::Publish);
                 let firmware = results.firmware.take();
                 self.publisher.publish(&self.context, publish, &results.made, firmware)
             }

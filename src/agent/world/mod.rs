@@ -41,6 +41,8 @@ pub struct Facts {
     pub macs: Vec<(String, MacAddr)>,
     /// The keys that this initramfs trusts, and whether it demands signatures.
     pub trust: Trust,
+    /// When the kernel started the initramfs's init, since its own start, where its log says so.
+    pub init_started: Option<Duration>,
 }
 
 /// What a share is mounted for.
@@ -97,6 +99,10 @@ pub struct OpenDisk {
 
 /// Opens the wire to the DHCP servers of one NIC: when it is needed, and again after an error.
 pub type OpenWire = Box<dyn FnMut() -> io::Result<Box<dyn Wire>> + Send>;
+
+/// Lists the disks, as they are now; may be called from any thread. Fails where `/sys` cannot be read, or shows a disk
+/// without a size or block size.
+pub type ListDisks = Arc<dyn Fn() -> Result<Inventory, ScanError> + Send + Sync>;
 
 /// How to mount a share.
 pub struct MountOrder<'a> {
@@ -167,11 +173,8 @@ pub trait World: Send + Sync {
     /// The service is not there, silent, or says what cannot be understood.
     fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError>;
 
-    /// Lists the disks, as they are now.
-    ///
-    /// # Errors
-    /// `/sys` cannot be read, or shows a disk without a size or block size.
-    fn scan(&self) -> Result<Inventory, ScanError>;
+    /// What lists the disks, as they are whenever it is called.
+    fn list_disks(&self) -> ListDisks;
 
     /// The PCI devices, as they are now.
     fn pci(&self) -> Vec<PciDevice>;

@@ -1,15 +1,16 @@
 //! The machine that the agent runs on.
 
-use super::{Facts, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
+use super::{Facts, ListDisks, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
 use crate::agent::hostkey::{self, HostKey};
 use crate::agent::info::{self, MachineIdentity, Sources};
+use crate::agent::times::init_started;
 use crate::block::passthrough::Passthrough;
 use crate::block::{Disk as BlockDisk, OpenError};
 use crate::efi::{EfivarFs, Platform, Variables};
 use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
 use crate::inventory::pci::PciDevice;
-use crate::inventory::{Disk, Health, Inventory, ScanError, why_in_use};
+use crate::inventory::{Disk, Health, Inventory, why_in_use};
 use crate::net::dhcp::Datagrams;
 use crate::net::dns::{DnsError, Resolver};
 use crate::net::links::{self, Link};
@@ -172,6 +173,9 @@ impl World for RealWorld {
             uuid: text("/sys/class/dmi/id/product_uuid").and_then(|uuid| uuid.trim().parse().ok()),
             macs: macs(),
             trust: trust(Path::new(TRUST)),
+            init_started: info::read_kernel_log(Path::new("/dev/kmsg"))
+                .ok()
+                .and_then(|log| init_started(&log)),
         }
     }
 
@@ -244,8 +248,8 @@ impl World for RealWorld {
         quota::QuotaClient::new(export.server).quota(&export.path, of)
     }
 
-    fn scan(&self) -> Result<Inventory, ScanError> {
-        Inventory::scan(Path::new(SYS), Path::new("/dev"))
+    fn list_disks(&self) -> ListDisks {
+        Arc::new(|| Inventory::scan(Path::new(SYS), Path::new("/dev")))
     }
 
     fn health(&self, disk: &Disk) -> Health {
