@@ -47,6 +47,12 @@ pub trait ReadAt: Send + Sync {
         Ok(())
     }
 
+    /// True where all of this range of bytes is known to be a hole: zeros that need not be read. False proves nothing.
+    fn is_hole(&self, range: &Range<u64>) -> bool {
+        let _ = range;
+        false
+    }
+
     /// What [`SyncWrite::append_from`] of the same kind of share can copy from.
     fn as_any(&self) -> Option<&dyn Any> {
         None
@@ -72,6 +78,14 @@ pub trait SyncWrite: Write + Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Appends `length` zero bytes, which need not be written: where the file system can have holes, here is one.
+    ///
+    /// # Errors
+    /// Those of writing.
+    fn append_zeros(&mut self, length: u64) -> io::Result<()> {
+        write_zeros(self, length)
+    }
+
     /// Appends bytes of another file, copied by the file system or the file server, which may let both files share
     /// the blocks (copy_file_range(2)). Returns how many, from the beginning of `range` on: fewer than asked for, also
     /// none, where this cannot be done, whatever the reason; writing the rest as usual shows it.
@@ -86,6 +100,29 @@ pub trait SyncWrite: Write + Send {
     }
 }
 
+/// Writes `length` zero bytes.
+///
+/// # Errors
+/// Those of writing.
+pub fn write_zeros(to: &mut (impl Write + ?Sized), mut length: u64) -> io::Result<()> {
+    while length > 0 {
+        let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
+        to.write_all(&ZEROS[..part])?;
+        length -= part as u64;
+    }
+    Ok(())
+}
+
+/// What lseek(2) says with SEEK_DATA; file systems and servers that cannot tell call everything data. Moves the file's position.
+fn is_hole(file: &File, range: &Range<u64>) -> bool {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(range.start)) {
+        Ok(data) => data >= range.end,
+        // No data up to the end of the file.
+        Err(rustix::io::Errno::NXIO) => file.metadata().is_ok_and(|about| about.len() >= range.end),
+        Err(_) => false,
+    }
+}
+
 impl ReadAt for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
@@ -93,6 +130,10 @@ impl ReadAt for File {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buf, offset)
+    }
+
+    fn is_hole(&self, range: &Range<u64>) -> bool {
+        is_hole(self, range)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -118,6 +159,12 @@ impl ReadAt for Vec<u8> {
 }
 
 impl SyncWrite for File {
+    fn append_zeros(&mut self, length: u64) -> io::Result<()> {
+        let end = self.stream_position()?.saturating_add(length);
+        self.set_len(end)?;
+        self.seek(SeekFrom::Start(end)).map(drop)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }

@@ -5,6 +5,7 @@ use crate::io::ReadAt;
 use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// A file of a share or of this computer. Large aligned reads go to the disk or server itself and leave the page cache
@@ -42,6 +43,10 @@ impl ReadAt for DirectFile {
             }
         }
         FileExt::read_at(&self.buffered, buf, offset)
+    }
+
+    fn is_hole(&self, range: &Range<u64>) -> bool {
+        self.buffered.is_hole(range)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

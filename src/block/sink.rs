@@ -4,7 +4,7 @@ use crate::io::{ReadAt, SyncWrite};
 use crate::sys::{drop_cached, flush_range, start_flush};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
 
@@ -37,6 +37,16 @@ pub trait Backing: Write + Send {
     /// # Errors
     /// Those of fsync(2); they are told once.
     fn sync_all(&self) -> io::Result<()>;
+    /// Stands at byte `position` from now on. Between the end of the file and there is a hole as soon as something is written.
+    ///
+    /// # Errors
+    /// Those of lseek(2).
+    fn stand_at(&mut self, position: u64) -> io::Result<()>;
+    /// Cuts the file to `len` bytes, or lengthens it by a hole, and stands there.
+    ///
+    /// # Errors
+    /// The file cannot be cut.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Cuts the file to `len` bytes and stands there.
     ///
     /// # Errors
@@ -77,6 +87,14 @@ impl Backing for File {
         File::sync_all(self)
     }
 
+    fn stand_at(&mut self, position: u64) -> io::Result<()> {
+        self.seek(SeekFrom::Start(position)).map(drop)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
     fn resume_at(&mut self, len: u64) -> io::Result<()> {
         SyncWrite::resume_at(self, len)
     }
@@ -104,6 +122,8 @@ pub struct FileSink<F = File> {
     /// Bytes whose write-back is complete.
     flushed: u64,
     failed: Option<i32>,
+    /// The last bytes are a hole that the file does not have yet.
+    ends_in_hole: bool,
     /// Bytes at its beginning that an earlier process wrote.
     kept: u64,
 }
@@ -111,7 +131,7 @@ pub struct FileSink<F = File> {
 impl<F: Backing> FileSink<F> {
     /// Takes a file that is empty and stands at its start, or is [gone on with](SyncWrite::resume_at).
     pub fn new(file: F) -> Self {
-        FileSink { file, written: 0, started: 0, flushed: 0, failed: None, kept: 0 }
+        FileSink { file, written: 0, started: 0, flushed: 0, failed: None, ends_in_hole: false, kept: 0 }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -160,6 +180,7 @@ impl<F: Backing> Write for FileSink<F> {
         self.check()?;
         let result = self.file.write(bytes);
         let n = self.seal(result)?;
+        self.ends_in_hole &= n == 0;
         self.written = self.written.saturating_add(n as u64);
         let pushed = self.push_windows();
         // The bytes are taken; a failed push fails the next call, which is what every caller makes: a sync at the end.
@@ -176,7 +197,8 @@ impl<F: Backing> SyncWrite for FileSink<F> {
     /// All of the file is durable, also what was there before it was [resumed](SyncWrite::resume_at).
     fn sync(&mut self) -> io::Result<()> {
         self.check()?;
-        let result = self.owe_commit().and_then(|()| self.file.sync_all());
+        let length = if self.ends_in_hole { self.file.set_len(self.written) } else { Ok(()) };
+        let result = length.and_then(|()| self.owe_commit()).and_then(|()| self.file.sync_all());
         self.seal(result)?;
         // Advice only: the data is safe already, and an open for verification drops the pages once more.
         let _ = self.file.drop_cached(0, None);
@@ -189,6 +211,17 @@ impl<F: Backing> SyncWrite for FileSink<F> {
         self.seal(result)?;
         (self.written, self.started, self.flushed, self.kept) = (len, len, len, len);
         Ok(())
+    }
+
+    /// Nothing is asked of the file before the next write: a new length would have an NFS client write out everything.
+    fn append_zeros(&mut self, length: u64) -> io::Result<()> {
+        self.check()?;
+        let end = self.written.saturating_add(length);
+        let result = self.file.stand_at(end);
+        self.seal(result)?;
+        (self.written, self.ends_in_hole) = (end, true);
+        let pushed = self.push_windows();
+        self.seal(pushed)
     }
 
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {
@@ -206,6 +239,7 @@ impl<F: Backing> SyncWrite for FileSink<F> {
                 Err(_) | Ok(0) => break,
                 Ok(n) => {
                     let copied = NonZeroU64::new(n as u64);
+                    self.ends_in_hole = false;
                     self.written = self.written.saturating_add(n as u64);
                     // Advice only.
                     let _ = drop_cached(source, at, copied);
@@ -222,6 +256,7 @@ impl<F: Backing> SyncWrite for FileSink<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
     use std::sync::{Arc, Mutex};
 
     /// Largest WRITE of the modelled mount, in bytes.
@@ -330,6 +365,18 @@ mod tests {
             Ok(())
         }
 
+        fn stand_at(&mut self, position: u64) -> io::Result<()> {
+            self.cache.lock().unwrap().position = position;
+            Ok(())
+        }
+
+        fn set_len(&mut self, len: u64) -> io::Result<()> {
+            let mut server = self.server.lock().unwrap();
+            server.cached.resize(len as usize, 0);
+            server.durable.resize(len as usize, 0);
+            Ok(())
+        }
+
         fn resume_at(&mut self, len: u64) -> io::Result<()> {
             let mut server = self.server.lock().unwrap();
             server.cached.truncate(len as usize);
@@ -362,6 +409,36 @@ mod tests {
                 let server = server.lock().unwrap();
                 let whole = &image[..image.len().min(kept + 4096)];
                 assert!(server.durable == whole, "{kept} kept, write-back after {write_back} writes");
+            }
+        }
+    }
+
+    /// Zeros that need not be written are there, whatever stands before and behind them, and take no room.
+    #[test]
+    fn zeros_that_are_appended_are_holes() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("sparse");
+        for last in [&b""[..], b"last"] {
+            let mut file = FileSink::new(File::create(&path).unwrap());
+            file.append_zeros(1 << 20).unwrap();
+            file.write_all(&[7; 4096]).unwrap();
+            file.append_zeros(3 * WINDOW).unwrap();
+            file.write_all(&[8; 4096]).unwrap();
+            file.append_zeros(1 << 20).unwrap();
+            file.write_all(last).unwrap();
+            file.sync().unwrap();
+            let parts = [&vec![0; 1 << 20][..], &[7; 4096], &vec![0; 3 << 24], &[8; 4096], &vec![0; 1 << 20], last];
+            assert!(std::fs::read(&path).unwrap() == parts.concat());
+            let file = File::open(&path).unwrap();
+            assert!(file.metadata().unwrap().blocks() * 512 <= 64 << 10, "{:?}", file.metadata());
+            for (range, is_hole) in [
+                (0..1 << 20, true),
+                (0..(1 << 20) + 1, false),
+                ((1 << 20) + 4096..(3 << 24) + (1 << 20) + 4096, true),
+                ((1 << 20) + 4096..(3 << 24) + (1 << 20) + 8192, false),
+                (60 << 20..61 << 20, false),
+            ] {
+                assert_eq!(file.is_hole(&range), is_hole, "{range:?}");
             }
         }
     }

@@ -120,6 +120,11 @@ impl ReadAt for WatchedFile<Arc<dyn ReadAt>> {
         self.ops.watch(&self.share, "read", Place::Path(self.path.clone()), || self.file.read_at(buf, offset))
     }
 
+    fn is_hole(&self, range: &Range<u64>) -> bool {
+        let look = || Ok(self.file.is_hole(range));
+        self.ops.watch(&self.share, "lseek", Place::Path(self.path.clone()), look).unwrap_or(false)
+    }
+
     fn as_any(&self) -> Option<&dyn Any> {
         self.file.as_any()
     }
@@ -142,6 +147,10 @@ impl SyncWrite for WatchedFile<Box<dyn SyncWrite>> {
 
     fn resume_at(&mut self, len: u64) -> io::Result<()> {
         self.watch("truncation", |file| file.resume_at(len))
+    }
+
+    fn append_zeros(&mut self, length: u64) -> io::Result<()> {
+        self.watch("write", |file| file.append_zeros(length))
     }
 
     fn append_from(&mut self, from: &dyn ReadAt, range: Range<u64>) -> io::Result<u64> {

@@ -74,6 +74,8 @@ pub struct Written {
     pub root_hash: Hash,
     /// Size of the image file.
     pub image_bytes: u64,
+    /// Of these: not written, but left as holes, which take no room where the share's file system can have them.
+    pub hole_bytes: u64,
     /// Size of the disk.
     pub disk_bytes: u64,
     /// Disk in zero runs.

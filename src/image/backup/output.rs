@@ -5,9 +5,11 @@
 use crate::image::backup::resume::Unfinished;
 use crate::image::backup::slot::Sources;
 use crate::image::error::{ImageError, Op};
+use crate::image::format::member::UNIT;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
-use crate::io::SyncWrite;
+use crate::io::{SyncWrite, is_zero};
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -19,6 +21,7 @@ pub(super) struct Output<'a> {
     sink: &'a mut dyn SyncWrite,
     /// Bytes of image so far, those that wait to be copied among them.
     position: u64,
+    holes: u64,
     /// Where members may be copied from, and whether that works.
     base: Option<&'a Image>,
     unread: &'a AtomicBool,
@@ -30,7 +33,7 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, sources: &Sources<'a>) -> Self {
-        Output { sink, position: 0, base: sources.base, unread: sources.unread, waiting: 0..0, part }
+        Output { sink, position: 0, holes: 0, base: sources.base, unread: sources.unread, waiting: 0..0, part }
     }
 
     /// Bytes of image so far.
@@ -40,6 +43,20 @@ impl<'a> Output<'a> {
 
     /// Writes; true where the bytes stood there already.
     pub fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        self.put(bytes, false)
+    }
+
+    /// The same for a member of zeros: blocks of it that are zero become holes of the file.
+    pub fn write_sparse(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        self.put(bytes, true)
+    }
+
+    /// Bytes that were not written but left as holes.
+    pub fn holes(&self) -> u64 {
+        self.holes
+    }
+
+    fn put(&mut self, bytes: &[u8], is_sparse: bool) -> Result<bool, ImageError> {
         if bytes.is_empty() {
             return Ok(self.part.is_some());
         }
@@ -49,10 +66,28 @@ impl<'a> Output<'a> {
         self.copy_waiting()?;
         if self.part.is_none() {
             let written = self.position;
-            self.sink.write_all(bytes).map_err(|source| ImageError::sink(Op::Write, written, source))?;
+            let done = if is_sparse { self.append_sparse(bytes) } else { self.sink.write_all(bytes) };
+            done.map_err(|source| ImageError::sink(Op::Write, written, source))?;
         }
         self.position += bytes.len() as u64;
         Ok(self.part.is_some())
+    }
+
+    /// The file is new from here on: what is left out reads as zeros.
+    fn append_sparse(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let blocks: Vec<&[u8]> = bytes.chunks(UNIT).collect();
+        let mut rest = bytes;
+        for alike in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            let (part, behind) = rest.split_at(alike.iter().map(|block| block.len()).sum());
+            if is_zero(part) {
+                self.sink.append_zeros(part.len() as u64)?;
+                self.holes += part.len() as u64;
+            } else {
+                self.sink.write_all(part)?;
+            }
+            rest = behind;
+        }
+        Ok(())
     }
 
     /// Leaves the member of `run` as it is; false where the file does not have it here any more.

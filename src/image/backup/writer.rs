@@ -76,6 +76,7 @@ impl<'a> Writer<'a> {
             written: Written {
                 root_hash: NO_HASH,
                 image_bytes: 0,
+                hole_bytes: 0,
                 disk_bytes: header.disk.size,
                 zero_bytes: 0,
                 unallocated_bytes: 0,
@@ -284,7 +285,11 @@ impl<'a> Writer<'a> {
             has_gaps,
             member_hash,
         };
-        let was_there = self.write(member)?;
+        let was_there = match kind {
+            Kind::Data => self.out.write(member)?,
+            _ => self.out.write_sparse(member)?,
+        };
+        self.progress.image.store(self.out.position(), Relaxed);
         self.index(&run)?;
         Ok(was_there)
     }
@@ -318,6 +323,7 @@ impl<'a> Writer<'a> {
         self.footer.unreadable = self.written.unreadable_bytes;
         self.footer.degraded = self.written.is_degraded();
         self.written.root_hash = self.footer.root_hash();
+        self.written.hole_bytes = self.out.holes();
         self.written.image_bytes = self.out.finish(&self.footer.encode())?;
         Ok(self.written)
     }
