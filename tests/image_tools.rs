@@ -90,6 +90,35 @@ fn every_gzip_reader_gives_the_exact_disk() {
     }
 }
 
+/// The longest member of zeros, 2 GiB, and one of that kind behind it.
+#[test]
+fn long_every_gzip_reader_takes_the_longest_zeros() {
+    if std::env::var_os("TESTBOX_LONG").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, path) = (dir.path().join("disk"), dir.path().join("disk.gz"));
+    File::create(&disk).unwrap().set_len(5 << 29).unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_testboxctl"))
+        .args(["image", "create"])
+        .args([&disk, &path])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mut wanted = blake3::Hasher::new();
+    for _ in 0..5 << 9 {
+        wanted.update(&[0; 1 << 20]);
+    }
+    let wanted = wanted.finalize();
+    for (command, package) in READERS {
+        let mut child = start(command, package, &path);
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(&mut child.stdout.take().unwrap(), &mut hasher).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success() && hasher.finalize() == wanted, "{command:?}: {status}");
+    }
+}
+
 #[test]
 fn the_output_of_every_gzip_writer_restores() {
     let dir = tempfile::tempdir().unwrap();

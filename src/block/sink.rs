@@ -427,7 +427,8 @@ mod tests {
             file.append_zeros(1 << 20).unwrap();
             file.write_all(last).unwrap();
             file.sync().unwrap();
-            let parts = [&vec![0; 1 << 20][..], &[7; 4096], &vec![0; 3 << 24], &[8; 4096], &vec![0; 1 << 20], last];
+            let parts =
+                [&vec![0; 1 << 20][..], &[7; 4096], &vec![0; 3 << 24], &[8; 4096], &vec![0; 1 << 20], last];
             assert!(std::fs::read(&path).unwrap() == parts.concat());
             let file = File::open(&path).unwrap();
             assert!(file.metadata().unwrap().blocks() * 512 <= 64 << 10, "{:?}", file.metadata());

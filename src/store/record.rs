@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 pub const RECORD_LIMIT: usize = 4 << 20;
 /// Most bad ranges of one image that a record lists: it must stay one that can be read.
 pub const BAD_RANGES: usize = 1000;
-/// The format that this version writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+/// The format that this version writes, and the newest that it reads. 2: images may have long runs of zeros, which readers of
+/// format 1 do not know.
+const FORMAT: u32 = 2;
 
 /// One set of images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -355,7 +356,7 @@ mod tests {
         type Spoil = fn(&mut Record);
         let rows: [(Spoil, &str); 9] = [
             (|r| r.firmware.as_mut().unwrap().problem = Some("x".repeat(600)), "firmware has a text"),
-            (|r| r.format = 2, "format 2"),
+            (|r| r.format = 3, "format 3"),
             (|r| r.format = 0, "format is 0"),
             (|r| r.generation = GENERATION_MAX + 1, "generation is 1000000000000000"),
             (|r| r.generation = 0, "generation is 0"),
@@ -384,8 +385,8 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_whatever_else_it_has() {
         for (bytes, format) in [
-            (&br#"{"format": 2}"#[..], 2),
-            (br#"{"format": 2, "generation": "seven", "images": {}}"#, 2),
+            (&br#"{"format": 3}"#[..], 3),
+            (br#"{"format": 3, "generation": "seven", "images": {}}"#, 3),
             (br#"{"sets": [], "format": 18446744073709551615}"#, u64::MAX),
         ] {
             let error = Record::parse(bytes).unwrap_err();

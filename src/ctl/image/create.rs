@@ -195,10 +195,11 @@ fn figures(args: &Args, written: &Written, time: Duration) -> Vec<String> {
             show::size(written.stored_bytes)
         ),
         format!(
-            "image {}, {}, {}",
+            "image {}, {}, {}, {}",
             show::size(written.image_bytes),
+            show::holes(written.hole_bytes),
             show::ratio(written.disk_bytes, empty, written.image_bytes),
-            show::speed(written.disk_bytes, time)
+            show::speed(written.disk_bytes.saturating_sub(empty), time)
         ),
         format!("root hash {}", written.root_hash),
     ];

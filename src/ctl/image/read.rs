@@ -174,6 +174,7 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
             "signature": signed,
             "degraded": summary.degraded,
             "image_bytes": summary.image,
+            "room_bytes": show::room_bytes(path),
             "runs": summary.runs,
             "data_bytes": summary.data,
             "zero_bytes": summary.zero,
@@ -208,8 +209,9 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
         (
             "image size",
             format!(
-                "{}, {}",
+                "{}, {}, {}",
                 show::size(summary.image),
+                show::room(path),
                 show::ratio(summary.disk, summary.zero.saturating_add(summary.unallocated), summary.image)
             ),
         ),

@@ -3,6 +3,8 @@
 use crate::progress::{Meter, Progress};
 use crate::text::{COLUMNS, human_bytes, progress_line};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -40,9 +42,30 @@ pub fn speed(bytes: u64, time: Duration) -> String {
     format!("{:.1} MB/s, {:.1} s", bytes as f64 / 1e6 / seconds, seconds)
 }
 
-/// How much smaller the image is than what it holds besides zeros and what is unallocated: `ratio 2.18`.
+/// How large the image is beside the data that it holds, all of the disk but zeros and what is unallocated.
 pub fn ratio(disk: u64, empty: u64, image: u64) -> String {
-    format!("ratio {:.2} without what is empty", disk.saturating_sub(empty) as f64 / image.max(1) as f64)
+    match disk.saturating_sub(empty) {
+        0 => "no data in it".to_owned(),
+        data => {
+            format!("{} of data in it, ratio {:.2}", human_bytes(data), data as f64 / image.max(1) as f64)
+        }
+    }
+}
+
+/// Bytes that a file takes of its file system: less than its size where it has holes.
+pub fn room_bytes(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|about| about.blocks().saturating_mul(512))
+}
+
+/// `7.2 MB of it holes`, which take no room where the file system can have them.
+pub fn holes(bytes: u64) -> String {
+    format!("{} of it holes", human_bytes(bytes))
+}
+
+/// `66.1 MB on its file system`.
+pub fn room(path: &Path) -> String {
+    let bytes = room_bytes(path).map_or_else(|| "unknown".to_owned(), human_bytes);
+    format!("{bytes} on its file system")
 }
 
 /// `10.7 GB (10737418240 bytes)`.

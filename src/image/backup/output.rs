@@ -33,7 +33,15 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, sources: &Sources<'a>) -> Self {
-        Output { sink, position: 0, holes: 0, base: sources.base, unread: sources.unread, waiting: 0..0, part }
+        Output {
+            sink,
+            position: 0,
+            holes: 0,
+            base: sources.base,
+            unread: sources.unread,
+            waiting: 0..0,
+            part,
+        }
     }
 
     /// Bytes of image so far.

@@ -5,6 +5,7 @@ use crate::block::BlockDevice;
 use crate::bytes::{array, le};
 use crate::image::format::found::FoundTexts;
 use crate::image::format::member::{self, Kind, MAX_TEXT, Reason};
+use crate::image::format::zeros::{FIRST_MAX_ZERO_RUN, LONG_ZEROS};
 use crate::inventory::Identity;
 use crate::text::without_controls;
 
@@ -12,6 +13,8 @@ use crate::text::without_controls;
 pub const MAX_CHUNK: u32 = 4 << 20;
 /// Texts with this tag and higher ones may occur several times.
 const FIRST_REPEATED: u8 = 7;
+/// The first tag that a reader must understand: what the image may have beside what version 1 had from the beginning.
+const FEATURE: u8 = 128;
 
 /// What the caller knows about the disk that is imaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +123,9 @@ impl Header {
             (6, Some(&self.writer)),
         ];
         let texts = texts.into_iter().filter_map(|(tag, text)| Some((tag, clean(text?))));
-        for (tag, text) in texts.chain(self.found.tagged()) {
+        // Only where there may be one: the image of a smaller disk is one for every reader.
+        let feature = (self.disk.size > FIRST_MAX_ZERO_RUN).then(|| (FEATURE, LONG_ZEROS.to_owned()));
+        for (tag, text) in texts.chain(self.found.tagged()).chain(feature) {
             payload.extend_from_slice(&[tag, 0]);
             payload.extend_from_slice(&(text.len() as u16).to_le_bytes());
             payload.extend_from_slice(text.as_bytes());
@@ -172,7 +177,9 @@ impl Header {
                 4 => identity.model = Some(text.to_owned()),
                 5 => header.codec = text.to_owned(),
                 6 => header.writer = text.to_owned(),
-                7..128 => header.found.read(tag, text),
+                7..FEATURE => header.found.read(tag, text),
+                // Whatever the image has of it, its index says.
+                FEATURE if text == LONG_ZEROS => {}
                 _ => return Err("the header has a field that must be understood: a newer testbox wrote it"),
             }
         }

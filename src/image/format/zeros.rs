@@ -6,8 +6,9 @@ use crate::image::format::member::{
 };
 use flate2::Crc;
 
-/// Longest run of zeros in one member, in bytes. Every common tool was tried with it; one member takes 130 KiB.
-pub const MAX_ZERO_RUN: u64 = 128 << 20;
+/// Longest run of zeros in one member, in bytes. Every common tool was tried with it; one member takes 2 MiB, of which two blocks
+/// are not zero.
+pub const MAX_ZERO_RUN: u64 = 2 << 30;
 
 /// Bits packed from the lowest upwards, as deflate does.
 struct Bits {
@@ -94,6 +95,11 @@ fn crc(mut n: u64) -> u32 {
     }
     sum.sum()
 }
+
+/// The same in images without [`LONG_ZEROS`].
+pub const FIRST_MAX_ZERO_RUN: u64 = 128 << 20;
+/// What the header says of an image that may have longer runs.
+pub const LONG_ZEROS: &str = "zeros of up to 2 GiB";
 
 /// Makes members of zeros; remembers the last one, because long runs are all of the longest length.
 #[derive(Debug, Default)]

@@ -295,25 +295,17 @@ fn chunks_away_from_free_space_meet_those_of_a_whole_base() {
 #[test]
 fn long_free_ranges_are_cut_where_every_image_cuts() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = crate::block::Disk::create_file(dir.path().join("disk"), 600 * MIB as u64).unwrap();
+    let disk = crate::block::Disk::create_file(dir.path().join("disk"), 5120 * MIB as u64).unwrap();
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let mib = |range: Range<u64>| range.start << 20..range.end << 20;
     let mut file = Vec::new();
-    let free = [mib(3..500), mib(501..600)];
+    let free = [mib(3..3000), mib(3001..5120)];
     backup(&disk, &mut file, &about, &with(&free, &small()), &Progress::new()).unwrap();
     let runs: Vec<Run> = open(&file).unwrap().runs().map(Result::unwrap).collect();
     let found: Vec<_> = runs.iter().map(|run| (run.kind, run.offset >> 20..run.range().end >> 20)).collect();
     use Kind::{Unallocated as U, Zero as Z};
-    let wanted = [
-        (Z, 0..3),
-        (U, 3..128),
-        (U, 128..256),
-        (U, 256..384),
-        (U, 384..500),
-        (Z, 500..501),
-        (U, 501..512),
-        (U, 512..600),
-    ];
+    let wanted =
+        [(Z, 0..3), (U, 3..2048), (U, 2048..3000), (Z, 3000..3001), (U, 3001..4096), (U, 4096..5120)];
     assert_eq!(found, wanted);
     assert_eq!(check(&file).unwrap().unallocated, sum(&free));
 }
