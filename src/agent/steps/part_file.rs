@@ -91,9 +91,9 @@ fn figures(part: &str, written: &Written) -> String {
         .saturating_sub(*kept_bytes)
         .saturating_sub(*stored_bytes);
     format!(
-        "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image ({} of them holes): {unused} unallocated and not read, \
+        "{part}: {disk_bytes} bytes of disk in {image_bytes} bytes of image: {unused} unallocated and not read, \
          {zero_bytes} zero, {compressed} compressed, {stored_bytes} stored, {taken_bytes} taken over from the image before, {kept_bytes} kept \
-         from a cut attempt",
+         from a cut attempt; {} bytes of the image are holes",
         written.hole_bytes
     )
 }
