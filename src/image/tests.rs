@@ -21,6 +21,7 @@ mod holes;
 mod order;
 mod replaced;
 mod resized;
+mod resumed;
 mod used;
 mod verified;
 

@@ -18,6 +18,7 @@ mod lease_checks;
 mod opened_disk;
 mod power;
 mod resized;
+mod resumed;
 mod scenarios;
 mod sets;
 mod share_faults;

@@ -107,9 +107,13 @@ impl<'a> Output<'a> {
         is_here
     }
 
-    /// Writes the member of a run of the base, sooner or later. Unlike what is written it is not compared with what
-    /// the file holds: the file ends here.
-    pub fn copy(&mut self, run: &Run) -> Result<(), ImageError> {
+    /// Writes the member of a run of the base, sooner or later; true where it stands in the file already. The base need
+    /// not be read to tell: its index has the member's hash.
+    pub fn copy(&mut self, run: &Run) -> Result<bool, ImageError> {
+        if self.part.as_mut().is_some_and(|part| part.holds_member(run, self.position)) {
+            self.position += u64::from(run.member_length);
+            return Ok(true);
+        }
         self.cut()?;
         if self.waiting.end != run.position {
             self.copy_waiting()?;
@@ -119,7 +123,7 @@ impl<'a> Output<'a> {
         let length = u64::from(run.member_length);
         self.waiting.end += length;
         self.position += length;
-        Ok(())
+        Ok(false)
     }
 
     fn copy_waiting(&mut self) -> Result<(), ImageError> {

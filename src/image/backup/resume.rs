@@ -4,7 +4,8 @@
 //! as long as that is the same, and writes from the first difference on. Header, zeros and index are made and compared
 //! byte by byte. A data member is neither made nor read where the file's own index lists it with the hash that the
 //! disk's bytes have now: its place, length and hashes go into the new index, and the verification that follows every
-//! backup proves, as for any other member, that it is there and inflates to these bytes.
+//! backup proves, as for any other member, that it is there and inflates to these bytes. Where no whole leaf lists it yet,
+//! and near the end of the file, a member that the image before has too is read and compared by its hash.
 //!
 //! The index members in the file are not bound by a root hash, and need not be: a wrong one only leads to a wrong
 //! image, which verification refuses.
@@ -90,6 +91,15 @@ impl Unfinished {
         end <= self.size
             && self.file.read_exact_at(&mut self.compared, position).is_ok()
             && self.compared == bytes
+    }
+
+    /// True where the file holds the member of a run of the base at `position`.
+    pub fn holds_member(&mut self, run: &Run, position: u64) -> bool {
+        self.compared.resize(run.member_length as usize, 0);
+        let end = position.saturating_add(u64::from(run.member_length));
+        end <= self.size
+            && self.file.read_exact_at(&mut self.compared, position).is_ok()
+            && blake3::hash(&self.compared) == run.member_hash
     }
 
     /// Nothing of it may be kept or read from here on: it is written over.

@@ -145,14 +145,17 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A chunk whose member is copied from the base.
+    /// A chunk whose member is copied from the base, where it does not stand in the file already.
     fn copy(&mut self, range: Range<u64>, old: &Run) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let position = self.out.position();
-        self.out.copy(old)?;
         let length = range.end - range.start;
-        self.written.taken_bytes += length;
-        self.written.unread_bytes += length;
+        if self.out.copy(old)? {
+            self.written.kept_bytes += length;
+        } else {
+            self.written.taken_bytes += length;
+            self.written.unread_bytes += length;
+        }
         self.progress.taken.fetch_add(length, Relaxed);
         self.index(&Run { position, offset: range.start, ..*old })
     }
