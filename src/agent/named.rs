@@ -96,6 +96,18 @@ impl<'a> Named<'a> {
         }
     }
 
+    /// An NFSv4 server tells its clients apart by the host name that the kernel had when it mounted (kernel document
+    /// filesystems/nfs/client-identifier.rst). Without a name, or with one that DHCP gives to all, all machines would be one
+    /// client, and each would throw out what the others have open.
+    fn set_host_name(&self) {
+        let own = &self.who.hexip;
+        // The kernel takes 64 bytes.
+        let name: String = self.who.hostname.chars().filter(char::is_ascii).take(63 - own.len()).collect();
+        if let Err(e) = self.context.world.system().set_host_name(&format!("{name}-{own}")) {
+            self.context.journal.warn(&format!("cannot set the host name, which NFSv4 needs: {e}"));
+        }
+    }
+
     /// A rescue depends on nothing: what cannot be logged is said on the console, and the shell comes all the same.
     /// So it takes no lease: it must not wait for one, it writes nothing but lines of logs, and the agent that would
     /// have to keep it is gone when the shell comes.
@@ -142,6 +154,7 @@ impl<'a> Named<'a> {
     /// and what names the machine there.
     fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<Proven, Failure> {
         self.context.times.enter(Stage::Shares);
+        self.set_host_name();
         let tftp = self.mount(shares, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
         let armed = arming::find(&tftp, &self.network, &self.order)?;

@@ -356,3 +356,20 @@ fn a_heartbeat_that_finds_the_lease_lost_stops_the_image() {
         assert_eq!(m.status().state, State::Running);
     }
 }
+
+/// An NFSv4 server keeps the files of each client, which it knows by this name.
+#[test]
+fn the_kernel_has_a_name_of_its_own_before_a_share_is_mounted() {
+    let long = "a23456789.b23456789.c23456789.d23456789.e23456789.f23456789.g2345";
+    let cut = format!("{}-0A28292A", &long[..54]);
+    for (host, want) in [(Some("box1"), "box1-0A28292A"), (None, "unknown-0A28292A"), (Some(long), &*cut)] {
+        let mut machine = Machine::new();
+        machine.host_name = host;
+        machine.arm("testbox.action=backup testbox.job=one");
+        let (system, want) = (machine.system.clone(), want.to_owned());
+        *machine.on_mount.lock().unwrap() = Some(Box::new(move |_| {
+            assert!(system.lines().contains(&format!("hostname {want}")), "{:?}", system.lines());
+        }));
+        assert_eq!(machine.boot().ending, REBOOT, "{host:?}");
+    }
+}
