@@ -47,6 +47,11 @@ impl Progress {
         self.done.fetch_add(bytes, Relaxed);
     }
 
+    /// Bytes of disk handled so far that were more than zeros: what a rate is made of.
+    pub fn moved(&self) -> u64 {
+        self.done.load(Relaxed).saturating_sub(self.zero.load(Relaxed))
+    }
+
     /// Asks the running step to stop at the next chunk; it then ends with an error.
     pub fn cancel(&self) {
         self.cancel.store(true, Relaxed);
@@ -67,7 +72,15 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// data. Times are those of a clock that never goes back.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
-    samples: VecDeque<(Duration, u64)>,
+    samples: VecDeque<Sample>,
+}
+
+/// What was seen at a time.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Duration,
+    done: u64,
+    moved: u64,
 }
 
 impl Meter {
@@ -76,32 +89,39 @@ impl Meter {
         Self::default()
     }
 
-    /// Notes that `done` bytes were handled at the time `now`. A smaller `done` than before is a new step.
-    pub fn update(&mut self, now: Duration, done: u64) {
-        if self.samples.back().is_some_and(|(at, before)| done < *before || now < *at) {
+    /// Notes how far a step is at the time `now`. Fewer bytes done than before are a new step.
+    pub fn update(&mut self, now: Duration, progress: &Progress) {
+        self.note(now, progress.done.load(Relaxed), progress.moved());
+    }
+
+    fn note(&mut self, at: Duration, done: u64, moved: u64) {
+        if self.samples.back().is_some_and(|before| done < before.done || at < before.at) {
             self.samples.clear();
         }
-        self.samples.push_back((now, done));
+        self.samples.push_back(Sample { at, done, moved });
         // The one just outside the window stays, so that the samples span it whole.
-        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW) {
+        while self.samples.get(1).is_some_and(|sample| at.saturating_sub(sample.at) >= WINDOW) {
             self.samples.pop_front();
         }
     }
 
-    /// Bytes per second; 0 until two updates at different times were seen.
+    /// Bytes per second, without zeros and holes, which cost next to no time; 0 until two updates at different times were
+    /// seen.
     pub fn rate(&self) -> u64 {
-        let (Some((from, before)), Some((to, done))) = (self.samples.front(), self.samples.back()) else {
-            return 0;
-        };
-        let millis = to.saturating_sub(*from).as_millis();
-        let bytes = u128::from(done - before) * 1000;
+        self.pace(|sample| sample.moved)
+    }
+
+    fn pace(&self, bytes: impl Fn(&Sample) -> u64) -> u64 {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else { return 0 };
+        let millis = last.at.saturating_sub(first.at).as_millis();
+        let bytes = u128::from(bytes(last).saturating_sub(bytes(first))) * 1000;
         bytes.checked_div(millis).map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
     }
 
-    /// Time until `total` bytes are handled at this rate; `None` while nothing moves.
+    /// Time until `total` bytes are handled, zeros as fast as lately; `None` while nothing moves.
     pub fn eta(&self, total: u64) -> Option<Duration> {
-        let (_, done) = self.samples.back()?;
-        total.saturating_sub(*done).checked_div(self.rate()).map(Duration::from_secs)
+        let done = self.samples.back()?.done;
+        total.saturating_sub(done).checked_div(self.pace(|sample| sample.done)).map(Duration::from_secs)
     }
 }
 
@@ -114,21 +134,34 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut meter = Meter::new();
         assert_eq!((meter.rate(), meter.eta(100)), (0, None));
-        meter.update(seconds(0), 0);
+        meter.note(seconds(0), 0, 0);
         assert_eq!((meter.rate(), meter.eta(100)), (0, None));
-        meter.update(seconds(10), 1000);
+        meter.note(seconds(10), 1000, 1000);
         assert_eq!((meter.rate(), meter.eta(2000)), (100, Some(seconds(10))));
         for second in 11..=60 {
-            meter.update(seconds(second), 1000 + (second - 10) * 500);
+            meter.note(seconds(second), 1000 + (second - 10) * 500, 1000 + (second - 10) * 500);
         }
         assert_eq!(meter.rate(), 500, "what was slow is out of the window");
         assert_eq!(meter.eta(0), Some(seconds(0)));
         assert!(meter.samples.len() <= 32);
-        meter.update(seconds(61), 10);
+        meter.note(seconds(61), 10, 10);
         assert_eq!(meter.rate(), 0);
-        meter.update(seconds(61), u64::MAX);
+        meter.note(seconds(61), u64::MAX, u64::MAX);
         assert_eq!(meter.rate(), 0, "no time has passed");
-        meter.update(seconds(70), u64::MAX);
+        meter.note(seconds(70), u64::MAX, u64::MAX);
         assert!(meter.rate() > 0);
+    }
+
+    #[test]
+    fn rates_count_neither_zeros_nor_holes_and_times_do() {
+        let (seconds, progress, mut meter) = (Duration::from_secs, Progress::default(), Meter::new());
+        meter.update(seconds(0), &progress);
+        progress.add_done(1 << 40);
+        progress.zero.fetch_add(1 << 40, Relaxed);
+        meter.update(seconds(4), &progress);
+        assert_eq!((meter.rate(), meter.eta(3 << 39)), (0, Some(seconds(2))), "a hole of 1 TiB");
+        progress.add_done(4000);
+        meter.update(seconds(8), &progress);
+        assert_eq!(meter.rate(), 500);
     }
 }

@@ -195,7 +195,7 @@ impl<'a> Reporter<'a> {
 
     fn tick(&self, progress: &Progress, meter: &mut Meter) {
         let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
-        meter.update(self.system.monotonic(), done);
+        meter.update(self.system.monotonic(), progress);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.bytes_done = done;
         status.bytes_total = total;

@@ -84,6 +84,18 @@ pub fn is_in_order(free: &[Range<u64>], size: u64) -> bool {
     })
 }
 
+impl Map {
+    /// What a command would mend, for whoever pays for it every night: a line for each partition that is imaged whole for a
+    /// reason that names a command, in backticks, and for each such note on the disk.
+    pub fn to_mend(&self, disk: &str) -> Vec<String> {
+        let names_command = |why: &str| why.contains('`');
+        let found = self.found.iter().filter(|found| found.why_all.as_deref().is_some_and(names_command));
+        let notes = self.notes.iter().filter(|note| names_command(note));
+        let partitions = found.map(|found| found.verdict(disk, false));
+        partitions.chain(notes.map(|note| format!("{disk}: {}", ascii(note)))).take(TOLD).collect()
+    }
+}
+
 impl Found {
     /// Bytes of it that are imaged.
     pub fn used(&self) -> u64 {
@@ -135,6 +147,33 @@ impl Found {
 mod tests {
     use super::*;
     use crate::block::mem::{Fault, MemDisk, Op};
+
+    #[test]
+    fn only_what_a_command_mends_is_to_be_mended() {
+        let partition = |number, why: &str| Found {
+            number,
+            size: 40_000_000_000,
+            kind: "ntfs".into(),
+            why_all: Some(why.into()).filter(|why: &String| !why.is_empty()),
+            label: Some("a`b`".into()),
+            ..Found::default()
+        };
+        let whys =
+            ["", "unknown content", "it is dirty: chkdsk has to look at it (`chkdsk X: /f` in Windows)"];
+        let map = Map {
+            found: (1..).zip(whys).map(|(number, why)| partition(number, why)).collect(),
+            notes: vec!["odd".into(), "if it is stale, `sgdisk -z` removes it".into()],
+            ..Map::default()
+        };
+        assert_eq!(
+            map.to_mend("sda"),
+            [
+                "sda3: all of it (40.0 GB) is imaged: ntfs: it is dirty: chkdsk has to look at it (`chkdsk X: /f` in Windows)",
+                "sda: if it is stale, `sgdisk -z` removes it",
+            ]
+        );
+        assert!(Map::default().to_mend("sda").is_empty());
+    }
 
     #[test]
     fn verdicts_say_what_is_imaged_and_why() {

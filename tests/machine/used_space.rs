@@ -104,7 +104,28 @@ fn a_file_system_in_doubt_is_imaged_whole_and_the_reason_told() {
     assert_eq!(machine.good_sets()[&1]["sda"], bytes);
     let log = machine.text("maintenance.log");
     let why = machine.record().images[0].partitions[0].why_all.clone().expect("a reason");
-    assert!(log.contains(&format!("sda1: all of it (6.2 MB) is imaged: ext4: {why}")), "{log}");
+    let line = format!("sda1: all of it (6.2 MB) is imaged: ext4: {why}");
+    assert!(log.contains(&line), "{log}");
+    assert!(why.contains("`mount` it once"), "what mends it: {why}");
+    assert_eq!(machine.status().notes, [line], "whoever looks at the status pays for it every night");
+}
+
+#[test]
+fn a_stale_gpt_is_noted_with_the_command_that_removes_it() {
+    let mut bytes = ext4::disk_bytes();
+    // The headers of a GPT whose protective MBR was written over: as old installers of Windows left them.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(bytes.len() as u64).unwrap();
+    let made = std::process::Command::new("sgdisk").arg("-o").arg(file.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let gpt = std::fs::read(file.path()).unwrap();
+    for block in [512..34 * 512, gpt.len() - 33 * 512..gpt.len()] {
+        bytes[block.clone()].copy_from_slice(&gpt[block]);
+    }
+    let machine = backed_up(&bytes);
+    let notes = machine.status().notes;
+    assert!(notes.iter().any(|note| note.starts_with("sda: ") && note.contains("`sgdisk -z`")), "{notes:?}");
+    assert!(machine.text("maintenance.log").contains("`sgdisk -z`"));
 }
 
 /// Neither by the backup nor by those who look for free space near it.

@@ -52,6 +52,7 @@ impl Backup<'_> {
         let base = before.and_then(|image| base(cx, image, disk));
         let allow_bad_sectors = on_bad == OnBad::Zeros;
         let used = look(cx, &*device, used, beyond);
+        notes.extend(used.to_mend(device.name()));
         let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
         // Looking at the disk can have taken long.
         cx.reporter.check_lease()?;

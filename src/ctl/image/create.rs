@@ -159,7 +159,7 @@ fn make(
     let written = made.map_err(|e| image_error(&part.path, &e))?;
     lines.extend(figures(args, &written, file.writing.get()));
     if !args.no_verify {
-        let speed = show::speed(written.disk_bytes, file.reading.get());
+        let speed = show::speed(data_bytes(&written), file.reading.get());
         lines.push(format!("verified by reading it back: {speed}"));
     } else if written.unread_bytes > 0 {
         lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
@@ -182,6 +182,11 @@ fn beyond(args: &Args, disk: &Disk, progress: &Progress) -> Result<Beyond, Error
     Ok(beyond)
 }
 
+/// Bytes of disk that are neither zero nor unallocated.
+fn data_bytes(written: &Written) -> u64 {
+    written.disk_bytes.saturating_sub(written.zero_bytes).saturating_sub(written.unallocated_bytes)
+}
+
 /// What was written, in lines for a person; what is wrong with disk or base is warned of.
 fn figures(args: &Args, written: &Written, time: Duration) -> Vec<String> {
     let empty = written.zero_bytes + written.unallocated_bytes;
@@ -199,7 +204,7 @@ fn figures(args: &Args, written: &Written, time: Duration) -> Vec<String> {
             show::size(written.image_bytes),
             show::holes(written.hole_bytes),
             show::ratio(written.disk_bytes, empty, written.image_bytes),
-            show::speed(written.disk_bytes.saturating_sub(empty), time)
+            show::speed(data_bytes(written), time)
         ),
         format!("root hash {}", written.root_hash),
     ];

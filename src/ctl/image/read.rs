@@ -87,7 +87,11 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
 /// What there is to say of an image that was proven, as far as its kind can be.
 fn whole(path: &Path, image: &ImageFile, measured: &Measured, time: Duration) -> String {
     let (path, size) = (path.display(), show::size(measured.size));
-    let speed = show::speed(measured.size, time);
+    let empty = match image {
+        ImageFile::Own(image) => image.summary().zero.saturating_add(image.summary().unallocated),
+        ImageFile::Foreign(_) => 0,
+    };
+    let speed = show::speed(measured.size.saturating_sub(empty), time);
     match image {
         ImageFile::Own(image) => {
             let degraded =

@@ -83,6 +83,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     if let Some(error) = &restored.discard_error {
         warn(&format!("not everything unallocated was discarded: {error}"));
     }
+    let data = restored.disk_bytes.saturating_sub(restored.zero_bytes).saturating_sub(restored.left_bytes);
     out.line(format!(
         "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
         onto.path().display(),
@@ -90,7 +91,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         show::size(restored.written_bytes),
         show::size(restored.kept_bytes),
         show::size(restored.zero_bytes),
-        show::speed(restored.disk_bytes, time)
+        show::speed(data, time)
     ))?;
     if let Some(table) = restored.table.said() {
         out.line(format!("{}: {table}", onto.path().display()))?;

@@ -24,7 +24,7 @@ pub fn timed<T>(label: &str, progress: &Progress, work: impl FnOnce() -> T) -> (
             let mut meter = Meter::new();
             while stopped.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
                 let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
-                meter.update(start.elapsed(), done);
+                meter.update(start.elapsed(), progress);
                 let line = progress_line(label, done, total, meter.rate(), meter.eta(total));
                 let _ = write!(io::stderr(), "\r{line:<COLUMNS$}");
             }
@@ -36,7 +36,7 @@ pub fn timed<T>(label: &str, progress: &Progress, work: impl FnOnce() -> T) -> (
     })
 }
 
-/// `512.3 MB/s, 21.0 s` for so many bytes of disk.
+/// `512.3 MB/s, 21.0 s` for so many bytes of disk, without zeros and what is not imaged.
 pub fn speed(bytes: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64().max(0.001);
     format!("{:.1} MB/s, {:.1} s", bytes as f64 / 1e6 / seconds, seconds)

@@ -13,6 +13,7 @@ use crate::image::verify::{expect_zeros, read};
 use crate::progress::Progress;
 use blake3::Hash;
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a batch writes: enough that the ends of a batch, where threads wait for each other and the disk for its
@@ -90,7 +91,10 @@ impl Batch {
         for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
             let len = range.end - range.start;
             match wanted {
-                Wanted::Zeros => expect_zeros(disk, buf, range, Op::ReadBack)?,
+                Wanted::Zeros => {
+                    expect_zeros(disk, buf, range, Op::ReadBack)?;
+                    progress.zero.fetch_add(len, Relaxed);
+                }
                 Wanted::Data(hash) => {
                     let bytes = &mut buf[..len as usize];
                     read(disk, bytes, range.start)?;

@@ -151,8 +151,9 @@ impl<'a> RunWriter<'a> {
             self.data(space, run, body, batch)?
         } else {
             // The boot areas begin as zeros.
-            self.progress.zero.fetch_add(run.length, Relaxed);
-            body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, batch))?
+            let written = body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, batch))?;
+            self.progress.zero.fetch_add(2 * run.length - written, Relaxed);
+            written
         };
         self.progress.add_done(2 * run.length - written);
         Ok(())

@@ -228,7 +228,9 @@ fn check_state(b: Bytes<'_>) -> Result<(), Doubt> {
         )));
     }
     if b.u64(0x60)? != 0 {
-        return Err(doubt("the log of its last fsyncs has to be replayed, as the next mount does"));
+        return Err(doubt(
+            "the log of its last fsyncs has to be replayed, as the next mount does; `mount` it once, and unmount it",
+        ));
     }
     match b.u64(0x88)? {
         1 => Ok(()),

@@ -52,7 +52,9 @@ impl Boot {
         }
         let flags = le::u16(&first, 106).ok_or_else(cut)?;
         if flags & 2 != 0 {
-            return Err(doubt("it was not unmounted".into()));
+            return Err(doubt(
+                "it was not unmounted; `chkdsk X: /f` in Windows or `fsck.exfat` mends it".into(),
+            ));
         }
         if flags & 4 != 0 {
             return Err(doubt("its medium had errors".into()));

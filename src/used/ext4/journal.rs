@@ -23,10 +23,12 @@ pub(super) fn journal(fs: &Super, volume: &Volume<'_>, inode: u64) -> Result<u64
         return Err(fs.doubt("there is no journal where it should be"));
     }
     if be32(0x1c) != 0 {
-        return Err(fs.doubt("the journal needs recovery: it has entries, though the superblock denies it"));
+        return Err(fs.doubt("the journal needs recovery: it has entries, though the superblock denies it; `e2fsck -f` mends it"));
     }
     if be32(0x20) != 0 {
-        return Err(fs.doubt("the journal was given up after an error: e2fsck should look at it"));
+        return Err(
+            fs.doubt("the journal was given up after an error: e2fsck should look at it (`e2fsck -f`)")
+        );
     }
     // Version 2 has features; two of them are checksums.
     let (checked, sum) = (be32(4) == 4 && be32(0x28) & 0x18 != 0, be32(0xfc));

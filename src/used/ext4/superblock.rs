@@ -204,17 +204,21 @@ impl Checked<'_> {
     /// Unmounted properly, nothing left to do for a mount or for `e2fsck`.
     fn clean(&self) -> Result<(), Doubt> {
         if self.incompat(incompat::RECOVER) {
-            return self.doubt("the journal needs recovery: it is mounted, or was not unmounted properly");
+            return self.doubt("the journal needs recovery: it is mounted, or was not unmounted properly; `mount` it once, and unmount it");
         }
         let state = le16(self.bytes, 0x3a);
         if state & 2 != 0 || le32(self.bytes, 0x194) != 0 {
-            return self.doubt("it has recorded errors: e2fsck should look at it");
+            return self.doubt("it has recorded errors: e2fsck should look at it (`e2fsck -f`)");
         }
         if state != 1 {
-            return self.doubt("it is not clean: it is mounted, or was not unmounted properly");
+            return self.doubt(
+                "it is not clean: it is mounted, or was not unmounted properly; `e2fsck -f` mends it",
+            );
         }
         if le32(self.bytes, 0xe8) != 0 || self.ro_compat(ro_compat::ORPHAN_PRESENT) {
-            return self.doubt("deleted files wait for being freed (orphan inodes)");
+            return self.doubt(
+                "deleted files wait for being freed (orphan inodes); `mount` it once, and unmount it",
+            );
         }
         if self.compat(compat::HAS_JOURNAL) && (le32(self.bytes, 0xe4) != 0 || le32(self.bytes, 0xe0) == 0) {
             return self.doubt("its journal is on another device");

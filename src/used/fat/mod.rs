@@ -27,7 +27,10 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     let Some(boot) = Boot::read(volume)? else { return Ok(None) };
     let doubt = |why: String| Doubt::new(boot.width.kind(), why);
     if boot.state != 0 {
-        return Err(doubt(format!("it was not unmounted, or has errors (state {:#x})", boot.state)));
+        return Err(doubt(format!(
+            "it was not unmounted, or has errors (state {:#x}); `chkdsk X: /f` in Windows or `fsck.fat -a` mends it",
+            boot.state
+        )));
     }
     let used = Chains::read(volume, &boot)?.used()?;
     for run in bits::zeros_from(&used, 0, boot.count.into()) {
@@ -86,7 +89,9 @@ impl<'a> Chains<'a> {
                 return Err(self.doubt("its FAT does not begin with the media byte"));
             }
             if cluster == 1 && value & unmounted != unmounted {
-                return Err(self.doubt("it was not unmounted"));
+                return Err(
+                    self.doubt("it was not unmounted; `chkdsk X: /f` in Windows or `fsck.fat -a` mends it")
+                );
             }
             if cluster == 1 && value & sound != sound {
                 return Err(self.doubt("it had an input or output error"));

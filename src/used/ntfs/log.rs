@@ -50,7 +50,9 @@ fn judge(head: &[u8]) -> Result<Log, Doubt> {
     };
     let newest = first.lsn.max(second.lsn);
     if [first, second].iter().any(|restart| restart.lsn == newest && !restart.clean) {
-        return Err(doubt("$LogFile was not closed: it was not unmounted"));
+        return Err(doubt(
+            "$LogFile was not closed: it was not unmounted; `shutdown /s /t 0` in Windows closes it",
+        ));
     }
     Ok(Log::Closed)
 }

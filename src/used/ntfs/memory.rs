@@ -73,11 +73,16 @@ pub(super) fn must_not_hibernate(files: &Files<'_>) -> Result<(), Doubt> {
     for (_, reference) in index::in_root(files, &[HIBERNATION])? {
         // A short one is what a hibernated Windows leaves on its other volumes.
         let stream = content(files, reference)?.filter(|stream| stream.size >= HIBERNATION_HEADER as u64);
-        let stream = stream.ok_or_else(|| doubt("Windows may be hibernated: hiberfil.sys is short"))?;
+        let stream = stream.ok_or_else(|| {
+            doubt("Windows may be hibernated: hiberfil.sys is short; `powercfg /h off` in Windows removes it")
+        })?;
         if stream.initialized != 0
             && files.read(&stream, 0, HIBERNATION_HEADER)?.iter().any(|byte| *byte != 0)
         {
-            return Err(doubt("Windows is hibernated or in a fast start, or was: hiberfil.sys is in use"));
+            return Err(doubt(
+                "Windows is hibernated or in a fast start, or was: hiberfil.sys is in use; `powercfg /h off` in Windows \
+                 removes it",
+            ));
         }
     }
     Ok(())

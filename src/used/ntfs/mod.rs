@@ -125,7 +125,7 @@ fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
         return Err(doubt(format!("version {major}.{minor}")));
     }
     if flags & 1 != 0 {
-        return Err(doubt("it is dirty: chkdsk has to look at it"));
+        return Err(doubt("it is dirty: chkdsk has to look at it (`chkdsk X: /f` in Windows)"));
     }
     if flags & !HARMLESS != 0 {
         return Err(doubt(format!("volume flags {flags:#06x}")));

@@ -44,7 +44,9 @@ pub(super) fn must_be_none(volume: &Volume<'_>) -> Result<(), Doubt> {
         }
         // 0 is empty and 1 unused; 2 and 3 are a shadow copy and where it is.
         if block[ENTRY..].chunks_exact(ENTRY).any(|entry| le::u64(entry, 0).is_none_or(|kind| kind > 1)) {
-            return Err(doubt("it has shadow copies, which need what is deleted"));
+            return Err(doubt(
+                "it has shadow copies, which need what is deleted; `vssadmin delete shadows /all` removes them",
+            ));
         }
         next = le::u64(&block, 40).ok_or_else(cut)?;
     }

@@ -120,7 +120,7 @@ impl Log<'_> {
         };
         let data = length.div_ceil(BASIC_BLOCK as u32);
         if headers + data > self.blocks || (ends.last + headers + data) % self.blocks != ends.head {
-            return wrong("was not written to its end: it needs recovery");
+            return wrong("was not written to its end: it needs recovery; `mount` it once, and unmount it");
         }
         if be64(&header, 16) != u64::from(cycle) << 32 | u64::from(ends.last) {
             return wrong("does not belong there");
@@ -142,7 +142,9 @@ impl Log<'_> {
             && body.get(9).is_some_and(|flags| flags & 0x20 != 0)
             && matches!(be16(body, 12), 0x556e | 0x6e55);
         if !unmount {
-            return Err(doubt("its log needs recovery: it was not unmounted cleanly"));
+            return Err(doubt(
+                "its log needs recovery: it was not unmounted cleanly; `mount` it once, and unmount it",
+            ));
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     }
     if counted != fs.free_blocks {
         return Err(doubt(format!(
-            "its superblock counts {} free blocks, its allocation groups {counted}: xfs_repair is needed",
+            "its superblock counts {} free blocks, its allocation groups {counted}: `xfs_repair` is needed",
             fs.free_blocks
         )));
     }

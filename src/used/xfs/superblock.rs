@@ -116,7 +116,7 @@ impl Superblock {
         if checksums {
             let (ro_compat, incompat) = (be32(bytes, 212), be32(bytes, 216));
             if incompat & NEEDS_REPAIR != 0 {
-                return Err(doubt("it is marked as needing xfs_repair"));
+                return Err(doubt("it is marked as needing `xfs_repair`"));
             }
             if incompat & !KNOWN_INCOMPAT != 0 {
                 return unknown("its incompatible features", incompat);
@@ -126,7 +126,9 @@ impl Superblock {
             }
             // A clean unmount clears them.
             if be32(bytes, 220) != 0 {
-                return Err(doubt("features of its log are in use: it was not unmounted cleanly"));
+                return Err(doubt(
+                    "features of its log are in use: it was not unmounted cleanly; `mount` it once, and unmount it",
+                ));
             }
             reverse_map = ro_compat & REVERSE_MAP != 0;
         }
