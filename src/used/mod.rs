@@ -51,6 +51,8 @@ pub use growable::{FileSystem, Growable, file_system_end, growable};
 pub use look::Options;
 pub use map::{Found, Map, map, map_leaving_out};
 pub use relocate::{Growth, LastPartition};
+#[cfg(feature = "testing")]
+pub use relocate::{Movable, Moved, Patch, growth};
 pub use survey::{Used, is_in_order, survey, survey_beside};
 pub use volume::{Doubt, Volume};
 

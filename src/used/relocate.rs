@@ -13,8 +13,8 @@
 
 mod grow;
 
-pub use grow::{Growth, LastPartition};
-pub(crate) use grow::{growth, last_partition};
+pub(crate) use grow::last_partition;
+pub use grow::{Growth, LastPartition, growth};
 
 use super::{gpt, mbr, table};
 use crate::bytes::{field, le};
@@ -27,25 +27,25 @@ pub(crate) const MAX_TAIL: u64 = 1 << 20;
 
 /// Bytes at a place of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Patch {
+pub struct Patch {
     /// First byte.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// What stands there.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// What is other than in the image, on a disk of another size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub struct Moved {
     /// What the disk must hold, disjoint.
-    pub(crate) wanted: Vec<Patch>,
+    pub wanted: Vec<Patch>,
     /// Bytes between the last partition and the end of the usable blocks.
-    pub(crate) free: u64,
+    pub free: u64,
 }
 
 /// A GPT that is right.
 #[derive(Clone, Debug)]
-pub(crate) struct Movable {
+pub struct Movable {
     sector: u64,
     /// Blocks of the disk.
     blocks: u64,
@@ -69,7 +69,7 @@ impl Movable {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(crate) fn find(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Option<Movable>, String> {
+    pub fn find(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Option<Movable>, String> {
         let unit = u64::from(sector);
         if !sector.is_power_of_two() || !(512..=65_536).contains(&sector) || !size.is_multiple_of(unit) {
             return Ok(None);
@@ -153,13 +153,13 @@ impl Movable {
     }
 
     /// Bytes that a disk must have at least for the partitions and this GPT.
-    pub(crate) fn needed(&self) -> u64 {
+    pub fn needed(&self) -> u64 {
         let used_end = self.used_end.max(self.first_usable.saturating_add(1));
         used_end.saturating_add(self.blocks - 1 - self.last_usable).saturating_mul(self.sector)
     }
 
     /// The same GPT on a disk of `size` bytes; `None` where there is nothing to move, or no room for it.
-    pub(crate) fn on(&self, size: u64) -> Option<Moved> {
+    pub fn on(&self, size: u64) -> Option<Moved> {
         self.with_entries(size, None)
     }
 

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use testbox::agent::Mode;
 use testbox::block::mem::Op;
 use testbox::block::{BlockDevice, mem::MemDisk};
+use testbox::share::Survivors;
 use testbox::store::status::{State, Status};
-use testbox::sys::Ran;
+use testbox::sys::{Chance, Ran};
 
 const MIB: usize = 1 << 20;
 /// Bytes of the new disk, and where the partition ends on it.
@@ -54,19 +55,21 @@ fn on_file<T>(disk: &MemDisk, work: impl FnOnce(&Path) -> T) -> T {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all_at(&disk.content()[PART.start..END], 0).unwrap();
     let result = work(file.path());
-    disk.write_at(&std::fs::read(file.path()).unwrap(), PART.start as u64).unwrap();
+    // Without power it is lost, as everything is.
+    let _ = disk.write_at(&std::fs::read(file.path()).unwrap(), PART.start as u64);
     result
 }
 
-/// What tools there are work on the disk, which does not boot then; every line of them is noted.
-fn give_tools(machine: &Machine, fails: &'static [(&'static str, i32)]) -> Arc<Mutex<Vec<String>>> {
-    let ran = Arc::new(Mutex::new(Vec::new()));
-    let (noted, disks) = (ran.clone(), machine.disks.lock().unwrap().clone());
-    machine.system.on_run(move |program, args| {
+/// Tools that work on the disk, which does not boot then; those of `fails` say this code in place of working.
+fn tools_on(
+    machine: &Machine,
+    fails: &'static [(&'static str, i32)],
+) -> impl FnMut(&str, &[&str]) -> Ran + Send + 'static {
+    let disks: Vec<TestDisk> = machine.disks.lock().unwrap().clone();
+    move |program, args| {
         let line = format!("{program} {}", args.join(" "));
-        noted.lock().unwrap().push(line.clone());
-        let disk: &TestDisk = &disks[0];
-        let bytes = disk.bytes.content();
+        let disk = &disks[0].bytes;
+        let bytes = disk.content();
         assert!(bytes[..MIB].iter().all(|byte| *byte == 0), "the disk boots while {line} runs");
         assert!(bytes[LARGER - 512..].iter().all(|byte| *byte == 0), "it boots by its backup");
         if let Some((_, code)) = fails.iter().find(|(start, _)| line.starts_with(start)) {
@@ -76,10 +79,20 @@ fn give_tools(machine: &Machine, fails: &'static [(&'static str, i32)]) -> Arc<M
             ("losetup", ["--detach", device]) => assert_eq!(*device, "/dev/loop7"),
             ("losetup", _) => return Ran { code: 0, output: "note\n/dev/loop7\n".into() },
             ("modprobe", _) => return Ran { code: 1, output: "it is built in".into() },
-            (_, [args @ .., "/dev/loop7"]) => return on_file(&disk.bytes, |path| run(program, args, path)),
+            (_, [args @ .., "/dev/loop7"]) => return on_file(disk, |path| run(program, args, path)),
             _ => panic!("{line}"),
         }
         Ran::default()
+    }
+}
+
+/// Gives the machine these tools; every line of them is noted.
+fn give_tools(machine: &Machine, fails: &'static [(&'static str, i32)]) -> Arc<Mutex<Vec<String>>> {
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let (noted, mut tools) = (ran.clone(), tools_on(machine, fails));
+    machine.system.on_run(move |program, args| {
+        noted.lock().unwrap().push(format!("{program} {}", args.join(" ")));
+        tools(program, args)
     });
     ran
 }
@@ -238,6 +251,55 @@ fn a_file_system_that_a_tool_has_damaged_fails_the_restore() {
     give_tools(&machine, &[]);
     assert_eq!(boot(&mut machine, WORDS).ending, REBOOT);
     assert_eq!(ext4_size(&machine.disk_bytes("sda")), END - PART.start);
+}
+
+/// K and U: a cut leaves a disk that does not boot, or one that has grown whole, and a job that is done again.
+#[test]
+fn a_power_cut_while_it_grows_is_survived() {
+    let mut before = replaced(gpt_disk());
+    before.arm(&format!("{WORDS} testbox.attempts=99"));
+    let root = Mode::NfsRoot(PathBuf::from("/root"));
+    let (first_tool, operations) = {
+        let machine = before.copy();
+        let at = Arc::new(Mutex::new(None));
+        let (seen, power) = (at.clone(), machine.power.clone());
+        let mut tools = tools_on(&machine, &[]);
+        machine.system.on_run(move |program, args| {
+            seen.lock().unwrap().get_or_insert(power.operations());
+            tools(program, args)
+        });
+        assert_eq!(machine.boot_as(&root).ending, REBOOT);
+        (at.lock().unwrap().unwrap(), machine.power.operations())
+    };
+    let mut whole = 0;
+    let is_long = std::env::var_os("TESTBOX_LONG").is_some();
+    let step = |operations: usize, points: usize| if is_long { 1 } else { (operations / points).max(1) };
+    let growing = operations - first_tool;
+    let points = (0..first_tool)
+        .step_by(step(first_tool, 3))
+        .chain((first_tool..operations).step_by(step(growing, 12)));
+    for nth in points.chain(operations - 3..operations) {
+        let machine = before.copy();
+        give_tools(&machine, &[]);
+        machine.power.cut_at(nth);
+        machine.boot_as(&root);
+        let after = machine.after_cut(Survivors::AllNames, Chance(nth as u64));
+        let found = after.disk_bytes("sda");
+        if found[510..512] == [0x55, 0xaa] || found[512..].starts_with(b"EFI PART") {
+            assert_eq!(ext4_size(&found), END - PART.start, "cut at {nth}: it boots");
+            whole += 1;
+        }
+        let mut boots = 0;
+        while after.is_armed() {
+            give_tools(&after, &[]);
+            let seen = after.boot_as(&root);
+            boots += 1;
+            assert!(boots < 3, "cut at {nth}: does not end: {}", seen.console);
+        }
+        let found = after.disk_bytes("sda");
+        assert!(ext4_size(&found) == END - PART.start && sgdisk(&found, &["-v"]) == found, "cut at {nth}");
+    }
+    assert!(whole > 0 && growing > 10, "{whole} {first_tool} {operations}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::world::{HOLD, Machine, REBOOT, TestDisk, contents_of, disk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::thread;
+use testbox::block::ALIGN;
 use testbox::block::mem::Fault as DiskFault;
 use testbox::share::{Fault, MemFiles, Op, Survivors};
 use testbox::store::record::Record;
@@ -43,7 +44,31 @@ struct Row {
     at_the_end: fn(&Machine, &str),
 }
 
-static ROWS: [Row; 7] = [
+impl Row {
+    /// What a restore leaves in the end.
+    fn wanted(&self) -> Option<Vec<u8>> {
+        match self.name {
+            "restore of a larger disk" => Some(larger().to_vec()),
+            "restore of a smaller disk" => Some(smaller().to_vec()),
+            name => name.contains("restore").then(|| bootable(3)),
+        }
+    }
+
+    /// A restore has brought everything there, or all but the first block, which is the last.
+    fn is_right(&self, machine: &Machine) -> bool {
+        self.wanted().is_some_and(|wanted| machine.disk_bytes("sda")[ALIGN..] == wanted[ALIGN..])
+    }
+
+    /// What must hold at any moment. What a restore finds is old to it, also what the one before has brought there.
+    fn check(&self, machine: &Machine, was_right: bool, what: &str) {
+        match self.wanted().filter(|_| was_right) {
+            Some(wanted) => check_target_of(machine, &wanted, &wanted, what),
+            None => (self.always)(machine, what),
+        }
+    }
+}
+
+static ROWS: [Row; 8] = [
     Row {
         name: "backup",
         armed: || armed_with(disks(OLD), "backup"),
@@ -89,6 +114,12 @@ static ROWS: [Row; 7] = [
         },
         always: |m, what| check_target_of(m, larger(), &bootable_of(9 << 19, 9), what),
         at_the_end: |m, what| check_restored_as(m, larger(), what),
+    },
+    Row {
+        name: "restore of a smaller disk",
+        armed: || to_smaller(bootable_of(SMALLER, 9)),
+        always: |m, what| check_target_of(m, smaller(), &bootable_of(SMALLER, 9), what),
+        at_the_end: |m, what| check_restored_as(m, smaller(), what),
     },
     Row {
         name: "verify",
@@ -187,6 +218,29 @@ fn check_sets(machine: &Machine, known: &[(u64, u64)], done: Option<u64>, what: 
 fn larger() -> &'static [u8] {
     static LARGER: OnceLock<Vec<u8>> = OnceLock::new();
     LARGER.get_or_init(|| on_larger(&partitioned(3), &bootable_of(9 << 19, 9)))
+}
+
+/// Bytes of a disk that is smaller than the imaged one, and has room for all that is used of it.
+const SMALLER: usize = 5 << 19;
+
+fn to_smaller(old: Vec<u8>) -> Machine {
+    let mut machine = published(vec![disk("sda S1 @1", partitioned(3))]);
+    machine.set_disks(vec![disk("sda S1 @1", old)]);
+    arm(&mut machine, "restore");
+    machine
+}
+
+/// What the smaller disk must hold in the end: what sgdisk makes the imaged disk of again.
+fn smaller() -> &'static [u8] {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let machine = to_smaller(vec![0; SMALLER]);
+        assert_eq!(machine.boot().ending, REBOOT);
+        let made = machine.disk_bytes("sda");
+        let image = partitioned(3);
+        assert!(on_larger(&made, &vec![0; image.len()]) == image, "its table is not the image's");
+        made
+    })
 }
 
 fn check_target(machine: &Machine, old: &[u8], what: &str) {
@@ -370,22 +424,14 @@ fn an_agent_that_dies_in_every_attempt_is_held_after_the_last() {
                 .and_then(|b| Status::parse(&b))
                 .is_some_and(|s| s.job.as_deref() == Some("two"))
         };
-        let wanted = if row.name.contains("larger") { larger().to_vec() } else { bootable(3) };
         let mut held = 0;
         for nth in (20..operations).step_by(operations / 12) {
             let mut machine = before.copy();
             machine.cmdline = machine.cmdline.replace("testbox.attempts=99", "testbox.attempts=2");
             let mut was_right = false;
-            // What a restore finds is old to it, also what the one before has brought there.
-            let check = |machine: &Machine, was_right: bool| {
-                if was_right {
-                    check_target_of(machine, &wanted, &wanted, row.name);
-                } else {
-                    (row.always)(machine, row.name);
-                }
-            };
+            let check = |machine: &Machine, was_right: bool| row.check(machine, was_right, row.name);
             for _ in 0..2 {
-                was_right |= row.name.contains("restore") && machine.disk_bytes("sda") == wanted;
+                was_right |= row.is_right(&machine);
                 machine.power.cut_at(nth);
                 machine.boot();
                 machine = machine.after_cut(Survivors::ServerStays(Chance(nth as u64)), Chance(nth as u64));
@@ -492,7 +538,9 @@ fn random_faults_in_every_action_are_survived() {
         let nth = (seed % ROWS.len() as u64) as usize;
         let (row, mut machine) = (&ROWS[nth], armed[nth].copy());
         let one_in = [15, 40, 120][(chance.of("how often") % 3) as usize];
+        let mut was_right = false;
         for boot in 0..3 {
+            was_right |= row.is_right(&machine);
             let chance = Chance(chance.of(("boot", boot)));
             if !machine.is_armed() {
                 break;
@@ -520,7 +568,7 @@ fn random_faults_in_every_action_are_survived() {
                 )
                 .unwrap();
             machine = machine.after_cut(survivors, chance);
-            (row.always)(&machine, &what);
+            row.check(&machine, was_right, &what);
         }
         finish(row, &machine, &format!("TESTBOX_SEED={seed}, {}", row.name));
     }

@@ -93,7 +93,7 @@ pub(crate) fn last_partition(disk: &dyn ReadAt, size: u64, sector: u32) -> Resul
 ///
 /// # Errors
 /// Why it does not grow.
-pub(crate) fn growth(
+pub fn growth(
     disk: &dyn ReadAt,
     size: u64,
     sector: u32,

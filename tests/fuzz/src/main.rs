@@ -9,6 +9,7 @@ mod disk;
 mod efi;
 mod health;
 mod images;
+mod relocate;
 mod used;
 mod words;
 
@@ -39,6 +40,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("foreign-gzip", images::foreign),
     ("health", health::health),
     ("efi", efi::efi),
+    ("relocate", relocate::relocate),
     ("partitions", used::partitions),
     ("map", used::map),
     ("btrfs", used::btrfs),
