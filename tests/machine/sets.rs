@@ -403,7 +403,7 @@ fn a_set_is_not_called_rolled_back_before_it_is() {
 #[test]
 fn a_set_of_a_newer_format_is_left_alone_and_refused() {
     let base = machine_with(2);
-    let newer = r#"{ "format": 2, "generation": "seven", "sets": [] }"#;
+    let newer = r#"{ "format": 3, "generation": "seven", "sets": [] }"#;
     for path in ["backup.json", "backup.json.part", "history/1/backup.json", "history/7/backup.json"] {
         for action in ["backup", "backup-again", "restore", "verify", "refresh-info"] {
             let mut m = base.copy();

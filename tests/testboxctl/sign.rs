@@ -171,9 +171,9 @@ fn a_set_of_a_newer_format_is_refused_by_every_command() {
     let image = "b/10.42.1.20/sda.raw.gz";
     for record in ["backup.json", "backup.json.part", "history/2/backup.json"] {
         let lab = lab();
-        lab.write(&format!("b/10.42.1.20/{record}"), br#"{ "format": 2, "sets": [] }"#);
+        lab.write(&format!("b/10.42.1.20/{record}"), br#"{ "format": 3, "sets": [] }"#);
         let before = lab.snapshot();
-        let says = &[record, "format 2", "[newer-format 64]", "testboxctl of that release"][..];
+        let says = &[record, "format 3", "[newer-format 64]", "testboxctl of that release"][..];
         for action in ["backup", "backup-again", "restore", "verify", "refresh-info"] {
             lab.arm(&["10.42.1.20", action]).expect(1, says);
         }
