@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Where an operation acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum OpPlace {
     /// The whole disk.
     Whole,
     /// First logical block, and length in bytes.
@@ -29,7 +29,7 @@ pub struct InFlight {
     /// `read`, `write`, `fsync`, ...
     pub op: &'static str,
     /// Where on it.
-    pub place: Place,
+    pub place: OpPlace,
     /// When it began, by the clock of the [`InFlightOps`].
     pub since: Duration,
 }
@@ -38,9 +38,9 @@ impl fmt::Display for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.device, self.op)?;
         match &self.place {
-            Place::Whole => Ok(()),
-            Place::Blocks(lba, len) => write!(f, " of {len} bytes at LBA {lba}"),
-            Place::Path(path) => write!(f, " of '{path}'"),
+            OpPlace::Whole => Ok(()),
+            OpPlace::Blocks(lba, len) => write!(f, " of {len} bytes at LBA {lba}"),
+            OpPlace::Path(path) => write!(f, " of '{path}'"),
         }
     }
 }
@@ -89,7 +89,7 @@ impl InFlightOps {
         &self,
         device: &Arc<str>,
         op: &'static str,
-        place: Place,
+        place: OpPlace,
         work: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
         self.check(device)?;
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn op(number: u64, since: u64) -> Option<InFlight> {
-        let (device, place) = ("srv:/b".into(), Place::Path("10.0.0.1/sda.raw.gz.part".into()));
+        let (device, place) = ("srv:/b".into(), OpPlace::Path("10.0.0.1/sda.raw.gz.part".into()));
         Some(InFlight { number, device, op: "write", place, since: Duration::from_secs(since) })
     }
 
@@ -199,9 +199,9 @@ mod tests {
     fn the_oldest_is_seen_and_what_returns_is_forgotten() {
         let ops = InFlightOps::new(|| Duration::from_secs(7));
         let (disk, share): (Arc<str>, Arc<str>) = ("sda".into(), "srv:/b".into());
-        let inner = || ops.watch(&share, "fsync", Place::Path("x".into()), || Ok(ops.oldest()));
+        let inner = || ops.watch(&share, "fsync", OpPlace::Path("x".into()), || Ok(ops.oldest()));
         let (seen, oldest) =
-            ops.watch(&disk, "write", Place::Blocks(2, 1024), || Ok((inner()?, ops.oldest()))).unwrap();
+            ops.watch(&disk, "write", OpPlace::Blocks(2, 1024), || Ok((inner()?, ops.oldest()))).unwrap();
         assert_eq!(seen, oldest, "the one that began first, while the other is under way and after it");
         assert_eq!(oldest.unwrap().to_string(), "sda: write of 1024 bytes at LBA 2");
         assert_eq!(ops.oldest(), None);
@@ -210,11 +210,11 @@ mod tests {
     #[test]
     fn what_comes_back_after_it_was_given_up_has_failed() {
         let ops = InFlightOps::new(Duration::default);
-        let given_up = ops.watch(&"srv:/b".into(), "write", Place::Whole, || {
+        let given_up = ops.watch(&"srv:/b".into(), "write", OpPlace::Whole, || {
             ops.give_up();
             Ok(())
         });
         assert_eq!(given_up.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(ops.watch(&"srv:/b".into(), "read", Place::Whole, || Ok(())).is_err());
+        assert!(ops.watch(&"srv:/b".into(), "read", OpPlace::Whole, || Ok(())).is_err());
     }
 }

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use testbox::block::mem::MemDisk;
-use testbox::image::{BackupOptions, DiskAbout, Image, Kind, backup, diff};
+use testbox::image::{BackupOptions, DiskAbout, Image, MemberKind, backup, diff};
 use testbox::inventory::Identity;
 use testbox::io::ReadAt;
 use testbox::progress::Progress;
@@ -177,7 +177,7 @@ fn tens_of_millions_of_runs_are_walked_in_order_under_256_mib() {
     let (mut count, mut offset) = (0, 0);
     for run in image.runs() {
         let run = run.unwrap();
-        assert_eq!((run.kind, run.offset, run.length), (Kind::Data, offset, RUN));
+        assert_eq!((run.kind, run.offset, run.length), (MemberKind::Data, offset, RUN));
         (count, offset) = (count + 1, offset + RUN);
     }
     assert_eq!((count, offset), (wanted, image.summary().disk));

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use testbox::block::{BlockDevice, Disk};
+use testbox::block::{BlockDevice, RealDisk};
 use testbox::image::{self, BackupOptions, DiskAbout, MAX_CHUNK};
 use testbox::inventory::Identity;
 use testbox::io::SyncWrite;
@@ -87,12 +87,12 @@ fn huge_disks_and_many_threads_stay_under_256_mib() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let size = 15 << 40; // ext4 ends a page below 16 TiB.
-    drop(Disk::create_file(&path, size).unwrap());
+    drop(RealDisk::create_file(&path, size).unwrap());
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     for at in [0, 1 << 40, size - 512] {
         file.write_all_at(&[1; 512], at).unwrap();
     }
-    let disk = Disk::open_read(&path).unwrap();
+    let disk = RealDisk::open_read(&path).unwrap();
     let about = DiskAbout::new("huge", Identity::default(), &disk);
     let mut sink = Count(0);
     let written =

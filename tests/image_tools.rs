@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use testbox::block::mem::{Fault, MemDisk, Op};
+use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
 use testbox::block::sink::FileSink;
 use testbox::image::{self, BackupOptions, Codec, DiskAbout};
 use testbox::inventory::Identity;
@@ -60,7 +60,7 @@ fn every_gzip_reader_gives_the_exact_disk() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = content();
     let disk = MemDisk::new("sda", bytes.clone(), 512);
-    disk.inject(Op::Read, 1 << 20..(1 << 20) + 512, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, 1 << 20..(1 << 20) + 512, DiskFault::Errno(libc::EIO), u64::MAX);
     bytes[1 << 20..(1 << 20) + 512].fill(0);
     // Gaps, whose list makes the extra field longer.
     let used = Map { free: (1..100).map(|i| i * 8192..i * 8192 + 4096).collect(), ..Map::default() };

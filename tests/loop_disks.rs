@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use testbox::block::{BlockDevice, Disk, OpenError};
+use testbox::block::{BlockDevice, OpenError, RealDisk};
 use testbox::image::{
-    BackupOptions, DiskAbout, ErrorKind, Image, ImageError, Op, RestoreOptions, backup, restore, verify,
+    BackupOptions, DiskAbout, ErrorKind, Image, ImageError, ImageOp, RestoreOptions, backup, restore, verify,
     verify_against,
 };
 use testbox::inventory::Identity;
@@ -76,7 +76,7 @@ fn ext4(dir: &Path, name: &str, mib: usize) -> PathBuf {
     path
 }
 
-fn image_of(disk: &Disk) -> Result<Image, ImageError> {
+fn image_of(disk: &RealDisk) -> Result<Image, ImageError> {
     let mut bytes = Vec::new();
     let about = DiskAbout::new("sda", Identity::default(), disk);
     backup(disk, &mut bytes, &about, &BackupOptions::default(), &Progress::default())?;
@@ -87,14 +87,14 @@ fn image_of(disk: &Disk) -> Result<Image, ImageError> {
 fn loop_a_disk_goes_round_through_direct_io() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 96), 512);
-    let disk = Disk::open_read(&source.path).unwrap();
+    let disk = RealDisk::open_read(&source.path).unwrap();
     let image = image_of(&disk).unwrap();
     verify(&image, 0, &Progress::default()).unwrap();
     verify_against(&image, &disk, 0, &Progress::default()).unwrap();
 
     // Larger than the image: what lies behind it must not matter.
     let target = Loop::new(&file(dir.path(), "target", 100, 0xa5), 512);
-    let disk = Disk::open_write(&target.path).unwrap();
+    let disk = RealDisk::open_write(&target.path).unwrap();
     restore(&image, &disk, &RestoreOptions::default(), &Progress::default()).unwrap();
     drop(disk);
     assert!(target.bytes()[..96 << 20] == source.bytes()[..]);
@@ -110,7 +110,7 @@ fn loop_a_disk_in_use_is_imaged_whole_and_a_free_one_is_held() {
     fs::create_dir(&mount_point).unwrap();
     let mount = ["-o", "ro", &source.path, mount_point.to_str().unwrap()];
     run("mount", &mount);
-    let disk = Disk::open_source(&source.path).unwrap();
+    let disk = RealDisk::open_source(&source.path).unwrap();
     let is_exclusive = disk.is_exclusive();
     let (map, lines) = used::survey(&disk, Used::Auto, &Progress::default());
     drop(disk);
@@ -118,7 +118,7 @@ fn loop_a_disk_in_use_is_imaged_whole_and_a_free_one_is_held() {
     assert!(!is_exclusive && map.free.is_empty());
     assert!(lines[0].contains("all of it is imaged: it is in use"), "{lines:?}");
 
-    let disk = Disk::open_source(&source.path).unwrap();
+    let disk = RealDisk::open_source(&source.path).unwrap();
     assert!(disk.is_exclusive());
     let mounted = Command::new("mount").args(mount).output().unwrap();
     if mounted.status.success() {
@@ -135,12 +135,12 @@ fn loop_a_disk_in_use_is_refused_and_not_touched() {
     fs::create_dir(&mount_point).unwrap();
     run("mount", &["-o", "ro", &target.path, mount_point.to_str().unwrap()]);
     let before = target.bytes();
-    let opened = Disk::open_write(&target.path);
+    let opened = RealDisk::open_write(&target.path);
     let after = target.bytes();
     run("umount", &[mount_point.to_str().unwrap()]);
     assert!(matches!(opened, Err(OpenError::Busy { .. })));
     assert!(before == after);
-    assert!(Disk::open_write(&target.path).is_ok());
+    assert!(RealDisk::open_write(&target.path).is_ok());
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn loop_a_read_only_disk_is_refused_by_name_before_any_write() {
     let dir = tempfile::tempdir().unwrap();
     let target = Loop::new(&file(dir.path(), "target", 1, 0xa5), 512);
     run("blockdev", &["--setro", &target.path]);
-    let opened = Disk::open_write(&target.path);
+    let opened = RealDisk::open_write(&target.path);
     run("blockdev", &["--setrw", &target.path]);
     let error = opened.unwrap_err();
     assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
     assert!(error.to_string().contains(&target.path) && error.to_string().contains("read-only"), "{error}");
-    assert!(Disk::open_write(&target.path).is_ok());
+    assert!(RealDisk::open_write(&target.path).is_ok());
     assert!(target.bytes().iter().all(|b| *b == 0xa5));
 }
 
@@ -162,7 +162,7 @@ fn loop_a_disk_that_shrinks_or_grows_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let backing = file(dir.path(), "source", 4, 1);
     let source = Loop::new(&backing, 512);
-    let disk = Disk::open_read(&source.path).unwrap();
+    let disk = RealDisk::open_read(&source.path).unwrap();
     for mib in [2, 8] {
         File::options().write(true).open(&backing).unwrap().set_len(mib << 20).unwrap();
         run("losetup", &["--set-capacity", &source.path]);
@@ -175,10 +175,10 @@ fn loop_a_disk_that_shrinks_or_grows_says_so() {
 fn loop_other_block_sizes_and_small_disks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 512);
-    let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();
+    let image = image_of(&RealDisk::open_read(&source.path).unwrap()).unwrap();
     for (name, mib, block) in [("4kn", 16, 4096), ("small", 15, 512)] {
         let target = Loop::new(&file(dir.path(), name, mib, 0xa5), block);
-        let disk = Disk::open_write(&target.path).unwrap();
+        let disk = RealDisk::open_write(&target.path).unwrap();
         assert_eq!(disk.logical_block_size(), block);
         let refused = restore(&image, &disk, &RestoreOptions::default(), &Progress::default());
         assert!(matches!(&refused, Err(e) if e.kind == ErrorKind::Refused), "{name}: {refused:?}");
@@ -190,9 +190,9 @@ fn loop_other_block_sizes_and_small_disks_are_refused() {
 fn loop_disks_with_large_blocks_go_round() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 4096);
-    let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();
+    let image = image_of(&RealDisk::open_read(&source.path).unwrap()).unwrap();
     let target = Loop::new(&file(dir.path(), "target", 16, 0xa5), 4096);
-    let disk = Disk::open_write(&target.path).unwrap();
+    let disk = RealDisk::open_write(&target.path).unwrap();
     restore(&image, &disk, &RestoreOptions::default(), &Progress::default()).unwrap();
     assert!(target.bytes() == source.bytes());
 }
@@ -272,13 +272,13 @@ fn loop_a_disk_that_cannot_be_read_ends_the_backup_and_is_named() {
     let trigger = dir.path().join("trigger");
     let faults = ["error-pread=EIO", "error-pread-rate=100%", &format!("error-file={}", trigger.display())];
     let faulty = FaultyDisk::new(dir.path(), &content, &faults);
-    let disk = Disk::open_read(&faulty.disk.path).unwrap();
+    let disk = RealDisk::open_read(&faulty.disk.path).unwrap();
     fs::write(&trigger, "").unwrap();
     let failed = image_of(&disk).map(|_| ()).unwrap_err();
     fs::remove_file(&trigger).unwrap();
     assert!(image_of(&disk).is_ok(), "it is a good disk without the trigger");
     let text = failed.to_string();
-    assert_eq!((failed.kind, failed.op), (ErrorKind::Medium, Op::Read), "{text}");
+    assert_eq!((failed.kind, failed.op), (ErrorKind::Medium, ImageOp::Read), "{text}");
     assert!(text.contains(disk.name()) && text.contains("LBA"), "{text}");
 }
 
@@ -286,12 +286,12 @@ fn loop_a_disk_that_cannot_be_read_ends_the_backup_and_is_named() {
 fn loop_a_disk_that_cannot_be_written_is_never_half_bootable() {
     let dir = tempfile::tempdir().unwrap();
     let source = Loop::new(&ext4(dir.path(), "source", 16), 512);
-    let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();
+    let image = image_of(&RealDisk::open_read(&source.path).unwrap()).unwrap();
     let content = file(dir.path(), "content", 16, 0xa5);
     let trigger = dir.path().join("trigger");
     let faults = ["error-pwrite=EIO", "error-pwrite-rate=100%", &format!("error-file={}", trigger.display())];
     let faulty = FaultyDisk::new(dir.path(), &content, &faults);
-    let disk = Disk::open_write(&faulty.disk.path).unwrap();
+    let disk = RealDisk::open_write(&faulty.disk.path).unwrap();
     fs::write(&trigger, "").unwrap();
     let failed = restore(&image, &disk, &RestoreOptions::default(), &Progress::default()).unwrap_err();
     fs::remove_file(&trigger).unwrap();
@@ -315,7 +315,7 @@ fn loop_a_dirty_file_is_read_as_it_is() {
     let mut device = fs::OpenOptions::new().write(true).open(&source.path).unwrap();
     device.seek(SeekFrom::Start(1 << 20)).unwrap();
     device.write_all(&[7; 4096]).unwrap();
-    let image = image_of(&Disk::open_read(&source.path).unwrap()).unwrap();
+    let image = image_of(&RealDisk::open_read(&source.path).unwrap()).unwrap();
     let mut bytes = Vec::new();
     image.cat((1 << 20)..(1 << 20) + 4096, &mut bytes).unwrap();
     assert!(bytes == [7; 4096]);

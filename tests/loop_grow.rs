@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use testbox::agent::Mode;
-use testbox::block::Disk;
+use testbox::block::RealDisk;
 use world::{Machine, REBOOT, disk};
 
 const MIB: u64 = 1 << 20;
@@ -140,7 +140,7 @@ fn size(row: &Row, device: &str) -> u64 {
 
 /// The next boot has this disk.
 fn boot(machine: &mut Machine, root: &Root, device: &str, words: &str) -> String {
-    let opened = Disk::open_write(device).unwrap();
+    let opened = RealDisk::open_write(device).unwrap();
     *machine.real.lock().unwrap() = Some(Arc::new(opened));
     machine.arm(words);
     let seen = machine.boot_as(&Mode::NfsRoot(root.0.clone()));

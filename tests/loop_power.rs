@@ -14,14 +14,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use testbox::block::Disk;
+use testbox::block::RealDisk;
 use testbox::block::mem::MemDisk;
 use testbox::image::{BackupOptions, DiskAbout, Image, RestoreOptions, backup, restore};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
 use testbox::share::DirFiles;
 use testbox::store::record::Record;
-use testbox::store::status::{State, Status};
+use testbox::store::status::{JobState, Status};
 use testbox::types::Delta;
 use world::disk::{bootable, check_unbootable_or_right};
 use world::{IP, Machine, REBOOT, contents_of, disk, sets_of};
@@ -63,7 +63,7 @@ fn check_share(share: &BTreeMap<String, Vec<u8>>, done: u64, what: &str) {
     }
     // The folder itself says that a job is done.
     let status = share.get(&format!("{IP}/status.json")).and_then(|bytes| Status::parse(bytes));
-    let said = match status.filter(|s| s.state == State::Done).and_then(|s| s.job).as_deref() {
+    let said = match status.filter(|s| s.state == JobState::Done).and_then(|s| s.job).as_deref() {
         Some("one") => 1,
         Some("two") => 2,
         _ => 0,
@@ -152,7 +152,7 @@ fn restore_is_replayed(old: &[u8], delta: Delta) {
     let path = dir.path().join("target");
     fs::write(&path, old).unwrap();
     let recorder = Recorder::new(dir.path(), &path);
-    let disk = Disk::open_write(&recorder.path).unwrap();
+    let disk = RealDisk::open_write(&recorder.path).unwrap();
     restore(&image, &disk, &RestoreOptions { delta, ..RestoreOptions::default() }, &Progress::new()).unwrap();
     drop(disk);
     let done = recorder.log_len();

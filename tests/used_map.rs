@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::NamedTempFile;
-use testbox::used::{Found, Map, map};
+use testbox::used::{FoundVolume, Map, map};
 
 const MIB: u64 = 1 << 20;
 
@@ -145,7 +145,7 @@ fn a_file_system_without_a_table_is_not_taken_for_one() {
         let disk = sparse(if program == "mkfs.xfs" { 320 * MIB } else { 40 * MIB });
         run(program, &[args, &[name(&disk)]].concat());
         let map = map(disk.as_file(), 512);
-        let [Found { number: 0, why_all, .. }] = &map.found[..] else { panic!("{program}: {map:?}") };
+        let [FoundVolume { number: 0, why_all, .. }] = &map.found[..] else { panic!("{program}: {map:?}") };
         let why = why_all.as_deref().unwrap_or_default();
         assert!(!why.contains("partition") && !why.contains("looks like"), "{program}: {map:?}");
     }

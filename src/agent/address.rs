@@ -7,7 +7,7 @@
 use super::Journal;
 use crate::agent::world::{OpenWire, World};
 use crate::failure::{Failure, Kind};
-use crate::net::dhcp::{Client, Lease, Lost, News, Term, Wire};
+use crate::net::dhcp::{DhcpClient, DhcpLease, DhcpNews, Lost, Term, Wire};
 use crate::sys::System;
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,19 +20,19 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// The address of a machine that has it from DHCP. It is renewed until this is dropped.
 pub struct Address {
-    held: Arc<Held>,
+    held: Arc<HeldAddress>,
     _renewing: mpsc::Sender<()>,
 }
 
-struct Held {
+struct HeldAddress {
     address: Ipv4Addr,
     system: Arc<dyn System>,
-    state: Mutex<State>,
+    state: Mutex<AddressState>,
 }
 
 /// What the thread has found out.
 #[derive(Default)]
-struct State {
+struct AddressState {
     /// Until when the address is this machine's, since the boot.
     end: Option<Duration>,
     /// Why it is lost, once it is.
@@ -41,17 +41,23 @@ struct State {
 
 impl Address {
     /// Begins to renew the lease; `None` where there is nothing to renew.
-    pub fn keep(world: &dyn World, journal: &Journal, lease: Option<&Lease>) -> Option<Address> {
+    pub fn keep(world: &dyn World, journal: &Journal, lease: Option<&DhcpLease>) -> Option<Address> {
         let lease = lease.filter(|lease| lease.term != Term::Forever)?.clone();
         let system = world.system();
-        let held = Held { address: lease.address, system: system.clone(), state: Mutex::default() };
+        let held = HeldAddress { address: lease.address, system: system.clone(), state: Mutex::default() };
         let (renewing, stop) = mpsc::channel();
-        let client = Client::new(lease.clone(), system.since_boot());
+        let client = DhcpClient::new(lease.clone(), system.since_boot());
         let held = Arc::new(held);
         held.note(client.end(), None);
         let open = world.dhcp(&lease.device);
-        let thread =
-            Thread { client, open, wire: None, held: held.clone(), journal: journal.clone(), is_mute: false };
+        let thread = RenewalThread {
+            client,
+            open,
+            wire: None,
+            held: held.clone(),
+            journal: journal.clone(),
+            is_mute: false,
+        };
         // Not joined by anybody: it may hang in the network, and the end of the lease is seen without it.
         let spawned = std::thread::Builder::new().name("dhcp".into()).spawn(move || thread.run(&stop));
         if let Err(e) = spawned {
@@ -69,7 +75,7 @@ impl Address {
     }
 }
 
-impl Held {
+impl HeldAddress {
     fn note(&self, end: Option<Duration>, lost: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.end = end;
@@ -93,21 +99,21 @@ impl Held {
     }
 }
 
-struct Thread {
-    client: Client,
+struct RenewalThread {
+    client: DhcpClient,
     open: OpenWire,
     wire: Option<Box<dyn Wire>>,
-    held: Arc<Held>,
+    held: Arc<HeldAddress>,
     journal: Journal,
     /// An error was said.
     is_mute: bool,
 }
 
-impl Thread {
+impl RenewalThread {
     fn run(mut self, stop: &mpsc::Receiver<()>) {
         while stop.try_recv() == Err(TryRecvError::Empty) {
             let news = self.due();
-            let is_over = matches!(news, Some(News::Lost(_)));
+            let is_over = matches!(news, Some(DhcpNews::Lost(_)));
             self.tell(news);
             if is_over {
                 return;
@@ -117,7 +123,7 @@ impl Thread {
         }
     }
 
-    fn due(&mut self) -> Option<News> {
+    fn due(&mut self) -> Option<DhcpNews> {
         let Ok(xid) = getrandom::u32() else { return None };
         let (datagram, news) = self.client.due(self.held.system.since_boot(), xid);
         if let Some((to, bytes)) = datagram {
@@ -128,7 +134,7 @@ impl Thread {
     }
 
     /// Waits for a datagram, until something is due or for a moment.
-    fn listen(&mut self) -> Option<News> {
+    fn listen(&mut self) -> Option<DhcpNews> {
         let wait = self.client.wake().saturating_sub(self.held.system.since_boot()).min(POLL);
         let received = match &mut self.wire {
             Some(wire) => wire.receive(wait),
@@ -163,15 +169,15 @@ impl Thread {
     }
 
     /// First what others look at, then the log, which may take its time.
-    fn tell(&mut self, news: Option<News>) {
+    fn tell(&mut self, news: Option<DhcpNews>) {
         let Some(news) = news else { return };
-        let lost = if let News::Lost(lost) = &news { Some(lost.to_string()) } else { None };
+        let lost = if let DhcpNews::Lost(lost) = &news { Some(lost.to_string()) } else { None };
         self.held.note(self.client.end(), lost);
         match &news {
-            News::Renewed => self.journal.detail(&news.to_string()),
-            News::Known { .. } | News::Back(_) => self.journal.info(&news.to_string()),
-            News::Silent(_) => self.journal.warn(&news.to_string()),
-            News::Lost(lost) => self.journal.warn(&format!("the address is lost: {lost}; the job stops")),
+            DhcpNews::Renewed => self.journal.detail(&news.to_string()),
+            DhcpNews::Known { .. } | DhcpNews::Back(_) => self.journal.info(&news.to_string()),
+            DhcpNews::Silent(_) => self.journal.warn(&news.to_string()),
+            DhcpNews::Lost(lost) => self.journal.warn(&format!("the address is lost: {lost}; the job stops")),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The file that armed this machine, on the TFTP share: found, and removed when the job is done.
 
 use super::Journal;
-use super::network::{BootServer, Network};
+use super::network::{AgentNetwork, BootServer};
 use crate::agent::world::{Share, World};
 use crate::failure::{Failure, Kind};
 use crate::job::pxe::{Candidate, candidates};
-use crate::job::{Found, Order, Origin, Source};
+use crate::job::{FoundJob, JobSource, Order, Origin};
 use crate::net::tftp::TftpError;
 use crate::share::Files;
 use crate::types::TftpPath;
@@ -41,17 +41,18 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// The file that the job names by `testbox.armed-file=`, where its name is one of this machine's.
-pub fn named_by_job(network: &Network, order_file: Option<&TftpPath>) -> Option<Found> {
+pub fn named_by_job(network: &AgentNetwork, order_file: Option<&TftpPath>) -> Option<FoundJob> {
     let path = order_file?;
     let own = candidates(&network.ids).into_iter().filter(Candidate::names_one_machine);
     let candidate = own.into_iter().find(|candidate| candidate.name == path.file_name())?;
     let folder = path.as_str().rsplit('/').nth(1).unwrap_or_default();
-    let source = if folder == Source::TestboxCfg.folder() { Source::TestboxCfg } else { Source::PxelinuxCfg };
-    Some(Found { source, candidate, path: path.as_str().to_owned(), bytes: Vec::new() })
+    let source =
+        if folder == JobSource::TestboxCfg.folder() { JobSource::TestboxCfg } else { JobSource::PxelinuxCfg };
+    Some(FoundJob { source, candidate, path: path.as_str().to_owned(), bytes: Vec::new() })
 }
 
 /// A look for the file that holds this job. What is seen on the way is for the message.
-struct Search<'a> {
+struct ArmingSearch<'a> {
     share: &'a Share,
     order: &'a Order,
     looked: Vec<String>,
@@ -59,9 +60,9 @@ struct Search<'a> {
     others: Vec<String>,
 }
 
-impl Search<'_> {
+impl ArmingSearch<'_> {
     /// The file, if it is there and holds this job. Whatever else is there is not this machine's business.
-    fn look(&mut self, mut armed: Found) -> Option<Found> {
+    fn look(&mut self, mut armed: FoundJob) -> Option<FoundJob> {
         // The root of the share is the root of the TFTP server.
         armed.path = armed.path.trim_start_matches('/').to_owned();
         if self.looked.contains(&armed.path) {
@@ -85,7 +86,7 @@ impl Search<'_> {
         None
     }
 
-    fn failure(self, network: &Network) -> Failure {
+    fn failure(self, network: &AgentNetwork) -> Failure {
         let looked = self.looked.join(", ");
         let name = &self.share.name;
         if !self.others.is_empty() {
@@ -126,8 +127,8 @@ impl Search<'_> {
 ///
 /// # Errors
 /// [`Kind::NotArmed`], with every path that was looked at.
-pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Failure> {
-    let mut search = Search { share, order, looked: Vec::new(), others: Vec::new() };
+pub fn find(share: &Share, network: &AgentNetwork, order: &Order) -> Result<FoundJob, Failure> {
+    let mut search = ArmingSearch { share, order, looked: Vec::new(), others: Vec::new() };
     if let Origin::Tftp(found) = &order.origin {
         return search.look(found.clone()).ok_or_else(|| search.failure(network));
     }
@@ -149,15 +150,15 @@ pub fn find(share: &Share, network: &Network, order: &Order) -> Result<Found, Fa
 
 /// The folders of the files themselves hold no others.
 fn is_ours(name: &str) -> bool {
-    Source::ALL.iter().any(|source| source.folder() == name)
+    JobSource::ALL.iter().any(|source| source.folder() == name)
 }
 
-fn look_in(search: &mut Search<'_>, network: &Network, folders: &[String]) -> Option<Found> {
-    let source = Source::PxelinuxCfg;
+fn look_in(search: &mut ArmingSearch<'_>, network: &AgentNetwork, folders: &[String]) -> Option<FoundJob> {
+    let source = JobSource::PxelinuxCfg;
     let own = candidates(&network.ids).into_iter().filter(Candidate::names_one_machine);
     for candidate in own {
         for path in source.paths(folders, &candidate) {
-            let found = Found { source, candidate: candidate.clone(), path, bytes: Vec::new() };
+            let found = FoundJob { source, candidate: candidate.clone(), path, bytes: Vec::new() };
             if let Some(found) = search.look(found) {
                 return Some(found);
             }
@@ -168,7 +169,7 @@ fn look_in(search: &mut Search<'_>, network: &Network, folders: &[String]) -> Op
 
 /// What is wrong in the file that armed this machine, beside the words that the kernel got from it: a restriction may
 /// have been meant there.
-pub fn check(armed: &Found) -> Result<(), Failure> {
+pub fn check(armed: &FoundJob) -> Result<(), Failure> {
     let problems = armed.cmdline().problems;
     if problems.is_empty() {
         return Ok(());
@@ -191,9 +192,9 @@ pub fn check(armed: &Found) -> Result<(), Failure> {
 pub fn disarm(
     world: &dyn World,
     journal: &Journal,
-    network: &Network,
+    network: &AgentNetwork,
     share: &Share,
-    armed: &Found,
+    armed: &FoundJob,
 ) -> Result<Disarmed, Failure> {
     let failed = |what: &str, e: &io::Error| {
         Failure::new(
@@ -203,7 +204,7 @@ pub fn disarm(
         )
     };
     let is_ours = |bytes: &[u8]| match armed.cmdline().job {
-        Some(id) => Found { bytes: bytes.to_vec(), ..armed.clone() }.cmdline().job == Some(id),
+        Some(id) => FoundJob { bytes: bytes.to_vec(), ..armed.clone() }.cmdline().job == Some(id),
         None => bytes == armed.bytes,
     };
     let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
@@ -250,8 +251,8 @@ pub fn disarm(
 fn served(
     world: &dyn World,
     journal: &Journal,
-    network: &Network,
-    armed: &Found,
+    network: &AgentNetwork,
+    armed: &FoundJob,
 ) -> Option<(BootServer, Vec<u8>)> {
     let mut answers = Vec::new();
     for server in network.boot_servers(world) {

@@ -2,11 +2,11 @@
 
 use super::Journal;
 use super::arming::{named_by_job, short};
-use super::network::{BootServer, Network};
+use super::network::{AgentNetwork, BootServer};
 use crate::agent::world::World;
 use crate::failure::{Failure, Kind};
 use crate::job::pxe::candidates;
-use crate::job::{Cmdline, Found, Order, Source, find_job_file};
+use crate::job::{Cmdline, FoundJob, JobSource, Order, find_job_file};
 use crate::net::tftp::TftpError;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 const DOUBT_WAIT: Duration = Duration::from_secs(30);
 
 /// What the boot servers have for this machine.
-pub enum Asked {
+pub enum JobAnswer {
     /// A file that orders something.
     Order(Box<Order>),
     /// None. What leaves a doubt: what servers said of a file that may be there, more than that it is not; who did not answer.
@@ -45,13 +45,13 @@ enum Round {
 pub fn ask_boot_servers(
     world: &dyn World,
     journal: &Journal,
-    network: &Network,
+    network: &AgentNetwork,
     kernel: &Cmdline,
-) -> Result<Asked, Failure> {
+) -> Result<JobAnswer, Failure> {
     let servers = network.boot_servers(world);
     if servers.is_empty() {
         journal.warn("no boot server is known (testbox.boot-server=, DHCP's next-server): nobody is asked for an action");
-        return Ok(Asked::Nothing(Vec::new()));
+        return Ok(JobAnswer::Nothing(Vec::new()));
     }
     let doubt_until = world.system().monotonic().saturating_add(DOUBT_WAIT);
     let mut said = false;
@@ -60,14 +60,14 @@ pub fn ask_boot_servers(
         match ask_all(world, network, kernel, &servers, &mut refused) {
             Round::Order(order) => {
                 refused.iter().for_each(|said| journal.warn(&format!("{said}; taken as not there")));
-                return Ok(Asked::Order(order));
+                return Ok(JobAnswer::Order(order));
             }
-            Round::Nothing => return Ok(Asked::Nothing(refused)),
+            Round::Nothing => return Ok(JobAnswer::Nothing(refused)),
             Round::Doubt(why) if network.is_over(world) || world.system().monotonic() >= doubt_until => {
                 journal
                     .warn(&format!("no server has an action, but one that may have did not answer: {why}"));
                 refused.push(format!("no answer: {why}"));
-                return Ok(Asked::Nothing(refused));
+                return Ok(JobAnswer::Nothing(refused));
             }
             Round::Silence(why) if network.is_over(world) => {
                 return Err(Failure::new(
@@ -81,7 +81,7 @@ pub fn ask_boot_servers(
                 if !std::mem::replace(&mut said, true) {
                     journal.info(&format!("{why}: asking again, for testbox.net-wait at most"));
                 }
-                Network::pause(world);
+                AgentNetwork::pause(world);
             }
         }
     }
@@ -89,7 +89,7 @@ pub fn ask_boot_servers(
 
 fn ask_all(
     world: &dyn World,
-    network: &Network,
+    network: &AgentNetwork,
     kernel: &Cmdline,
     servers: &[BootServer],
     refused: &mut Vec<String>,
@@ -122,7 +122,7 @@ fn ask_all(
 /// The order that one server has for this machine; or the file that could not be asked for, and why.
 fn ask_one(
     world: &dyn World,
-    network: &Network,
+    network: &AgentNetwork,
     kernel: &Cmdline,
     (server, _): BootServer,
     refused: &mut Vec<String>,
@@ -142,13 +142,13 @@ fn ask_one(
     };
     let mut found = None;
     if let Some(named) = named_by_job(network, kernel.options.armed_file.as_ref()) {
-        found = fetch(&named.path)?.map(|bytes| Found { bytes, ..named });
+        found = fetch(&named.path)?.map(|bytes| FoundJob { bytes, ..named });
     }
     if found.is_none() {
         found = find_job_file(&network.folders, &candidates(&network.ids), fetch)?;
     }
     let Some(found) = found else { return Ok(None) };
-    let is_job_file = found.source == Source::TestboxCfg;
+    let is_job_file = found.source == JobSource::TestboxCfg;
     let order = Order::from_tftp(found, kernel);
     let is_order = is_job_file || order.words.action.is_some() || !order.words.problems.is_empty();
     Ok(is_order.then_some(order))

@@ -1,7 +1,7 @@
 //! The first state: what the kernel and the initramfs have left is read.
 
 use super::context::Context;
-use super::network::Network;
+use super::network::AgentNetwork;
 use super::times::Times;
 use super::{Ending, Journal, Mode, network_report, overlay};
 use crate::agent::world::{Facts, World};
@@ -35,12 +35,12 @@ impl<'a> Booted<'a> {
     ///
     /// # Errors
     /// [`Kind::OverlayRoot`], [`Kind::Network`].
-    pub fn locate(&self) -> Result<Network, Failure> {
+    pub fn locate(&self) -> Result<AgentNetwork, Failure> {
         let Context { world, journal, mode, .. } = self.context;
         if let Mode::NfsRoot(root) = mode {
             self.overlay_root(root)?;
         }
-        let network = Network::read(world, &self.facts, &self.kernel)?;
+        let network = AgentNetwork::read(world, &self.facts, &self.kernel)?;
         journal.set_address(network.address);
         Ok(network)
     }

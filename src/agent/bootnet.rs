@@ -12,7 +12,7 @@ const REFUSED: [&str; 4] = ["vlan", "bond", "bridge", "team"];
 
 /// What a boot script does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum BootNetPlan {
     /// Evaluates these assignments, and brings the network up.
     Ready(String),
     /// Brings all ports up, and looks again in a second: none has a link yet, and one must be chosen.
@@ -28,13 +28,13 @@ pub enum Plan {
 ///   one that has a link, the first of them by name where several have.
 ///
 /// VLANs, bonded and bridged ports are refused.
-pub fn plan(cmdline: &str, links: &[Link]) -> Plan {
+pub fn plan(cmdline: &str, links: &[Link]) -> BootNetPlan {
     let words = split(cmdline);
     let words = words.iter().take_while(|word| word.text != "--");
     if let Some(word) =
         words.clone().find(|word| REFUSED.contains(&word.key) && word.value.is_some_and(|v| !v.is_empty()))
     {
-        return Plan::Refused(format!(
+        return BootNetPlan::Refused(format!(
             "{} is not supported: testbox boots through a plain Ethernet port; make the machine's VLAN the untagged one \
              of its switch port, and let the switch treat a bonded port as a single one until LACP comes (fallback)",
             quoted(word.text)
@@ -51,10 +51,10 @@ pub fn plan(cmdline: &str, links: &[Link]) -> Plan {
     if is_fixed && kernel.bootif.is_none() && links.len() > 1 {
         match links.iter().find(|link| link.has_link() && is_shell_safe(&link.name)) {
             Some(link) => lines.push_str(&format!("DEVICE='{}'\n", link.name)),
-            None => return Plan::Wait,
+            None => return BootNetPlan::Wait,
         }
     }
-    Plan::Ready(lines)
+    BootNetPlan::Ready(lines)
 }
 
 /// The kernel takes nearly every character in the name of an interface.
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ready(lines: &str) -> Plan {
-        Plan::Ready(lines.into())
+    fn ready(lines: &str) -> BootNetPlan {
+        BootNetPlan::Ready(lines.into())
     }
 
     fn link(name: &str, carrier: Option<bool>) -> Link {
@@ -105,7 +105,7 @@ mod tests {
         ] {
             assert_eq!(plan(words, links), ready(device), "{words}");
         }
-        assert_eq!(plan(fixed, &[link("a", None), link("b", Some(false))]), Plan::Wait);
+        assert_eq!(plan(fixed, &[link("a", None), link("b", Some(false))]), BootNetPlan::Wait);
         let both = plan(&format!("{fixed} BOOTIF=01-52-54-00-ab-cd-ef"), &two);
         assert_eq!(both, ready("BOOTIF='01-52-54-00-ab-cd-ef'\n"));
     }
@@ -113,7 +113,9 @@ mod tests {
     #[test]
     fn vlans_and_bonds_are_refused_by_name() {
         for word in ["vlan=v5:eth0", "bond=bond0:eth0,eth1:mode=4", "bridge=br0:eth0", "team=t0:eth0"] {
-            let Plan::Refused(why) = plan(&format!("quiet {word}"), &[]) else { panic!("{word} is taken") };
+            let BootNetPlan::Refused(why) = plan(&format!("quiet {word}"), &[]) else {
+                panic!("{word} is taken")
+            };
             assert!(why.contains(&format!("'{word}' is not supported")), "{why}");
         }
         assert_eq!(plan("vlan= quiet -- vlan=5", &[]), ready(""));
@@ -123,7 +125,7 @@ mod tests {
         #[test]
         fn nothing_but_assignments_reaches_the_shell(line in any::<String>(), near in "(BOOTIF|ip|bond)=[0-9a-f:'; -]{0,24}") {
             for line in [line, near] {
-                let Plan::Ready(lines) = plan(&line, &[]) else { continue };
+                let BootNetPlan::Ready(lines) = plan(&line, &[]) else { continue };
                 for assignment in lines.lines() {
                     let value = assignment.split_once("='").and_then(|(_, v)| v.strip_suffix('\''));
                     prop_assert!(value.is_some_and(|v| v.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')));

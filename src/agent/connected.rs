@@ -3,15 +3,15 @@
 use super::address::Address;
 use super::disk_watch::DiskWatch;
 use super::image_failure::internal;
-use super::lease_holder::Lease;
-use super::named::{Named, Proven};
+use super::lease_holder::LeaseHolder;
+use super::named::{Named, ProvenJob};
 use super::shares::Shares;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::store::cannot_write;
 use crate::store::layout::STATUS;
 use crate::store::lease::Holder;
-use crate::store::status::{STATUS_LIMIT, State, Status};
+use crate::store::status::{JobState, STATUS_LIMIT, Status};
 use std::sync::Arc;
 
 /// Logs and status may be written once the lease is held.
@@ -19,7 +19,7 @@ pub struct Connected<'a> {
     pub named: Named<'a>,
     /// Kept from the moment on at which there is something to do.
     pub address: Option<Arc<Address>>,
-    pub proven: Proven,
+    pub proven: ProvenJob,
     /// Looks at the disks since there is something to do.
     pub disks: DiskWatch,
 }
@@ -30,7 +30,7 @@ impl Connected<'_> {
     ///
     /// # Errors
     /// As [`Lease::take`].
-    pub fn acquire_lease(&self) -> Result<Lease, Failure> {
+    pub fn acquire_lease(&self) -> Result<LeaseHolder, Failure> {
         let Named { context, facts, order, who, .. } = &self.named;
         let session = getrandom::u64().map_err(|e| internal(format!("no random numbers: {e}")))?;
         let mut macs: Vec<String> =
@@ -45,7 +45,7 @@ impl Connected<'_> {
             job: order.words.job.as_ref().map(|id| id.as_str().to_owned()),
         };
         let world = context.world;
-        Lease::take(&*world.system(), context.journal, &self.proven.folder, &me, world.tick())
+        LeaseHolder::take(&*world.system(), context.journal, &self.proven.folder, &me, world.tick())
     }
 
     /// The folder is another's: then all machines' log tells who was refused.
@@ -79,13 +79,13 @@ impl Connected<'_> {
         };
         let same = earlier.filter(|s| s.is_of(id.as_deref(), action));
         // Without an id nobody can tell the same job from the next one: then it is always a new one.
-        if let Some(done) = same.as_ref().filter(|s| s.state == State::Done && id.is_some()) {
+        if let Some(done) = same.as_ref().filter(|s| s.state == JobState::Done && id.is_some()) {
             return Ok(done.clone());
         }
-        let attempt = same.filter(|s| s.state != State::Done).map_or(1, |s| s.attempt.saturating_add(1));
+        let attempt = same.filter(|s| s.state != JobState::Done).map_or(1, |s| s.attempt.saturating_add(1));
         let now = context.world.system().now();
         let status = Status {
-            state: State::Running,
+            state: JobState::Running,
             action: action.into(),
             job: id,
             ip: who.ip.to_string(),

@@ -56,7 +56,7 @@ impl Terminal {
     }
 }
 
-struct State {
+struct ConsoleState {
     terminals: Vec<Terminal>,
     /// A progress line is on the screen, without its newline.
     in_progress: bool,
@@ -64,7 +64,7 @@ struct State {
 
 /// All active consoles of the machine.
 pub struct Console {
-    state: Mutex<State>,
+    state: Mutex<ConsoleState>,
 }
 
 impl Console {
@@ -93,7 +93,7 @@ impl Console {
     pub fn new(files: Vec<(String, File)>) -> Self {
         let terminals =
             files.into_iter().map(|(name, file)| Terminal { name, file, stalled: false }).collect();
-        Console { state: Mutex::new(State { terminals, in_progress: false }) }
+        Console { state: Mutex::new(ConsoleState { terminals, in_progress: false }) }
     }
 
     /// Writes nowhere.
@@ -101,7 +101,7 @@ impl Console {
         Self::new(Vec::new())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConsoleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,7 +1,7 @@
 //! What is said where imaging fails: the outcome, what happened, and what to do.
 
 use crate::failure::{Failure, Kind};
-use crate::image::{ErrorKind, ImageError, Op, Subject};
+use crate::image::{ErrorKind, ImageError, ImageOp, Subject};
 use crate::inventory::Disk;
 use crate::plan::OnBad;
 use crate::store::layout::{image_file, map_file};
@@ -78,14 +78,14 @@ pub fn no_space(name: &str) -> Failure {
 /// Which outcome an imaging error is.
 pub fn image_failure(error: &ImageError, image: &str) -> Failure {
     let (kind, advice) = match (error.kind, error.op) {
-        (ErrorKind::Io, Op::Read) if error.what == Subject::Image => {
+        (ErrorKind::Io, ImageOp::Read) if error.what == Subject::Image => {
             let advice = error.io_source().and_then(store::advice);
             (Kind::ShareRead, advice.unwrap_or("check the share."))
         }
         (ErrorKind::Io, _) if error.what == Subject::Image => {
             return error.io_source().map_or_else(|| internal(error.to_string()), |e| share_write(image, e));
         }
-        (ErrorKind::Medium | ErrorKind::Io, Op::Read | Op::SeekData | Op::Work) => {
+        (ErrorKind::Medium | ErrorKind::Io, ImageOp::Read | ImageOp::SeekData | ImageOp::Work) => {
             (Kind::DiskRead, "the disk or its cable is failing: replace it, and restore the last good set.")
         }
         (ErrorKind::Medium | ErrorKind::Io | ErrorKind::Differs, _) => {
@@ -98,7 +98,7 @@ pub fn image_failure(error: &ImageError, image: &str) -> Failure {
         (ErrorKind::Resized, _) => {
             (Kind::DiskChanged, "look who resizes the disk, or for a controller that comes and goes.")
         }
-        (ErrorKind::Corrupt, Op::ReadBack) => {
+        (ErrorKind::Corrupt, ImageOp::ReadBack) => {
             (Kind::BadImage, "check the file server: it does not keep what it is given.")
         }
         (ErrorKind::Corrupt, _) => {

@@ -16,14 +16,14 @@ use std::time::Duration;
 const LOST_RACES: u32 = 20;
 
 /// The lease that this agent holds. Its heartbeat ends when it is dropped.
-pub struct Lease {
-    held: Arc<Held>,
+pub struct LeaseHolder {
+    held: Arc<HeldLease>,
     /// It was taken over from another machine, which may still have files open.
     pub is_from_another: bool,
     _beating: mpsc::Sender<()>,
 }
 
-struct Held {
+struct HeldLease {
     files: Arc<dyn Files>,
     /// The folder of leases, as a path of the share.
     dir: String,
@@ -34,7 +34,7 @@ struct Held {
     is_over: Mutex<bool>,
 }
 
-impl Lease {
+impl LeaseHolder {
     /// Waits for the lease of the folder and takes it; from then on it beats every `tick`.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Lease {
         folder: &Folder,
         me: &Holder,
         tick: Duration,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<LeaseHolder, Failure> {
         let (files, dir) = (folder.files.clone(), folder.path(LEASE));
         let failed = |e: io::Error| cannot_write(&format!("take the lease {dir}"), &e);
         let mut watcher = Watcher::new(me.clone());
@@ -62,7 +62,7 @@ impl Lease {
                     }
                     Next::Watch(limit) => {
                         if !std::mem::replace(&mut is_said, true) {
-                            let who = seen.as_ref().map_or_else(String::new, lease::Seen::who);
+                            let who = seen.as_ref().map_or_else(String::new, lease::SeenLease::who);
                             journal.info(&format!(
                                 "{dir} was not released by {who}: watching for up to {} s whether that agent lives",
                                 limit.as_secs()
@@ -81,7 +81,7 @@ impl Lease {
                 if after == After::Another {
                     journal.warn("the agent of another machine held the folder and is silent: taking over");
                 }
-                return Ok(Lease::keep(files, dir, number, after, journal.clone(), tick));
+                return Ok(LeaseHolder::keep(files, dir, number, after, journal.clone(), tick));
             }
         }
         let why = io::Error::other("the share says that it is taken, and does not show by whom");
@@ -95,8 +95,9 @@ impl Lease {
         after: After,
         journal: Journal,
         tick: Duration,
-    ) -> Lease {
-        let held = Arc::new(Held { files, dir, number, lost: Mutex::default(), is_over: Mutex::new(false) });
+    ) -> LeaseHolder {
+        let held =
+            Arc::new(HeldLease { files, dir, number, lost: Mutex::default(), is_over: Mutex::new(false) });
         let (beating, stop) = mpsc::channel();
         let beat = held.clone();
         // Not joined by anybody: on a dead server it hangs in the kernel.
@@ -120,7 +121,7 @@ impl Lease {
         if let Err(e) = spawned {
             journal.warn(&format!("no thread for the heartbeat, others will take this agent for dead: {e}"));
         }
-        Lease { held, is_from_another: after == After::Another, _beating: beating }
+        LeaseHolder { held, is_from_another: after == After::Another, _beating: beating }
     }
 
     /// Looks whether the lease is still this agent's.
@@ -145,7 +146,7 @@ impl Lease {
     }
 }
 
-impl Held {
+impl HeldLease {
     fn check(&self) -> Result<(), Failure> {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = &*lost {
@@ -248,8 +249,8 @@ fn too_slow(dir: &str) -> Failure {
     )
 }
 
-fn in_use(folder: &Folder, seen: Option<&lease::Seen>) -> Failure {
-    let who = seen.map_or_else(String::new, lease::Seen::who);
+fn in_use(folder: &Folder, seen: Option<&lease::SeenLease>) -> Failure {
+    let who = seen.map_or_else(String::new, lease::SeenLease::who);
     Failure::new(
         Kind::Lease,
         format!(

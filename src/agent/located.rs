@@ -1,10 +1,10 @@
 //! The machine has its address: it can ask for its job and its name.
 
-use super::asking::{self, Asked};
+use super::asking::{self, JobAnswer};
 use super::booted::Booted;
 use super::context::Context;
 use super::named::Named;
-use super::network::Network;
+use super::network::AgentNetwork;
 use super::{Ending, Mode, own_boot};
 use crate::failure::{Failure, Kind};
 use crate::job::{NoJob, Order, Origin, RebootMode};
@@ -12,7 +12,7 @@ use crate::job::{NoJob, Order, Origin, RebootMode};
 /// The address is known.
 pub struct Located<'a> {
     pub booted: Booted<'a>,
-    pub network: Network,
+    pub network: AgentNetwork,
 }
 
 impl<'a> Located<'a> {
@@ -26,8 +26,8 @@ impl<'a> Located<'a> {
         let mut network = self.network.clone();
         network.wait_for_neighbours(world, journal);
         let order = match self.order(&network)? {
-            Asked::Order(order) => *order,
-            Asked::Nothing(refused) => return self.no_action(&refused).map(Err),
+            JobAnswer::Order(order) => *order,
+            JobAnswer::Nothing(refused) => return self.no_action(&refused).map(Err),
         };
         let signed = order.signed(network.address, &context.trust);
         let context = context.with_options(&order.options, &signed);
@@ -52,10 +52,10 @@ impl<'a> Located<'a> {
     }
 
     /// The words of this boot: the kernel's, else those of a file on the boot server.
-    fn order(&self, network: &Network) -> Result<Asked, Failure> {
+    fn order(&self, network: &AgentNetwork) -> Result<JobAnswer, Failure> {
         let Booted { context, kernel, .. } = &self.booted;
         if let Some(order) = Order::from_kernel(kernel) {
-            return Ok(Asked::Order(Box::new(order)));
+            return Ok(JobAnswer::Order(Box::new(order)));
         }
         asking::ask_boot_servers(context.world, context.journal, network, kernel)
     }

@@ -72,7 +72,7 @@ fn console_line(time: jiff::Timestamp, level: Level, text: &str) -> String {
 
 /// A record on its way to a file.
 #[derive(Clone, Debug)]
-struct Entry {
+struct LogLine {
     time: jiff::Timestamp,
     level: Level,
     text: String,
@@ -80,13 +80,13 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Queue {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LogLine>,
     bytes: usize,
     lost: u64,
 }
 
 impl Queue {
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: LogLine) {
         self.bytes += entry.text.len();
         self.entries.push_back(entry);
         while self.bytes > MAX_QUEUE {
@@ -131,7 +131,7 @@ impl Queues {
     }
 }
 
-struct State {
+struct LogState {
     address: Ipv4Addr,
     queues: Queues,
     share: Option<Arc<dyn Files>>,
@@ -146,8 +146,8 @@ struct State {
     closed: bool,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct LogShared {
+    state: Mutex<LogState>,
     /// There is something to write.
     work: Condvar,
     /// A pass is over.
@@ -160,14 +160,14 @@ struct Shared {
 /// The log of the agent. Clones are the same log; with the last one its thread ends.
 #[derive(Clone)]
 pub struct AgentLog {
-    shared: Arc<Shared>,
-    _open: Arc<Open>,
+    shared: Arc<LogShared>,
+    _open: Arc<OpenLog>,
 }
 
 /// Closes the log when it is dropped.
-struct Open(Arc<Shared>);
+struct OpenLog(Arc<LogShared>);
 
-impl Drop for Open {
+impl Drop for OpenLog {
     fn drop(&mut self) {
         self.0.state().closed = true;
         self.0.work.notify_all();
@@ -178,7 +178,7 @@ impl AgentLog {
     /// A log to the consoles, with a thread that will write the share. [`AgentLog::install`] makes it the log of the
     /// `log` macros.
     pub fn new(console: Arc<Console>, system: Arc<dyn System>) -> Self {
-        let state = State {
+        let state = LogState {
             address: Ipv4Addr::UNSPECIFIED,
             queues: Queues::default(),
             share: None,
@@ -189,7 +189,7 @@ impl AgentLog {
             closed: false,
         };
         let started = system.now();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogShared {
             state: Mutex::new(state),
             work: Condvar::new(),
             idle: Condvar::new(),
@@ -201,7 +201,7 @@ impl AgentLog {
         if let Err(e) = std::thread::Builder::new().name("log".into()).spawn(move || writer.run()) {
             shared.console.line(&format!("no thread for the logs, they go to the consoles only: {e}"));
         }
-        AgentLog { _open: Arc::new(Open(shared.clone())), shared }
+        AgentLog { _open: Arc::new(OpenLog(shared.clone())), shared }
     }
 
     /// Makes this the log of the whole program. False where there was one already.
@@ -220,7 +220,7 @@ impl AgentLog {
     pub fn attach(&self, files: Arc<dyn Files>, address: Ipv4Addr, session: &str) {
         let mut state = self.shared.state();
         let text = format!("===== session begins: {session} =====");
-        let header = Entry { time: self.shared.started, level: Level::Info, text };
+        let header = LogLine { time: self.shared.started, level: Level::Info, text };
         let queues = &mut state.queues;
         for queue in [&mut queues.machine, &mut queues.output] {
             queue.bytes += header.text.len();
@@ -293,8 +293,8 @@ impl Log for AgentLog {
     fn flush(&self) {}
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl LogShared {
+    fn state(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -303,7 +303,7 @@ impl Shared {
             text.truncate(cut);
             text.push_str(" [...]");
         }
-        let entry = Entry { time: self.system.now(), level, text };
+        let entry = LogLine { time: self.system.now(), level, text };
         {
             let mut state = self.state();
             if is_global {
@@ -325,7 +325,7 @@ impl Shared {
     fn run(&self) {
         let mut state = self.state();
         loop {
-            let is_due = |state: &State| {
+            let is_due = |state: &LogState| {
                 let lines = !state.queues.are_empty() && !state.failing;
                 state.share.is_some() && (state.wanted > state.done || lines)
             };

@@ -3,15 +3,15 @@
 use super::address::Address;
 use super::context::Context;
 use super::disk_watch::DiskWatch;
-use super::network::Network;
+use super::network::AgentNetwork;
 use super::shares::Shares;
-use super::times::Stage;
+use super::times::BootStage;
 use super::{CLOSE_LIMIT, Ending, Mode, arming};
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
 use crate::failure::{Failure, Kind};
-use crate::job::{Action, Found, Order};
+use crate::job::{Action, FoundJob, Order};
 use crate::share::Files;
 use crate::share::mount::check_marker;
 use crate::signature::Verdict;
@@ -28,7 +28,7 @@ const RESCUE_MOUNT_WAIT: Duration = Duration::from_secs(15);
 pub struct Named<'a> {
     pub context: Context<'a>,
     pub facts: Facts,
-    pub network: Network,
+    pub network: AgentNetwork,
     pub order: Order,
     pub who: MachineIdentity,
     /// Why this job needs a signature that it does not have; said only once it can be logged.
@@ -36,11 +36,11 @@ pub struct Named<'a> {
 }
 
 /// Both shares, proven ours.
-pub struct Proven {
+pub struct ProvenJob {
     pub tftp: Share,
     pub backup: Share,
     /// The file that armed this machine.
-    pub armed: Found,
+    pub armed: FoundJob,
     /// The machine's folder.
     pub folder: Folder,
 }
@@ -58,7 +58,7 @@ impl<'a> Named<'a> {
     pub fn begin(
         &self,
         shares: &mut Shares<'_>,
-    ) -> Result<(Option<Arc<Address>>, Proven, DiskWatch), Failure> {
+    ) -> Result<(Option<Arc<Address>>, ProvenJob, DiskWatch), Failure> {
         self.disable_reboot_keys();
         let Context { world, journal, ref settings, .. } = self.context;
         let disks = DiskWatch::start(world);
@@ -117,7 +117,7 @@ impl<'a> Named<'a> {
             journal.warn(problem);
         }
         match self.connect(shares, RESCUE_MOUNT_WAIT) {
-            Ok(Proven { folder, .. }) => self.logged(&folder, || {
+            Ok(ProvenJob { folder, .. }) => self.logged(&folder, || {
                 journal.global("rescue: the machine is left to its admin");
                 self.hand_over()
             }),
@@ -152,8 +152,8 @@ impl<'a> Named<'a> {
     /// Mounts the TFTP share and the backup share, and proves both ours: the markers are there, and the file that
     /// armed this machine is there under one of its own names. Only then is anything written: the machine's folder,
     /// and what names the machine there.
-    fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<Proven, Failure> {
-        self.context.times.enter(Stage::Shares);
+    fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<ProvenJob, Failure> {
+        self.context.times.enter(BootStage::Shares);
         self.set_host_name();
         let tftp = self.mount(shares, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
@@ -174,7 +174,7 @@ impl<'a> Named<'a> {
             backup.files.sync_dir("")
         };
         made().map_err(|e| cannot_write(&format!("make the folder {}", self.who.ip), &e))?;
-        Ok(Proven { tftp, backup, armed, folder })
+        Ok(ProvenJob { tftp, backup, armed, folder })
     }
 
     /// Mounts a share for this purpose, retrying for as long as `limit` says.

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::pci::{self, PciClass};
 use crate::job::pxe::{HexIp, MachineIds};
 use crate::job::{Action, Cmdline, Options};
-use crate::net::dhcp::Lease;
+use crate::net::dhcp::DhcpLease;
 use crate::net::dns::DnsError;
 use crate::net::netconf::{IpWord, NetConf};
 use crate::net::tftp::folders;
@@ -32,7 +32,7 @@ pub type BootServer = (Ipv4Addr, &'static str);
 
 /// The machine's place in the network.
 #[derive(Clone)]
-pub struct Network {
+pub struct AgentNetwork {
     /// Own address.
     pub address: Ipv4Addr,
     /// What PXELINUX knows the machine by.
@@ -45,7 +45,7 @@ pub struct Network {
     /// Who names the boot server of the configuration.
     boot_server_by: &'static str,
     /// The lease of the address, where DHCP gave it.
-    pub lease: Option<Lease>,
+    pub lease: Option<DhcpLease>,
     nfs_server: Option<HostName>,
     options: Options,
     /// When `testbox.net-wait` is over, on the monotonic clock.
@@ -54,10 +54,10 @@ pub struct Network {
     asked: Arc<Mutex<Vec<(String, usize, String)>>>,
 }
 
-impl Network {
+impl AgentNetwork {
     /// Puts together what ipconfig or dhcpcd has left and what the `ip=` word says. Of several interfaces with an
     /// address the one that the machine booted from counts.
-    pub fn read(world: &dyn World, facts: &Facts, kernel: &Cmdline) -> Result<Network, Failure> {
+    pub fn read(world: &dyn World, facts: &Facts, kernel: &Cmdline) -> Result<AgentNetwork, Failure> {
         let word = kernel.ip.as_deref().and_then(|ip| ip.parse::<IpWord>().ok()).map(|ip| ip.netconf());
         let word = word.unwrap_or_default();
         let of_bootif = facts.macs.iter().find(|(_, mac)| Some(*mac) == kernel.bootif).map(|(nic, _)| nic);
@@ -87,7 +87,7 @@ impl Network {
         let wait = kernel.options.settings().net_wait;
         // A rescue is for machines whose network may be what is broken.
         let wait = if kernel.action == Some(Action::Rescue) { wait.min(RESCUE_WAIT) } else { wait };
-        Ok(Network {
+        Ok(AgentNetwork {
             address,
             ids: MachineIds { uuid: facts.uuid, mac, ip: address },
             folders: folders(conf.filename.as_deref()),
@@ -322,7 +322,7 @@ impl Network {
 pub fn network_report(world: &dyn World) -> NetReport {
     let facts = world.facts();
     let kernel = Cmdline::parse(&facts.cmdline);
-    match Network::read(world, &facts, &kernel) {
+    match AgentNetwork::read(world, &facts, &kernel) {
         Ok(network) => network.report(world),
         Err(_) => NetReport::without_address(world.links(), &world.pci(), &kernel),
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// The root could not be made writable.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make {} writable: {step}: {}{}", root.display(), errno_words(source), Left(left))]
+#[error("cannot make {} writable: {step}: {}{}", root.display(), errno_words(source), LeftMount(left))]
 pub struct OverlayFailed {
     /// The root.
     pub root: PathBuf,
@@ -25,9 +25,9 @@ pub struct OverlayFailed {
     pub left: Vec<String>,
 }
 
-struct Left<'a>(&'a [String]);
+struct LeftMount<'a>(&'a [String]);
 
-impl fmt::Display for Left<'_> {
+impl fmt::Display for LeftMount<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => f.write_str("; the root is mounted read-only as before"),
@@ -37,7 +37,7 @@ impl fmt::Display for Left<'_> {
 }
 
 /// One step of the way there.
-enum Step {
+enum OverlayStep {
     MakeDir(PathBuf),
     /// A file system on a folder.
     Mount {
@@ -52,43 +52,47 @@ enum Step {
     },
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for OverlayStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::MakeDir(path) => write!(f, "make the folder {}", path.display()),
-            Step::Mount { fstype, target, .. } => write!(f, "mount {fstype} on {}", target.display()),
-            Step::Move { from, to } => write!(f, "move the mount {} to {}", from.display(), to.display()),
+            OverlayStep::MakeDir(path) => write!(f, "make the folder {}", path.display()),
+            OverlayStep::Mount { fstype, target, .. } => write!(f, "mount {fstype} on {}", target.display()),
+            OverlayStep::Move { from, to } => {
+                write!(f, "move the mount {} to {}", from.display(), to.display())
+            }
         }
     }
 }
 
-impl Step {
+impl OverlayStep {
     fn run(&self, system: &dyn System) -> io::Result<()> {
         match self {
-            Step::MakeDir(path) => system.make_dir(path),
-            Step::Mount { fstype, target, flags, data } => system.mount(fstype, target, fstype, *flags, data),
-            Step::Move { from, to } => system.move_mount(from, to),
+            OverlayStep::MakeDir(path) => system.make_dir(path),
+            OverlayStep::Mount { fstype, target, flags, data } => {
+                system.mount(fstype, target, fstype, *flags, data)
+            }
+            OverlayStep::Move { from, to } => system.move_mount(from, to),
         }
     }
 
     /// Takes the step back. Folders stay: they are empty and in the initramfs, or gone with their tmpfs.
     fn undo(&self, system: &dyn System) -> io::Result<()> {
         match self {
-            Step::MakeDir(_) => Ok(()),
+            OverlayStep::MakeDir(_) => Ok(()),
             // Lazily: nothing can be lost, and a busy union must not keep the root from its place.
-            Step::Mount { target, .. } => system.unmount(target, UnmountFlags::DETACH),
-            Step::Move { from, to } => system.move_mount(to, from),
+            OverlayStep::Mount { target, .. } => system.unmount(target, UnmountFlags::DETACH),
+            OverlayStep::Move { from, to } => system.move_mount(to, from),
         }
     }
 }
 
 /// The steps in order. `area` holds the layers until the union is there.
-fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
+fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<OverlayStep> {
     let (lower, upper) = (area.join("ro"), area.join("rw"));
     let mut steps = vec![
-        Step::MakeDir(lower.clone()),
-        Step::MakeDir(upper.clone()),
-        Step::Mount {
+        OverlayStep::MakeDir(lower.clone()),
+        OverlayStep::MakeDir(upper.clone()),
+        OverlayStep::Mount {
             fstype: "tmpfs",
             target: upper.clone(),
             flags: MountFlags::NOATIME,
@@ -99,7 +103,10 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
     let (data, flags) = match union {
         // Upper and work must be on one file system, and neither inside the other.
         UnionKind::Overlay => {
-            steps.extend([Step::MakeDir(upper.join("upper")), Step::MakeDir(upper.join("work"))]);
+            steps.extend([
+                OverlayStep::MakeDir(upper.join("upper")),
+                OverlayStep::MakeDir(upper.join("work")),
+            ]);
             let (lower, upper) = (lower.display(), upper.display());
             (format!("lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work"), MountFlags::empty())
         }
@@ -108,13 +115,13 @@ fn steps(root: &Path, area: &Path, union: UnionKind) -> Vec<Step> {
         }
     };
     steps.extend([
-        Step::Move { from: root.to_owned(), to: lower.clone() },
-        Step::Mount { fstype: union.as_str(), target: root.to_owned(), flags, data },
+        OverlayStep::Move { from: root.to_owned(), to: lower.clone() },
+        OverlayStep::Mount { fstype: union.as_str(), target: root.to_owned(), flags, data },
         // Both unions hold on to their layers by themselves; where the mounts are moved does not matter to them.
-        Step::MakeDir(root.join("ro")),
-        Step::MakeDir(root.join("rw")),
-        Step::Move { from: lower, to: root.join("ro") },
-        Step::Move { from: upper, to: root.join("rw") },
+        OverlayStep::MakeDir(root.join("ro")),
+        OverlayStep::MakeDir(root.join("rw")),
+        OverlayStep::Move { from: lower, to: root.join("ro") },
+        OverlayStep::Move { from: upper, to: root.join("rw") },
     ]);
     steps
 }

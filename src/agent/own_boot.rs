@@ -2,14 +2,14 @@
 
 use super::Journal;
 use super::firmware;
-use super::network::Network;
+use super::network::AgentNetwork;
 use crate::agent::world::{Share, World};
 use crate::job::pxe::{HexIp, own_loader_script};
 use crate::store::layout::own_loader_file;
 
 /// Writes down what the firmware of this machine would start without the network, where it is not written already: the
 /// script of the boot server's GRUB tries it before all loaders that it knows. A machine without UEFI has none.
-pub fn tell_loader(world: &dyn World, journal: &Journal, network: &Network, tftp: &Share) {
+pub fn tell_loader(world: &dyn World, journal: &Journal, network: &AgentNetwork, tftp: &Share) {
     let Some(platform) = world.efi() else { return };
     let Some(path) = firmware::state(&platform).ok().and_then(|state| state.own_loader()) else { return };
     let (file, text) = (own_loader_file(HexIp(network.address)), own_loader_script(&path));

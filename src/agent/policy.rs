@@ -5,7 +5,7 @@ use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::store::Folder;
 use crate::store::layout::STATUS;
-use crate::store::status::{State, Status};
+use crate::store::status::{JobState, Status};
 use crate::sys::System;
 
 /// Says the failure in both logs, the status and on the console, and waits as the settings say.
@@ -28,8 +28,8 @@ pub fn fail(
     let stays = hold || settings.on_error == OnError::Shell;
     if let Some(status) = status.as_mut() {
         // A job that is done stays done, whatever could not be cleaned up after it.
-        if status.state != State::Done || is_disarmed {
-            status.state = if stays { State::Holding } else { State::Failed };
+        if status.state != JobState::Done || is_disarmed {
+            status.state = if stays { JobState::Holding } else { JobState::Failed };
         }
         status.error = Some(failure.to_string());
         status.code = Some(failure.kind.code());

@@ -2,11 +2,11 @@
 
 use super::address::Address;
 use super::journal::Journal;
-use super::lease_holder::Lease;
+use super::lease_holder::LeaseHolder;
 use super::{Ending, policy};
 use crate::agent::world::World;
 use crate::block::BlockDevice;
-use crate::block::watched::Watched;
+use crate::block::watched::WatchedDisk;
 use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::progress::{Meter, Progress};
@@ -42,7 +42,7 @@ pub struct Reporter<'a> {
     status: Mutex<Status>,
     disks: Arc<InFlightOps>,
     given_up: Mutex<Option<(Failure, Ending)>>,
-    lease: Arc<Lease>,
+    lease: Arc<LeaseHolder>,
     address: Option<Arc<Address>>,
     is_committed: AtomicBool,
 }
@@ -55,7 +55,7 @@ impl<'a> Reporter<'a> {
         folder: &'a Folder,
         status: Status,
         settings: &'a Settings,
-        lease: Arc<Lease>,
+        lease: Arc<LeaseHolder>,
         address: Option<Arc<Address>>,
     ) -> Self {
         let (system, clock) = (world.system(), world.system());
@@ -83,7 +83,7 @@ impl<'a> Reporter<'a> {
 
     /// A disk that is watched from now on.
     pub fn watch(&self, disk: Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice> {
-        Arc::new(Watched::new(disk, self.disks.clone()))
+        Arc::new(WatchedDisk::new(disk, self.disks.clone()))
     }
 
     /// Fails where a disk hung and came back after all: by then everybody was told that this run is over. And where

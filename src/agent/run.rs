@@ -3,7 +3,7 @@
 use super::booted::Booted;
 use super::connected::Connected;
 use super::image_failure::caught;
-use super::lease_holder::Lease;
+use super::lease_holder::LeaseHolder;
 use super::located::Located;
 use super::named::Named;
 use super::shares::Shares;
@@ -66,7 +66,7 @@ fn connected(state: &Connected<'_>, shares: &mut Shares<'_>) -> Ending {
     }
 }
 
-fn leased(state: &Connected<'_>, lease: Arc<Lease>, shares: &mut Shares<'_>) -> Ending {
+fn leased(state: &Connected<'_>, lease: Arc<LeaseHolder>, shares: &mut Shares<'_>) -> Ending {
     let ending = match caught(&AGENT, || state.count_attempt()) {
         Ok(status) => working(Working { connected: state, lease: lease.clone(), status }, shares),
         Err(failure) => state.named.fail(shares, &failure, None, None),

@@ -27,7 +27,7 @@ impl ShareGuard {
         let ops = Arc::new(InFlightOps::new(move || clock.monotonic()));
         let given_up = Arc::new(Mutex::default());
         let (watching, stop) = mpsc::channel();
-        let thread = Thread {
+        let thread = GuardThread {
             ops: ops.clone(),
             given_up: given_up.clone(),
             system,
@@ -54,7 +54,7 @@ impl ShareGuard {
     }
 }
 
-struct Thread {
+struct GuardThread {
     ops: Arc<InFlightOps>,
     given_up: Arc<Mutex<Option<Ending>>>,
     system: Arc<dyn System>,
@@ -62,7 +62,7 @@ struct Thread {
     settings: Settings,
 }
 
-impl Thread {
+impl GuardThread {
     fn run(&self, tick: Duration, stop: &mpsc::Receiver<()>) {
         let mut watch = Watch::new(self.settings.share_wait, "the server");
         while stop.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::share_guard::ShareGuard;
 use super::{CLOSE_LIMIT, Ending, Journal};
-use crate::agent::world::{Close, MountOrder, Mounted, Share, World};
+use crate::agent::world::{Close, MountOrder, MountedShares, Share, World};
 use crate::share::mount::MountFailed;
 
 /// All shares of one run.
@@ -28,7 +28,7 @@ impl<'a> Shares<'a> {
     /// # Errors
     /// As [`World::mount`].
     pub fn mount(&mut self, order: &MountOrder<'_>) -> Result<Share, MountFailed> {
-        let Mounted { share, close } = self.world.mount(order, &mut |line| self.journal.info(line))?;
+        let MountedShares { share, close } = self.world.mount(order, &mut |line| self.journal.info(line))?;
         self.open.push((share.name.clone(), close));
         Ok(Share { files: self.guard.watch(&share.name, share.files), ..share })
     }

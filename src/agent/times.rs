@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What a boot does, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum BootStage {
     /// From the start of the kernel's clock to its first program. The firmware and the loader came before, and no clock
     /// that is known here has seen them.
     Kernel,
@@ -31,19 +31,19 @@ pub enum Stage {
     Disarm,
 }
 
-impl Stage {
+impl BootStage {
     fn as_str(self) -> &'static str {
         match self {
-            Stage::Kernel => "kernel",
-            Stage::Initramfs => "initramfs",
-            Stage::Boot => "kernel and initramfs",
-            Stage::Network => "network",
-            Stage::Shares => "shares",
-            Stage::Settle => "settle",
-            Stage::Plan => "plan",
-            Stage::Work => "work",
-            Stage::Publish => "publish",
-            Stage::Disarm => "disarm",
+            BootStage::Kernel => "kernel",
+            BootStage::Initramfs => "initramfs",
+            BootStage::Boot => "kernel and initramfs",
+            BootStage::Network => "network",
+            BootStage::Shares => "shares",
+            BootStage::Settle => "settle",
+            BootStage::Plan => "plan",
+            BootStage::Work => "work",
+            BootStage::Publish => "publish",
+            BootStage::Disarm => "disarm",
         }
     }
 }
@@ -51,7 +51,7 @@ impl Stage {
 /// When each stage began, on the clock that starts with the kernel (CLOCK_BOOTTIME).
 pub struct Times {
     system: Arc<dyn System>,
-    begun: Mutex<Vec<(Stage, Duration)>>,
+    begun: Mutex<Vec<(BootStage, Duration)>>,
 }
 
 impl Times {
@@ -59,19 +59,19 @@ impl Times {
     pub fn start(system: Arc<dyn System>, init: Option<Duration>) -> Self {
         let now = system.since_boot();
         let mut begun = match init.filter(|init| *init <= now) {
-            Some(init) => vec![(Stage::Kernel, Duration::ZERO), (Stage::Initramfs, init)],
-            None => vec![(Stage::Boot, Duration::ZERO)],
+            Some(init) => vec![(BootStage::Kernel, Duration::ZERO), (BootStage::Initramfs, init)],
+            None => vec![(BootStage::Boot, Duration::ZERO)],
         };
-        begun.push((Stage::Network, now));
+        begun.push((BootStage::Network, now));
         Times { system, begun: Mutex::new(begun) }
     }
 
-    fn begun(&self) -> MutexGuard<'_, Vec<(Stage, Duration)>> {
+    fn begun(&self) -> MutexGuard<'_, Vec<(BootStage, Duration)>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This stage begins, and the one before it ends.
-    pub fn enter(&self, stage: Stage) {
+    pub fn enter(&self, stage: BootStage) {
         let now = self.system.since_boot();
         self.begun().push((stage, now));
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::sys::Recording;
 
-    fn told(init: Option<u64>, stages: &[(Stage, u64)]) -> String {
+    fn told(init: Option<u64>, stages: &[(BootStage, u64)]) -> String {
         let system = Arc::new(Recording::new());
         system.advance(Duration::from_millis(5100));
         let times = Times::start(system.clone(), init.map(Duration::from_millis));
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn each_stage_ends_where_the_next_begins() {
         assert_eq!(
-            told(Some(1900), &[(Stage::Shares, 200), (Stage::Settle, 700), (Stage::Work, 8000)]),
+            told(Some(1900), &[(BootStage::Shares, 200), (BootStage::Settle, 700), (BootStage::Work, 8000)]),
             "where the time went: kernel 1.9 s, initramfs 3.2 s, network 0.2 s, shares 0.7 s, settle 8.0 s, work 0.4 s; \
              14.4 s since the kernel's start"
         );

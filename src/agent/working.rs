@@ -2,24 +2,24 @@
 
 use super::connected::Connected;
 use super::context::Context;
-use super::lease_holder::Lease;
-use super::named::{Named, Proven};
+use super::lease_holder::LeaseHolder;
+use super::named::{Named, ProvenJob};
 use super::report::Reporter;
 use super::shares::Shares;
-use super::steps::{Backup, Outcome, Publisher, Restore, StepContext, Verify};
-use super::times::Stage;
+use super::steps::{Backup, Publisher, Restore, StepContext, StepOutcome, Verify};
+use super::times::BootStage;
 use super::{Ending, Mode, arming, own_boot, policy, steps};
 use crate::agent::world::Purpose;
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::inventory::pci::{self, PciClass};
 use crate::job::{Action, Grow, Job};
-use crate::plan::{self, Plan, Request};
+use crate::plan::{self, Plan, PlanRequest};
 use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::publish::{self, Recovered};
 use crate::store::record::Machine;
-use crate::store::status::{State, Status};
+use crate::store::status::{JobState, Status};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,13 +27,13 @@ use std::sync::Arc;
 /// The lease is held, and the attempt counted.
 pub struct Working<'c, 'a> {
     pub connected: &'c Connected<'a>,
-    pub lease: Arc<Lease>,
+    pub lease: Arc<LeaseHolder>,
     pub status: Status,
 }
 
 /// How the steps of a plan have ended, where they have not failed.
 enum Worked {
-    Done(Outcome),
+    Done(StepOutcome),
     /// The watchdog has ended the run, whose disk hung.
     GivenUp(Ending),
 }
@@ -69,7 +69,7 @@ impl Working<'_, '_> {
 
     /// What an earlier boot with the same job has left: a set that was cut while it was published is completed or
     /// rolled back. A job that is done is only disarmed, with the notes of then.
-    fn finish_earlier_attempt(&self, job: &Job) -> Result<Option<Outcome>, Failure> {
+    fn finish_earlier_attempt(&self, job: &Job) -> Result<Option<StepOutcome>, Failure> {
         let Context { journal, ref settings, .. } = *self.context();
         let folder = self.folder();
         let id = job.id.as_ref().map(|id| id.as_str().to_owned());
@@ -87,7 +87,7 @@ impl Working<'_, '_> {
         let Status { attempt, ref notes, state, code, .. } = self.status;
         let is_published =
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
-        if state == State::Done || is_published {
+        if state == JobState::Done || is_published {
             journal.global(&format!("{}: this job is done already; disarming", job.action));
             let kind = Kind::ALL.iter().find(|kind| kind.is_of_done_job() && code == Some(kind.code()));
             let unfinished = kind.map(|kind| {
@@ -98,7 +98,7 @@ impl Working<'_, '_> {
                 let what = format!("the disks are restored and verified, but {left}");
                 Failure::new(*kind, what, "read maintenance.log for the reason and what to do.")
             });
-            return Ok(Some(Outcome { notes: notes.clone(), unfinished }));
+            return Ok(Some(StepOutcome { notes: notes.clone(), unfinished }));
         }
         if attempt > settings.attempts {
             let what = format!("{} was tried {} times without success", job.action, settings.attempts);
@@ -130,7 +130,7 @@ impl Working<'_, '_> {
         let can_resume = status.attempt < settings.attempts;
         let publisher = Publisher { machine, job_id: status.job.clone(), keep: settings.keep };
         let reporter = Reporter::new(world, journal, folder, status, settings, lease, address.clone());
-        let run = steps::Run {
+        let run = steps::JobRun {
             context: StepContext { world, journal, folder, reporter },
             backup: Backup { disks: &inventory.disks, export: &proven.backup.export },
             verify: Verify { images, degraded: settings.degraded },
@@ -140,7 +140,7 @@ impl Working<'_, '_> {
             who,
             can_resume,
         };
-        times.enter(Stage::Work);
+        times.enter(BootStage::Work);
         let result = run.all(&plan);
         let (status, given_up) = run.context.reporter.end();
         self.status = status;
@@ -155,7 +155,7 @@ impl Working<'_, '_> {
         {
             self.folder().ask_needed(&mut state, smallest)?;
         }
-        let request = Request {
+        let request = PlanRequest {
             action: job.action,
             disks: job.options.disks.clone(),
             map: job.options.map.clone(),
@@ -218,11 +218,11 @@ impl Working<'_, '_> {
     fn inventory(&self) -> Result<Inventory, Failure> {
         let Context { world, journal, ref settings, ref times, .. } = *self.context();
         let (disks, wait) = (&self.connected.disks, settings.settle);
-        times.enter(Stage::Settle);
+        times.enter(BootStage::Settle);
         let over = disks.quiet().min(wait).as_secs();
         journal.info(&format!("waiting for the disks to settle ({} s, {over} s of it over)", wait.as_secs()));
         let found = disks.settled(wait);
-        times.enter(Stage::Plan);
+        times.enter(BootStage::Plan);
         for device in pci::without_driver(&world.pci(), PciClass::Storage) {
             journal
                 .info(&format!("no driver is bound to the disk controller {device}: its disks are not seen"));
@@ -246,18 +246,18 @@ impl Working<'_, '_> {
     }
 
     /// The commit: the status says done before the PXE config goes, so that a cut between the two repeats nothing.
-    fn succeed(&mut self, job: &Job, outcome: Outcome) -> Result<Ending, Failure> {
-        let Outcome { notes, unfinished } = outcome;
+    fn succeed(&mut self, job: &Job, outcome: StepOutcome) -> Result<Ending, Failure> {
+        let StepOutcome { notes, unfinished } = outcome;
         let Connected { named, address, proven, .. } = self.connected;
         let Named { context, network, who, .. } = named;
         let Context { world, journal, ref settings, .. } = *context;
-        let Proven { tftp, armed, folder, .. } = proven;
+        let ProvenJob { tftp, armed, folder, .. } = proven;
         notes.iter().for_each(|note| journal.info(note));
-        context.times.enter(Stage::Disarm);
+        context.times.enter(BootStage::Disarm);
         self.lease.check()?;
         address.as_ref().map_or(Ok(()), |address| address.check())?;
         let status = &mut self.status;
-        status.state = State::Done;
+        status.state = JobState::Done;
         status.step = "done".into();
         status.disk = None;
         status.notes = notes;

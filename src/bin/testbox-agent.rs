@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use testbox::agent::bootnet::{self, Plan};
+use testbox::agent::bootnet::{self, BootNetPlan};
 use testbox::agent::console::Console;
 use testbox::agent::logging::AgentLog;
 use testbox::agent::world::{RealWorld, World};
@@ -59,12 +59,12 @@ fn main() -> ExitCode {
 fn boot_network() -> ExitCode {
     let world = RealWorld::new(Path::new(RUN_DIR));
     match bootnet::plan(&world.facts().cmdline, &world.links()) {
-        Plan::Ready(assignments) => {
+        BootNetPlan::Ready(assignments) => {
             print!("{assignments}");
             ExitCode::SUCCESS
         }
-        Plan::Wait => ExitCode::from(13),
-        Plan::Refused(why) => {
+        BootNetPlan::Wait => ExitCode::from(13),
+        BootNetPlan::Refused(why) => {
             println!("{why}");
             ExitCode::from(12)
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The operations that can be counted and failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
+pub enum DiskOp {
     /// [`BlockDevice::read_at`].
     Read,
     /// [`BlockDevice::write_at`].
@@ -27,7 +27,7 @@ pub enum Op {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum DiskFault {
     /// The operation fails with this errno.
     Errno(i32),
     /// A write, zeroing or flush reports success and changes nothing; a read is not affected.
@@ -47,25 +47,25 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 #[derive(Clone, Debug)]
 struct Rule {
-    op: Op,
+    op: DiskOp,
     range: Range<u64>,
-    fault: Fault,
+    fault: DiskFault,
     /// Left before the rule is spent.
     times: u64,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DiskState {
     live: Vec<u8>,
     durable: Vec<u8>,
     /// What was written since the last flush, in order: place and bytes.
     unflushed: Vec<(usize, Vec<u8>)>,
     power: Option<Power>,
-    random: Option<Random>,
+    random: Option<DiskRandom>,
     rules: Vec<Rule>,
-    log: Vec<(Op, u64, u64)>,
+    log: Vec<(DiskOp, u64, u64)>,
     /// Operations from this one on fail, if `dead`; only this one, if not.
-    fail_at: Option<(u64, Fault, bool)>,
+    fail_at: Option<(u64, DiskFault, bool)>,
     size_now: Option<u64>,
     rotational: bool,
     hanging: usize,
@@ -74,24 +74,26 @@ struct State {
 
 /// Faults by chance.
 #[derive(Debug)]
-struct Random {
+struct DiskRandom {
     chance: Chance,
     one_in: u64,
-    seen: HashMap<(Op, u64), u64>,
+    seen: HashMap<(DiskOp, u64), u64>,
 }
 
-impl Random {
+impl DiskRandom {
     /// Those that must not be lost: what nobody could notice is left out, as a wrong bit of the source.
-    fn fault(&mut self, op: Op, offset: u64) -> Option<Fault> {
+    fn fault(&mut self, op: DiskOp, offset: u64) -> Option<DiskFault> {
         let nth = self.seen.entry((op, offset)).or_default();
         *nth += 1;
         let what = (op, offset, *nth);
-        let error = Fault::Errno(libc::EIO);
-        let faults: &[Fault] = match op {
-            Op::Read => &[error, Fault::Errno(libc::ENODATA), Fault::Short],
-            Op::Write => &[error, Fault::Short, Fault::Drop, Fault::FlipBit(self.chance.of((what, "bit")))],
-            Op::Zero => &[error, Fault::Drop],
-            Op::Discard | Op::Flush | Op::Reread => &[error],
+        let error = DiskFault::Errno(libc::EIO);
+        let faults: &[DiskFault] = match op {
+            DiskOp::Read => &[error, DiskFault::Errno(libc::ENODATA), DiskFault::Short],
+            DiskOp::Write => {
+                &[error, DiskFault::Short, DiskFault::Drop, DiskFault::FlipBit(self.chance.of((what, "bit")))]
+            }
+            DiskOp::Zero => &[error, DiskFault::Drop],
+            DiskOp::Discard | DiskOp::Flush | DiskOp::Reread => &[error],
         };
         let is_hit = self.chance.one_in(self.one_in, what);
         is_hit.then(|| self.chance.choose(faults, (what, "kind"))).flatten()
@@ -104,7 +106,7 @@ pub struct MemDisk {
     name: String,
     size: u64,
     logical: u32,
-    state: Mutex<State>,
+    state: Mutex<DiskState>,
     changed: Condvar,
 }
 
@@ -113,12 +115,12 @@ impl MemDisk {
     pub fn new(name: &str, content: Vec<u8>, logical: u32) -> Self {
         assert_eq!(content.len() % logical as usize, 0, "content in whole logical blocks");
         let size = content.len() as u64;
-        let state = State { durable: content.clone(), live: content, ..State::default() };
+        let state = DiskState { durable: content.clone(), live: content, ..DiskState::default() };
         let (state, changed) = (Mutex::new(state), Condvar::new());
         MemDisk { name: name.to_owned(), size, logical, state, changed }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,23 +135,23 @@ impl MemDisk {
     }
 
     /// Every operation so far, in order: kind, offset, length in bytes (0 where there is none).
-    pub fn log(&self) -> Vec<(Op, u64, u64)> {
+    pub fn log(&self) -> Vec<(DiskOp, u64, u64)> {
         self.state().log.clone()
     }
 
     /// How many operations of one kind there were.
-    pub fn count(&self, op: Op) -> usize {
+    pub fn count(&self, op: DiskOp) -> usize {
         self.state().log.iter().filter(|l| l.0 == op).count()
     }
 
     /// From now on, `op` over any byte of `range` suffers `fault`, `times` times (`u64::MAX`: always).
-    pub fn inject(&self, op: Op, range: Range<u64>, fault: Fault, times: u64) {
+    pub fn inject(&self, op: DiskOp, range: Range<u64>, fault: DiskFault, times: u64) {
         self.state().rules.push(Rule { op, range, fault, times });
     }
 
     /// The `nth` operation from now (0 is the next), of whatever kind, suffers `fault`; with `dead`, so do all
     /// after it.
-    pub fn fail_nth(&self, nth: u64, fault: Fault, dead: bool) {
+    pub fn fail_nth(&self, nth: u64, fault: DiskFault, dead: bool) {
         let mut state = self.state();
         let at = state.log.len() as u64 + nth;
         state.fail_at = Some((at, fault, dead));
@@ -183,7 +185,7 @@ impl MemDisk {
     /// One operation in so many goes wrong, by chance. It depends on the seed, the operation, its place, and how often
     /// that was done before.
     pub fn fail_by_chance(&self, chance: Chance, one_in: u64) {
-        self.state().random = Some(Random { chance, one_in, seen: HashMap::new() });
+        self.state().random = Some(DiskRandom { chance, one_in, seen: HashMap::new() });
     }
 
     /// No faults any more.
@@ -202,11 +204,11 @@ impl MemDisk {
     /// The same disk once more, with what was not flushed; without faults and power.
     pub fn copy(&self) -> MemDisk {
         let state = self.state();
-        let copied = State {
+        let copied = DiskState {
             live: state.live.clone(),
             durable: state.durable.clone(),
             unflushed: state.unflushed.clone(),
-            ..State::default()
+            ..DiskState::default()
         };
         MemDisk {
             name: self.name.clone(),
@@ -222,7 +224,7 @@ impl MemDisk {
     pub fn cut(&self, chance: Chance) {
         let mut state = self.state();
         let block = self.logical as usize;
-        let State { live, durable, unflushed, .. } = &mut *state;
+        let DiskState { live, durable, unflushed, .. } = &mut *state;
         for (nth, (at, bytes)) in unflushed.drain(..).enumerate() {
             let kind = chance.of(nth) % 3;
             for (n, bytes) in bytes.chunks(block).enumerate() {
@@ -236,7 +238,12 @@ impl MemDisk {
     }
 
     /// Logs the operation, checks its range and finds what goes wrong with it.
-    fn begin(&self, op: Op, offset: u64, len: u64) -> io::Result<(MutexGuard<'_, State>, Option<Fault>)> {
+    fn begin(
+        &self,
+        op: DiskOp,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<(MutexGuard<'_, DiskState>, Option<DiskFault>)> {
         let mut state = self.state();
         if let Some(power) = &state.power {
             power.begin()?;
@@ -249,7 +256,7 @@ impl MemDisk {
         }
         let end = offset.checked_add(len).filter(|end| *end <= self.size);
         let Some(end) = end else {
-            return Err(io::Error::from_raw_os_error(if op == Op::Read {
+            return Err(io::Error::from_raw_os_error(if op == DiskOp::Read {
                 libc::EINVAL
             } else {
                 libc::ENOSPC
@@ -269,7 +276,7 @@ impl MemDisk {
                 fault = Some(rule.fault);
             }
         }
-        if fault == Some(Fault::Hang) {
+        if fault == Some(DiskFault::Hang) {
             state.hanging += 1;
             self.changed.notify_all();
             let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| !state.released);
@@ -278,22 +285,22 @@ impl MemDisk {
             return Ok((state, None));
         }
         match fault {
-            Some(Fault::Panic) => panic!("on purpose, in {op:?} at byte {offset}"),
-            Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
-            Some(Fault::Short) if op == Op::Read => Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(Fault::Short) if op == Op::Write => Err(io::ErrorKind::WriteZero.into()),
+            Some(DiskFault::Panic) => panic!("on purpose, in {op:?} at byte {offset}"),
+            Some(DiskFault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(DiskFault::Short) if op == DiskOp::Read => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(DiskFault::Short) if op == DiskOp::Write => Err(io::ErrorKind::WriteZero.into()),
             other => Ok((state, other)),
         }
     }
 
-    fn put(&self, op: Op, offset: u64, len: u64, copy: impl FnOnce(&mut [u8])) -> io::Result<()> {
+    fn put(&self, op: DiskOp, offset: u64, len: u64, copy: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let (mut state, fault) = self.begin(op, offset, len)?;
-        if fault == Some(Fault::Drop) || len == 0 {
+        if fault == Some(DiskFault::Drop) || len == 0 {
             return Ok(());
         }
         let range = offset as usize..(offset + len) as usize;
         copy(&mut state.live[range.clone()]);
-        if let Some(Fault::FlipBit(bit)) = fault {
+        if let Some(DiskFault::FlipBit(bit)) = fault {
             flip(&mut state.live[range.clone()], bit);
         }
         let written = state.live[range.clone()].to_vec();
@@ -333,32 +340,32 @@ impl BlockDevice for MemDisk {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let (state, fault) = self.begin(Op::Read, offset, buf.len() as u64)?;
+        let (state, fault) = self.begin(DiskOp::Read, offset, buf.len() as u64)?;
         let at = offset as usize;
         buf.copy_from_slice(&state.live[at..at + buf.len()]);
-        if let Some(Fault::FlipBit(bit)) = fault {
+        if let Some(DiskFault::FlipBit(bit)) = fault {
             flip(buf, bit);
         }
         Ok(())
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.put(Op::Write, offset, buf.len() as u64, |to| to.copy_from_slice(buf))
+        self.put(DiskOp::Write, offset, buf.len() as u64, |to| to.copy_from_slice(buf))
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.put(Op::Zero, offset, len, |to| to.fill(0))
+        self.put(DiskOp::Zero, offset, len, |to| to.fill(0))
     }
 
     /// Leaves garbage, because a discard promises nothing.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.put(Op::Discard, offset, len, |to| to.fill(0xdb))
+        self.put(DiskOp::Discard, offset, len, |to| to.fill(0xdb))
     }
 
     fn flush(&self) -> io::Result<()> {
-        let (mut state, fault) = self.begin(Op::Flush, 0, 0)?;
+        let (mut state, fault) = self.begin(DiskOp::Flush, 0, 0)?;
         if fault.is_none() {
-            let State { durable, unflushed, .. } = &mut *state;
+            let DiskState { durable, unflushed, .. } = &mut *state;
             for (at, bytes) in unflushed.drain(..) {
                 durable[at..at + bytes.len()].copy_from_slice(&bytes);
             }
@@ -371,7 +378,7 @@ impl BlockDevice for MemDisk {
     }
 
     fn reread_partition_table(&self) -> io::Result<()> {
-        self.begin(Op::Reread, 0, 0).map(|_| ())
+        self.begin(DiskOp::Reread, 0, 0).map(|_| ())
     }
 }
 
@@ -390,7 +397,10 @@ mod tests {
         assert_eq!((disk.content()[512], disk.durable()[512]), (2, 1));
         disk.flush().unwrap();
         assert_eq!(disk.durable(), disk.content());
-        assert_eq!((disk.count(Op::Write), disk.count(Op::Flush), disk.count(Op::Read)), (1, 1, 0));
+        assert_eq!(
+            (disk.count(DiskOp::Write), disk.count(DiskOp::Flush), disk.count(DiskOp::Read)),
+            (1, 1, 0)
+        );
     }
 
     #[test]
@@ -416,22 +426,22 @@ mod tests {
     #[test]
     fn faults_hit_their_operation_range_and_number() {
         let disk = disk();
-        disk.inject(Op::Read, 1024..1536, Fault::Errno(libc::EIO), 1);
+        disk.inject(DiskOp::Read, 1024..1536, DiskFault::Errno(libc::EIO), 1);
         let mut buf = vec![0; 1024];
         disk.read_at(&mut buf, 0).unwrap();
         let error = disk.read_at(&mut buf, 512).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
         disk.read_at(&mut buf, 512).unwrap();
 
-        disk.inject(Op::Write, 0..4096, Fault::Drop, 1);
+        disk.inject(DiskOp::Write, 0..4096, DiskFault::Drop, 1);
         disk.write_at(&[9; 512], 0).unwrap();
         assert_eq!(disk.content()[0], 1);
 
-        disk.inject(Op::Read, 0..512, Fault::FlipBit(9), 1);
+        disk.inject(DiskOp::Read, 0..512, DiskFault::FlipBit(9), 1);
         disk.read_at(&mut buf, 0).unwrap();
         assert_eq!((buf[0], buf[1]), (1, 3));
 
-        disk.fail_nth(1, Fault::Errno(libc::ENODATA), true);
+        disk.fail_nth(1, DiskFault::Errno(libc::ENODATA), true);
         disk.read_at(&mut buf, 0).unwrap();
         assert!(disk.flush().is_err() && disk.write_zeroes(0, 512).is_err());
         disk.heal();

@@ -16,7 +16,7 @@ pub mod watched;
 pub use aligned::{ALIGN, AlignedBuf};
 pub use backing::{FileId, backing_of, user_of};
 pub use direct::DirectFile;
-pub use real::{Disk, OpenError, device_number};
+pub use real::{OpenError, RealDisk, device_number};
 pub use view::View;
 
 use std::io;

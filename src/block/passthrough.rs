@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The way to a disk's firmware. Each call ends within a few seconds, or the disk hangs in the kernel too.
-pub trait Firmware {
+pub trait DiskFirmware {
     /// Sends an ATA command in the SCSI command ATA PASS-THROUGH (16). `data` is filled with what the disk sends,
     /// and empty where it sends nothing. What comes back is the sense data: empty where the status is GOOD.
     ///
@@ -126,7 +126,7 @@ fn length(data: &[u8]) -> io::Result<u32> {
     u32::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-impl Firmware for Passthrough {
+impl DiskFirmware for Passthrough {
     fn ata(&self, command: &[u8; 16], data: &mut [u8]) -> io::Result<Vec<u8>> {
         let mut sense = [0u8; 64];
         let mut header = SgIoHeader {

@@ -64,7 +64,7 @@ const PIECE: usize = 256 << 10;
 
 /// An open disk. Who writes a block device holds it exclusively (O_EXCL: nothing of it can be mounted meanwhile).
 #[derive(Debug)]
-pub struct Disk {
+pub struct RealDisk {
     name: String,
     /// O_DIRECT, where the file system or device has it.
     direct: Option<File>,
@@ -79,7 +79,7 @@ pub struct Disk {
     physical: u32,
 }
 
-impl Disk {
+impl RealDisk {
     /// Opens a disk that is only read.
     ///
     /// # Errors
@@ -191,7 +191,7 @@ impl Disk {
         };
         let is_exclusive = claim || is_file;
         let piece = if write && (is_file || !says_rotational(&buffered)) { PIECE } else { usize::MAX };
-        Ok(Disk { name, direct, buffered, is_file, is_exclusive, piece, size, logical, physical })
+        Ok(RealDisk { name, direct, buffered, is_file, is_exclusive, piece, size, logical, physical })
     }
 
     /// Major and minor number of the block device that is open; `None` for a regular file.
@@ -269,7 +269,7 @@ fn unsupported(e: Errno) -> bool {
     matches!(e, Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::INVAL)
 }
 
-impl BlockDevice for Disk {
+impl BlockDevice for RealDisk {
     fn name(&self) -> &str {
         &self.name
     }
@@ -417,7 +417,7 @@ mod tests {
     fn a_regular_file_is_a_disk_with_holes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("disk");
-        let disk = Disk::create_file(&path, 3 * (1 << 20) + 512).unwrap();
+        let disk = RealDisk::create_file(&path, 3 * (1 << 20) + 512).unwrap();
         assert_eq!((disk.size(), disk.logical_block_size()), (3 * (1 << 20) + 512, 512));
         assert_eq!(disk.next_data(0).unwrap(), None);
         let mut buf = AlignedBuf::new(1 << 20);
@@ -441,12 +441,12 @@ mod tests {
 
     #[test]
     fn what_is_no_disk_is_refused_by_name() {
-        let error = Disk::open_read("/dev/null").unwrap_err();
+        let error = RealDisk::open_read("/dev/null").unwrap_err();
         assert!(error.to_string().contains("/dev/null is neither"), "{error}");
-        let error = Disk::open_read("/nonexistent/disk").unwrap_err();
+        let error = RealDisk::open_read("/nonexistent/disk").unwrap_err();
         assert!(error.to_string().contains("/nonexistent/disk"), "{error}");
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("there"), b"x").unwrap();
-        assert!(Disk::create_file(dir.path().join("there"), 512).is_err());
+        assert!(RealDisk::create_file(dir.path().join("there"), 512).is_err());
     }
 }

@@ -24,12 +24,12 @@ pub struct View<'a> {
 }
 
 struct Cache {
-    blocks: Vec<Block>,
+    blocks: Vec<BlockView>,
     clock: u64,
     long: Option<AlignedBuf>,
 }
 
-struct Block {
+struct BlockView {
     offset: u64,
     len: usize,
     last_use: u64,
@@ -67,13 +67,13 @@ impl<'a> View<'a> {
 
 impl Cache {
     /// The remembered block at `offset`, or the one that was used least recently, to be filled.
-    fn block(&mut self, offset: u64) -> &mut Block {
+    fn block(&mut self, offset: u64) -> &mut BlockView {
         self.clock += 1;
         let found = self.blocks.iter().position(|block| block.offset == offset && block.len > 0);
         let at = found.unwrap_or_else(|| {
             if self.blocks.len() < BLOCKS {
                 let bytes = AlignedBuf::new(BLOCK as usize);
-                self.blocks.push(Block { offset, len: 0, last_use: 0, bytes });
+                self.blocks.push(BlockView { offset, len: 0, last_use: 0, bytes });
                 return self.blocks.len() - 1;
             }
             let oldest = self.blocks.iter().enumerate().min_by_key(|(_, block)| block.last_use);
@@ -129,7 +129,7 @@ impl ReadAt for View<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::mem::{Fault, MemDisk, Op};
+    use crate::block::mem::{DiskFault, DiskOp, MemDisk};
     use proptest::prelude::*;
 
     fn disk(len: usize, block: u32) -> MemDisk {
@@ -168,26 +168,26 @@ mod tests {
         for i in 0..1000 {
             view.read_exact_at(&mut buf, i * 100).unwrap();
         }
-        assert_eq!(disk.count(Op::Read), 2);
+        assert_eq!(disk.count(DiskOp::Read), 2);
         for i in 2..2 * BLOCKS as u64 {
             view.read_exact_at(&mut buf, i * BLOCK).unwrap();
             view.read_exact_at(&mut buf, 17).unwrap();
         }
-        assert_eq!(disk.count(Op::Read), 2 * BLOCKS);
+        assert_eq!(disk.count(DiskOp::Read), 2 * BLOCKS);
         assert_eq!(view.cache.lock().unwrap().blocks.len(), BLOCKS);
         view.read_exact_at(&mut buf, BLOCK).unwrap();
-        assert_eq!(disk.count(Op::Read), 2 * BLOCKS + 1);
+        assert_eq!(disk.count(DiskOp::Read), 2 * BLOCKS + 1);
         let mut long = vec![0; 5 << 20];
         view.read_exact_at(&mut long, 777).unwrap();
         assert!(long == disk.content()[777..777 + (5 << 20)]);
-        assert_eq!(disk.count(Op::Read), 2 * BLOCKS + 6);
+        assert_eq!(disk.count(DiskOp::Read), 2 * BLOCKS + 6);
         assert_eq!(progress.done.load(std::sync::atomic::Ordering::Relaxed) / (6 << 20), 3);
     }
 
     #[test]
     fn a_bad_sector_fails_only_reads_over_it_and_a_stop_fails_all() {
         let disk = disk(1 << 20, 512);
-        disk.inject(Op::Read, 5120..5632, Fault::Errno(libc::EIO), u64::MAX);
+        disk.inject(DiskOp::Read, 5120..5632, DiskFault::Errno(libc::EIO), u64::MAX);
         let progress = Progress::default();
         let view = View::new(&disk, &progress);
         let mut buf = [0; 512];

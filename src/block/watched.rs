@@ -1,22 +1,22 @@
 //! A disk whose every operation is noted while it is under way, so that somebody can name the one that hangs.
 
 use super::BlockDevice;
-use crate::watch::{InFlightOps, Place};
+use crate::watch::{InFlightOps, OpPlace};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// A disk that is watched. All it does is what the disk below does.
-pub struct Watched {
+pub struct WatchedDisk {
     disk: Arc<dyn BlockDevice>,
     name: Arc<str>,
     ops: Arc<InFlightOps>,
 }
 
-impl Watched {
+impl WatchedDisk {
     /// Notes the operations of `disk` among these.
     pub fn new(disk: Arc<dyn BlockDevice>, ops: Arc<InFlightOps>) -> Self {
-        Watched { name: disk.name().into(), disk, ops }
+        WatchedDisk { name: disk.name().into(), disk, ops }
     }
 
     fn watch<T>(
@@ -24,7 +24,7 @@ impl Watched {
         op: &'static str,
         work: impl FnOnce(&dyn BlockDevice) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.ops.watch(&self.name, op, Place::Whole, || work(&*self.disk))
+        self.ops.watch(&self.name, op, OpPlace::Whole, || work(&*self.disk))
     }
 
     fn watch_at<T>(
@@ -34,11 +34,11 @@ impl Watched {
         work: impl FnOnce(&dyn BlockDevice) -> io::Result<T>,
     ) -> io::Result<T> {
         let block = u64::from(self.disk.logical_block_size().max(1));
-        self.ops.watch(&self.name, op, Place::Blocks(offset / block, len), || work(&*self.disk))
+        self.ops.watch(&self.name, op, OpPlace::Blocks(offset / block, len), || work(&*self.disk))
     }
 }
 
-impl BlockDevice for Watched {
+impl BlockDevice for WatchedDisk {
     fn name(&self) -> &str {
         self.disk.name()
     }

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::flags::Flags;
-use super::network::Network;
+use super::network::Subnet;
 use crate::job::{Cmdline, Options};
 use crate::store::layout::{BACKUP_EXPORT, NFS_ROOT_EXPORT, PXELINUX_CFG, TFTP_EXPORT};
 use crate::text::quoted;
@@ -24,20 +24,20 @@ const LIMIT: u64 = 1 << 20;
 /// How an armed machine boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Boot {
+pub(super) enum BootSetting {
     /// The Debian of the NFS root: needed for a full rescue system
     Nfs,
     /// The agent alone, without an NFS root
     Testbox,
 }
 
-/// Declares [`Settings`] once: the struct, the list of its keys, and how flags go before the file.
+/// Declares [`SettingsFile`] once: the struct, the list of its keys, and how flags go before the file.
 macro_rules! settings {
     ($($(#[$attribute:meta])* $name:ident ($key:literal): $kind:ty,)+) => {
         /// Every setting. `None` and empty lists are what nobody has given.
         #[derive(Args, Clone, Debug, Default, Deserialize)]
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-        pub(super) struct Settings {
+        pub(super) struct SettingsFile {
             $($(#[$attribute])* pub $name: $kind,)+
             /// What goes to the machine as it is.
             #[command(flatten)]
@@ -48,11 +48,11 @@ macro_rules! settings {
         /// The keys of the file that are no options of the machine.
         const OWN_KEYS: &[&str] = &[$($key),+];
 
-        impl Settings {
+        impl SettingsFile {
             /// These settings, with `other` for whatever is not given here. Lists are taken whole, never mixed.
-            pub fn or(self, other: Settings) -> Settings {
+            pub fn or(self, other: SettingsFile) -> SettingsFile {
                 let flags = Flags(self.flags.0.or(&other.flags.0));
-                Settings { $($name: self.$name.or_given(other.$name),)+ flags }
+                SettingsFile { $($name: self.$name.or_given(other.$name),)+ flags }
             }
         }
     };
@@ -98,7 +98,7 @@ settings! {
     netmask ("netmask"): Option<Ipv4Addr>,
     /// The network of the machines: an address outside of it is refused
     #[arg(long, value_name = "IP/BITS", help_heading = "Network")]
-    network ("network"): Option<Network>,
+    network ("network"): Option<Subnet>,
     /// The TFTP server, as the machine reaches it [default: --server]
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     #[serde(deserialize_with = "one")]
@@ -106,7 +106,7 @@ settings! {
 
     /// What the machine boots into [default: nfs]
     #[arg(long, help_heading = "Boot")]
-    boot ("boot"): Option<Boot>,
+    boot ("boot"): Option<BootSetting>,
     /// The NFS root [default: SERVER:/export/testbox-nfsroot,ro,tcp,vers=3]
     #[arg(long, value_name = "IP:PATH[,OPTION...]", help_heading = "Boot")]
     #[serde(deserialize_with = "one")]
@@ -141,12 +141,14 @@ fn one<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<O
 }
 
 /// Reads the settings file. The default one may be missing; one that is named may not.
-pub(super) fn load(named: Option<&Path>) -> Result<Settings, Error> {
+pub(super) fn load(named: Option<&Path>) -> Result<SettingsFile, Error> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
     let unreadable =
         |e: io::Error| Error::usage(format!("{}: cannot read the settings: {e}", path.display()));
     let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && named.is_none() => return Ok(Settings::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            return Ok(SettingsFile::default());
+        }
         file => file.map_err(unreadable)?,
     };
     log::debug!("settings from {}", path.display());
@@ -169,20 +171,20 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
 ///
 /// # Errors
 /// A sentence on what is wrong, with the key.
-pub(super) fn parse_file(text: &str) -> Result<Settings, String> {
+pub(super) fn parse_file(text: &str) -> Result<SettingsFile, String> {
     let mut table: toml::Table = toml::from_str(without_bom(text)).map_err(|e| e.to_string())?;
     let flags = Flags::take(&mut table)?;
     let known = keys().collect::<Vec<_>>().join(", ");
     if let Some(key) = table.keys().find(|key| !OWN_KEYS.contains(&key.as_str())) {
         return Err(format!("unknown key {}, expected one of {known}", quoted(key)));
     }
-    let own: Settings = table.try_into().map_err(|e: toml::de::Error| e.to_string())?;
-    let settings = Settings { flags, ..own };
+    let own: SettingsFile = table.try_into().map_err(|e: toml::de::Error| e.to_string())?;
+    let settings = SettingsFile { flags, ..own };
     let wrong = settings.problems();
     if wrong.is_empty() { Ok(settings) } else { Err(wrong.join("; ")) }
 }
 
-impl Settings {
+impl SettingsFile {
     /// The options that go to the machine.
     pub fn options(&self) -> Options {
         let on_server = |path: &str| {
@@ -199,7 +201,7 @@ impl Settings {
         Cmdline::parse(&self.options().words().join(" ")).problems
     }
 
-    /// [`Settings::problems`] as a usage error.
+    /// [`SettingsFile::problems`] as a usage error.
     pub fn check(&self) -> Result<(), Error> {
         let problems = self.problems();
         if problems.is_empty() { Ok(()) } else { Err(Error::usage(problems.join("\n"))) }
@@ -312,7 +314,7 @@ mod tests {
         );
         assert_eq!(file.options().words().len(), of_table().count());
         let flags = Flags(Options { keep: Some(9), ..Options::default() });
-        let flags = Settings { console: vec!["tty1".into()], flags, ..Settings::default() };
+        let flags = SettingsFile { console: vec!["tty1".into()], flags, ..SettingsFile::default() };
         let both = flags.or(file);
         assert_eq!((both.flags.0.keep, both.flags.0.attempts), (Some(9), Some(3)));
         assert_eq!(both.console, ["tty1"]);
@@ -352,7 +354,7 @@ mod tests {
         let with = |server: bool, gateway: bool, netmask: bool| {
             let ip = |given: bool| given.then_some(Ipv4Addr::LOCALHOST);
             let server = ip(server).map(HostName::from);
-            Settings { server, gateway: ip(gateway), netmask: ip(netmask), ..Settings::default() }
+            SettingsFile { server, gateway: ip(gateway), netmask: ip(netmask), ..SettingsFile::default() }
                 .check_fixed_address()
                 .is_ok()
         };

@@ -1,9 +1,9 @@
 //! `disarm`: removes the configurations that arm machines.
 
-use super::config::Settings;
-use super::machine::{self, Machine};
+use super::config::SettingsFile;
+use super::machine::{self, MachineName};
 use super::output::{Out, say};
-use super::shares::{self, Armed, Folder};
+use super::shares::{self, Armed, ShareFolder};
 use super::{Answer, Error};
 use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
@@ -39,9 +39,9 @@ pub(super) struct Args {
     force: bool,
 }
 
-pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let machines = machine::resolve_all(&args.machines)?;
-    let flags = Settings { cfg_dir: args.cfg_dir, tftp_dir: args.tftp_dir, ..Settings::default() };
+    let flags = SettingsFile { cfg_dir: args.cfg_dir, tftp_dir: args.tftp_dir, ..SettingsFile::default() };
     let cfg = shares::open_cfg_dir(&flags.or(file))?;
     let mut lines = Vec::new();
     let mut is_done = true;
@@ -65,7 +65,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
 }
 
 /// Removes what arms one machine, and says what that was.
-fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, Error> {
+fn disarm(cfg: &ShareFolder, machine: &MachineName, force: bool) -> Result<Vec<String>, Error> {
     let hex = HexIp(machine.ip).to_string();
     let mut found = Vec::new();
     match cfg.armed(&hex)? {
@@ -100,7 +100,7 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
     if !root.join(TESTBOX_CFG).is_dir() {
         return Ok(found);
     }
-    let jobs = Folder::open(&root.join(TESTBOX_CFG))?;
+    let jobs = ShareFolder::open(&root.join(TESTBOX_CFG))?;
     if let Some(bytes) = jobs.read(&hex, LIMIT)? {
         let words = Cmdline::parse_file(&String::from_utf8_lossy(&bytes));
         let what = words.action.map_or("no action".to_owned(), |action| action.to_string());
@@ -110,7 +110,7 @@ fn disarm(cfg: &Folder, machine: &Machine, force: bool) -> Result<Vec<String>, E
     Ok(found)
 }
 
-fn remove(folder: &Folder, file: &str) -> Result<(), Error> {
+fn remove(folder: &ShareFolder, file: &str) -> Result<(), Error> {
     // Gone where the machine has just disarmed itself.
     folder.files.remove_if_exists(file).map_err(|e| folder.error(file, "remove it", &e))?;
     folder.files.sync_dir("").map_err(|e| folder.error(file, "remove it for good", &e))

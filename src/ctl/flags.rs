@@ -1,7 +1,7 @@
 //! The machine's options as flags of `arm` and keys of the settings file: both are made from the one table of options,
 //! and read by the parser of the kernel command line.
 
-use crate::job::{About, Form, Given, OPTIONS, Options};
+use crate::job::{Form, Given, OPTIONS, OptionAbout, Options};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
@@ -11,7 +11,7 @@ use toml::{Table, Value};
 pub(super) struct Flags(pub Options);
 
 /// The options that are flags, with the heading under which help lists them.
-fn flags() -> impl Iterator<Item = (&'static About, &'static str)> {
+fn flags() -> impl Iterator<Item = (&'static OptionAbout, &'static str)> {
     OPTIONS.iter().filter_map(|about| {
         let heading = match about.given {
             Given::Network => "Network",
@@ -25,7 +25,7 @@ fn flags() -> impl Iterator<Item = (&'static About, &'static str)> {
 }
 
 /// What is wrong with the value of one option.
-fn problem(about: &About, text: &str) -> Result<(), String> {
+fn problem(about: &OptionAbout, text: &str) -> Result<(), String> {
     let set = Options::default().set(about.name, text).unwrap_or(Ok(()));
     set.map_err(|e| format!("testbox.{}={text}: {e}", about.name))
 }
@@ -56,7 +56,7 @@ impl Flags {
 }
 
 /// A value of a settings file as it stands on a kernel command line.
-fn text_of(about: &About, value: &Value) -> Result<String, String> {
+fn text_of(about: &OptionAbout, value: &Value) -> Result<String, String> {
     let wrong = |wanted: &str| Err(format!("{}: expected {wanted}, found {}", about.name, value.type_str()));
     match (about.form, value) {
         (Form::Text, Value::String(text)) => Ok(text.clone()),
@@ -72,7 +72,7 @@ fn text_of(about: &About, value: &Value) -> Result<String, String> {
 }
 
 /// Markdown's marks are for the manual.
-fn help(about: &About) -> String {
+fn help(about: &OptionAbout) -> String {
     format!("{} [default: {}]", about.summary(), about.default).replace('`', "")
 }
 

@@ -1,7 +1,7 @@
 //! Key files, and `keygen`, which makes a pair of them.
 
 use super::output::Out;
-use super::target::{Target, sync_folder};
+use super::target::{ImageTarget, sync_folder};
 use super::{Answer, Error};
 use crate::share::ownership::{SECRET_FILE, SERVED_FILE};
 use crate::signature::{SecretKey, Trust};
@@ -59,8 +59,8 @@ pub(super) fn keygen(args: &KeygenArgs, out: &mut Out) -> Answer {
 }
 
 /// Makes one file of the pair, durable with its name.
-fn write(path: &Path, text: &str, mode: u32) -> Result<Target, Error> {
-    let target = Target::create(path, mode)?;
+fn write(path: &Path, text: &str, mode: u32) -> Result<ImageTarget, Error> {
+    let target = ImageTarget::create(path, mode)?;
     let written = target.fill(text.as_bytes()).and_then(|()| {
         sync_folder(path)
             .map_err(|e| Error::failed(format!("{}: cannot make its name durable: {e}", path.display())))

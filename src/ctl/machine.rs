@@ -7,14 +7,14 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// A machine, by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Machine {
+pub(super) struct MachineName {
     /// Its address.
     pub ip: Ipv4Addr,
     /// What the admin has called it.
     pub word: String,
 }
 
-impl Machine {
+impl MachineName {
     /// The address, and the name where that is another text.
     pub fn label(&self) -> String {
         if self.word == self.ip.to_string() {
@@ -26,8 +26,8 @@ impl Machine {
 }
 
 /// Finds the IPv4 address of every word, before anything is done to the first.
-pub(super) fn resolve_all(words: &[String]) -> Result<Vec<Machine>, Error> {
-    let mut machines: Vec<Machine> = Vec::new();
+pub(super) fn resolve_all(words: &[String]) -> Result<Vec<MachineName>, Error> {
+    let mut machines: Vec<MachineName> = Vec::new();
     let mut problems = Vec::new();
     for word in words {
         match resolve(word) {
@@ -35,7 +35,7 @@ pub(super) fn resolve_all(words: &[String]) -> Result<Vec<Machine>, Error> {
                 Some(other) => {
                     problems.push(format!("{} and {} are the same machine", other.label(), quoted(word)))
                 }
-                None => machines.push(Machine { ip, word: word.clone() }),
+                None => machines.push(MachineName { ip, word: word.clone() }),
             },
             Err(Error::Usage(problem)) => problems.push(problem),
             Err(e) => return Err(e),

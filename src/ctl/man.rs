@@ -1,7 +1,7 @@
 //! `testboxctl man`, for whoever packages testbox: the commands as pages of section 1, the manual's chapters of section 7.
 
 use super::output::Out;
-use super::shares::Folder;
+use super::shares::ShareFolder;
 use super::{Answer, Error};
 use crate::manual::{CHAPTERS, man};
 use crate::share::Files;
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, program: Command, out: &mut Out) -> Answer {
     let failed =
         |e: io::Error| Error::failed(format!("{}: cannot make this folder: {e}", args.dir.display()));
     std::fs::create_dir_all(&args.dir).map_err(failed)?;
-    let folder = Folder::open(&args.dir)?;
+    let folder = ShareFolder::open(&args.dir)?;
     let files = folder.files.served();
     for dir in ["man1", "man7"] {
         files.make_dir(dir).map_err(|e| {

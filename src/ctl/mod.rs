@@ -62,11 +62,11 @@ struct Cli {
     #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
-    command: Command,
+    command: CtlCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CtlCommand {
     /// Write the PXE configuration that makes machines perform an action at their next reboot
     Arm(Box<arm::Args>),
     /// Remove the PXE configuration of machines, so that they boot their disks
@@ -75,7 +75,7 @@ enum Command {
     Status(status::Args),
     /// Make, check and write back disk images
     #[command(subcommand)]
-    Image(image::Command),
+    Image(image::ImageCommand),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -171,19 +171,19 @@ fn dispatch(cli: Cli) -> Answer {
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
     let file = match &cli.command {
-        Command::Help(_) | Command::Man(_) => config::Settings::default(),
+        CtlCommand::Help(_) | CtlCommand::Man(_) => config::SettingsFile::default(),
         _ => config::load(cli.config.as_deref())?,
     };
     match cli.command {
-        Command::Arm(args) => arm::run(*args, file, out),
-        Command::Disarm(args) => disarm::run(args, file, out),
-        Command::Status(args) => status::run(args, file, out),
-        Command::Image(command) => image::run(command, out),
-        Command::Init(args) => init::run(args, file, out),
-        Command::Keygen(args) => keys::keygen(&args, out),
-        Command::Sign(args) => sign::run(args, file, out),
-        Command::Help(args) => help::run(&args, Cli::command(), out),
-        Command::Man(args) => man::run(&args, Cli::command(), out),
+        CtlCommand::Arm(args) => arm::run(*args, file, out),
+        CtlCommand::Disarm(args) => disarm::run(args, file, out),
+        CtlCommand::Status(args) => status::run(args, file, out),
+        CtlCommand::Image(command) => image::run(command, out),
+        CtlCommand::Init(args) => init::run(args, file, out),
+        CtlCommand::Keygen(args) => keys::keygen(&args, out),
+        CtlCommand::Sign(args) => sign::run(args, file, out),
+        CtlCommand::Help(args) => help::run(&args, Cli::command(), out),
+        CtlCommand::Man(args) => man::run(&args, Cli::command(), out),
     }
 }
 

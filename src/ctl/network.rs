@@ -8,18 +8,18 @@ use std::str::FromStr;
 
 /// An IPv4 network: its address and the bits of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
+pub(super) struct Subnet {
     ip: Ipv4Addr,
     bits: u32,
 }
 
-impl Network {
+impl Subnet {
     /// The network of an address. `None` where the netmask has zeros between its ones, or no ones at all.
-    pub fn of(ip: Ipv4Addr, netmask: Ipv4Addr) -> Option<Network> {
+    pub fn of(ip: Ipv4Addr, netmask: Ipv4Addr) -> Option<Subnet> {
         let mask = u32::from(netmask);
         let bits = mask.leading_ones();
         let is_contiguous = bits == mask.count_ones() && bits > 0;
-        is_contiguous.then(|| Network { ip: (u32::from(ip) & mask).into(), bits })
+        is_contiguous.then(|| Subnet { ip: (u32::from(ip) & mask).into(), bits })
     }
 
     fn host_bits(self) -> u32 {
@@ -47,20 +47,20 @@ impl Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.ip, self.bits)
     }
 }
 
-impl FromStr for Network {
+impl FromStr for Subnet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{}' is not a network such as 10.42.1.0/24", text.escape_default());
         let (ip, bits) = text.split_once('/').ok_or_else(wrong)?;
         let (ip, bits) = (ip.parse().map_err(|_| wrong())?, bits.parse().map_err(|_| wrong())?);
-        let network = Network { ip, bits };
+        let network = Subnet { ip, bits };
         if bits > 32 || !network.contains(ip) {
             return Err(wrong());
         }
@@ -68,7 +68,7 @@ impl FromStr for Network {
     }
 }
 
-impl<'de> Deserialize<'de> for Network {
+impl<'de> Deserialize<'de> for Subnet {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
@@ -81,9 +81,9 @@ pub(super) struct Surroundings {
     pub gateway: Option<Ipv4Addr>,
     pub netmask: Option<Ipv4Addr>,
     /// The lab's network, where somebody has said it.
-    pub lab: Option<Network>,
+    pub lab: Option<Subnet>,
     /// Addresses of this computer, each with the network that it is in.
-    pub own: Vec<(Ipv4Addr, Option<Network>)>,
+    pub own: Vec<(Ipv4Addr, Option<Subnet>)>,
 }
 
 impl Surroundings {
@@ -101,7 +101,7 @@ impl Surroundings {
         let is_own = !self.servers.contains(&ip) && self.own.iter().any(|(own, _)| *own == ip);
         is_wrong(is_own.then(|| "it is an address of this computer".into()));
         if let Some(netmask) = self.netmask {
-            match Network::of(ip, netmask) {
+            match Subnet::of(ip, netmask) {
                 None => is_wrong(Some(format!("{netmask} is not a netmask: ones, then zeros"))),
                 Some(network) => {
                     is_wrong(network.is_not_a_host(ip));
@@ -123,7 +123,7 @@ impl Surroundings {
 }
 
 /// Why no packet would find its way by this gateway. Of a /32 every gateway is outside, and reached by a route of its own.
-fn wrong_gateway(network: Network, gateway: Ipv4Addr) -> Option<String> {
+fn wrong_gateway(network: Subnet, gateway: Ipv4Addr) -> Option<String> {
     if network.bits < 32 && !network.contains(gateway) {
         return Some(format!("the gateway {gateway} is not in its network {network}"));
     }
@@ -131,12 +131,12 @@ fn wrong_gateway(network: Network, gateway: Ipv4Addr) -> Option<String> {
 }
 
 /// The IPv4 addresses of this computer; none where it does not tell.
-pub(super) fn own_addresses() -> Vec<(Ipv4Addr, Option<Network>)> {
+pub(super) fn own_addresses() -> Vec<(Ipv4Addr, Option<Subnet>)> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
     let address = |a: Option<nix::sys::socket::SockaddrStorage>| Some(a?.as_sockaddr_in()?.ip());
     all.filter_map(|interface| {
         let ip = address(interface.address)?;
-        let network = address(interface.netmask).and_then(|mask| Network::of(ip, mask));
+        let network = address(interface.netmask).and_then(|mask| Subnet::of(ip, mask));
         (!ip.is_loopback()).then_some((ip, network))
     })
     .collect()
@@ -163,7 +163,7 @@ mod tests {
             ("10.42.1/24", false),
             ("", false),
         ] {
-            assert_eq!(text.parse::<Network>().is_ok(), good, "{text}");
+            assert_eq!(text.parse::<Subnet>().is_ok(), good, "{text}");
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
     /// With DHCP, what the lab's network is comes from the settings, or from the server where that is this computer.
     #[test]
     fn an_address_of_dhcp_fits_the_network_that_is_known() {
-        let lab: Network = "10.42.1.0/24".parse().unwrap();
+        let lab: Subnet = "10.42.1.0/24".parse().unwrap();
         let server = ip("10.42.1.1");
         let named = Surroundings { lab: Some(lab), ..Surroundings::default() };
         let here =

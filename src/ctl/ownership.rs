@@ -1,7 +1,7 @@
 //! The ownership model of [`crate::share::ownership`] on this computer.
 
 use super::Error;
-use super::target::Target;
+use super::target::ImageTarget;
 use crate::share::ownership::{ACCOUNT, ARMED_DIR, BACKUP_DIR, PRIVATE_FILE, SERVED_FILE};
 use rustix::process::geteuid;
 use std::fs::{self, Permissions};
@@ -52,7 +52,7 @@ pub(super) fn own(path: &Path, class: Class) -> Result<(), Error> {
 /// and default ACLs of the folder say.
 ///
 /// In a sticky folder only its owner and root remove a file: it goes to the account.
-pub(super) fn give_armed(target: &Target, folder: &Path) -> Result<(), Error> {
+pub(super) fn give_armed(target: &ImageTarget, folder: &Path) -> Result<(), Error> {
     target.set_mode(SERVED_FILE)?;
     let failed = |what: String| Error::failed(format!("{}: {what}", target.path.display()));
     let about = fs::metadata(folder).map_err(|e| failed(format!("cannot look at its folder: {e}")))?;

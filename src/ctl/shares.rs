@@ -1,7 +1,7 @@
 //! The shares as folders of this computer.
 
 use super::Error;
-use super::config::Settings;
+use super::config::SettingsFile;
 use crate::failure::Kind;
 use crate::job::pxe::PxeFile;
 use crate::share::{DirFiles, Files};
@@ -20,18 +20,18 @@ use std::path::{Path, PathBuf};
 const PXE_LIMIT: usize = 64 << 10;
 
 /// A folder of a share, and how to name it.
-pub(super) struct Folder {
+pub(super) struct ShareFolder {
     pub path: PathBuf,
     pub files: DirFiles,
 }
 
-impl Folder {
+impl ShareFolder {
     /// Opens a folder.
-    pub fn open(path: &Path) -> Result<Folder, Error> {
+    pub fn open(path: &Path) -> Result<ShareFolder, Error> {
         let files = DirFiles::open(path)
             .map_err(|e| Error::failed(format!("{}: cannot open this folder: {e}", path.display())))?;
         log::debug!("works in {}", path.display());
-        Ok(Folder { path: path.to_owned(), files })
+        Ok(ShareFolder { path: path.to_owned(), files })
     }
 
     /// An error about a file in here.
@@ -93,7 +93,7 @@ pub(super) enum Armed {
 }
 
 /// Opens PXELINUX's configuration folder: one that PXELINUX does not read arms nobody.
-pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
+pub(super) fn open_cfg_dir(settings: &SettingsFile) -> Result<ShareFolder, Error> {
     let dir = settings.cfg_dir();
     let why = |what: &str| {
         Error::failed(format!(
@@ -108,11 +108,11 @@ pub(super) fn open_cfg_dir(settings: &Settings) -> Result<Folder, Error> {
         return Err(why("it holds no file 'default', so it is not PXELINUX's configuration folder"));
     }
     let real = dir.canonicalize().map_err(|e| why(&format!("cannot resolve its path: {e}")))?;
-    Folder::open(&real)
+    ShareFolder::open(&real)
 }
 
 /// Opens the backup share. `None` where nobody has named it and it is not at its usual place.
-pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Error> {
+pub(super) fn open_backup_dir(settings: &SettingsFile) -> Result<Option<ShareFolder>, Error> {
     let (path, is_named) = match &settings.backup_dir {
         Some(path) => (path.clone(), true),
         None => (BACKUP_EXPORT.into(), false),
@@ -120,7 +120,7 @@ pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Err
     if !is_named && !path.join(BACKUP_MARKER).is_file() {
         return Ok(None);
     }
-    let folder = Folder::open(&path)?;
+    let folder = ShareFolder::open(&path)?;
     match folder.files.exists(BACKUP_MARKER) {
         Ok(true) => Ok(Some(folder)),
         Ok(false) => Err(Error::failed(format!(
@@ -134,7 +134,7 @@ pub(super) fn open_backup_dir(settings: &Settings) -> Result<Option<Folder>, Err
 
 /// Fails where a newer testbox has made a set of a machine: the current one, one that is being published, or one of the
 /// history. What this program would do with it, it cannot know. `dir` is the machine's folder, or that of a set.
-pub(super) fn refuse_newer(share: &Folder, dir: &str) -> Result<(), Error> {
+pub(super) fn refuse_newer(share: &ShareFolder, dir: &str) -> Result<(), Error> {
     match newer(&share.files, dir) {
         None => Ok(()),
         Some(what) => Err(Error::failed(format!("{}: {what}", share.path.display()))),
@@ -162,7 +162,7 @@ pub(super) fn newer(files: &dyn Files, dir: &str) -> Option<String> {
 }
 
 /// The first image file of a machine, in its folder or in a set of its history.
-pub(super) fn find_image(share: &Folder, machine: Ipv4Addr) -> Result<Option<String>, Error> {
+pub(super) fn find_image(share: &ShareFolder, machine: Ipv4Addr) -> Result<Option<String>, Error> {
     let list = |path: &str| match share.files.list(path) {
         Ok(names) => Ok(names),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

@@ -1,9 +1,9 @@
 //! `sign`: signs sets of images, for machines whose initramfs demands that.
 
-use super::config::Settings;
+use super::config::SettingsFile;
 use super::keys::{load_secret, load_trusted};
 use super::output::{Out, say};
-use super::shares::{self, Folder};
+use super::shares::{self, ShareFolder};
 use super::{Answer, Error, machine};
 use crate::image::Image;
 use crate::share::Files;
@@ -44,8 +44,9 @@ pub(super) struct Args {
     backup_dir: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
-    let flags = Settings { sign_key: args.sign_key, backup_dir: args.backup_dir, ..Settings::default() };
+pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
+    let flags =
+        SettingsFile { sign_key: args.sign_key, backup_dir: args.backup_dir, ..SettingsFile::default() };
     let settings = flags.or(file);
     let Some(key) = &settings.sign_key else {
         return Err(Error::usage("with which key: give --sign-key FILE; 'testboxctl keygen' makes one"));
@@ -66,7 +67,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     Ok(is_done)
 }
 
-fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
+fn folder_of(word: &str, settings: &SettingsFile) -> Result<PathBuf, Error> {
     if word.contains('/') {
         return Ok(word.into());
     }
@@ -82,7 +83,7 @@ fn folder_of(word: &str, settings: &Settings) -> Result<PathBuf, Error> {
 
 /// Signs the set in a folder; gives what to tell about it.
 fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
-    let folder = Folder::open(path)?;
+    let folder = ShareFolder::open(path)?;
     shares::refuse_newer(&folder, "")?;
     let read = || folder.read(RECORD, RECORD_LIMIT);
     let failed = |what: String| Error::failed(format!("{}: {what}", path.display()));
@@ -129,7 +130,7 @@ pub(super) fn about(
     trusted: &[PathBuf],
 ) -> Result<Option<String>, Error> {
     let dir = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = Folder::open(dir)?;
+    let folder = ShareFolder::open(dir)?;
     let Some(record) = folder.read(RECORD, RECORD_LIMIT)? else { return Ok(None) };
     let names_it = Record::parse(&record).is_ok_and(|r| r.images.iter().any(|i| i.root_hash == *root_hash));
     if !names_it {

@@ -2,16 +2,16 @@
 //!
 //! All of it comes from machines that may be broken, so it is read with bounds and shown without control characters.
 
-use super::config::Settings;
+use super::config::SettingsFile;
 use super::machine;
 use super::output::Out;
-use super::shares::{self, Folder};
+use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::share::Files;
 use crate::store::layout::{BACKUP_EXPORT, LEASE, RECORD, STATUS};
-use crate::store::lease::{self, Seen};
+use crate::store::lease::{self, SeenLease};
 use crate::store::record::{RECORD_LIMIT, Record, RecordError, SetState};
-use crate::store::status::{STATUS_LIMIT, State, Status};
+use crate::store::status::{JobState, STATUS_LIMIT, Status};
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -55,9 +55,9 @@ pub(super) struct Args {
     backup_dir: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let named: Vec<Ipv4Addr> = machine::resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
-    let settings = Settings { backup_dir: args.backup_dir, ..Settings::default() }.or(file);
+    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
     let Some(share) = shares::open_backup_dir(&settings)? else {
         return Err(Error::failed(format!(
             "{}: there is no backup share; give its folder with --backup-dir",
@@ -88,19 +88,19 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
 }
 
 /// What is known of one machine.
-struct News {
+struct StatusNews {
     ip: Ipv4Addr,
     /// It has a folder.
     is_known: bool,
     status: Option<Status>,
     record: Option<Record>,
     /// The lease of the folder that counts.
-    lease: Option<Seen>,
+    lease: Option<SeenLease>,
     /// What cannot be read.
     problems: Vec<String>,
 }
 
-fn all_news(share: &Folder, named: &[Ipv4Addr]) -> Result<Vec<News>, Error> {
+fn all_news(share: &ShareFolder, named: &[Ipv4Addr]) -> Result<Vec<StatusNews>, Error> {
     let names = share.files.list("").map_err(|e| share.error("", "list it", &e))?;
     let mut folders: Vec<Ipv4Addr> = names.iter().filter_map(|name| name.parse().ok()).collect();
     folders.sort();
@@ -108,7 +108,7 @@ fn all_news(share: &Folder, named: &[Ipv4Addr]) -> Result<Vec<News>, Error> {
     Ok(wanted.iter().map(|ip| news(&share.files, *ip, folders.contains(ip))).collect())
 }
 
-fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
+fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> StatusNews {
     let mut problems = Vec::new();
     let mut read = |name: &str, limit| match files.read_limited(&format!("{ip}/{name}"), limit) {
         Ok(bytes) => Some(bytes),
@@ -141,7 +141,7 @@ fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> News {
         None
     });
     problems.extend(newer);
-    News { ip, is_known, status, record, lease, problems }
+    StatusNews { ip, is_known, status, record, lease, problems }
 }
 
 /// Age of the news; none where a clock is ahead.
@@ -150,29 +150,29 @@ fn age(status: &Status, now: Timestamp) -> Duration {
 }
 
 fn is_stale(status: &Status, now: Timestamp) -> bool {
-    status.state == State::Running && age(status, now) > STALE
+    status.state == JobState::Running && age(status, now) > STALE
 }
 
-fn word(state: State) -> &'static str {
+fn word(state: JobState) -> &'static str {
     match state {
-        State::Running => "running",
-        State::Done => "done",
-        State::Failed => "failed",
-        State::Holding => "holding",
+        JobState::Running => "running",
+        JobState::Done => "done",
+        JobState::Failed => "failed",
+        JobState::Holding => "holding",
     }
 }
 
 const HEAD: [&str; 9] = ["ADDRESS", "HOST", "STATE", "ACTION", "DONE", "MB/s", "ETA", "TRY", "AGE"];
 
 /// The figures of one machine, in the columns of [`HEAD`].
-fn row(news: &News, now: Timestamp) -> [String; 9] {
+fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     let none = || "-".to_owned();
     let ip = news.ip.to_string();
     let Some(status) = &news.status else {
         let host = news.record.as_ref().map_or_else(none, |r| host(&r.machine.hostname));
         return [ip, host, none(), none(), none(), none(), none(), none(), none()];
     };
-    let is_running = status.state == State::Running;
+    let is_running = status.state == JobState::Running;
     let percent = u128::from(status.bytes_done) * 100;
     let percent = percent.checked_div(status.bytes_total.into()).filter(|_| is_running);
     [
@@ -213,7 +213,7 @@ fn short(time: Duration) -> String {
     }
 }
 
-fn table(all: &[News], now: Timestamp) -> String {
+fn table(all: &[StatusNews], now: Timestamp) -> String {
     if all.is_empty() {
         return "no machine has a folder on the backup share yet\n".into();
     }
@@ -240,13 +240,13 @@ fn table(all: &[News], now: Timestamp) -> String {
 }
 
 /// What does not fit into columns.
-fn details(news: &News) -> Vec<String> {
+fn details(news: &StatusNews) -> Vec<String> {
     let mut lines = Vec::new();
     if !news.is_known {
         lines.push("it has no folder on the backup share".into());
     }
     if let Some(status) = &news.status {
-        if status.state == State::Running {
+        if status.state == JobState::Running {
             let disk = status.disk.as_ref().map(|d| format!("{d}: ")).unwrap_or_default();
             lines.push(format!("step: {disk}{}", status.step));
         }
@@ -276,8 +276,8 @@ fn details(news: &News) -> Vec<String> {
     lines
 }
 
-fn to_json(all: &[News], now: Timestamp) -> Value {
-    let one = |news: &News| {
+fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
+    let one = |news: &StatusNews| {
         let backup = news.record.as_ref().map(|record| {
             let images = record.images.iter().map(|image| {
                 json!({
@@ -323,7 +323,7 @@ mod tests {
     fn status() -> Status {
         let started = Timestamp::from_second(1_000_000).unwrap();
         Status {
-            state: State::Running,
+            state: JobState::Running,
             action: "backup-again".into(),
             job: Some("j1".into()),
             ip: "255.255.255.255".into(),
@@ -345,8 +345,8 @@ mod tests {
         }
     }
 
-    fn news_of(status: Status) -> News {
-        News {
+    fn news_of(status: Status) -> StatusNews {
+        StatusNews {
             ip: Ipv4Addr::BROADCAST,
             is_known: true,
             status: Some(status),
@@ -368,12 +368,12 @@ mod tests {
     #[test]
     fn running_without_news_for_30_seconds_is_stale() {
         for (state, seconds, word) in [
-            (State::Running, 30, "running"),
-            (State::Running, 31, "stale"),
-            (State::Running, -100, "running"),
-            (State::Done, 500, "done"),
-            (State::Failed, 500, "failed"),
-            (State::Holding, 500, "holding"),
+            (JobState::Running, 30, "running"),
+            (JobState::Running, 31, "stale"),
+            (JobState::Running, -100, "running"),
+            (JobState::Done, 500, "done"),
+            (JobState::Failed, 500, "failed"),
+            (JobState::Holding, 500, "holding"),
         ] {
             let now = Timestamp::from_second(1_000_000 + seconds).unwrap();
             assert_eq!(row(&news_of(Status { state, ..status() }), now)[2], word, "{state:?} {seconds}");

@@ -21,7 +21,7 @@ pub(super) type Others<'a> = &'a [(&'a str, FileId)];
 
 /// An open file and its name.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ImageTarget {
     pub path: PathBuf,
     pub file: File,
     pub id: FileId,
@@ -29,7 +29,7 @@ pub(super) struct Target {
 
 /// What a file is to testbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum TargetContent {
     /// A whole image.
     Image,
     /// An image that is cut or damaged; an empty file, with which every image begins.
@@ -40,13 +40,13 @@ pub(super) enum Content {
     Other,
 }
 
-impl Target {
+impl ImageTarget {
     /// Makes a file that must not be there.
-    pub fn create(path: &Path, mode: u32) -> Result<Target, Error> {
+    pub fn create(path: &Path, mode: u32) -> Result<ImageTarget, Error> {
         // O_EXCL follows no link either.
         let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path);
         match opened {
-            Ok(file) => Target::new(path, file),
+            Ok(file) => ImageTarget::new(path, file),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 Err(failed(path, "it is there already, and was left alone"))
             }
@@ -55,7 +55,7 @@ impl Target {
     }
 
     /// Opens a regular file that is there, to be written where `write` says so; `None` where there is nothing.
-    pub fn open(path: &Path, write: bool) -> Result<Option<Target>, Error> {
+    pub fn open(path: &Path, write: bool) -> Result<Option<ImageTarget>, Error> {
         let not_regular = || failed(path, "it is there and not a regular file: give another name");
         // Opening a device may act on it already.
         if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
@@ -71,16 +71,16 @@ impl Target {
             }
             Err(e) => return Err(failed(path, &format!("cannot open it: {e}"))),
         };
-        let target = Target::new(path, file)?;
+        let target = ImageTarget::new(path, file)?;
         if !target.about()?.is_file() {
             return Err(not_regular());
         }
         Ok(Some(target))
     }
 
-    fn new(path: &Path, file: File) -> Result<Target, Error> {
+    fn new(path: &Path, file: File) -> Result<ImageTarget, Error> {
         let id = FileId::of(&file).map_err(|e| failed(path, &format!("cannot look at it: {e}")))?;
-        Ok(Target { path: path.to_owned(), file, id })
+        Ok(ImageTarget { path: path.to_owned(), file, id })
     }
 
     fn about(&self) -> Result<fs::Metadata, Error> {
@@ -148,18 +148,18 @@ impl Target {
     }
 
     /// What it holds.
-    pub fn content(&self) -> Result<Content, Error> {
+    pub fn content(&self) -> Result<TargetContent, Error> {
         let unread = |e: String| failed(&self.path, &format!("cannot read what it holds: {e}"));
         if self.about()?.len() == 0 {
-            return Ok(Content::Unfinished);
+            return Ok(TargetContent::Unfinished);
         }
         let file = self.file.try_clone().map_err(|e| unread(e.to_string()))?;
         let file = Arc::new(DirectFile::new(file, Err(io::ErrorKind::Unsupported.into())));
         Ok(match file_kind(&*file).map_err(|e| unread(e.to_string()))? {
-            FileKind::Testbox if Image::open(file).is_ok() => Content::Image,
-            FileKind::Testbox => Content::Unfinished,
-            FileKind::Gzip => Content::Gzip,
-            FileKind::Other => Content::Other,
+            FileKind::Testbox if Image::open(file).is_ok() => TargetContent::Image,
+            FileKind::Testbox => TargetContent::Unfinished,
+            FileKind::Gzip => TargetContent::Gzip,
+            FileKind::Other => TargetContent::Other,
         })
     }
 
@@ -171,7 +171,7 @@ impl Target {
     }
 
     /// Gives the file another name for good. `replaces` is what is there and may go; without it nothing may be there.
-    pub fn publish(&self, name: &Path, replaces: Option<&Target>) -> Result<(), Error> {
+    pub fn publish(&self, name: &Path, replaces: Option<&ImageTarget>) -> Result<(), Error> {
         let part = self.path.display();
         let failed = |what: &str, e: io::Error| {
             failed(name, &format!("cannot {what}: {e}; the image is whole in {part}"))

@@ -19,7 +19,7 @@ pub struct LoadOption {
     /// Its name for people.
     pub name: String,
     /// The device path of the loader, without the node that ends it.
-    pub path: Vec<Node>,
+    pub path: Vec<PathNode>,
     /// Device paths behind the first, as they stand there.
     pub more_paths: Vec<u8>,
     /// What the loader is given: for a kernel its command line, for others whatever they made of it.
@@ -28,7 +28,7 @@ pub struct LoadOption {
 
 /// A node of a device path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub enum PathNode {
     /// A partition of a GPT (10.3.5.1).
     HardDrive(HardDrive),
     /// A file, or a part of its path (10.3.5.4).
@@ -66,7 +66,7 @@ impl LoadOption {
         LoadOption {
             attributes: ACTIVE,
             name: name.into(),
-            path: vec![Node::HardDrive(partition), Node::File(file.into())],
+            path: vec![PathNode::HardDrive(partition), PathNode::File(file.into())],
             ..LoadOption::default()
         }
     }
@@ -117,12 +117,15 @@ impl LoadOption {
 
     /// The partition and the file that it starts, where it is such an entry: its path ends in both.
     pub fn loader(&self) -> Option<(HardDrive, String)> {
-        let at = self.path.iter().position(|node| matches!(node, Node::HardDrive(_)))?;
-        let (Some(Node::HardDrive(partition)), files) = (self.path.get(at), self.path.get(at + 1..)?) else {
+        let at = self.path.iter().position(|node| matches!(node, PathNode::HardDrive(_)))?;
+        let (Some(PathNode::HardDrive(partition)), files) = (self.path.get(at), self.path.get(at + 1..)?)
+        else {
             return None;
         };
-        let parts: Option<Vec<&str>> =
-            files.iter().map(|node| if let Node::File(part) = node { Some(&**part) } else { None }).collect();
+        let parts: Option<Vec<&str>> = files
+            .iter()
+            .map(|node| if let PathNode::File(part) = node { Some(&**part) } else { None })
+            .collect();
         let parts = parts.filter(|parts| !parts.is_empty())?;
         let mut file = String::new();
         for part in parts {
@@ -136,45 +139,45 @@ impl LoadOption {
 
     /// True where the path names no controller: the firmware looks for the partition on all disks.
     pub fn is_short_form(&self) -> bool {
-        matches!(self.path.first(), Some(Node::HardDrive(_)))
+        matches!(self.path.first(), Some(PathNode::HardDrive(_)))
     }
 
     /// True for an entry that boots from the network: its path has a MAC address, or is of IP or a URI (10.3.4).
     pub fn is_network(&self) -> bool {
-        self.path.iter().any(|node| matches!(node, Node::Other(3, 0x0b | 0x0c | 0x0d | 0x18, _)))
+        self.path.iter().any(|node| matches!(node, PathNode::Other(3, 0x0b | 0x0c | 0x0d | 0x18, _)))
     }
 
     /// What its path is made of, in short: `02.01/01.01/03.0b/03.0c`, types and subtypes.
     pub fn short_text(&self) -> String {
-        let node = |node: &Node| match node {
-            Node::HardDrive(_) => "04.01".into(),
-            Node::File(_) => "04.04".into(),
-            Node::Other(kind, subtype, _) => format!("{kind:02x}.{subtype:02x}"),
+        let node = |node: &PathNode| match node {
+            PathNode::HardDrive(_) => "04.01".into(),
+            PathNode::File(_) => "04.04".into(),
+            PathNode::Other(kind, subtype, _) => format!("{kind:02x}.{subtype:02x}"),
         };
         self.path.iter().take(16).map(node).collect::<Vec<String>>().join("/")
     }
 }
 
-impl Node {
-    fn parse(kind: u8, subtype: u8, body: &[u8]) -> Node {
+impl PathNode {
+    fn parse(kind: u8, subtype: u8, body: &[u8]) -> PathNode {
         let known = match (kind, subtype) {
-            (4, 1) => HardDrive::parse(body).map(Node::HardDrive),
+            (4, 1) => HardDrive::parse(body).map(PathNode::HardDrive),
             // One that does not end in its only NUL is kept as it is.
-            (4, 4) => text(body).filter(|(_, rest)| rest.is_empty()).map(|(path, _)| Node::File(path)),
+            (4, 4) => text(body).filter(|(_, rest)| rest.is_empty()).map(|(path, _)| PathNode::File(path)),
             _ => None,
         };
-        known.unwrap_or_else(|| Node::Other(kind, subtype, body.into()))
+        known.unwrap_or_else(|| PathNode::Other(kind, subtype, body.into()))
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Option<()> {
         let (kind, subtype, body) = match self {
-            Node::HardDrive(partition) => (4, 1, partition.to_bytes()),
-            Node::File(path) => {
+            PathNode::HardDrive(partition) => (4, 1, partition.to_bytes()),
+            PathNode::File(path) => {
                 let mut body = Vec::new();
                 write_text(&mut body, path);
                 (4, 4, body)
             }
-            Node::Other(kind, subtype, body) => (*kind, *subtype, body.clone()),
+            PathNode::Other(kind, subtype, body) => (*kind, *subtype, body.clone()),
         };
         out.extend([kind, subtype]);
         out.extend(u16::try_from(body.len() + 4).ok()?.to_le_bytes());
@@ -208,7 +211,7 @@ impl HardDrive {
 }
 
 /// The nodes of the first device path of a list, and what stands behind it.
-fn nodes(mut list: &[u8]) -> Result<(Vec<Node>, &[u8]), Malformed> {
+fn nodes(mut list: &[u8]) -> Result<(Vec<PathNode>, &[u8]), Malformed> {
     let mut nodes = Vec::new();
     loop {
         let ([kind, subtype, low, high], _) =
@@ -219,7 +222,7 @@ fn nodes(mut list: &[u8]) -> Result<(Vec<Node>, &[u8]), Malformed> {
         if node == END {
             return Ok((nodes, rest));
         }
-        nodes.push(Node::parse(*kind, *subtype, body));
+        nodes.push(PathNode::parse(*kind, *subtype, body));
         list = rest;
     }
 }

@@ -4,7 +4,7 @@ use super::load_option::HardDrive;
 use crate::guid::Guid;
 use crate::io::ReadAt;
 use crate::used::Volume;
-use crate::used::fat::files::{Bounds, Files, is_same_name};
+use crate::used::fat::files::{Bounds, FatFiles, is_same_name};
 use crate::used::gpt;
 
 /// Type of an EFI system partition.
@@ -53,8 +53,8 @@ pub fn esps<'a>(disk: &dyn ReadAt, sector: u32, asked: impl Iterator<Item = &'a 
         return Vec::new();
     };
     let Ok((table, _)) = gpt::trusted(disk, sector, last) else { return Vec::new() };
-    let is_esp = |entry: &&gpt::Entry| entry.kind == ESP && entry.blocks() > 0 && entry.last <= last;
-    let look = |entry: &gpt::Entry| {
+    let is_esp = |entry: &&gpt::GptEntry| entry.kind == ESP && entry.blocks() > 0 && entry.last <= last;
+    let look = |entry: &gpt::GptEntry| {
         let unit = u64::from(sector);
         let volume = Volume::new(disk, entry.first * unit, entry.blocks() * unit, sector);
         let partition = HardDrive {
@@ -70,7 +70,7 @@ pub fn esps<'a>(disk: &dyn ReadAt, sector: u32, asked: impl Iterator<Item = &'a 
 
 fn files_of<'a>(volume: Volume<'_>, partition: HardDrive, asked: impl Iterator<Item = &'a str>) -> Esp {
     let mut esp = Esp { partition, is_moved: false, files: Vec::new(), is_cut: false, problem: None };
-    let fat = match Files::open(volume) {
+    let fat = match FatFiles::open(volume) {
         Ok(Some(fat)) => fat,
         Ok(None) => return Esp { problem: Some("it is not a FAT file system".into()), ..esp },
         Err(doubt) => return Esp { problem: Some(doubt.to_string()), ..esp },

@@ -16,13 +16,13 @@ pub struct MemVariables {
 struct MemState {
     values: BTreeMap<String, Vec<u8>>,
     power: Power,
-    fault: Option<Fault>,
+    fault: Option<FirmwareFault>,
     written: Vec<String>,
 }
 
 /// What the firmware does with every write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FirmwareFault {
     /// It refuses with this errno.
     Refuse(i32),
     /// It says that it is done, and does nothing.
@@ -63,7 +63,7 @@ impl MemVariables {
     }
 
     /// Every write goes wrong in this way from now on.
-    pub fn fail(&self, fault: Fault) {
+    pub fn fail(&self, fault: FirmwareFault) {
         self.state().fault = Some(fault);
     }
 
@@ -90,13 +90,13 @@ impl Variables for MemVariables {
         let mut state = self.state();
         state.power.begin()?;
         match state.fault {
-            Some(Fault::Refuse(errno)) => return Err(io::Error::from_raw_os_error(errno)),
-            Some(Fault::Forget) => return Ok(()),
-            Some(Fault::CutBeforeOrder) if name == "BootOrder" => {
+            Some(FirmwareFault::Refuse(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(FirmwareFault::Forget) => return Ok(()),
+            Some(FirmwareFault::CutBeforeOrder) if name == "BootOrder" => {
                 state.power.cut_at(0);
                 return state.power.begin();
             }
-            Some(Fault::CutBeforeOrder) | None => {}
+            Some(FirmwareFault::CutBeforeOrder) | None => {}
         }
         state.written.push(name.into());
         state.values.insert(name.into(), value.into());

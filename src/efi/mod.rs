@@ -31,12 +31,12 @@ mod variables;
 
 pub use crate::guid::Guid;
 pub use apply::{Refused, apply, set_next};
-pub use load_option::{HardDrive, LoadOption, Malformed, Node};
+pub use load_option::{HardDrive, LoadOption, Malformed, PathNode};
 pub use loaders::{Esp, FALLBACK, esps};
 #[cfg(any(test, feature = "testing"))]
-pub use mem::{Fault, MemVariables};
+pub use mem::{FirmwareFault, MemVariables};
 pub use number::BootNumber;
-pub use plan::{Change, EntryPlan, Left, plan};
-pub use record::{Entry, Firmware, FirmwareKind, Loaders, Options};
+pub use plan::{Change, EntryPlan, LeftEntry, plan};
+pub use record::{BootEntry, EntryOptions, FirmwareKind, FirmwareRecord, Loaders};
 pub use state::{BootState, numbers};
 pub use variables::{EfivarFs, Platform, Variables};

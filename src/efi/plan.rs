@@ -8,7 +8,7 @@ use super::load_option::{HardDrive, LoadOption};
 use super::loaders::Esp;
 use super::number::BootNumber;
 use super::order::order;
-use super::record::{Entry, Firmware, Options};
+use super::record::{BootEntry, EntryOptions, FirmwareRecord};
 use super::state::BootState;
 use crate::text::{is_plain, quoted};
 use crate::used::fat::files::is_same_name;
@@ -32,7 +32,7 @@ pub enum Change {
 
 /// An entry of the record that is not put back, or not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct LeftEntry {
     /// Its number.
     pub number: BootNumber,
     /// Its name for people.
@@ -49,7 +49,7 @@ pub struct EntryPlan {
     /// The entries that start what was restored, as they will be, in the order of the record.
     pub restored: Vec<BootNumber>,
     /// What the admin should know.
-    pub left: Vec<Left>,
+    pub left: Vec<LeftEntry>,
     /// How many entries of the record have a partition that was restored.
     pub wanted: usize,
     /// Where false, entries could not be put behind the network: nothing is changed.
@@ -57,7 +57,7 @@ pub struct EntryPlan {
 }
 
 /// Makes the plan. `esps` are the EFI system partitions of the disks that were just restored.
-pub fn plan(recorded: &Firmware, now: &BootState, esps: &[Esp]) -> EntryPlan {
+pub fn plan(recorded: &FirmwareRecord, now: &BootState, esps: &[Esp]) -> EntryPlan {
     let mut plan = EntryPlan { has_network: true, ..EntryPlan::default() };
     let mut entries = Vec::new();
     for entry in recorded.boot_order.iter().filter_map(|number| recorded.entry(*number)) {
@@ -92,7 +92,7 @@ pub fn plan(recorded: &Firmware, now: &BootState, esps: &[Esp]) -> EntryPlan {
 }
 
 /// The restored partitions that are the entry's, and its path, where the firmware would try it.
-fn wanted<'a>(entry: &'a Entry, esps: &'a [Esp]) -> Option<(Vec<&'a Esp>, &'a str)> {
+fn wanted<'a>(entry: &'a BootEntry, esps: &'a [Esp]) -> Option<(Vec<&'a Esp>, &'a str)> {
     let (partition, path) = (entry.partition.as_ref()?, entry.path.as_deref()?);
     let esps: Vec<&Esp> = esps.iter().filter(|esp| is_same_partition(&esp.partition, partition)).collect();
     (entry.active && !esps.is_empty()).then_some((esps, path))
@@ -107,7 +107,7 @@ impl EntryPlan {
     /// The number under which an entry comes back; the change, where the firmware does not have it.
     fn put_back(
         &mut self,
-        entry: &Entry,
+        entry: &BootEntry,
         esps: &[&Esp],
         path: &str,
         now: &BootState,
@@ -119,7 +119,7 @@ impl EntryPlan {
             let why = esp.problem.as_ref().map_or(String::new(), |why| format!(" ({why})"));
             return Err(format!("there is no {} on its partition{why}", quoted(path)));
         };
-        let there = |options: &Option<Options>| {
+        let there = |options: &Option<EntryOptions>| {
             let starts =
                 |n: &BootNumber| now.entries.get(n).is_some_and(|option| starts(option, esp, file, options));
             // Under its own number before others.
@@ -142,7 +142,13 @@ impl EntryPlan {
         })
     }
 
-    fn make(&mut self, entry: &Entry, esp: &Esp, file: &str, now: &BootState) -> Result<BootNumber, String> {
+    fn make(
+        &mut self,
+        entry: &BootEntry,
+        esp: &Esp,
+        file: &str,
+        now: &BootState,
+    ) -> Result<BootNumber, String> {
         let option = LoadOption::new(&name(entry), esp.partition, file);
         if option.to_bytes().is_none_or(|bytes| bytes.len() > LONGEST) {
             return Err(format!("it would be longer than {LONGEST} bytes"));
@@ -156,13 +162,13 @@ impl EntryPlan {
         Ok(number)
     }
 
-    fn leave(&mut self, entry: &Entry, why: String) {
-        self.left.push(Left { number: entry.number, name: entry.name.clone(), why });
+    fn leave(&mut self, entry: &BootEntry, why: String) {
+        self.left.push(LeftEntry { number: entry.number, name: entry.name.clone(), why });
     }
 }
 
 /// True for an entry of the firmware that starts this file with these options.
-fn starts(option: &LoadOption, esp: &Esp, file: &str, options: &Option<Options>) -> bool {
+fn starts(option: &LoadOption, esp: &Esp, file: &str, options: &Option<EntryOptions>) -> bool {
     let is_found = option.is_short_form() || !esp.is_moved;
     let is_same = |(partition, path): (HardDrive, String)| {
         is_same_partition(&partition, &esp.partition) && is_same_name(&path, file)
@@ -170,11 +176,11 @@ fn starts(option: &LoadOption, esp: &Esp, file: &str, options: &Option<Options>)
     option.is_tried()
         && is_found
         && option.loader().is_some_and(is_same)
-        && Options::of(&option.options) == *options
+        && EntryOptions::of(&option.options) == *options
 }
 
 /// A name that any firmware can show.
-fn name(entry: &Entry) -> String {
+fn name(entry: &BootEntry) -> String {
     let name: String = entry.name.chars().filter(|c| is_plain(*c)).take(NAME).collect();
     if name.trim().is_empty() { "restored".into() } else { name }
 }
@@ -194,7 +200,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for LeftEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Boot{} {}: {}", self.number, quoted(&self.name), self.why)
     }

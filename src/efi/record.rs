@@ -18,7 +18,7 @@ const TEXT: usize = 512;
 
 /// The firmware of a machine when its set was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Firmware {
+pub struct FirmwareRecord {
     /// What has started the machine.
     pub kind: FirmwareKind,
     /// 32 or 64, of UEFI.
@@ -35,7 +35,7 @@ pub struct Firmware {
     pub boot_order: Vec<BootNumber>,
     /// The entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BootEntry>,
     /// The EFI system partitions of the imaged disks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loaders: Vec<Loaders>,
@@ -57,7 +57,7 @@ pub enum FirmwareKind {
 
 /// A boot entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct BootEntry {
     /// Its number.
     pub number: BootNumber,
     /// Its name for people.
@@ -72,7 +72,7 @@ pub struct Entry {
     pub path: Option<String>,
     /// What its loader is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub options: Option<Options>,
+    pub options: Option<EntryOptions>,
     /// What another kind of entry boots, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -80,7 +80,7 @@ pub struct Entry {
 
 /// The options of an entry: enough to know them again, not to make them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
+pub struct EntryOptions {
     /// How many bytes.
     pub bytes: u64,
     /// The first 16 hex digits of their BLAKE3 hash.
@@ -107,11 +107,11 @@ pub struct Loaders {
     pub problem: Option<String>,
 }
 
-impl Options {
+impl EntryOptions {
     /// Those of an entry; `None` where it has none.
     pub fn of(options: &[u8]) -> Option<Self> {
         let hash = || blake3::hash(options).to_hex().chars().take(16).collect();
-        (!options.is_empty()).then(|| Options { bytes: options.len() as u64, hash: hash() })
+        (!options.is_empty()).then(|| EntryOptions { bytes: options.len() as u64, hash: hash() })
     }
 }
 
@@ -129,15 +129,16 @@ impl Loaders {
     }
 }
 
-impl Firmware {
+impl FirmwareRecord {
     /// What this machine has, without the loaders of its disks. `None` is a machine that UEFI has not started.
     pub fn of(platform: Option<&Platform>) -> Self {
-        let Some(platform) = platform else { return Firmware::default() };
-        let firmware = Firmware { kind: FirmwareKind::Uefi, bits: platform.bits, ..Firmware::default() };
+        let Some(platform) = platform else { return FirmwareRecord::default() };
+        let firmware =
+            FirmwareRecord { kind: FirmwareKind::Uefi, bits: platform.bits, ..FirmwareRecord::default() };
         let read = |variables: &dyn Variables| BootState::read(variables).map_err(|e| e.to_string());
         match platform.variables.as_ref().map_err(Clone::clone).and_then(|variables| read(&**variables)) {
             Ok(state) => firmware.with(&state),
-            Err(why) => Firmware { problem: Some(cut(&why)), ..firmware },
+            Err(why) => FirmwareRecord { problem: Some(cut(&why)), ..firmware },
         }
     }
 
@@ -154,7 +155,8 @@ impl Firmware {
         if entries.len() > ENTRIES {
             self.problem = Some(format!("{} boot entries, the first {ENTRIES} are here", entries.len()));
         }
-        self.entries = entries.into_iter().take(ENTRIES).map(|(n, option)| Entry::of(*n, option)).collect();
+        self.entries =
+            entries.into_iter().take(ENTRIES).map(|(n, option)| BootEntry::of(*n, option)).collect();
         self.entries.sort_by_key(|entry| entry.number);
         self
     }
@@ -174,7 +176,7 @@ impl Firmware {
                 return Err(format!("firmware has {count} {what}, more than {most}"));
             }
         }
-        let options = |entry: &Entry| entry.options.as_ref().map(|options| options.hash.clone());
+        let options = |entry: &BootEntry| entry.options.as_ref().map(|options| options.hash.clone());
         let entries = self.entries.iter().flat_map(|entry| {
             [Some(entry.name.clone()), entry.path.clone(), entry.device.clone(), options(entry)]
         });
@@ -198,7 +200,7 @@ impl Firmware {
     }
 
     /// The entry with this number.
-    pub fn entry(&self, number: BootNumber) -> Option<&Entry> {
+    pub fn entry(&self, number: BootNumber) -> Option<&BootEntry> {
         self.entries.iter().find(|entry| entry.number == number)
     }
 
@@ -214,13 +216,13 @@ impl Firmware {
         lines
             .push(format!("BootOrder: {}", self.boot_order.iter().map(number).collect::<Vec<_>>().join(",")));
         lines.push(format!("BootCurrent: {}", self.boot_current.as_ref().map_or("-".into(), number)));
-        lines.extend(self.entries.iter().map(Entry::line));
+        lines.extend(self.entries.iter().map(BootEntry::line));
         lines.extend(self.problem.iter().map(|why| format!("boot entries: {why}")));
         lines
     }
 }
 
-impl Entry {
+impl BootEntry {
     fn of(number: BootNumber, option: &LoadOption) -> Self {
         // A path that is longer than a record holds, or no path for people, is none that could be put back.
         let is_path = |path: &str| path.chars().count() <= TEXT && !path.chars().any(char::is_control);
@@ -229,14 +231,14 @@ impl Entry {
             let what = if option.is_network() { "network" } else { "other" };
             format!("{what} ({})", option.short_text())
         };
-        Entry {
+        BootEntry {
             number,
             name: cut(&option.name),
             active: option.is_tried(),
             device: loader.is_none().then(other),
             partition: loader.as_ref().map(|(partition, _)| *partition),
             path: loader.map(|(_, path)| path),
-            options: Options::of(&option.options),
+            options: EntryOptions::of(&option.options),
         }
     }
 

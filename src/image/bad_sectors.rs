@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice, is_medium_error};
-use crate::image::error::{ImageError, Op, check_size};
+use crate::image::error::{ImageError, ImageOp, check_size};
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -73,7 +73,7 @@ pub fn read_chunk(
     let error = match disk.read_at(buf, offset) {
         Ok(()) => return Ok(Vec::new()),
         Err(e) if is_medium_error(&e) => e,
-        Err(e) => return Err(ImageError::transfer(disk, Op::Read, offset, buf.len() as u64, e)),
+        Err(e) => return Err(ImageError::transfer(disk, ImageOp::Read, offset, buf.len() as u64, e)),
     };
     let took = begun.elapsed();
     // A disk that was taken away gives the same errors as one that is bad.
@@ -132,7 +132,7 @@ impl Split<'_> {
                 self.patience.spend(begun.elapsed());
                 Ok(Some(e))
             }
-            Err(e) => Err(ImageError::transfer(self.disk, Op::Read, piece.start, len as u64, e)),
+            Err(e) => Err(ImageError::transfer(self.disk, ImageOp::Read, piece.start, len as u64, e)),
         }
     }
 
@@ -172,7 +172,7 @@ impl Split<'_> {
                 Some(e) => error = e,
             }
         }
-        Err(ImageError::transfer(self.disk, Op::Read, range.start, range.end - range.start, error))
+        Err(ImageError::transfer(self.disk, ImageOp::Read, range.start, range.end - range.start, error))
     }
 
     /// Once more over what is bad, now that everything else of the chunk is safe.
@@ -193,7 +193,7 @@ impl Split<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::mem::{Fault, MemDisk, Op};
+    use crate::block::mem::{DiskFault, DiskOp, MemDisk};
     use crate::text::with_sources;
 
     fn disk(block: u32) -> MemDisk {
@@ -205,8 +205,8 @@ mod tests {
         for errno in [libc::EIO, libc::ENODATA, libc::EILSEQ, libc::ETIMEDOUT, libc::ENOLINK, libc::EREMOTEIO]
         {
             let disk = disk(512);
-            disk.inject(Op::Read, 1000..1001, Fault::Errno(errno), u64::MAX);
-            disk.inject(Op::Read, 40 * 512..42 * 512, Fault::Errno(errno), u64::MAX);
+            disk.inject(DiskOp::Read, 1000..1001, DiskFault::Errno(errno), u64::MAX);
+            disk.inject(DiskOp::Read, 40 * 512..42 * 512, DiskFault::Errno(errno), u64::MAX);
             let mut buf = vec![9; 32 * 1024];
             let trouble = Trouble::new(Patience::default());
             let bad = read_chunk(&disk, &mut buf, 0, Some(&trouble)).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn large_blocks_are_not_split() {
         let disk = disk(4096);
-        disk.inject(Op::Read, 5000..5001, Fault::Errno(libc::EIO), u64::MAX);
+        disk.inject(DiskOp::Read, 5000..5001, DiskFault::Errno(libc::EIO), u64::MAX);
         let bad =
             read_chunk(&disk, &mut vec![0; 12 * 1024], 0, Some(&Trouble::new(Patience::default()))).unwrap();
         assert_eq!(bad, std::slice::from_ref(&(4096..8192)));
@@ -232,18 +232,18 @@ mod tests {
     #[test]
     fn passing_errors_are_retried_and_others_are_final() {
         let first = disk(512);
-        first.inject(Op::Read, 0..512, Fault::Errno(libc::EIO), 12);
+        first.inject(DiskOp::Read, 0..512, DiskFault::Errno(libc::EIO), 12);
         assert_eq!(read_chunk(&first, &mut vec![0; 4096], 0, None).unwrap(), []);
         let gone = disk(512);
-        gone.inject(Op::Read, 0..512, Fault::Errno(libc::ENXIO), u64::MAX);
+        gone.inject(DiskOp::Read, 0..512, DiskFault::Errno(libc::ENXIO), u64::MAX);
         assert!(read_chunk(&gone, &mut vec![0; 4096], 0, Some(&Trouble::new(Patience::default()))).is_err());
-        assert_eq!(gone.count(Op::Read), 1);
+        assert_eq!(gone.count(DiskOp::Read), 1);
     }
 
     #[test]
     fn good_pieces_are_read_before_bad_ones_are_looked_at_again() {
         let disk = disk(512);
-        disk.inject(Op::Read, 3 * 512..3 * 512 + 1, Fault::Errno(libc::EIO), u64::MAX);
+        disk.inject(DiskOp::Read, 3 * 512..3 * 512 + 1, DiskFault::Errno(libc::EIO), u64::MAX);
         let trouble = Trouble::new(Patience::default());
         let bad = read_chunk(&disk, &mut vec![0; 64 * 1024], 0, Some(&trouble)).unwrap();
         assert_eq!(bad, std::slice::from_ref(&(1536..2048)));
@@ -264,7 +264,7 @@ mod tests {
     fn patience_ends_by_number_and_by_time() {
         let bad_everywhere = || {
             let disk = disk(512);
-            disk.inject(Op::Read, 0..64 * 1024, Fault::Errno(libc::EIO), u64::MAX);
+            disk.inject(DiskOp::Read, 0..64 * 1024, DiskFault::Errno(libc::EIO), u64::MAX);
             disk
         };
         let disk = bad_everywhere();
@@ -275,10 +275,10 @@ mod tests {
             assert_eq!(bad, std::slice::from_ref(&(at..at + 16384)));
         }
         // The first chunk: itself, 16 pieces, and two blocks of the first of these; then its level is finished.
-        assert!(disk.count(Op::Read) <= 20 + 16 + 3, "{}", disk.count(Op::Read));
+        assert!(disk.count(DiskOp::Read) <= 20 + 16 + 3, "{}", disk.count(DiskOp::Read));
         let (disk, trouble) = (bad_everywhere(), Trouble::new(Patience { reads: 9, time: Duration::ZERO }));
         read_chunk(&disk, &mut vec![1; 16384], 0, Some(&trouble)).unwrap();
-        assert_eq!(disk.count(Op::Read), 1);
+        assert_eq!(disk.count(DiskOp::Read), 1);
         let mut patience = Patience { reads: 9, time: Duration::from_secs(5) };
         patience.spend(Duration::from_secs(7));
         assert!(patience.is_used_up());
@@ -288,14 +288,14 @@ mod tests {
     fn a_disk_gone_or_resized_is_not_taken_for_a_bad_one() {
         for (now, part) in [(0, "gone"), (4096, "4096")] {
             let disk = disk(512);
-            disk.inject(Op::Read, 0..512, Fault::Errno(libc::EIO), u64::MAX);
+            disk.inject(DiskOp::Read, 0..512, DiskFault::Errno(libc::EIO), u64::MAX);
             disk.set_size_now(now);
             let trouble = Trouble::new(Patience::default());
             let error = read_chunk(&disk, &mut vec![0; 4096], 0, Some(&trouble)).unwrap_err().to_string();
             assert!(error.contains("sdx") && error.contains(part), "{error}");
         }
         let disk = disk(512);
-        disk.inject(Op::Read, 1024..1025, Fault::Short, u64::MAX);
+        disk.inject(DiskOp::Read, 1024..1025, DiskFault::Short, u64::MAX);
         let error = with_sources(&read_chunk(&disk, &mut vec![0; 512], 1024, None).unwrap_err());
         assert!(error.contains("LBA 2") && error.contains("stopped short"), "{error}");
     }

@@ -1,8 +1,8 @@
 //! The bytes of the disk that an image holds.
 #![forbid(unsafe_code)]
 
-use crate::image::error::{ImageError, Op};
-use crate::image::format::member::Kind;
+use crate::image::error::{ImageError, ImageOp};
+use crate::image::format::member::MemberKind;
 use crate::image::reader::Image;
 use crate::image::workspace::Workspace;
 use crate::io::{ReadAt, ZEROS};
@@ -25,11 +25,11 @@ impl Image {
             let from = range.start.max(run.offset);
             let until = range.end.min(run.offset + run.length);
             let mut write = |bytes: &[u8]| {
-                out.write_all(bytes).map_err(|source| ImageError::sink(Op::Write, written, source))?;
+                out.write_all(bytes).map_err(|source| ImageError::sink(ImageOp::Write, written, source))?;
                 written += bytes.len() as u64;
                 Ok(())
             };
-            if run.kind == Kind::Data {
+            if run.kind == MemberKind::Data {
                 let raw = work.load(self, &run)?;
                 write(&raw[(from - run.offset) as usize..(until - run.offset) as usize])?;
             } else {
@@ -45,15 +45,15 @@ impl Image {
     }
 
     /// The disk that the image holds, for whoever reads a few places of it.
-    pub fn content(&self) -> Content<'_> {
-        Content(self)
+    pub fn content(&self) -> ImageContent<'_> {
+        ImageContent(self)
     }
 }
 
 /// The bytes of the disk in an image. Each read inflates the members that it needs anew.
-pub struct Content<'a>(&'a Image);
+pub struct ImageContent<'a>(&'a Image);
 
-impl ReadAt for Content<'_> {
+impl ReadAt for ImageContent<'_> {
     fn size(&self) -> std::io::Result<u64> {
         Ok(self.0.footer().disk_size)
     }

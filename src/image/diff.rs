@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::image::error::ImageError;
-use crate::image::format::member::Kind;
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::Run;
-use crate::image::reader::{Image, Runs};
+use crate::image::reader::{Image, ImageRuns};
 use crate::image::workspace::Workspace;
 use crate::io::is_zero;
 use crate::progress::Progress;
@@ -44,17 +44,23 @@ pub fn diff(
         }
         let (one, other) = (a.run_at(at)?, b.run_at(at)?);
         let part = at..one.range().end.min(other.range().end).min(common);
-        let is_empty = |run: &Run| matches!(run.kind, Kind::Zero | Kind::Unallocated);
+        let is_empty = |run: &Run| matches!(run.kind, MemberKind::Zero | MemberKind::Unallocated);
         let is_same = match (one.kind, other.kind) {
-            (Kind::Unreadable, kind) | (kind, Kind::Unreadable) => kind == Kind::Unreadable,
-            (Kind::Data, Kind::Data) if one.range() == other.range() && one.hash == other.hash => true,
+            (MemberKind::Unreadable, kind) | (kind, MemberKind::Unreadable) => kind == MemberKind::Unreadable,
+            (MemberKind::Data, MemberKind::Data)
+                if one.range() == other.range() && one.hash == other.hash =>
+            {
+                true
+            }
             // Gaps are in the hash, and zeros in the bytes.
-            (Kind::Data, Kind::Data) if one.range() == other.range() && !one.has_gaps && !other.has_gaps => {
+            (MemberKind::Data, MemberKind::Data)
+                if one.range() == other.range() && !one.has_gaps && !other.has_gaps =>
+            {
                 false
             }
-            (Kind::Data, Kind::Data) => a.bytes(&one, &part)? == b.bytes(&other, &part)?,
-            (Kind::Data, _) => is_zero(a.bytes(&one, &part)?),
-            (_, Kind::Data) => is_zero(b.bytes(&other, &part)?),
+            (MemberKind::Data, MemberKind::Data) => a.bytes(&one, &part)? == b.bytes(&other, &part)?,
+            (MemberKind::Data, _) => is_zero(a.bytes(&one, &part)?),
+            (_, MemberKind::Data) => is_zero(b.bytes(&other, &part)?),
             _ => is_empty(&one) && is_empty(&other),
         };
         progress.add_done(part.end - part.start);
@@ -72,7 +78,7 @@ pub fn diff(
 /// One image, walked from its start.
 struct Side<'a> {
     image: &'a Image,
-    runs: Runs<'a>,
+    runs: ImageRuns<'a>,
     run: Option<Run>,
     space: Workspace,
     /// Offset of the run whose bytes are in the workspace.

@@ -40,12 +40,12 @@ pub(super) fn for_each<T, S>(
     space: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, T) -> Result<(), ImageError> + Sync,
 ) -> Result<(), ImageError> {
-    struct Shared<I> {
+    struct WorkQueue<I> {
         items: I,
         next: u64,
         failed: Option<(u64, ImageError)>,
     }
-    let shared = Mutex::new(Shared { items, next: 0, failed: None });
+    let shared = Mutex::new(WorkQueue { items, next: 0, failed: None });
     let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
     let fail = |number, error| {
         let mut shared = lock();

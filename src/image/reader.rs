@@ -4,8 +4,8 @@
 use crate::image::error::ImageError;
 use crate::image::format::footer::Footer;
 use crate::image::format::header::Header;
-use crate::image::format::index::{self, Child, Entries, Expected, MAX_NODE};
-use crate::image::format::member::{self, Kind, UNIT};
+use crate::image::format::index::{self, ChildNode, Entries, ExpectedNode, MAX_NODE};
+use crate::image::format::member::{self, MemberKind, UNIT};
 use crate::image::format::run::Run;
 use crate::io::ReadAt;
 use blake3::Hash;
@@ -156,18 +156,18 @@ impl Image {
     }
 
     /// All runs in the order of the disk, without gap or overlap.
-    pub fn runs(&self) -> Runs<'_> {
+    pub fn runs(&self) -> ImageRuns<'_> {
         self.runs_of(0..u64::MAX, u8::MAX)
     }
 
     /// The runs that overlap a range of the disk.
-    pub fn runs_in(&self, range: Range<u64>) -> Runs<'_> {
+    pub fn runs_in(&self, range: Range<u64>) -> ImageRuns<'_> {
         self.runs_of(range, u8::MAX)
     }
 
     /// The unreadable runs; parts of the index without any are not read.
-    pub fn unreadable_runs(&self) -> Runs<'_> {
-        self.runs_of(0..u64::MAX, Kind::Unreadable.bit())
+    pub fn unreadable_runs(&self) -> ImageRuns<'_> {
+        self.runs_of(0..u64::MAX, MemberKind::Unreadable.bit())
     }
 
     /// What the disk did not give, joined to ranges, in order.
@@ -187,12 +187,12 @@ impl Image {
     }
 
     /// The unallocated runs; parts of the index without any are not read.
-    pub fn unallocated_runs(&self) -> Runs<'_> {
-        self.runs_of(0..u64::MAX, Kind::Unallocated.bit())
+    pub fn unallocated_runs(&self) -> ImageRuns<'_> {
+        self.runs_of(0..u64::MAX, MemberKind::Unallocated.bit())
     }
 
-    fn runs_of(&self, range: Range<u64>, kinds: u8) -> Runs<'_> {
-        Runs { image: self, stack: Vec::new(), range, kinds, started: false }
+    fn runs_of(&self, range: Range<u64>, kinds: u8) -> ImageRuns<'_> {
+        ImageRuns { image: self, stack: Vec::new(), range, kinds, started: false }
     }
 
     /// The footer, for totals.
@@ -212,7 +212,7 @@ impl Image {
 
     fn root(&self) -> Result<Entries, ImageError> {
         let footer = &self.footer;
-        let expected = Expected {
+        let expected = ExpectedNode {
             level: None,
             kinds: None,
             offset: 0,
@@ -225,12 +225,12 @@ impl Image {
         self.node(footer.root_position, footer.root_length, &expected)
     }
 
-    fn child(&self, child: &Child) -> Result<Entries, ImageError> {
+    fn child(&self, child: &ChildNode) -> Result<Entries, ImageError> {
         // The parent was checked: the sum does not overflow and lies in the file.
         self.node(child.start.saturating_add(child.file), child.length, &child.into())
     }
 
-    fn node(&self, position: u64, length: u32, expected: &Expected) -> Result<Entries, ImageError> {
+    fn node(&self, position: u64, length: u32, expected: &ExpectedNode) -> Result<Entries, ImageError> {
         let mut bytes = vec![0; length as usize];
         self.read(&mut bytes, position)?;
         index::decode(&bytes, expected, self.header.chunk_size, self.header.disk.logical_block_size)
@@ -239,12 +239,12 @@ impl Image {
 }
 
 enum Level {
-    Nodes(std::vec::IntoIter<Child>),
+    Nodes(std::vec::IntoIter<ChildNode>),
     Runs(std::vec::IntoIter<Run>),
 }
 
 /// Iterates over runs, reading the index as it goes; holds one node per level. Ends after the first error.
-pub struct Runs<'a> {
+pub struct ImageRuns<'a> {
     image: &'a Image,
     stack: Vec<Level>,
     range: Range<u64>,
@@ -252,7 +252,7 @@ pub struct Runs<'a> {
     started: bool,
 }
 
-impl Runs<'_> {
+impl ImageRuns<'_> {
     fn wanted(&self, offset: u64, length: u64, kinds: u8) -> bool {
         offset < self.range.end && offset.saturating_add(length) > self.range.start && kinds & self.kinds != 0
     }
@@ -291,7 +291,7 @@ impl Runs<'_> {
     }
 }
 
-impl Iterator for Runs<'_> {
+impl Iterator for ImageRuns<'_> {
     type Item = Result<Run, ImageError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice, View};
-use crate::image::error::{ImageError, Op};
-use crate::image::format::member::Kind;
+use crate::image::error::{ImageError, ImageOp};
+use crate::image::format::member::MemberKind;
 use crate::image::reader::Image;
 use crate::progress::Progress;
 use crate::used::Growth;
@@ -62,7 +62,9 @@ impl<'a> AsImaged<'a> {
                 let wanted = &bytes[(part.start - offset) as usize..(part.end - offset) as usize];
                 let mut found = AlignedBuf::new(wanted.len());
                 let read = disk.read_at(&mut found, part.start);
-                read.map_err(|e| ImageError::transfer(disk, Op::Read, part.start, wanted.len() as u64, e))?;
+                read.map_err(|e| {
+                    ImageError::transfer(disk, ImageOp::Read, part.start, wanted.len() as u64, e)
+                })?;
                 if *found != *wanted {
                     return Ok(plain);
                 }
@@ -72,7 +74,8 @@ impl<'a> AsImaged<'a> {
         // Of a run that begins before the partition, or ends behind it, the hash is of all its bytes.
         for at in [hole.start, hole.end] {
             let run = image.runs_in(at..at.saturating_add(1)).next().transpose()?;
-            let run = run.filter(|run| run.kind == Kind::Data && run.offset < at).map(|run| run.range());
+            let run =
+                run.filter(|run| run.kind == MemberKind::Data && run.offset < at).map(|run| run.range());
             table.extend(run.map(|run| run.start.max(hole.start)..run.end.min(hole.end)));
         }
         let mut patches = Vec::new();

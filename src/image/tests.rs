@@ -2,7 +2,7 @@
 
 use super::format::{footer, index, member};
 use super::*;
-use crate::block::mem::{Fault, MemDisk, Op};
+use crate::block::mem::{DiskFault, DiskOp, MemDisk};
 use crate::inventory::Identity;
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
@@ -85,7 +85,7 @@ fn round_trip(bytes: Vec<u8>, block: u32, opts: &BackupOptions) {
     let progress = Progress::new();
     let (file, written) = back_up(&disk, opts).unwrap();
     assert_eq!(file.len() as u64, written.image_bytes);
-    assert_eq!(disk.count(Op::Write), 0);
+    assert_eq!(disk.count(DiskOp::Write), 0);
     let summary = check(&file).unwrap();
     assert_eq!((summary.root_hash, summary.image), (written.root_hash, written.image_bytes));
     assert_eq!((summary.disk, summary.zero), (bytes.len() as u64, written.zero_bytes));
@@ -152,7 +152,7 @@ proptest! {
 fn sample() -> (Vec<u8>, Vec<u8>, Vec<usize>) {
     let bytes = content(&[(2, 200), (0, 300), (1, 100), (2, 100), (0, 64), (2, 300)]);
     let disk = MemDisk::new("sda", bytes.clone(), 512);
-    disk.inject(Op::Read, 5120..6000, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, 5120..6000, DiskFault::Errno(libc::EIO), u64::MAX);
     let (file, written) = back_up(&disk, &BackupOptions { allow_bad_sectors: true, ..small() }).unwrap();
     assert_eq!(
         (written.unreadable_bytes, written.unreadable),
@@ -170,11 +170,11 @@ fn sample() -> (Vec<u8>, Vec<u8>, Vec<usize>) {
 #[test]
 fn members_stand_in_the_documented_order() {
     let (_, file, starts) = sample();
-    let kinds: Vec<Kind> = starts.iter().map(|at| member::parse(&file[*at..]).unwrap().kind).collect();
-    assert_eq!(kinds.first(), Some(&Kind::Header));
-    assert_eq!(kinds[kinds.len() - 2..], [Kind::Index, Kind::Footer]);
+    let kinds: Vec<MemberKind> = starts.iter().map(|at| member::parse(&file[*at..]).unwrap().kind).collect();
+    assert_eq!(kinds.first(), Some(&MemberKind::Header));
+    assert_eq!(kinds[kinds.len() - 2..], [MemberKind::Index, MemberKind::Footer]);
     assert!(kinds[1..kinds.len() - 2].iter().all(|k| k.is_run()));
-    assert!(kinds.contains(&Kind::Unreadable) && kinds.contains(&Kind::Zero));
+    assert!(kinds.contains(&MemberKind::Unreadable) && kinds.contains(&MemberKind::Zero));
     assert!(starts.iter().all(|at| at % 4096 == 0));
 }
 
@@ -313,7 +313,7 @@ fn members_do_not_depend_on_place_or_image() {
 fn a_bad_sector_ends_the_backup_by_lba_unless_it_is_allowed() {
     let bytes = content(&[(2, 500)]);
     let disk = MemDisk::new("sda", bytes.clone(), 512);
-    disk.inject(Op::Read, 700 * 512..702 * 512, Fault::Errno(libc::ENODATA), u64::MAX);
+    disk.inject(DiskOp::Read, 700 * 512..702 * 512, DiskFault::Errno(libc::ENODATA), u64::MAX);
     let error = back_up(&disk, &small()).unwrap_err().to_string();
     assert!(error.contains("sda") && error.contains("(LBA 700)"), "{error}");
 
@@ -366,7 +366,7 @@ fn failing_sinks_and_cancelling_end_a_backup_in_an_error() {
     let (file, _) = back_up(&disk, &small()).unwrap();
     let target = MemDisk::new("sdb", vec![0xaa; 4000 << 10], 512);
     let error = restore(&open(&file).unwrap(), &target, &RestoreOptions::default(), &progress).unwrap_err();
-    assert!(!error.disk_was_touched() && target.count(Op::Write) == 0, "{error}");
+    assert!(!error.disk_was_touched() && target.count(DiskOp::Write) == 0, "{error}");
     let verified = verify(&open(&file).unwrap(), 0, &progress);
     assert!(matches!(verified, Err(e) if e.kind == ErrorKind::Cancelled));
 }
@@ -400,7 +400,7 @@ fn whatever_operation_fails_no_half_disk_boots() {
     .unwrap();
     let image = open(&file).unwrap();
     let opts = RestoreOptions { threads: 1, ..Default::default() };
-    let run = |fault: Option<(u64, Fault, bool)>| {
+    let run = |fault: Option<(u64, DiskFault, bool)>| {
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len() + 2 * MIB], 512);
         if let Some((nth, fault, dead)) = fault {
             disk.fail_nth(nth, fault, dead);
@@ -410,10 +410,11 @@ fn whatever_operation_fails_no_half_disk_boots() {
     let (clean, disk) = run(None);
     clean.unwrap();
     let count = disk.log().len() as u64;
-    for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(99_999), Fault::Short] {
+    for fault in [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(99_999), DiskFault::Short]
+    {
         for nth in 0..count {
             // A disk that flips bits both ways reads back right: only whole failures last.
-            for dead in [false, matches!(fault, Fault::Errno(_))] {
+            for dead in [false, matches!(fault, DiskFault::Errno(_))] {
                 let (result, disk) = run(Some((nth, fault, dead)));
                 disk.heal();
                 let now = disk.content();
@@ -443,7 +444,7 @@ fn a_lost_zeroing_of_the_head_ends_the_restore_before_the_body() {
     let (file, _) = back_up(&MemDisk::new("sda", bytes.clone(), 512), &small()).unwrap();
     for lost in [0, bytes.len() as u64 - 512] {
         let disk = MemDisk::new("sdb", vec![0xaa; bytes.len()], 512);
-        disk.inject(Op::Write, lost..lost + 512, Fault::Drop, 1);
+        disk.inject(DiskOp::Write, lost..lost + 512, DiskFault::Drop, 1);
         let image = open(&file).unwrap();
         let error = restore(&image, &disk, &RestoreOptions::default(), &Progress::new()).unwrap_err();
         assert!(error.to_string().contains("could not even be made unbootable"), "{error}");
@@ -465,13 +466,13 @@ fn boot_sectors_are_written_first_with_zeros_and_last_with_data() {
     )
     .unwrap();
     let log = disk.log();
-    assert_eq!(log[0], (Op::Write, 0, MIB as u64));
-    let writes: Vec<usize> = (0..log.len()).filter(|i| log[*i].0 == Op::Write).collect();
+    assert_eq!(log[0], (DiskOp::Write, 0, MIB as u64));
+    let writes: Vec<usize> = (0..log.len()).filter(|i| log[*i].0 == DiskOp::Write).collect();
     let last = writes[writes.len() - 1];
-    assert_eq!(log[last], (Op::Write, 0, 4096));
-    assert_eq!(log[last + 1..], [(Op::Flush, 0, 0), (Op::Read, 0, 4096), (Op::Reread, 0, 0)]);
-    let body: Vec<_> = log.iter().filter(|l| l.0 == Op::Write && l.1 >= MIB as u64).collect();
-    assert!(!body.is_empty() && disk.count(Op::Discard) == 0);
+    assert_eq!(log[last], (DiskOp::Write, 0, 4096));
+    assert_eq!(log[last + 1..], [(DiskOp::Flush, 0, 0), (DiskOp::Read, 0, 4096), (DiskOp::Reread, 0, 0)]);
+    let body: Vec<_> = log.iter().filter(|l| l.0 == DiskOp::Write && l.1 >= MIB as u64).collect();
+    assert!(!body.is_empty() && disk.count(DiskOp::Discard) == 0);
 }
 
 /// FORMAT.md byte for byte. If this fails, the format changed: that needs a new version number.

@@ -7,8 +7,8 @@
 
 use crate::block::BlockDevice;
 use crate::image::backup::incremental::Aligned;
-use crate::image::error::{ImageError, Op};
-use crate::image::format::member::Kind;
+use crate::image::error::{ImageError, ImageOp};
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::{Run, data_member};
 use crate::image::parallel::{for_each, for_each_run, io_threads};
 use crate::image::reader::{Image, Summary};
@@ -65,7 +65,7 @@ pub fn verify_again(
 ) -> Result<Summary, ImageError> {
     check_all(image, Some(base), threads, progress, |space, run, is_proven| {
         check_hash(image, space, run)?;
-        if is_proven && run.kind == Kind::Data {
+        if is_proven && run.kind == MemberKind::Data {
             let bytes = &space.member[..run.member_length as usize];
             return match data_member(bytes, run) {
                 Ok(_) => Ok(()),
@@ -92,9 +92,9 @@ fn check_all(
         if let Ok(run) = run {
             runs += 1;
             match run.kind {
-                Kind::Zero => zero += run.length,
-                Kind::Unallocated => unallocated += run.length,
-                Kind::Unreadable => unreadable += run.length,
+                MemberKind::Zero => zero += run.length,
+                MemberKind::Unallocated => unallocated += run.length,
+                MemberKind::Unreadable => unreadable += run.length,
                 _ => {}
             }
         }
@@ -125,8 +125,8 @@ fn check_all(
 /// Counts a run that was handled.
 fn count(progress: &Progress, run: &Run) {
     match run.kind {
-        Kind::Unallocated => progress.skipped.fetch_add(run.length, Relaxed),
-        Kind::Zero => {
+        MemberKind::Unallocated => progress.skipped.fetch_add(run.length, Relaxed),
+        MemberKind::Zero => {
             progress.zero.fetch_add(run.length, Relaxed);
             progress.done.fetch_add(run.length, Relaxed)
         }
@@ -145,7 +145,7 @@ fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), Ima
 
 /// What the member that was read last holds.
 fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
-    if run.kind == Kind::Data {
+    if run.kind == MemberKind::Data {
         space.inflate_member(run)?;
         return Ok(());
     }
@@ -183,18 +183,18 @@ pub fn verify_against(
         let parts = outside(&run.range(), &hole);
         match run.kind {
             _ if parts.iter().all(Range::is_empty) => {}
-            Kind::Data => {
+            MemberKind::Data => {
                 space.read_gaps(image, run)?;
                 let raw = &mut space.raw[..run.length as usize];
                 read(disk, raw, run.offset)?;
                 space.gaps.clear_in(raw, 0);
                 if space.gaps.hash(raw) != run.hash {
-                    return Err(ImageError::differs(disk, &run.range(), Op::Compare));
+                    return Err(ImageError::differs(disk, &run.range(), ImageOp::Compare));
                 }
             }
-            Kind::Zero => {
+            MemberKind::Zero => {
                 for part in parts {
-                    expect_zeros(disk, &mut space.raw, part, Op::Compare)?;
+                    expect_zeros(disk, &mut space.raw, part, ImageOp::Compare)?;
                 }
             }
             _ => {}
@@ -208,7 +208,7 @@ pub fn verify_against(
 /// Reads from a disk, with the place in the error.
 pub(super) fn read(disk: &dyn BlockDevice, buf: &mut [u8], offset: u64) -> Result<(), ImageError> {
     let len = buf.len() as u64;
-    disk.read_at(buf, offset).map_err(|e| ImageError::transfer(disk, Op::Read, offset, len, e))
+    disk.read_at(buf, offset).map_err(|e| ImageError::transfer(disk, ImageOp::Read, offset, len, e))
 }
 
 /// Checks that a range of the disk is zero. Holes are, by definition. `op` is what the error says was done.
@@ -216,7 +216,7 @@ pub(super) fn expect_zeros(
     disk: &dyn BlockDevice,
     buf: &mut [u8],
     range: Range<u64>,
-    op: Op,
+    op: ImageOp,
 ) -> Result<(), ImageError> {
     data_parts(disk, &range, buf.len() as u64, |part| {
         let bytes = &mut buf[..(part.end - part.start) as usize];
@@ -236,7 +236,8 @@ pub(super) fn data_parts(
     let mut data = at..at;
     while at < range.end {
         if at >= data.end {
-            let found = disk.next_data(at).map_err(|e| ImageError::transfer(disk, Op::SeekData, at, 0, e))?;
+            let found =
+                disk.next_data(at).map_err(|e| ImageError::transfer(disk, ImageOp::SeekData, at, 0, e))?;
             data = match found {
                 Some(data) if data.start < range.end => data,
                 _ => return Ok(()),

@@ -5,7 +5,7 @@ use crate::block::AlignedBuf;
 use crate::image::error::ImageError;
 use crate::image::format::codec::{Codec, Inflate};
 use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{FRAME, Kind, RUN_PAYLOAD, UNIT};
+use crate::image::format::member::{FRAME, MemberKind, RUN_PAYLOAD, UNIT};
 use crate::image::format::run::{Run, data_member, longest_data_member};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
 use crate::image::reader::Image;
@@ -60,7 +60,7 @@ impl Workspace {
         // All of a member of zeros but its first and last block is zero: a hole, where it was written into a new file.
         let inner = UNIT..bytes.len().saturating_sub(UNIT);
         let place = run.position + inner.start as u64..run.position + inner.end as u64;
-        if run.kind != Kind::Data && !inner.is_empty() && image.file().is_hole(&place) {
+        if run.kind != MemberKind::Data && !inner.is_empty() && image.file().is_hole(&place) {
             bytes[inner.clone()].fill(0);
             image.read(&mut bytes[..inner.start], run.position)?;
             image.read(&mut bytes[inner.end..], place.end)?;

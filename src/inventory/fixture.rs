@@ -6,11 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// A temporary `sys` tree.
-pub(crate) struct Tree(tempfile::TempDir);
+pub(crate) struct SysfsTree(tempfile::TempDir);
 
-impl Tree {
-    pub(crate) fn new() -> Tree {
-        let tree = Tree(tempfile::tempdir().unwrap());
+impl SysfsTree {
+    pub(crate) fn new() -> SysfsTree {
+        let tree = SysfsTree(tempfile::tempdir().unwrap());
         fs::create_dir_all(tree.sys().join("block")).unwrap();
         tree
     }
@@ -25,7 +25,7 @@ impl Tree {
     }
 
     /// Writes an attribute, with the folders above it.
-    pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Tree {
+    pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &SysfsTree {
         let path = self.sys().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
@@ -33,7 +33,7 @@ impl Tree {
     }
 
     /// Makes `path` a relative link to `target`, both from the root of sysfs.
-    pub(crate) fn link(&self, path: &str, target: &str) -> &Tree {
+    pub(crate) fn link(&self, path: &str, target: &str) -> &SysfsTree {
         let link = self.sys().join(path);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         let up = "../".repeat(path.matches('/').count());
@@ -42,7 +42,7 @@ impl Tree {
     }
 
     /// A block device whose folder is `devices/<dir>`, with `device` linking to `devices/<dir>/<device>`, 1 GiB big.
-    pub(crate) fn disk(&self, dir: &str, device: &str) -> &Tree {
+    pub(crate) fn disk(&self, dir: &str, device: &str) -> &SysfsTree {
         let name = dir.rsplit('/').next().unwrap();
         for (attr, value) in [
             ("size", "2097152\n"),

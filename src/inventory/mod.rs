@@ -20,7 +20,7 @@ pub use settle::{Looks, Settle, Unsettled, settled};
 pub use usage::{Use, why_in_use};
 pub use who::{Identity, is_named_by};
 
-use crate::used::Content;
+use crate::used::DiskContent;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -63,7 +63,7 @@ pub struct Disk {
     /// Set where the disk is taken only when asked for by its serial.
     pub excluded: Option<Exclusion>,
     /// What tells its content from that of other disks. As with `health`, [`Inventory::scan`] does not look.
-    pub content: Content,
+    pub content: DiskContent,
     /// Arrays that it is a member of, with whole partitions or as a whole; found with `content`.
     pub raid: Vec<String>,
     /// Another disk of the machine shows the same identity. The plan finds it out.
@@ -199,7 +199,7 @@ fn read_disk(root: &Path, dir: &Path, name: String, dev: &Path) -> Result<Option
         route: paths::read(&name, dir),
         read_only: set("ro"),
         excluded,
-        content: Content::default(),
+        content: DiskContent::default(),
         raid: Vec::new(),
         is_twin: false,
         health: Health::default(),

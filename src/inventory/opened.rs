@@ -38,15 +38,15 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Tree, disk};
+    use super::super::fixture::{SysfsTree, disk};
     use super::super::{Identity, Inventory};
     use super::*;
 
     const DEV: &str = "/dev";
 
     /// Two disks of virtio, with their numbers.
-    fn tree() -> Tree {
-        let tree = Tree::new();
+    fn tree() -> SysfsTree {
+        let tree = SysfsTree::new();
         for (n, name) in [(5, "vda"), (6, "vdb")] {
             let dir = format!("pci0000:00/0000:00:0{n}.0/virtio{n}/block/{name}");
             tree.disk(&dir, "../..").file(&format!("devices/{dir}/serial"), format!("S{n}"));

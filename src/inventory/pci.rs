@@ -96,11 +96,11 @@ impl fmt::Display for PciDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::fixture::Tree;
+    use crate::inventory::fixture::SysfsTree;
 
     #[test]
     fn a_controller_or_card_without_driver_is_named_by_its_ids() {
-        let tree = Tree::new();
+        let tree = SysfsTree::new();
         for (address, vendor, device, class, driver) in [
             ("0000:00:1f.2", "0x8086", "0x2922", "0x010601", Some("ahci")),
             ("0000:03:00.0", "0x1000", "0x0097", "0x010700", None),

@@ -1,9 +1,9 @@
-use super::fixture::{Tree, disk};
+use super::fixture::{SysfsTree, disk};
 use super::*;
 
 /// A machine with every kind of disk; `n` is added to every number that the kernel hands out while it discovers.
-fn machine(n: u32) -> Tree {
-    let t = Tree::new();
+fn machine(n: u32) -> SysfsTree {
+    let t = SysfsTree::new();
     let at = |text: &str| text.replace("{n}", &n.to_string()).replace("{n1}", &(n + 1).to_string());
     let disk = |dir: &str, device: &str| {
         t.disk(&at(dir), &at(device));
@@ -79,7 +79,7 @@ fn machine(n: u32) -> Tree {
     t
 }
 
-fn scan(tree: &Tree) -> Inventory {
+fn scan(tree: &SysfsTree) -> Inventory {
     Inventory::scan(&tree.sys(), Path::new("/dev")).unwrap()
 }
 
@@ -104,7 +104,7 @@ fn whole_disks_are_listed_and_nothing_else() {
 
 #[test]
 fn namespaces_of_a_controller_are_disks_of_their_own() {
-    let t = Tree::new();
+    let t = SysfsTree::new();
     let nvme = "pci0000:00/0000:00:06.0/nvme/nvme0";
     t.file(&format!("devices/{nvme}/serial"), "S5GX            \n");
     t.file(&format!("devices/{nvme}/model"), "Samsung SSD 980\n");
@@ -194,7 +194,7 @@ fn a_size_that_cannot_be_believed_is_an_error_not_a_guess() {
         ("queue/logical_block_size", "520"),
         ("queue/physical_block_size", "-1"),
     ] {
-        let tree = Tree::new();
+        let tree = SysfsTree::new();
         tree.disk("pci0000:00/0000:00:05.0/virtio0/block/vda", "../..");
         tree.file(&format!("devices/pci0000:00/0000:00:05.0/virtio0/block/vda/{attr}"), value);
         let error = Inventory::scan(&tree.sys(), Path::new("/dev")).unwrap_err();
@@ -243,7 +243,7 @@ fn a_word_names_a_text_with_runs_of_spaces() {
 
 #[test]
 fn disk_that_the_kernel_hides_is_left_out() {
-    let tree = Tree::new();
+    let tree = SysfsTree::new();
     tree.disk("pci0000:00/0000:00:05.0/virtio0/block/vda", "../..");
     tree.file("devices/pci0000:00/0000:00:05.0/virtio0/block/vda/hidden", "1\n");
     assert!(scan(&tree).disks.is_empty());

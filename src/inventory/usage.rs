@@ -106,7 +106,7 @@ fn folders(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::fixture::Tree;
+    use crate::inventory::fixture::SysfsTree;
 
     const MOUNTS: &str = "\
 22 1 0:21 / /sys rw - sysfs sysfs rw
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn uses_are_found_through_partitions_and_device_mapper() {
-        let tree = Tree::new();
+        let tree = SysfsTree::new();
         for (name, number) in [("sda", "8:0"), ("sdb", "8:16"), ("sdd", "8:48")] {
             tree.file(&format!("block/{name}/dev"), number);
         }

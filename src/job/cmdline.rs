@@ -49,7 +49,7 @@ fn known() -> String {
 impl Cmdline {
     /// Parses `/proc/cmdline` or an APPEND line: words as the kernel splits them.
     pub fn parse(line: &str) -> Cmdline {
-        let mut parser = Parser::default();
+        let mut parser = WordParser::default();
         parser.line(line);
         parser.finish()
     }
@@ -57,7 +57,7 @@ impl Cmdline {
     /// Parses the lines of a `testbox.cfg/<id>` file: testbox words and no others, and comments from a `#` that begins
     /// a word to the end of its line.
     pub fn parse_file(text: &str) -> Cmdline {
-        let mut parser = Parser { only_ours: true, ..Parser::default() };
+        let mut parser = WordParser { only_ours: true, ..WordParser::default() };
         for (at, line) in lines(text).enumerate() {
             if let Some(c) = hidden_break(line) {
                 parser.problem(format!(
@@ -73,7 +73,7 @@ impl Cmdline {
 
     /// The words on an APPEND line, with what is wrong in the rest of its file.
     pub(crate) fn parse_append(line: &str, wrong: &[String]) -> Cmdline {
-        let mut parser = Parser::default();
+        let mut parser = WordParser::default();
         wrong.iter().for_each(|sentence| parser.problem(sentence.clone()));
         parser.line(line);
         parser.finish()
@@ -98,7 +98,7 @@ pub(crate) fn without_comment(line: &str) -> &str {
 }
 
 #[derive(Default)]
-struct Parser {
+struct WordParser {
     out: Cmdline,
     action_words: Vec<String>,
     aufs_word: bool,
@@ -107,7 +107,7 @@ struct Parser {
     only_ours: bool,
 }
 
-impl Parser {
+impl WordParser {
     fn line(&mut self, line: &str) {
         self.after_dashes = false;
         for word in split(line) {

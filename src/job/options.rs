@@ -29,7 +29,7 @@ pub enum Given {
     Arm,
 }
 
-impl About {
+impl OptionAbout {
     /// What it does, without the full stop of its sentence.
     pub fn summary(&self) -> &'static str {
         let help = self.help.trim();
@@ -50,7 +50,7 @@ pub enum Form {
 
 /// What is known of an option beside its type.
 #[derive(Clone, Copy, Debug)]
-pub struct About {
+pub struct OptionAbout {
     /// Its name behind `testbox.`, and behind `--`.
     pub name: &'static str,
     /// What stands for its value in help: `SECONDS`.
@@ -66,32 +66,32 @@ pub struct About {
 }
 
 /// A value of an option: how it is written, and how a settings file has it.
-trait Value {
+trait OptionValue {
     const FORM: Form = Form::Text;
     fn show(&self) -> String;
 }
 
 /// An item of a list; a list may contradict itself.
-trait Item: Value + Sized {
+trait Item: OptionValue + Sized {
     fn check(_: &[Self]) -> Result<(), ParameterError> {
         Ok(())
     }
 }
 
 macro_rules! shown {
-    ($($t:ty)+) => { $(impl Value for $t { fn show(&self) -> String { self.to_string() } })+ };
+    ($($t:ty)+) => { $(impl OptionValue for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
 shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk Grow
 UnionKind RebootMode OnError NoJob TftpPath }
 
-impl Value for u32 {
+impl OptionValue for u32 {
     const FORM: Form = Form::Number;
     fn show(&self) -> String {
         self.to_string()
     }
 }
 
-impl Value for Duration {
+impl OptionValue for Duration {
     const FORM: Form = Form::Number;
     fn show(&self) -> String {
         self.as_secs().to_string()
@@ -138,10 +138,10 @@ macro_rules! set_one {
 
 macro_rules! shown_one {
     (list $slot:expr) => {
-        (!$slot.is_empty()).then(|| $slot.iter().map(Value::show).collect::<Vec<_>>().join(","))
+        (!$slot.is_empty()).then(|| $slot.iter().map(OptionValue::show).collect::<Vec<_>>().join(","))
     };
     ($kind:ident $slot:expr) => {
-        $slot.as_ref().map(Value::show)
+        $slot.as_ref().map(OptionValue::show)
     };
 }
 
@@ -169,7 +169,7 @@ macro_rules! form {
         Form::List
     };
     ($kind:ident $t:ty) => {
-        <$t as Value>::FORM
+        <$t as OptionValue>::FORM
     };
 }
 
@@ -187,7 +187,7 @@ macro_rules! options {
         pub struct Settings { $($(#[doc = $help])+ pub $field: settled!($kind $t),)+ }
 
         /// Every option, in the order in which a signed job has them.
-        pub const OPTIONS: &[About] = &[$(About {
+        pub const OPTIONS: &[OptionAbout] = &[$(OptionAbout {
             name: $name,
             value: $value,
             help: concat!($($help),+),

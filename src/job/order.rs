@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
-use crate::job::Found;
+use crate::job::FoundJob;
 use crate::job::job_text;
 use crate::job::{Cmdline, Options, Settings};
 use crate::signature::{Trust, Verdict};
@@ -15,7 +15,7 @@ pub enum Origin {
     /// The kernel command line, so the file that PXELINUX loaded.
     KernelCommandLine,
     /// A file that the agent fetched by TFTP.
-    Tftp(Found),
+    Tftp(FoundJob),
 }
 
 /// The words of this boot, as they stand: they may be wrong.
@@ -57,7 +57,7 @@ impl Order {
     }
 
     /// The order in a file from the boot server, completed by the kernel's words.
-    pub fn from_tftp(found: Found, kernel: &Cmdline) -> Order {
+    pub fn from_tftp(found: FoundJob, kernel: &Cmdline) -> Order {
         let words = found.cmdline();
         let options = words.options.clone().or(&kernel.options);
         Order { origin: Origin::Tftp(found), words, options }
@@ -109,7 +109,7 @@ impl Order {
         let Some(action) = self.words.action else {
             return Err(Failure::new(Kind::NoAction, "no action is given", advice));
         };
-        if let Origin::Tftp(Found { path, candidate, .. }) = &self.origin
+        if let Origin::Tftp(FoundJob { path, candidate, .. }) = &self.origin
             && action.is_destructive()
             && !candidate.names_one_machine()
         {
@@ -128,13 +128,13 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Source;
+    use crate::job::JobSource;
     use crate::job::pxe::{Candidate, CandidateKind};
 
     fn tftp(kind: CandidateKind, words: &str, kernel: &str) -> Order {
         let candidate = Candidate { name: "x".into(), kind };
-        let (source, path, bytes) = (Source::TestboxCfg, "testbox.cfg/x".into(), words.into());
-        Order::from_tftp(Found { source, candidate, path, bytes }, &Cmdline::parse(kernel))
+        let (source, path, bytes) = (JobSource::TestboxCfg, "testbox.cfg/x".into(), words.into());
+        Order::from_tftp(FoundJob { source, candidate, path, bytes }, &Cmdline::parse(kernel))
     }
 
     #[test]

@@ -5,22 +5,22 @@ use crate::job::pxe::{Candidate, PxeFile};
 
 /// Which kind of file a job came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum JobSource {
     /// `testbox.cfg/<id>`: the words themselves.
     TestboxCfg,
     /// `pxelinux.cfg/<id>`: the words are on the APPEND line of the default label.
     PxelinuxCfg,
 }
 
-impl Source {
+impl JobSource {
     /// Both, in the order of the search.
-    pub const ALL: [Source; 2] = [Source::TestboxCfg, Source::PxelinuxCfg];
+    pub const ALL: [JobSource; 2] = [JobSource::TestboxCfg, JobSource::PxelinuxCfg];
 
     /// The folder below the TFTP root.
     pub const fn folder(self) -> &'static str {
         match self {
-            Source::TestboxCfg => "testbox.cfg",
-            Source::PxelinuxCfg => "pxelinux.cfg",
+            JobSource::TestboxCfg => "testbox.cfg",
+            JobSource::PxelinuxCfg => "pxelinux.cfg",
         }
     }
 
@@ -32,9 +32,9 @@ impl Source {
 
 /// A file that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundJob {
     /// Which kind.
-    pub source: Source,
+    pub source: JobSource,
     /// Which name of the machine it carries, and whether that names this one machine.
     pub candidate: Candidate,
     /// Path on the TFTP server.
@@ -43,13 +43,13 @@ pub struct Found {
     pub bytes: Vec<u8>,
 }
 
-impl Found {
+impl FoundJob {
     /// The words in the file. Bytes that are not UTF-8 end up in a problem, unless they stand in a comment.
     pub fn cmdline(&self) -> Cmdline {
         let text = String::from_utf8_lossy(&self.bytes);
         match self.source {
-            Source::TestboxCfg => Cmdline::parse_file(&text),
-            Source::PxelinuxCfg => PxeFile::parse(&text).cmdline(),
+            JobSource::TestboxCfg => Cmdline::parse_file(&text),
+            JobSource::PxelinuxCfg => PxeFile::parse(&text).cmdline(),
         }
     }
 }
@@ -67,12 +67,12 @@ pub fn find_job_file<E>(
     folders: &[String],
     candidates: &[Candidate],
     mut fetch: impl FnMut(&str) -> Result<Option<Vec<u8>>, E>,
-) -> Result<Option<Found>, E> {
-    for source in Source::ALL {
+) -> Result<Option<FoundJob>, E> {
+    for source in JobSource::ALL {
         for candidate in candidates {
             for path in source.paths(folders, candidate) {
                 if let Some(bytes) = fetch(&path)? {
-                    return Ok(Some(Found { source, candidate: candidate.clone(), path, bytes }));
+                    return Ok(Some(FoundJob { source, candidate: candidate.clone(), path, bytes }));
                 }
             }
         }
@@ -97,7 +97,7 @@ mod tests {
         })
     }
 
-    fn find(files: &[(&str, &str)]) -> (Option<Found>, Vec<String>) {
+    fn find(files: &[(&str, &str)]) -> (Option<FoundJob>, Vec<String>) {
         let files: BTreeMap<&str, &str> = files.iter().copied().collect();
         let mut asked = Vec::new();
         let found = find_job_file(&[String::new()], &ids(), |path| {
@@ -179,15 +179,15 @@ mod tests {
     fn bytes_that_are_not_text_are_a_problem_not_a_word() {
         let candidate = ids().remove(0);
         let bytes = b"testbox.job=\xff\xfe".to_vec();
-        let found = Found { source: Source::TestboxCfg, candidate, path: String::new(), bytes };
+        let found = FoundJob { source: JobSource::TestboxCfg, candidate, path: String::new(), bytes };
         assert_eq!((found.cmdline().job, found.cmdline().problems.len()), (None, 1));
     }
 
     proptest! {
         #[test]
         fn hostile_files_never_panic(bytes in any::<Vec<u8>>()) {
-            for source in Source::ALL {
-                let found = Found { source, candidate: ids().remove(0), path: String::new(), bytes: bytes.clone() };
+            for source in JobSource::ALL {
+                let found = FoundJob { source, candidate: ids().remove(0), path: String::new(), bytes: bytes.clone() };
                 let _ = found.cmdline();
             }
         }

@@ -16,7 +16,7 @@ pub fn name(chapter: &Chapter) -> String {
 
 /// The page.
 pub fn page(chapter: &Chapter) -> String {
-    let mut page = Page { text: String::new(), is_after_heading: true };
+    let mut page = ManPage { text: String::new(), is_after_heading: true };
     let version = env!("CARGO_PKG_VERSION");
     let name = name(chapter);
     let _ =
@@ -32,14 +32,14 @@ pub fn page(chapter: &Chapter) -> String {
     page.text
 }
 
-struct Page {
+struct ManPage {
     text: String,
     is_after_heading: bool,
 }
 
 /// What the lines that are being collected are.
 #[derive(PartialEq)]
-enum Block<'a> {
+enum ManBlock<'a> {
     Paragraph(Vec<&'a str>),
     /// Its mark and its lines.
     Item(&'a str, Vec<&'a str>),
@@ -48,9 +48,9 @@ enum Block<'a> {
     Nothing,
 }
 
-impl Page {
+impl ManPage {
     fn blocks<'a>(&mut self, lines: impl Iterator<Item = &'a str>) {
-        let mut block = Block::Nothing;
+        let mut block = ManBlock::Nothing;
         for line in lines {
             block = match (block, line) {
                 (block, line) if line.starts_with("## ") => {
@@ -58,62 +58,62 @@ impl Page {
                     if let Some(title) = line.strip_prefix("## ") {
                         self.heading(&title.to_uppercase());
                     }
-                    Block::Nothing
+                    ManBlock::Nothing
                 }
                 // Inside of code a blank line is one of it; at its end it is taken off again.
-                (Block::Code(mut lines), line) if line.is_empty() || line.starts_with("    ") => {
+                (ManBlock::Code(mut lines), line) if line.is_empty() || line.starts_with("    ") => {
                     lines.push(line.get(4..).unwrap_or_default());
-                    Block::Code(lines)
+                    ManBlock::Code(lines)
                 }
                 (block, "") => {
                     self.block(block);
-                    Block::Nothing
+                    ManBlock::Nothing
                 }
-                (Block::Nothing, line) if line.starts_with("    ") => Block::Code(vec![&line[4..]]),
-                (Block::Table(mut rows), line) if line.starts_with('|') => {
+                (ManBlock::Nothing, line) if line.starts_with("    ") => ManBlock::Code(vec![&line[4..]]),
+                (ManBlock::Table(mut rows), line) if line.starts_with('|') => {
                     rows.push(line);
-                    Block::Table(rows)
+                    ManBlock::Table(rows)
                 }
                 (block, line) if line.starts_with('|') => {
                     self.block(block);
-                    Block::Table(vec![line])
+                    ManBlock::Table(vec![line])
                 }
                 (block, line) if mark(line).is_some() => {
                     self.block(block);
                     let (mark, text) = mark(line).unwrap_or(("", line));
-                    Block::Item(mark, vec![text])
+                    ManBlock::Item(mark, vec![text])
                 }
-                (Block::Item(mark, mut lines), line) => {
+                (ManBlock::Item(mark, mut lines), line) => {
                     lines.push(line);
-                    Block::Item(mark, lines)
+                    ManBlock::Item(mark, lines)
                 }
-                (Block::Paragraph(mut lines), line) => {
+                (ManBlock::Paragraph(mut lines), line) => {
                     lines.push(line);
-                    Block::Paragraph(lines)
+                    ManBlock::Paragraph(lines)
                 }
                 (block, line) => {
                     self.block(block);
-                    Block::Paragraph(vec![line])
+                    ManBlock::Paragraph(vec![line])
                 }
             };
         }
         self.block(block);
     }
 
-    fn block(&mut self, block: Block) {
+    fn block(&mut self, block: ManBlock) {
         match block {
-            Block::Nothing => return,
-            Block::Paragraph(lines) => {
+            ManBlock::Nothing => return,
+            ManBlock::Paragraph(lines) => {
                 self.paragraph();
                 self.lines(&inline(&lines.join(" ")));
             }
-            Block::Item(mark, lines) => {
+            ManBlock::Item(mark, lines) => {
                 let (mark, indent) = if mark == "-" { ("\\(bu", 2) } else { (mark, 4) };
                 let _ = writeln!(self.text, ".IP {mark} {indent}");
                 self.lines(&inline(&lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")));
             }
-            Block::Code(lines) => self.code(&lines),
-            Block::Table(rows) => self.table(&rows),
+            ManBlock::Code(lines) => self.code(&lines),
+            ManBlock::Table(rows) => self.table(&rows),
         }
         self.is_after_heading = false;
     }

@@ -71,7 +71,7 @@ impl fmt::Display for Query {
 
 /// What a datagram says about a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// It is no answer to this query: go on waiting.
     NotOurs,
     /// The server cannot or will not say.
@@ -107,19 +107,19 @@ pub enum DnsError {
 }
 
 /// Reads a datagram as the answer to `query` with this `id`. Total.
-pub fn parse_answer(bytes: &[u8], id: u16, query: &Query) -> Answer {
+pub fn parse_answer(bytes: &[u8], id: u16, query: &Query) -> DnsAnswer {
     // The counts are looked at first: the parser reserves memory by them.
     let count = |at: usize| match bytes.get(at..at + 2) {
         Some([high, low]) => u16::from_be_bytes([*high, *low]),
         _ => u16::MAX,
     };
     if bytes.len() > DATAGRAM_MAX || count(4) != 1 || [6, 8, 10].iter().any(|at| count(*at) > RECORDS_MAX) {
-        return Answer::NotOurs;
+        return DnsAnswer::NotOurs;
     }
-    let Ok(packet) = Packet::parse(bytes) else { return Answer::NotOurs };
+    let Ok(packet) = Packet::parse(bytes) else { return DnsAnswer::NotOurs };
     let owner = query.owner();
     let (Ok(owner), Some(question)) = (Name::new(&owner), packet.questions.first()) else {
-        return Answer::NotOurs;
+        return DnsAnswer::NotOurs;
     };
     let is_ours = packet.id() == id
         && packet.has_flags(PacketFlag::RESPONSE)
@@ -127,17 +127,17 @@ pub fn parse_answer(bytes: &[u8], id: u16, query: &Query) -> Answer {
         && question.qtype == QTYPE::TYPE(query.kind())
         && question.qclass == QCLASS::CLASS(CLASS::IN);
     if !is_ours {
-        return Answer::NotOurs;
+        return DnsAnswer::NotOurs;
     }
     match packet.rcode() {
         RCODE::NoError => find(&packet, &owner, query),
-        RCODE::NameError => Answer::None,
-        _ => Answer::Failed,
+        RCODE::NameError => DnsAnswer::None,
+        _ => DnsAnswer::Failed,
     }
 }
 
 /// The record for `owner`, or for what an alias makes of it.
-fn find(packet: &Packet<'_>, owner: &Name<'_>, query: &Query) -> Answer {
+fn find(packet: &Packet<'_>, owner: &Name<'_>, query: &Query) -> DnsAnswer {
     let mut wanted = owner.clone();
     for _ in 0..=ALIASES_MAX {
         let mut alias = None;
@@ -146,11 +146,11 @@ fn find(packet: &Packet<'_>, owner: &Name<'_>, query: &Query) -> Answer {
                 (RData::PTR(name), Query::NameOf(_)) => {
                     // A "name" that is an address helps nobody and would be taken for one.
                     match name.0.to_string().parse::<HostName>() {
-                        Ok(host) if host.ipv4().is_none() => return Answer::Name(host),
+                        Ok(host) if host.ipv4().is_none() => return DnsAnswer::Name(host),
                         _ => {}
                     }
                 }
-                (RData::A(a), Query::AddressOf(_)) => return Answer::Address(a.address.into()),
+                (RData::A(a), Query::AddressOf(_)) => return DnsAnswer::Address(a.address.into()),
                 (RData::CNAME(name), _) => alias = Some(name.0.clone()),
                 _ => {}
             }
@@ -160,7 +160,7 @@ fn find(packet: &Packet<'_>, owner: &Name<'_>, query: &Query) -> Answer {
             None => break,
         }
     }
-    Answer::None
+    DnsAnswer::None
 }
 
 /// Names are equal whatever their case (RFC 1035 section 2.3.3).
@@ -193,7 +193,7 @@ impl Resolver {
     /// No server is known, or none answered.
     pub fn name_of(&self, ip: Ipv4Addr) -> Result<Option<HostName>, DnsError> {
         match self.ask(&Query::NameOf(ip))? {
-            Answer::Name(name) => Ok(Some(name)),
+            DnsAnswer::Name(name) => Ok(Some(name)),
             _ => Ok(None),
         }
     }
@@ -207,12 +207,12 @@ impl Resolver {
             return Ok(Some(ip));
         }
         match self.ask(&Query::AddressOf(name.clone()))? {
-            Answer::Address(ip) => Ok(Some(ip)),
+            DnsAnswer::Address(ip) => Ok(Some(ip)),
             _ => Ok(None),
         }
     }
 
-    fn ask(&self, query: &Query) -> Result<Answer, DnsError> {
+    fn ask(&self, query: &Query) -> Result<DnsAnswer, DnsError> {
         if self.servers.is_empty() {
             return Err(DnsError::NoServer);
         }
@@ -222,10 +222,10 @@ impl Resolver {
                 let datagram = query.encode(id)?;
                 // A server that cannot be reached is as one that does not answer: the next one is asked.
                 let parse = |bytes: &[u8]| {
-                    Some(parse_answer(bytes, id, query)).filter(|answer| *answer != Answer::NotOurs)
+                    Some(parse_answer(bytes, id, query)).filter(|answer| *answer != DnsAnswer::NotOurs)
                 };
                 match exchange(*server, &datagram, self.timeout, parse) {
-                    Ok(Answer::Failed) | Err(_) => {}
+                    Ok(DnsAnswer::Failed) | Err(_) => {}
                     Ok(answer) => return Ok(answer),
                 }
             }
@@ -275,8 +275,8 @@ mod tests {
         packet.build_bytes_vec_compressed().unwrap()
     }
 
-    fn name(text: &str) -> Answer {
-        Answer::Name(text.parse().unwrap())
+    fn name(text: &str) -> DnsAnswer {
+        DnsAnswer::Name(text.parse().unwrap())
     }
 
     #[test]
@@ -293,8 +293,8 @@ mod tests {
         assert_eq!(parse_answer(&answer, 7, &name_query()), name("tb1.lab.example"));
         let a = RData::A(A { address: IP.into() });
         let answer = reply(&address_query(), vec![record("NAS.lab", a)]);
-        assert_eq!(parse_answer(&answer, 7, &address_query()), Answer::Address(IP));
-        assert_eq!(parse_answer(&reply(&name_query(), vec![]), 7, &name_query()), Answer::None);
+        assert_eq!(parse_answer(&answer, 7, &address_query()), DnsAnswer::Address(IP));
+        assert_eq!(parse_answer(&reply(&name_query(), vec![]), 7, &name_query()), DnsAnswer::None);
     }
 
     /// RFC 2317: the reverse zone of a small network is an alias into another zone.
@@ -304,7 +304,7 @@ mod tests {
         let records = vec![record(other, ptr("tb1.lab")), record(REVERSE, cname(other))];
         assert_eq!(parse_answer(&reply(&name_query(), records), 7, &name_query()), name("tb1.lab"));
         let records = vec![record(REVERSE, cname("b")), record("b", cname(REVERSE))];
-        assert_eq!(parse_answer(&reply(&name_query(), records), 7, &name_query()), Answer::None);
+        assert_eq!(parse_answer(&reply(&name_query(), records), 7, &name_query()), DnsAnswer::None);
     }
 
     /// A reverse zone belongs to somebody else: its names become file names and must be host names.
@@ -312,7 +312,7 @@ mod tests {
     fn names_that_are_none_are_passed_over() {
         for bad in ["a_b.lab", "a b", "10.1.2.3", "../x", "-a"] {
             let answer = reply(&name_query(), vec![record(REVERSE, ptr(bad))]);
-            assert_eq!(parse_answer(&answer, 7, &name_query()), Answer::None, "{bad}");
+            assert_eq!(parse_answer(&answer, 7, &name_query()), DnsAnswer::None, "{bad}");
             let answer = reply(&name_query(), vec![record(REVERSE, ptr(bad)), record(REVERSE, ptr("good"))]);
             assert_eq!(parse_answer(&answer, 7, &name_query()), name("good"), "{bad}");
         }
@@ -321,36 +321,40 @@ mod tests {
     #[test]
     fn answers_to_other_questions_do_not_count() {
         let good = reply(&name_query(), vec![record(REVERSE, ptr("tb1"))]);
-        assert_eq!(parse_answer(&good, 8, &name_query()), Answer::NotOurs, "id");
-        assert_eq!(parse_answer(&good, 7, &Query::NameOf(Ipv4Addr::LOCALHOST)), Answer::NotOurs, "question");
-        assert_eq!(parse_answer(&good, 7, &address_query()), Answer::NotOurs, "type");
+        assert_eq!(parse_answer(&good, 8, &name_query()), DnsAnswer::NotOurs, "id");
+        assert_eq!(
+            parse_answer(&good, 7, &Query::NameOf(Ipv4Addr::LOCALHOST)),
+            DnsAnswer::NotOurs,
+            "question"
+        );
+        assert_eq!(parse_answer(&good, 7, &address_query()), DnsAnswer::NotOurs, "type");
         assert_eq!(
             parse_answer(&name_query().encode(7).unwrap(), 7, &name_query()),
-            Answer::NotOurs,
+            DnsAnswer::NotOurs,
             "a query"
         );
         let other = reply(&name_query(), vec![record("1.0.0.10.in-addr.arpa", ptr("tb1"))]);
-        assert_eq!(parse_answer(&other, 7, &name_query()), Answer::None, "owner");
+        assert_eq!(parse_answer(&other, 7, &name_query()), DnsAnswer::None, "owner");
         for rcode in [2u8, 4, 5] {
             let mut failed = good.clone();
             failed[3] |= rcode;
-            assert_eq!(parse_answer(&failed, 7, &name_query()), Answer::Failed, "{rcode}");
+            assert_eq!(parse_answer(&failed, 7, &name_query()), DnsAnswer::Failed, "{rcode}");
         }
         let mut no_such_name = good;
         no_such_name[3] |= 3;
-        assert_eq!(parse_answer(&no_such_name, 7, &name_query()), Answer::None);
+        assert_eq!(parse_answer(&no_such_name, 7, &name_query()), DnsAnswer::None);
     }
 
     #[test]
     fn counts_and_pointers_that_lie_are_no_answer() {
         let mut many = reply(&name_query(), vec![]);
         many[6..8].copy_from_slice(&[0xff, 0xff]);
-        assert_eq!(parse_answer(&many, 7, &name_query()), Answer::NotOurs);
+        assert_eq!(parse_answer(&many, 7, &name_query()), DnsAnswer::NotOurs);
         // A compression pointer to itself.
         let mut looping = reply(&name_query(), vec![record(REVERSE, ptr("tb1"))]);
         let at = looping.len() - 4;
         looping[at..at + 2].copy_from_slice(&[0xc0, at as u8]);
-        assert!(!matches!(parse_answer(&looping, 7, &name_query()), Answer::Name(_)));
+        assert!(!matches!(parse_answer(&looping, 7, &name_query()), DnsAnswer::Name(_)));
     }
 
     /// A server that sends garbage and a wrong id before its answer, after one that says SERVFAIL.

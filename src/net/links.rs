@@ -116,7 +116,7 @@ pub fn answers(ip: Ipv4Addr, limit: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::fixture::Tree;
+    use crate::inventory::fixture::SysfsTree;
 
     #[test]
     fn only_complete_neighbours_have_answered() {
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn links_are_read_with_what_a_person_must_know() {
-        let tree = Tree::new();
+        let tree = SysfsTree::new();
         for (nic, kind, carrier) in [
             ("enp0s2", "1", Some("1\n")),
             ("enp0s3", "1", Some("0\n")),

@@ -5,7 +5,7 @@
 //! allow-listed: what does not fit is left out.
 #![forbid(unsafe_code)]
 
-use crate::net::dhcp::{Lease, Term};
+use crate::net::dhcp::{DhcpLease, Term};
 use crate::text::quoted;
 use crate::types::{HostName, MacAddr, ParameterError};
 use nom::branch::alt;
@@ -120,9 +120,9 @@ impl NetConf {
     }
 
     /// The lease of the address, where DHCP gave it; `mac` is the NIC's.
-    pub fn lease(&self, mac: Option<MacAddr>) -> Option<Lease> {
+    pub fn lease(&self, mac: Option<MacAddr>) -> Option<DhcpLease> {
         let ((since, term), address) = (self.leased?, self.address?);
-        Some(Lease { device: self.device.clone()?, mac: mac?, address, since, term })
+        Some(DhcpLease { device: self.device.clone()?, mac: mac?, address, since, term })
     }
 }
 

@@ -185,7 +185,7 @@ pub fn quota_call(transaction: u32, export: &str, of: QuotaSubject) -> Result<Ve
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer<T> {
+pub enum QuotaAnswer<T> {
     /// What was asked for.
     Is(T),
     /// There is none.
@@ -195,7 +195,7 @@ pub enum Answer<T> {
 }
 
 /// The results in a reply to this transaction (RFC 5531 section 9); `None` where it is none.
-fn results(transaction: u32, bytes: &[u8]) -> Option<Answer<&[u8]>> {
+fn results(transaction: u32, bytes: &[u8]) -> Option<QuotaAnswer<&[u8]>> {
     fn head(bytes: &[u8]) -> IResult<&[u8], (u32, u32, u32)> {
         (be_u32, be_u32, be_u32).parse(bytes)
     }
@@ -212,50 +212,50 @@ fn results(transaction: u32, bytes: &[u8]) -> Option<Answer<&[u8]>> {
         0 => {
             let (rest, state) = accepted(rest).ok()?;
             Some(match state {
-                0 => Answer::Is(rest),
+                0 => QuotaAnswer::Is(rest),
                 // PROG_UNAVAIL, PROG_MISMATCH, PROC_UNAVAIL: there is no such service.
-                1..=3 => Answer::None,
-                _ => Answer::Refused("the call is refused"),
+                1..=3 => QuotaAnswer::None,
+                _ => QuotaAnswer::Refused("the call is refused"),
             })
         }
-        1 => Some(Answer::Refused("root of this machine is refused")),
+        1 => Some(QuotaAnswer::Refused("root of this machine is refused")),
         _ => None,
     }
 }
 
 /// The port in an answer of the portmapper; `None` where it is no answer to this transaction. Total.
-pub fn parse_port(transaction: u32, bytes: &[u8]) -> Option<Answer<u16>> {
+pub fn parse_port(transaction: u32, bytes: &[u8]) -> Option<QuotaAnswer<u16>> {
     match results(transaction, bytes)? {
-        Answer::Is(results) => match be_u32::<_, ()>(results) {
-            Ok((_, 0)) => Some(Answer::None),
-            Ok((_, port)) => u16::try_from(port).ok().map(Answer::Is),
+        QuotaAnswer::Is(results) => match be_u32::<_, ()>(results) {
+            Ok((_, 0)) => Some(QuotaAnswer::None),
+            Ok((_, port)) => u16::try_from(port).ok().map(QuotaAnswer::Is),
             Err(_) => None,
         },
-        Answer::None => Some(Answer::None),
-        Answer::Refused(why) => Some(Answer::Refused(why)),
+        QuotaAnswer::None => Some(QuotaAnswer::None),
+        QuotaAnswer::Refused(why) => Some(QuotaAnswer::Refused(why)),
     }
 }
 
 /// The quota in an answer of the service; `None` where it is no answer to this transaction. Total.
-pub fn parse_quota(transaction: u32, bytes: &[u8], of: QuotaSubject) -> Option<Answer<Quota>> {
+pub fn parse_quota(transaction: u32, bytes: &[u8], of: QuotaSubject) -> Option<QuotaAnswer<Quota>> {
     /// Bytes of a block, whether it is active, hard and soft limit, and what is used, in blocks.
     fn quota(bytes: &[u8]) -> IResult<&[u8], (u32, u32, u32, u32, u32)> {
         (be_u32, be_u32, be_u32, be_u32, be_u32).parse(bytes)
     }
     let results = match results(transaction, bytes)? {
-        Answer::Is(results) => results,
-        Answer::None => return Some(Answer::None),
-        Answer::Refused(why) => return Some(Answer::Refused(why)),
+        QuotaAnswer::Is(results) => results,
+        QuotaAnswer::None => return Some(QuotaAnswer::None),
+        QuotaAnswer::Refused(why) => return Some(QuotaAnswer::Refused(why)),
     };
     match be_u32::<_, ()>(results).ok()? {
         (rest, 1) => {
             let (_, (block, active, hard, _, used)) = quota(rest).ok()?;
             let bytes = |blocks: u32| u64::from(blocks) * u64::from(block);
             let hard = Some(bytes(hard)).filter(|hard| *hard > 0);
-            Some(Answer::Is(Quota { of, is_active: active != 0, hard, used: bytes(used) }))
+            Some(QuotaAnswer::Is(Quota { of, is_active: active != 0, hard, used: bytes(used) }))
         }
-        (_, 2) => Some(Answer::None),
-        (_, 3) => Some(Answer::Refused("permission denied")),
+        (_, 2) => Some(QuotaAnswer::None),
+        (_, 3) => Some(QuotaAnswer::Refused("permission denied")),
         _ => None,
     }
 }
@@ -290,9 +290,9 @@ impl QuotaClient {
             if matches!(of, QuotaSubject::User(_)) { GET_QUOTA.version } else { GET_QUOTA_OF_TYPE.version };
         let answer = self.ask("portmapper", self.portmapper, |id| Ok(port_call(id, version)), parse_port)?;
         let server = match answer {
-            Answer::Is(port) => SocketAddrV4::new(*self.portmapper.ip(), port),
+            QuotaAnswer::Is(port) => SocketAddrV4::new(*self.portmapper.ip(), port),
             // A portmapper that refuses to tell is one that does not know.
-            Answer::None | Answer::Refused(_) => return Ok(None),
+            QuotaAnswer::None | QuotaAnswer::Refused(_) => return Ok(None),
         };
         let answer = self.ask(
             "quota service",
@@ -301,9 +301,9 @@ impl QuotaClient {
             |id, bytes| parse_quota(id, bytes, of),
         )?;
         match answer {
-            Answer::Is(quota) => Ok(Some(quota)),
-            Answer::None => Ok(None),
-            Answer::Refused(why) => Err(QuotaError::Refused { server, of, why }),
+            QuotaAnswer::Is(quota) => Ok(Some(quota)),
+            QuotaAnswer::None => Ok(None),
+            QuotaAnswer::Refused(why) => Err(QuotaError::Refused { server, of, why }),
         }
     }
 
@@ -366,19 +366,19 @@ mod tests {
     #[test]
     fn what_the_service_says() {
         let of = QuotaSubject::User(1234);
-        let is = |quota: Quota| Some(Answer::Is(quota));
+        let is = |quota: Quota| Some(QuotaAnswer::Is(quota));
         let recorded = Quota { of, is_active: false, hard: Some(2000 << 10), used: 1 << 10 };
         let parse = |bytes: &[u8]| parse_quota(77, bytes, of);
         assert_eq!(parse(&numbers(&RECORDED)), is(recorded));
         assert_eq!(recorded.room(), None, "it is not switched on");
         assert_eq!(parse(&with(8, 1)), is(Quota { is_active: true, ..recorded }));
         assert_eq!(parse(&with(9, 0)), is(Quota { hard: None, ..recorded }));
-        assert_eq!(parse(&with(6, 2)), Some(Answer::None));
-        assert_eq!(parse(&with(6, 3)), Some(Answer::Refused("permission denied")));
+        assert_eq!(parse(&with(6, 2)), Some(QuotaAnswer::None));
+        assert_eq!(parse(&with(6, 3)), Some(QuotaAnswer::Refused("permission denied")));
         assert_eq!(parse(&with(6, 4)), None);
-        assert_eq!(parse(&with(5, 2)), Some(Answer::None), "another version");
-        assert_eq!(parse(&with(5, 4)), Some(Answer::Refused("the call is refused")));
-        assert_eq!(parse(&with(2, 1)), Some(Answer::Refused("root of this machine is refused")));
+        assert_eq!(parse(&with(5, 2)), Some(QuotaAnswer::None), "another version");
+        assert_eq!(parse(&with(5, 4)), Some(QuotaAnswer::Refused("the call is refused")));
+        assert_eq!(parse(&with(2, 1)), Some(QuotaAnswer::Refused("root of this machine is refused")));
         assert_eq!(parse(&with(0, 78)), None, "another transaction");
         assert_eq!(parse(&with(1, 0)), None, "a call");
         assert_eq!(parse(&with(4, 401)), None, "a verifier that is too long");
@@ -403,7 +403,7 @@ mod tests {
         };
         let mut words = RECORDED;
         (words[7], words[8], words[9], words[11]) = (u32::MAX, 1, u32::MAX, 0);
-        assert_eq!(parse_quota(77, &numbers(&words), QuotaSubject::User(1)), Some(Answer::Is(most)));
+        assert_eq!(parse_quota(77, &numbers(&words), QuotaSubject::User(1)), Some(QuotaAnswer::Is(most)));
     }
 
     fn local() -> (UdpSocket, SocketAddrV4) {
@@ -441,7 +441,7 @@ mod tests {
         fn answers_never_panic(bytes in any::<Vec<u8>>(), at in 0usize..17, value in any::<u32>()) {
             for bytes in [bytes, with(at, value)] {
                 let _ = parse_port(77, &bytes);
-                if let Some(Answer::Is(quota)) = parse_quota(77, &bytes, QuotaSubject::User(1)) {
+                if let Some(QuotaAnswer::Is(quota)) = parse_quota(77, &bytes, QuotaSubject::User(1)) {
                     prop_assert!(quota.room().is_none_or(|room| room <= quota.hard.unwrap_or(0)));
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::identify::{find, listing, selector, twins};
 use super::memory::{Memory, known};
-use super::{OnBad, Plan, Publish, Request, Step};
+use super::{OnBad, Plan, PlanRequest, PlanStep, Publish};
 use crate::failure::{Failure, Kind};
 use crate::inventory::{Disk, Exclusion, Inventory};
 use crate::job::Action;
@@ -13,7 +13,11 @@ use crate::store::{HistorySet, ShareState};
 use crate::types::DiskSelector;
 use std::collections::BTreeSet;
 
-pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+pub(super) fn plan(
+    request: &PlanRequest,
+    inventory: &Inventory,
+    share: &ShareState,
+) -> Result<Plan, Failure> {
     let record = share.record.as_ref();
     let memory = Memory::new(inventory, share);
     let (chosen, mut others) = select(request, &memory, share)?;
@@ -40,13 +44,13 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     let mut notes: Vec<String> =
         others.iter().map(|o| format!("{} ({}) is left out: {}", o.name, o.identity, o.why)).collect();
     notes.extend(carried.iter().map(|i| format!("{} stays as it is: its disk is not selected", i.file())));
-    let mut steps = vec![Step::CollectInfo];
+    let mut steps = vec![PlanStep::CollectInfo];
     let step = |(disk, name): (&Disk, String)| {
         let on_bad = on_bad(request, share, &name);
-        Step::BackupDisk { disk: disk.clone(), name, used: request.used, on_bad }
+        PlanStep::BackupDisk { disk: disk.clone(), name, used: request.used, on_bad }
     };
     steps.extend(named.into_iter().map(step));
-    steps.push(Step::Publish(Publish { generation, carried, others }));
+    steps.push(PlanStep::Publish(Publish { generation, carried, others }));
     Ok(Plan { action: request.action, notes, findings: twins(inventory), steps, firmware: None })
 }
 
@@ -78,7 +82,7 @@ fn next_generation(share: &ShareState) -> Result<u64, Failure> {
 
 /// Whether the image `name` of this set may be degraded. A set that is complete is never replaced by a degraded one
 /// unless that is asked for, and there is no use in wearing a dying disk for an image that nobody may have.
-fn on_bad(request: &Request, share: &ShareState, name: &str) -> OnBad {
+fn on_bad(request: &PlanRequest, share: &ShareState, name: &str) -> OnBad {
     if request.bad_sectors == BadSectors::Fail {
         return OnBad::Fail;
     }
@@ -99,7 +103,7 @@ fn on_bad(request: &Request, share: &ShareState, name: &str) -> OnBad {
 
 /// The disks to image, and all others with the reason.
 fn select<'a>(
-    request: &Request,
+    request: &PlanRequest,
     memory: &Memory<'a>,
     share: &ShareState,
 ) -> Result<(Vec<&'a Disk>, Vec<OtherDisk>), Failure> {
@@ -166,7 +170,7 @@ fn select<'a>(
 /// Gives every disk its name in the set: the name that the record has for it, else its kernel name, else that with
 /// a suffix where the name stands for another disk's image.
 fn assign_names<'a>(
-    request: &Request,
+    request: &PlanRequest,
     memory: &Memory<'_>,
     record: Option<&Record>,
     chosen: &[&'a Disk],
@@ -280,7 +284,7 @@ fn refuse_existing(named: &[(&Disk, String)], share: &ShareState) -> Result<(), 
 /// A disk of the record that is gone is a fault to be noticed, not a set to be quietly made smaller. What the admin
 /// has left out on purpose is carried over instead.
 fn refuse_missing(
-    request: &Request,
+    request: &PlanRequest,
     memory: &Memory<'_>,
     share: &ShareState,
     carried: &[ImageRecord],
@@ -401,10 +405,10 @@ mod tests {
         let legacy = ShareState { images: vec![foreign_gzip("sda.gz")], ..ShareState::default() };
         let (none, new_disk) = (ShareState::default(), ["sda S1 4G@1", "sdb S2 4G@2"]);
         let on_bad = |share: &ShareState, disks: &[&str], bad_sectors, degraded| {
-            let request = Request { bad_sectors, degraded, ..request(Action::BackupAgain) };
+            let request = PlanRequest { bad_sectors, degraded, ..request(Action::BackupAgain) };
             let plan = super::plan(&request, &inventory(disks), share).unwrap();
             let last = plan.steps.into_iter().rev().find_map(|step| match step {
-                Step::BackupDisk { on_bad, .. } => Some(on_bad),
+                PlanStep::BackupDisk { on_bad, .. } => Some(on_bad),
                 _ => None,
             });
             last.unwrap()

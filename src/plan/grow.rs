@@ -1,6 +1,6 @@
 //! What grows on a disk that is larger than the imaged one, where that is asked for: decided before the first write.
 
-use super::{Plan, Source, Step};
+use super::{Plan, PlanStep, SetSource};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
 use crate::used::{FileSystem, Growable, Growth};
@@ -19,7 +19,7 @@ pub struct Grown {
 impl fmt::Display for Grown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Growth { number, start, old_end, end } = self.growth;
-        let tools = Tools::of(self.file_system);
+        let tools = GrowTools::of(self.file_system);
         write!(
             f,
             "partition {number} and its {} grow from {} to {} bytes, by {}",
@@ -32,7 +32,7 @@ impl fmt::Display for Grown {
 }
 
 /// The programs of the NFS root that grow one kind of file system.
-struct Tools {
+struct GrowTools {
     /// The one that grows it, for people.
     grows: &'static str,
     /// All that are needed beside losetup.
@@ -44,19 +44,19 @@ struct Tools {
 /// What makes a part of a disk a device of its own.
 const LOSETUP: &str = "losetup";
 
-impl Tools {
-    const fn of(file_system: FileSystem) -> Tools {
+impl GrowTools {
+    const fn of(file_system: FileSystem) -> GrowTools {
         let (grows, programs, package): (_, &[&str], _) = match file_system {
             FileSystem::Ext4 => ("resize2fs", &["e2fsck", "resize2fs"], "e2fsprogs"),
             FileSystem::Xfs => ("xfs_growfs", &["xfs_growfs", "xfs_repair"], "xfsprogs"),
             FileSystem::Btrfs => ("btrfs filesystem resize", &["btrfs"], "btrfs-progs"),
             FileSystem::Ntfs => ("ntfsresize", &["ntfsresize"], "ntfs-3g"),
         };
-        Tools { grows, programs, package }
+        GrowTools { grows, programs, package }
     }
 }
 
-impl Source {
+impl SetSource {
     fn is_larger(&self, disk: &Disk) -> bool {
         self.record.as_ref().is_none_or(|image| disk.size > image.disk_size)
     }
@@ -67,7 +67,7 @@ impl Plan {
     pub fn larger(&self) -> Vec<String> {
         let steps = self.steps.iter();
         let larger = steps.filter_map(|step| match step {
-            Step::RestoreDisk { source, disk, .. } if source.is_larger(disk) => Some(source.path.clone()),
+            PlanStep::RestoreDisk { source, disk, .. } if source.is_larger(disk) => Some(source.path.clone()),
             _ => None,
         });
         larger.collect()
@@ -86,7 +86,7 @@ pub fn plan_growth(
     has: &dyn Fn(&str) -> bool,
 ) -> Result<(), Failure> {
     for step in &mut plan.steps {
-        let Step::RestoreDisk { source, disk, grown } = step else { continue };
+        let PlanStep::RestoreDisk { source, disk, grown } = step else { continue };
         match growth(images.get(&source.path), disk) {
             Ok(None) => {
                 let same = format!("{} is not larger than the imaged disk: nothing grows on it", disk.name);
@@ -118,7 +118,7 @@ fn needs_tools(
     has_root: bool,
     has: &dyn Fn(&str) -> bool,
 ) -> Result<(), Failure> {
-    let Tools { programs, package, .. } = Tools::of(grown.file_system);
+    let GrowTools { programs, package, .. } = GrowTools::of(grown.file_system);
     let refuse = |why: String, how: String| {
         let what = format!("testbox.grow=last: {}: the {} cannot grow: {why}", disk.name, grown.file_system);
         let advice = format!("nothing was written. {how}; or restore without testbox.grow.");
@@ -156,8 +156,8 @@ mod tests {
         let mut disk = testkit::disk("sda S1 1G@1");
         disk.size = mib << 20;
         let record = Some(testkit::image("sda S1 1G@1", 1));
-        let source = Source { path: "sda.raw.gz".into(), name: "sda".into(), record, is_mapped: false };
-        let steps = vec![Step::RestoreDisk { source, disk, grown: None }];
+        let source = SetSource { path: "sda.raw.gz".into(), name: "sda".into(), record, is_mapped: false };
+        let steps = vec![PlanStep::RestoreDisk { source, disk, grown: None }];
         let mut plan = Plan {
             action: crate::job::Action::Restore,
             notes: Vec::new(),

@@ -1,22 +1,22 @@
 //! What the disks of a plan say of themselves, and what follows from it: a finding, or a refusal.
 
-use super::{Plan, Request, Step};
+use super::{Plan, PlanRequest, PlanStep};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Disk;
 use crate::job::FailingDisk;
 
 /// Refuses to read or write a locked disk, and to write onto a failing one without its own word; adds what an admin
 /// should know of the others to the findings. A frozen disk is not one of it: testbox sends no security command.
-pub(super) fn judge(request: &Request, plan: &mut Plan) -> Result<(), Failure> {
+pub(super) fn judge(request: &PlanRequest, plan: &mut Plan) -> Result<(), Failure> {
     let mut findings = Vec::new();
     for step in &plan.steps {
         match step {
-            Step::BackupDisk { disk, name, .. } => {
+            PlanStep::BackupDisk { disk, name, .. } => {
                 refuse_locked(disk)?;
                 findings.extend(failing(disk));
                 findings.extend(hidden(disk, &format!("not in the image {name}")));
             }
-            Step::RestoreDisk { disk, .. } => {
+            PlanStep::RestoreDisk { disk, .. } => {
                 refuse_locked(disk)?;
                 if let Some(what) = failing(disk) {
                     if request.failing_disk != FailingDisk::Write {
@@ -26,16 +26,16 @@ pub(super) fn judge(request: &Request, plan: &mut Plan) -> Result<(), Failure> {
                 }
                 findings.extend(hidden(disk, "not written"));
             }
-            Step::CompareDisk { disk, .. } => {
+            PlanStep::CompareDisk { disk, .. } => {
                 let locked = "LOCKED: not compared, because its ATA password keeps it from being read";
                 findings.extend(disk.health.locked.then(|| format!("{locked}: {disk}")));
                 findings.extend(failing(disk));
             }
-            Step::CollectInfo | Step::Publish(_) | Step::CheckImage(_) => {}
+            PlanStep::CollectInfo | PlanStep::Publish(_) | PlanStep::CheckImage(_) => {}
         }
     }
     // The images of the set are to be checked all the same.
-    plan.steps.retain(|step| !matches!(step, Step::CompareDisk { disk, .. } if disk.health.locked));
+    plan.steps.retain(|step| !matches!(step, PlanStep::CompareDisk { disk, .. } if disk.health.locked));
     plan.findings.extend(findings);
     Ok(())
 }
@@ -107,7 +107,7 @@ mod tests {
         disks.disks[1].health = sick(health);
         let set = share(record(1, &["sda S1 4G@1", "sdb S2 8G@2"], &[]));
         let share = if action == Action::Backup { ShareState::default() } else { set };
-        plan(&Request { failing_disk: word, ..request(action) }, &disks, &share)
+        plan(&PlanRequest { failing_disk: word, ..request(action) }, &disks, &share)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::inventory::{Disk, Identity, Inventory};
 use crate::store::ShareState;
 use crate::store::record::{ImageRecord, Record};
-use crate::used::Content;
+use crate::used::DiskContent;
 
 /// A disk that a record knows, in whatever role.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub struct Known<'a> {
     pub location: &'a str,
     pub size: u64,
     pub imaged: bool,
-    content: &'a Content,
+    content: &'a DiskContent,
     twin: bool,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Memory<'a> {
 
     /// True where `disk` holds content that, of all disks of this record, that of `entry` had.
     pub fn holds(&self, record: &Record, entry: &Known<'_>, disk: &Disk) -> bool {
-        let has = |content: &Content, id| content.ids().any(|other| other == id);
+        let has = |content: &DiskContent, id| content.ids().any(|other| other == id);
         let is_only = |id| {
             let mut others = known(record).filter(|e| has(e.content, id));
             others.all(|e| (e.imaged, e.name) == (entry.imaged, entry.name) || e.is_also(entry))

@@ -12,7 +12,7 @@ mod restore;
 pub use grow::{Grown, plan_growth};
 pub(crate) use restore::refuse_degraded;
 
-use crate::efi::{Firmware, FirmwareKind};
+use crate::efi::{FirmwareKind, FirmwareRecord};
 use crate::failure::Failure;
 use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
@@ -26,7 +26,7 @@ use std::net::Ipv4Addr;
 
 /// What was asked for, as far as the plan is concerned.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct PlanRequest {
     /// What to do.
     pub action: Action,
     /// `testbox.disks=`: only these; empty for all.
@@ -58,14 +58,14 @@ pub struct Plan {
     /// fails.
     pub findings: Vec<String>,
     /// The steps.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// What the set that is restored or verified says of boot entries: a restore puts them back behind the last step.
-    pub firmware: Option<Firmware>,
+    pub firmware: Option<FirmwareRecord>,
 }
 
 /// One step of a plan.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum PlanStep {
     /// Rewrite `testbox-info.txt` and `testbox-info.zip`.
     CollectInfo,
     /// Image a disk into `<name>.raw.gz.part`, and verify what the share then holds.
@@ -82,11 +82,11 @@ pub enum Step {
     /// Make the images of this plan, and those carried over, the machine's set.
     Publish(Publish),
     /// Prove an image whole without touching any disk.
-    CheckImage(Source),
+    CheckImage(SetSource),
     /// Write an image onto a disk.
     RestoreDisk {
         /// What to write.
-        source: Source,
+        source: SetSource,
         /// Where to.
         disk: Disk,
         /// What grows on it.
@@ -95,7 +95,7 @@ pub enum Step {
     /// Compare a disk with its image.
     CompareDisk {
         /// The image.
-        source: Source,
+        source: SetSource,
         /// The disk.
         disk: Disk,
     },
@@ -125,7 +125,7 @@ pub struct Publish {
 
 /// An image that a step reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SetSource {
     /// Its path in the machine's folder.
     pub path: String,
     /// The disk name in it.
@@ -136,7 +136,7 @@ pub struct Source {
     pub is_mapped: bool,
 }
 
-impl Source {
+impl SetSource {
     /// What a restore says of a disk that has another size than the imaged one.
     fn resized(&self, disk: &Disk) -> String {
         let Some(image) = self.record.as_ref().filter(|image| image.disk_size != disk.size) else {
@@ -161,20 +161,20 @@ impl Source {
 ///
 /// # Errors
 /// Why nothing may be done, and what the admin can say about it.
-pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+pub fn plan(request: &PlanRequest, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
     let (inventory, paths) = &identify::sorted_out(inventory);
     let mut plan = match request.action {
         Action::Backup | Action::BackupAgain => backup::plan(request, inventory, share)?,
         Action::Restore | Action::Verify => {
             let mut plan = restore::plan(request, inventory, share)?;
             if !share.has_info {
-                plan.steps.insert(0, Step::CollectInfo);
+                plan.steps.insert(0, PlanStep::CollectInfo);
             }
             plan
         }
         Action::RefreshInfo | Action::Rescue => {
             let steps =
-                if request.action == Action::RefreshInfo { vec![Step::CollectInfo] } else { Vec::new() };
+                if request.action == Action::RefreshInfo { vec![PlanStep::CollectInfo] } else { Vec::new() };
             Plan { action: request.action, notes: Vec::new(), findings: Vec::new(), steps, firmware: None }
         }
     };
@@ -188,12 +188,12 @@ pub fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Res
 /// A disk of an array is one of several that belong together: who images or overwrites it alone should know.
 fn name_members(plan: &mut Plan) {
     for step in &plan.steps {
-        let (Step::BackupDisk { disk, .. } | Step::RestoreDisk { disk, .. }) = step else { continue };
+        let (PlanStep::BackupDisk { disk, .. } | PlanStep::RestoreDisk { disk, .. }) = step else { continue };
         if disk.raid.is_empty() {
             continue;
         }
         let arrays = format!("{} is a member of an array: {}", disk.name, disk.raid.join(", "));
-        if matches!(step, Step::RestoreDisk { .. }) {
+        if matches!(step, PlanStep::RestoreDisk { .. }) {
             let what = "it is overwritten, and the array takes damage unless all of its members are restored from one set";
             plan.findings.push(format!("{arrays}; {what}"));
         } else {
@@ -205,7 +205,7 @@ fn name_members(plan: &mut Plan) {
 /// An eMMC has areas beside its disk, some of which can be written only once: they stay what they are.
 fn name_emmc(plan: &mut Plan) {
     let disks = plan.steps.iter().filter_map(|step| match step {
-        Step::BackupDisk { disk, .. } | Step::RestoreDisk { disk, .. } => Some(disk),
+        PlanStep::BackupDisk { disk, .. } | PlanStep::RestoreDisk { disk, .. } => Some(disk),
         _ => None,
     });
     let notes = disks.filter(|disk| disk.is_emmc()).map(|disk| {
@@ -217,11 +217,11 @@ fn name_emmc(plan: &mut Plan) {
     plan.notes.extend(notes.collect::<Vec<_>>());
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for PlanStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
-            Step::BackupDisk { disk, name, used, on_bad } => {
+            PlanStep::CollectInfo => f.write_str("collect testbox-info.txt and testbox-info.zip"),
+            PlanStep::BackupDisk { disk, name, used, on_bad } => {
                 let what = match used {
                     Used::Auto => "what is used of",
                     Used::NoSwap => "what is used, without swap and page files, of",
@@ -233,20 +233,20 @@ impl fmt::Display for Step {
                     OnBad::Fail | OnBad::KeepComplete => Ok(()),
                 }
             }
-            Step::Publish(publish) => {
+            PlanStep::Publish(publish) => {
                 write!(f, "publish set {}", publish.generation)?;
                 for image in &publish.carried {
                     write!(f, ", keeping {}", image.file())?;
                 }
                 Ok(())
             }
-            Step::CheckImage(source) => write!(f, "prove {} whole", source.path),
-            Step::RestoreDisk { source, disk, grown } => {
+            PlanStep::CheckImage(source) => write!(f, "prove {} whole", source.path),
+            PlanStep::RestoreDisk { source, disk, grown } => {
                 write!(f, "OVERWRITE {} ({}) with {}", disk.name, disk.identity, source.path)?;
                 f.write_str(&source.resized(disk))?;
                 grown.as_ref().map_or(Ok(()), |grown| write!(f, "; then {grown}"))
             }
-            Step::CompareDisk { source, disk } => {
+            PlanStep::CompareDisk { source, disk } => {
                 write!(f, "compare {} ({}) with {}", disk.name, disk.identity, source.path)
             }
         }
@@ -368,8 +368,8 @@ pub(crate) mod testkit {
         text.split_whitespace().map(|word| word.parse().unwrap()).collect()
     }
 
-    pub fn request(action: Action) -> Request {
-        Request {
+    pub fn request(action: Action) -> PlanRequest {
+        PlanRequest {
             action,
             disks: Vec::new(),
             map: Vec::new(),
@@ -387,17 +387,19 @@ pub(crate) mod testkit {
         plan.steps
             .iter()
             .map(|step| match step {
-                Step::CollectInfo => "info".into(),
-                Step::BackupDisk { disk, name, .. } => format!("image {}={name}", disk.name),
-                Step::Publish(p) => format!(
+                PlanStep::CollectInfo => "info".into(),
+                PlanStep::BackupDisk { disk, name, .. } => format!("image {}={name}", disk.name),
+                PlanStep::Publish(p) => format!(
                     "publish {} carried [{}] others [{}]",
                     p.generation,
                     p.carried.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(" "),
                     p.others.iter().map(|o| o.name.as_str()).collect::<Vec<_>>().join(" ")
                 ),
-                Step::CheckImage(s) => format!("check {}", s.path),
-                Step::RestoreDisk { source, disk, .. } => format!("restore {}>{}", source.path, disk.name),
-                Step::CompareDisk { source, disk } => format!("compare {}~{}", source.path, disk.name),
+                PlanStep::CheckImage(s) => format!("check {}", s.path),
+                PlanStep::RestoreDisk { source, disk, .. } => {
+                    format!("restore {}>{}", source.path, disk.name)
+                }
+                PlanStep::CompareDisk { source, disk } => format!("compare {}~{}", source.path, disk.name),
             })
             .collect()
     }

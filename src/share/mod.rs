@@ -15,7 +15,7 @@ mod watched;
 
 pub use dir::DirFiles;
 #[cfg(any(test, feature = "testing"))]
-pub use mem::{Fault, MemFiles, Op, Survivors};
+pub use mem::{MemFiles, ShareFault, ShareOp, Survivors};
 pub use name::{UnsafeName, safe_name};
 pub use nfs_options::{BadOption, LONGEST_CACHE, NfsOptions, Version};
 pub use watched::WatchedFiles;

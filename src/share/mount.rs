@@ -40,19 +40,19 @@ pub struct MountRequest<'a> {
 }
 
 /// A mounted share. Dropping the [`MountGuard`] around it unmounts it lazily and never blocks for long.
-pub struct Mounted {
+pub struct MountedShare {
     system: Arc<dyn System>,
     target: PathBuf,
     is_mounted: AtomicBool,
 }
 
 /// Unmounts when dropped.
-pub type MountGuard = UnmountDrop<Mounted>;
+pub type MountGuard = UnmountDrop<MountedShare>;
 
-impl Mounted {
+impl MountedShare {
     /// Takes charge of what is mounted at `target`.
     pub fn guard(system: Arc<dyn System>, target: &Path) -> MountGuard {
-        let mounted = Mounted { system, target: target.to_owned(), is_mounted: AtomicBool::new(true) };
+        let mounted = MountedShare { system, target: target.to_owned(), is_mounted: AtomicBool::new(true) };
         // Lazily: a file that is still open, or an engine thread that hangs on it, must not keep the guard.
         mounted.into_unmount_drop(UnmountFlags::DETACH)
     }
@@ -85,7 +85,7 @@ impl Mounted {
     }
 }
 
-impl Unmount for Mounted {
+impl Unmount for MountedShare {
     fn unmount(&self, flags: UnmountFlags) -> io::Result<()> {
         // The guard's drop swallows errors; here they are said.
         self.unmount_within(flags, UNMOUNT_LIMIT)
@@ -216,7 +216,7 @@ pub fn mount_nfs(
                 Ok(()) => {
                     let how = if request.read_only || request.options.read_only { ", read-only" } else { "" };
                     say(&format!("{share_text} is mounted by {version}{how}"));
-                    return Ok(Mounted::guard(system.clone(), request.target));
+                    return Ok(MountedShare::guard(system.clone(), request.target));
                 }
                 Err(e) => attempts.push((version, e)),
             }
@@ -242,7 +242,7 @@ fn attempt(
 ) -> io::Result<()> {
     /// Who decides first: the attempt that ends, or the caller that gives up on it.
     #[derive(PartialEq)]
-    enum Outcome {
+    enum MountOutcome {
         Open,
         Mounted,
         Abandoned,
@@ -253,7 +253,7 @@ fn attempt(
     }
     let data = request.options.data(version, request.server, request.client);
     let fstype = if version == Version::V3 { "nfs" } else { "nfs4" };
-    let outcome = Arc::new(Mutex::new(Outcome::Open));
+    let outcome = Arc::new(Mutex::new(MountOutcome::Open));
 
     let (system, target, share) = (system.clone(), request.target.to_owned(), share.to_owned());
     let inside = outcome.clone();
@@ -261,7 +261,7 @@ fn attempt(
         system.make_dir(&target)?;
         system.mount(&share, &target, fstype, flags, &data)?;
         let mut outcome = inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if *outcome == Outcome::Abandoned {
+        if *outcome == MountOutcome::Abandoned {
             // Too late: another attempt may own the mount point by now, and this mount would hide it.
             return system.unmount(&target, UnmountFlags::DETACH);
         }
@@ -270,16 +270,16 @@ fn attempt(
             let _ = system.unmount(&target, UnmountFlags::DETACH);
             return Err(e);
         }
-        *outcome = Outcome::Mounted;
+        *outcome = MountOutcome::Mounted;
         Ok(())
     });
     let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
     match &result {
         Err(e) if e.kind() == io::ErrorKind::TimedOut && e.raw_os_error().is_none() => {
-            if *outcome == Outcome::Mounted {
+            if *outcome == MountOutcome::Mounted {
                 return Ok(());
             }
-            *outcome = Outcome::Abandoned;
+            *outcome = MountOutcome::Abandoned;
             result
         }
         _ => result,
@@ -465,14 +465,14 @@ mod tests {
     #[test]
     fn a_share_is_written_back_and_unmounted_once() {
         let recording = Arc::new(Recording::new());
-        let guard = Mounted::guard(recording.clone(), Path::new("/m"));
+        let guard = MountedShare::guard(recording.clone(), Path::new("/m"));
         guard.close(Duration::from_secs(60)).unwrap();
         drop(guard);
         assert_eq!(recording.lines(), ["syncfs /m", "unmount /m detach"]);
 
         let recording = Arc::new(Recording::new());
         recording.fail_nth(0, libc::EIO);
-        let guard = Mounted::guard(recording.clone(), Path::new("/m"));
+        let guard = MountedShare::guard(recording.clone(), Path::new("/m"));
         assert!(guard.close(Duration::from_secs(60)).is_err(), "what could not be written back is an error");
         drop(guard);
         assert_eq!(recording.lines(), ["syncfs /m", "unmount /m detach"]);

@@ -246,11 +246,12 @@ fn write_atomic_leaves_the_old_or_the_new_contents() {
     assert_eq!(whole.durable_tree()["d/f"], b"new");
     for nth in 0..count {
         for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
-            for fault in [Fault::Errno(libc::EIO), Fault::Errno(libc::ENOSPC), Fault::Short(1)] {
+            for fault in [ShareFault::Errno(libc::EIO), ShareFault::Errno(libc::ENOSPC), ShareFault::Short(1)]
+            {
                 let files = prepared();
                 files.fail_nth(nth, fault);
                 let result = files.write_atomic("d/f", b"new");
-                assert_eq!(result.is_err(), matches!(fault, Fault::Errno(_)), "{nth} {fault:?}");
+                assert_eq!(result.is_err(), matches!(fault, ShareFault::Errno(_)), "{nth} {fault:?}");
                 let seen = files.get("d/f").unwrap();
                 assert!(seen == b"old" || seen == b"new", "{nth} {fault:?}: {seen:?}");
                 files.crash(survivors);
@@ -287,7 +288,7 @@ fn create_new_leaves_all_of_a_file_or_none_whatever_fails() {
     for nth in 0..whole.operations().len() {
         for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
             let files = MemFiles::new();
-            files.fail_nth(nth, Fault::Errno(libc::EIO));
+            files.fail_nth(nth, ShareFault::Errno(libc::EIO));
             let result = files.create_new("f", b"new");
             files.crash(survivors);
             let left = files.get("f");
@@ -326,7 +327,7 @@ fn a_crash_leaves_synced_contents_under_synced_names_only() {
 #[test]
 fn a_failed_sync_is_followed_by_syncs_that_lie() {
     let files = MemFiles::new();
-    files.fail_nth_of(Op::Sync, 0, Fault::Errno(libc::EIO));
+    files.fail_nth_of(ShareOp::Sync, 0, ShareFault::Errno(libc::EIO));
     let mut file = files.create("f").unwrap();
     file.write_all(b"x").unwrap();
     assert!(file.sync().is_err());
@@ -345,7 +346,7 @@ fn a_full_share_shows_at_the_sync_dropped_writes_when_read_back() {
     assert_eq!(files.free_bytes("").unwrap(), 0);
 
     let files = MemFiles::new();
-    files.fail_nth_of(Op::Write, 0, Fault::Dropped);
+    files.fail_nth_of(ShareOp::Write, 0, ShareFault::Dropped);
     write(&files, "f", b"abc");
     assert_eq!(files.get("f").unwrap(), [0, 0, 0]);
 }

@@ -4,7 +4,7 @@
 use super::Files;
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
-use crate::watch::{InFlightOps, Place};
+use crate::watch::{InFlightOps, OpPlace};
 use std::any::Any;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -29,7 +29,7 @@ impl WatchedFiles {
         path: &str,
         work: impl FnOnce(&dyn Files) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.ops.watch(&self.share, op, Place::Path(path.into()), || work(&*self.files))
+        self.ops.watch(&self.share, op, OpPlace::Path(path.into()), || work(&*self.files))
     }
 
     fn file<F>(&self, path: &str, file: F) -> WatchedFile<F> {
@@ -107,22 +107,23 @@ struct WatchedFile<F> {
 impl<F> WatchedFile<F> {
     fn watch<T>(&mut self, op: &'static str, work: impl FnOnce(&mut F) -> io::Result<T>) -> io::Result<T> {
         let WatchedFile { file, share, path, ops } = self;
-        ops.watch(share, op, Place::Path(path.clone()), || work(file))
+        ops.watch(share, op, OpPlace::Path(path.clone()), || work(file))
     }
 }
 
 impl ReadAt for WatchedFile<Arc<dyn ReadAt>> {
     fn size(&self) -> io::Result<u64> {
-        self.ops.watch(&self.share, "fstat", Place::Path(self.path.clone()), || self.file.size())
+        self.ops.watch(&self.share, "fstat", OpPlace::Path(self.path.clone()), || self.file.size())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.ops.watch(&self.share, "read", Place::Path(self.path.clone()), || self.file.read_at(buf, offset))
+        self.ops
+            .watch(&self.share, "read", OpPlace::Path(self.path.clone()), || self.file.read_at(buf, offset))
     }
 
     fn is_hole(&self, range: &Range<u64>) -> bool {
         let look = || Ok(self.file.is_hole(range));
-        self.ops.watch(&self.share, "lseek", Place::Path(self.path.clone()), look).unwrap_or(false)
+        self.ops.watch(&self.share, "lseek", OpPlace::Path(self.path.clone()), look).unwrap_or(false)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -121,14 +121,14 @@ impl fmt::Display for Holder {
 
 /// A lease as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenLease {
     /// Its number.
     pub number: u64,
     /// All of its file.
     bytes: Vec<u8>,
 }
 
-impl Seen {
+impl SeenLease {
     /// Its holder; `None` where the file is none that an agent has written.
     pub fn holder(&self) -> Option<Holder> {
         serde_json::from_slice(self.bytes.split(|b| *b == b'\n').next()?).ok()
@@ -168,13 +168,13 @@ pub fn number(name: &str) -> Option<u64> {
 ///
 /// # Errors
 /// Those of the share.
-pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<Seen>> {
+pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<SeenLease>> {
     match files.read_limited(&format!("{dir}/{number}"), LIMIT) {
-        Ok(bytes) => Ok(Some(Seen { number, bytes })),
+        Ok(bytes) => Ok(Some(SeenLease { number, bytes })),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         // A link, a folder, a file of any size: it counts, and nobody beats in it.
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => {
-            Ok(Some(Seen { number, bytes: Vec::new() }))
+            Ok(Some(SeenLease { number, bytes: Vec::new() }))
         }
         Err(e) => Err(e),
     }
@@ -184,7 +184,7 @@ pub fn read(files: &dyn Files, dir: &str, number: u64) -> io::Result<Option<Seen
 ///
 /// # Errors
 /// Those of the share.
-pub fn current(files: &dyn Files, dir: &str) -> io::Result<Option<Seen>> {
+pub fn current(files: &dyn Files, dir: &str) -> io::Result<Option<SeenLease>> {
     for _ in 0..LOOKS {
         let Some(number) = newest(files, dir)? else { return Ok(None) };
         if let Some(seen) = read(files, dir, number)? {

@@ -1,9 +1,9 @@
 //! `backup.json`: the commit record of a set of images. A set is what its record says, and nothing else.
 
 use super::layout::{GENERATION_MAX, image_file, is_disk_name};
-use crate::efi::Firmware;
+use crate::efi::FirmwareRecord;
 use crate::inventory::{Disk, Identity};
-use crate::used::{Content, Found};
+use crate::used::{DiskContent, FoundVolume};
 use blake3::Hash;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub struct Record {
     pub others: Vec<OtherDisk>,
     /// How the machine boots: boot entries and loaders. Absent in sets of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firmware: Option<Firmware>,
+    pub firmware: Option<FirmwareRecord>,
     /// When the set was finished.
     pub finished: Timestamp,
     /// Version of testbox that wrote it.
@@ -89,10 +89,10 @@ pub struct ImageRecord {
     /// What was found on the disk, and what of it was left out because it is unallocated; as much of it as the image's
     /// header lists. For people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub partitions: Vec<Found>,
+    pub partitions: Vec<FoundVolume>,
     /// What told the disk's content from that of others when it was imaged.
-    #[serde(default, skip_serializing_if = "Content::is_empty")]
-    pub content: Content,
+    #[serde(default, skip_serializing_if = "DiskContent::is_empty")]
+    pub content: DiskContent,
     /// Another disk of the machine had the same identity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub twin: bool,
@@ -147,8 +147,8 @@ pub struct OtherDisk {
     /// Why it was left out.
     pub why: String,
     /// What told its content from that of others.
-    #[serde(default, skip_serializing_if = "Content::is_empty")]
-    pub content: Content,
+    #[serde(default, skip_serializing_if = "DiskContent::is_empty")]
+    pub content: DiskContent,
     /// Another disk of the machine had the same identity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub twin: bool,
@@ -250,7 +250,7 @@ impl Record {
                 return invalid("has a disk size that is not a whole number of blocks");
             }
         }
-        record.firmware.as_ref().map_or(Ok(()), Firmware::check).map_err(RecordError::Invalid)?;
+        record.firmware.as_ref().map_or(Ok(()), FirmwareRecord::check).map_err(RecordError::Invalid)?;
         Ok(record)
     }
 
@@ -317,16 +317,21 @@ mod tests {
             bad_ranges: Vec::new(),
             unreadable_bytes: 0,
             hidden_bytes: 0,
-            partitions: vec![Found { number: 1, kind: "ext4".into(), skipped: 4096, ..Found::default() }],
-            content: Content {
+            partitions: vec![FoundVolume {
+                number: 1,
+                kind: "ext4".into(),
+                skipped: 4096,
+                ..FoundVolume::default()
+            }],
+            content: DiskContent {
                 gpt: Some("5f2a".into()),
                 volumes: vec!["ext4:07".into()],
-                ..Content::default()
+                ..DiskContent::default()
             },
             twin: true,
             carried: true,
         });
-        record.firmware = Some(Firmware { bits: Some(64), ..Firmware::default() });
+        record.firmware = Some(FirmwareRecord { bits: Some(64), ..FirmwareRecord::default() });
         record
     }
 

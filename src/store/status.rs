@@ -9,7 +9,7 @@ pub const STATUS_LIMIT: usize = 1 << 20;
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum JobState {
     /// It is being done.
     Running,
     /// It is done; the machine disarms and reboots, or has.
@@ -33,7 +33,7 @@ pub struct StageTime {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// How far the job has come.
-    pub state: State,
+    pub state: JobState,
     /// Word of the action.
     pub action: String,
     /// Id of the job; absent where the machine was armed by hand without one.

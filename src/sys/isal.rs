@@ -91,7 +91,7 @@ unsafe impl Send for Inflater {}
 
 /// What one step of a stream did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct InflateStep {
     /// Bytes of input used up.
     pub read: usize,
     /// Bytes of output made.
@@ -118,7 +118,7 @@ impl Inflater {
     }
 
     /// Goes on with the member: takes input, makes output, as much as there is of both.
-    pub fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, String> {
+    pub fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<InflateStep, String> {
         let state = &mut *self.state;
         let lens = (u32::try_from(input.len()), u32::try_from(out.len()));
         let (Ok(avail_in), Ok(avail_out)) = lens else {
@@ -139,7 +139,7 @@ impl Inflater {
             return Err("the inflater lost its place".to_owned());
         };
         let ended = state.block_state == sys::isal_block_state_ISAL_BLOCK_FINISH;
-        Ok(Step { read: read as usize, written: written as usize, ended })
+        Ok(InflateStep { read: read as usize, written: written as usize, ended })
     }
 
     /// Inflates a deflate stream with its gzip trailer: it must fill `out` exactly, use up `stream` exactly, and have the

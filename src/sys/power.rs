@@ -10,18 +10,20 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 /// from then on. Clones are the same power.
 #[derive(Clone, Debug)]
 pub struct Power {
-    state: Arc<State>,
+    state: Arc<PowerState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PowerState {
     begun: AtomicUsize,
     cut_at: AtomicUsize,
 }
 
 impl Default for Power {
     fn default() -> Self {
-        Power { state: Arc::new(State { begun: AtomicUsize::new(0), cut_at: AtomicUsize::new(usize::MAX) }) }
+        Power {
+            state: Arc::new(PowerState { begun: AtomicUsize::new(0), cut_at: AtomicUsize::new(usize::MAX) }),
+        }
     }
 }
 

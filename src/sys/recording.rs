@@ -54,7 +54,7 @@ impl fmt::Display for Call {
 type Runner = Box<dyn FnMut(&str, &[&str]) -> Ran + Send>;
 type Script = Box<dyn FnMut(&Call) -> Option<i32> + Send>;
 
-struct State {
+struct RecordingState {
     calls: Vec<Call>,
     /// Effects so far that could have failed: all but `Sleep`.
     fallible: usize,
@@ -75,7 +75,7 @@ struct State {
 
 /// The recording fake. Nothing happens but notes; time passes only in [`System::sleep`] and [`Recording::advance`].
 pub struct Recording {
-    state: Mutex<State>,
+    state: Mutex<RecordingState>,
     boot_clock: OnceLock<BootClock>,
 }
 
@@ -86,7 +86,7 @@ impl Recording {
     pub fn at(start: i64) -> Self {
         Recording {
             boot_clock: OnceLock::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(RecordingState {
                 calls: Vec::new(),
                 fallible: 0,
                 fail_nth: Vec::new(),
@@ -107,7 +107,7 @@ impl Recording {
         Self::at(1_508_250_362)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RecordingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

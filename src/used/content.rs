@@ -4,7 +4,7 @@
 //! the content: for that, there are the hashes of the image.
 #![forbid(unsafe_code)]
 
-use super::volume::Slot;
+use super::volume::VolumeSlot;
 use super::{Volume, gpt, lvm, mbr, signatures, table};
 use crate::bytes::le;
 use crate::io::ReadAt;
@@ -19,7 +19,7 @@ const HEAD: usize = 64 << 10;
 
 /// The ids of a disk's content, as hex or in the spelling of their format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct DiskContent {
     /// Disk GUID of the GPT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpt: Option<String>,
@@ -38,7 +38,7 @@ pub struct Content {
     pub raid: Vec<String>,
 }
 
-impl Content {
+impl DiskContent {
     /// True where nothing is known.
     pub fn is_empty(&self) -> bool {
         self.ids().next().is_none()
@@ -53,10 +53,10 @@ impl Content {
 
     /// The ids of a disk of `size` bytes with logical blocks of `sector` bytes. What cannot be read or is damaged has
     /// none. It reads the partition table and a few KiB of each partition.
-    pub fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Content {
+    pub fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> DiskContent {
         let mut head = vec![0; HEAD.min(usize::try_from(size).unwrap_or(HEAD))];
         if disk.read_exact_at(&mut head, 0).is_err() {
-            return Content::default();
+            return DiskContent::default();
         }
         let last = (size / u64::from(sector.max(1))).saturating_sub(1);
         let gpt = [1, last].into_iter().find_map(|lba| gpt::read_at(disk, sector, lba).ok());
@@ -73,7 +73,7 @@ impl Content {
         };
         let volume = |(start, len)| volume_id(&Volume::new(disk, start, len, sector));
         let raid = members(&Volume::new(disk, 0, size, sector), &slots, disk);
-        Content {
+        DiskContent {
             gpt: gpt.map(|gpt| gpt.disk_id).filter(|id| id.chars().any(|c| !matches!(c, '0' | '-'))),
             mbr: mbr.map(|id| format!("{id:08x}")),
             head: (!is_uniform).then(|| blake3::hash(&head).to_hex().to_string()),
@@ -85,7 +85,7 @@ impl Content {
 
 /// The arrays that have their superblocks on the disk, or in its partitions, and those of the volume groups that it belongs
 /// to. What cannot be read is in none.
-fn members(whole: &Volume<'_>, slots: &[Slot], disk: &dyn ReadAt) -> Vec<String> {
+fn members(whole: &Volume<'_>, slots: &[VolumeSlot], disk: &dyn ReadAt) -> Vec<String> {
     let ranges: Vec<_> = slots.iter().map(|slot| slot.start..slot.end()).collect();
     let of = |volume: &Volume<'_>, partitions: &[Range<u64>]| {
         let kinds = signatures::claims(volume, partitions).unwrap_or_default();
@@ -101,20 +101,25 @@ fn members(whole: &Volume<'_>, slots: &[Slot], disk: &dyn ReadAt) -> Vec<String>
 }
 
 /// Where a format has its magic bytes, and where its id: offsets in bytes from the beginning of the volume.
-struct Place {
+struct ContentPlace {
     kind: &'static str,
     magic: (u64, &'static [u8]),
     id: (u64, usize),
     is_text: bool,
 }
 
-const fn place(kind: &'static str, magic: (u64, &'static [u8]), id: (u64, usize), is_text: bool) -> Place {
-    Place { kind, magic, id, is_text }
+const fn place(
+    kind: &'static str,
+    magic: (u64, &'static [u8]),
+    id: (u64, usize),
+    is_text: bool,
+) -> ContentPlace {
+    ContentPlace { kind, magic, id, is_text }
 }
 
 /// From each format's own header file, as in libblkid. An encrypted volume goes before what could be left of another
 /// format in its first blocks.
-const PLACES: &[Place] = &[
+const PLACES: &[ContentPlace] = &[
     place("LUKS", (0, b"LUKS\xba\xbe"), (168, 36), true),
     place("LVM2", (512, b"LABELONE"), (544, 32), true),
     place("XFS", (0, b"XFSB"), (32, 16), false),
@@ -132,7 +137,7 @@ const PLACES: &[Place] = &[
 
 /// `<kind>:<id>` of the first format whose magic bytes are there, and whose id is more than zeros.
 fn volume_id(volume: &Volume<'_>) -> Option<String> {
-    PLACES.iter().find_map(|Place { kind, magic: (at, magic), id: (place, len), is_text }| {
+    PLACES.iter().find_map(|ContentPlace { kind, magic: (at, magic), id: (place, len), is_text }| {
         let found = volume.peek(*at, magic.len()).filter(|found| found == magic);
         let id = found.and_then(|_| volume.peek(*place, *len))?;
         if id.iter().all(|byte| *byte == 0) {
@@ -150,8 +155,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(disk: &Vec<u8>) -> Content {
-        Content::read(disk, disk.len() as u64, 512)
+    fn read(disk: &Vec<u8>) -> DiskContent {
+        DiskContent::read(disk, disk.len() as u64, 512)
     }
 
     #[test]
@@ -159,7 +164,7 @@ mod tests {
         for byte in [0, 0xff, 0x5a] {
             assert!(read(&vec![byte; 1 << 20]).is_empty());
         }
-        assert!(Content::read(&vec![0; 100], 1 << 20, 512).is_empty(), "it cannot be read");
+        assert!(DiskContent::read(&vec![0; 100], 1 << 20, 512).is_empty(), "it cannot be read");
     }
 
     #[test]
@@ -207,7 +212,7 @@ mod tests {
         fn any_bytes_give_ids_without_control_characters(
             mut disk in proptest::collection::vec(any::<u8>(), 1024..9000), magic in 0..PLACES.len()
         ) {
-            let Place { magic: (at, magic), .. } = &PLACES[magic];
+            let ContentPlace { magic: (at, magic), .. } = &PLACES[magic];
             let at = usize::try_from(*at).unwrap();
             if let Some(place) = disk.get_mut(at..at + magic.len()) {
                 place.copy_from_slice(magic);

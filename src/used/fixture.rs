@@ -1,13 +1,13 @@
 //! Disks for tests: tables made by hand, a file system that exists in tests only, and physical volumes.
 
 use super::look::Rules;
-use super::{About, Doubt, Free, Options, Volume, gpt, mbr};
+use super::{Doubt, Free, LookOptions, Volume, VolumeAbout, gpt, mbr};
 use std::ops::Range;
 
 /// The only parser of tests, on volumes that are too small for the rest of the rules.
 pub(super) const FAKE: Rules<'_> = Rules {
     parsers: &[fake],
-    options: Options { leave_out_swap: false },
+    options: LookOptions { leave_out_swap: false },
     always: |_| Vec::new(),
     beyond: None,
 };
@@ -25,7 +25,7 @@ pub(super) fn format_fake(volume: &mut [u8], free: &[Range<u64>]) {
     }
 }
 
-fn fake(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+fn fake(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
     let Some(raw) = volume.peek(0, 4096).filter(|raw| raw[1024..].starts_with(b"FAKE-FS!")) else {
         return Ok(None);
     };
@@ -36,7 +36,7 @@ fn fake(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
     for i in 0..field(1040) as usize {
         free.add(field(1048 + 16 * i)..field(1056 + 16 * i));
     }
-    Ok(Some(About { kind: "fake", label: Some("a\nb".into()) }))
+    Ok(Some(VolumeAbout { kind: "fake", label: Some("a\nb".into()) }))
 }
 
 /// Writes an entry of a boot record with its signature.

@@ -1,7 +1,7 @@
 //! GPT (UEFI specification 2.10, chapter 5): header and entry array, both with a checksum, at the two ends of the disk.
 #![forbid(unsafe_code)]
 
-use super::volume::Slot;
+use super::volume::VolumeSlot;
 use super::{mbr, sums};
 use crate::bytes::{field, le};
 use crate::guid::Guid;
@@ -22,12 +22,12 @@ pub(crate) struct Gpt {
     /// First LBA of the entry array, and the one behind it.
     pub(crate) array: (u64, u64),
     /// Entries in use.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<GptEntry>,
 }
 
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct GptEntry {
     /// Place in the array, from 1: the number that Linux gives it.
     pub(crate) number: u32,
     /// Type GUID.
@@ -42,19 +42,19 @@ pub(crate) struct Entry {
     pub(crate) name: String,
 }
 
-impl Entry {
+impl GptEntry {
     /// Length in logical blocks; 0 where the entry ends before it begins.
     pub(crate) fn blocks(&self) -> u64 {
         self.last.checked_sub(self.first).and_then(|n| n.checked_add(1)).unwrap_or_default()
     }
 
-    fn parse(number: u32, raw: &[u8]) -> Option<Entry> {
+    fn parse(number: u32, raw: &[u8]) -> Option<GptEntry> {
         if raw.get(..16)?.iter().all(|b| *b == 0) {
             return None;
         }
         let units: Vec<u16> = (56..128).step_by(2).filter_map(|at| le::u16(raw, at)).collect();
         let name = units.split(|unit| *unit == 0).next().map(String::from_utf16_lossy).unwrap_or_default();
-        Some(Entry {
+        Some(GptEntry {
             number,
             kind: guid(raw.get(..16)?),
             id: guid(raw.get(16..32)?),
@@ -107,7 +107,7 @@ pub(crate) fn read_at(disk: &dyn ReadAt, sector: u32, lba: u64) -> Result<Gpt, S
         return Err("checksum of the entries is wrong".into());
     }
     let entry_size = usize::try_from(entry_size).map_err(|e| e.to_string())?;
-    let parse = |(number, raw)| Entry::parse(number, raw);
+    let parse = |(number, raw)| GptEntry::parse(number, raw);
     Ok(Gpt {
         disk_id: guid(header.get(56..72).unwrap_or_default()),
         alternate: field(32)?,
@@ -129,8 +129,8 @@ pub(super) fn slots(
     disk: &dyn ReadAt,
     blocks: u64,
     sector: u32,
-    record: &[mbr::Entry; 4],
-) -> Result<(Vec<Slot>, Vec<String>), String> {
+    record: &[mbr::MbrEntry; 4],
+) -> Result<(Vec<VolumeSlot>, Vec<String>), String> {
     let (gpt, note) = trusted(disk, sector, blocks.saturating_sub(1))?;
     let slots = checked(&gpt, blocks, sector)?;
     protective(record, &gpt)?;
@@ -142,13 +142,13 @@ pub(super) fn unprotected(
     disk: &dyn ReadAt,
     blocks: u64,
     sector: u32,
-) -> Result<(Vec<Slot>, Vec<String>), String> {
+) -> Result<(Vec<VolumeSlot>, Vec<String>), String> {
     let (gpt, note) = trusted(disk, sector, blocks.saturating_sub(1))?;
     Ok((checked(&gpt, blocks, sector)?, note.into_iter().collect()))
 }
 
 /// The partitions, all of which must be inside the usable blocks.
-fn checked(gpt: &Gpt, blocks: u64, sector: u32) -> Result<Vec<Slot>, String> {
+fn checked(gpt: &Gpt, blocks: u64, sector: u32) -> Result<Vec<VolumeSlot>, String> {
     let last = blocks.saturating_sub(1);
     let (first_usable, last_usable) = gpt.usable;
     let inside = gpt.array.1 <= first_usable || gpt.array.0 > last_usable;
@@ -166,8 +166,8 @@ fn checked(gpt: &Gpt, blocks: u64, sector: u32) -> Result<Vec<Slot>, String> {
 }
 
 /// Where an entry is, in bytes; at the end of every disk where that cannot be said.
-pub(super) fn slot(entry: &Entry, sector: u32) -> Slot {
-    Slot {
+pub(super) fn slot(entry: &GptEntry, sector: u32) -> VolumeSlot {
+    VolumeSlot {
         number: entry.number,
         start: entry.first.saturating_mul(u64::from(sector)),
         size: entry.blocks().saturating_mul(u64::from(sector)),
@@ -205,10 +205,10 @@ pub(crate) fn trusted(disk: &dyn ReadAt, sector: u32, last: u64) -> Result<(Gpt,
 }
 
 /// The MBR beside a GPT protects it by an entry from block 1 on; every other entry must be one of the partitions.
-fn protective(record: &[mbr::Entry; 4], gpt: &Gpt) -> Result<(), String> {
+fn protective(record: &[mbr::MbrEntry; 4], gpt: &Gpt) -> Result<(), String> {
     let mut protective = false;
-    for (number, entry) in (1..).zip(record).filter(|(_, entry)| **entry != mbr::Entry::default()) {
-        let is_partition = |e: &Entry| (e.first, e.blocks()) == (entry.first.into(), entry.blocks.into());
+    for (number, entry) in (1..).zip(record).filter(|(_, entry)| **entry != mbr::MbrEntry::default()) {
+        let is_partition = |e: &GptEntry| (e.first, e.blocks()) == (entry.first.into(), entry.blocks.into());
         let right = match entry.kind {
             0xee => true,
             _ => !entry.is_extended() && entry.kind != 0 && gpt.entries.iter().any(is_partition),

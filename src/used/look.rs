@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::lvm::{self, Linear, Logical};
-use super::{About, Doubt, Free, Parser, Volume, end, ntfs, signatures, swap, types};
+use super::{Doubt, Free, Parser, Volume, VolumeAbout, end, ntfs, signatures, swap, types};
 use crate::text::human_bytes;
 use std::ops::Range;
 
 /// What may be left out although somebody could want it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct LookOptions {
     /// Content of swap areas, and of pagefile.sys, swapfile.sys and hiberfil.sys on NTFS; but not where a hibernated
     /// machine has its memory there.
     pub leave_out_swap: bool,
@@ -18,7 +18,7 @@ pub struct Options {
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     pub(super) parsers: &'a [Parser],
-    pub(super) options: Options,
+    pub(super) options: LookOptions,
     /// What is imaged of a volume of so many bytes whoever uses it: ranges in any order.
     pub(super) always: fn(u64) -> Vec<Range<u64>>,
     /// Why file systems and volume groups are whole, where another layer reads free blocks: see [`super::beyond`].
@@ -27,7 +27,7 @@ pub(super) struct Rules<'a> {
 
 /// What a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum LookPlace<'a> {
     /// A partition of this type (see [`super::volume::Slot`]), or a disk without a table.
     Partition(&'a str),
     /// In a volume group.
@@ -36,7 +36,7 @@ pub(super) enum Place<'a> {
 
 /// What a volume holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenVolume {
     /// File system or other format, or `unknown`.
     pub(super) kind: String,
     pub(super) label: Option<String>,
@@ -62,21 +62,21 @@ pub(super) struct Inside {
     /// Bytes.
     pub(super) size: u64,
     /// What it holds; its `free` has been taken out.
-    pub(super) seen: Seen,
+    pub(super) seen: SeenVolume,
 }
 
-impl Seen {
-    fn whole(kind: &str, why: impl Into<String>) -> Seen {
-        Seen { kind: kind.to_owned(), why_all: Some(why.into()), ..Seen::default() }
+impl SeenVolume {
+    fn whole(kind: &str, why: impl Into<String>) -> SeenVolume {
+        SeenVolume { kind: kind.to_owned(), why_all: Some(why.into()), ..SeenVolume::default() }
     }
 }
 
 /// What somebody takes a volume for.
 enum Claim {
     /// A file system, with its free ranges.
-    Ours(About, Free),
+    Ours(VolumeAbout, Free),
     /// A volume group.
-    Group(lvm::Group),
+    Group(lvm::VolumeGroup),
     /// A format that we read, and a reason not to; or one that we do not read.
     Doubt(Doubt),
     Foreign(&'static str),
@@ -135,34 +135,34 @@ pub(super) fn beside_table(disk: &Volume<'_>, rules: Rules<'_>, partitions: &[Ra
 }
 
 /// Looks at a volume; at logical volumes inside it too, unless it is one.
-pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, place: Place<'_>) -> Seen {
+pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, place: LookPlace<'_>) -> SeenVolume {
     let mut claims = match claims(volume, rules, &[]) {
         Ok(claims) => claims,
-        Err(doubt) => return Seen::whole(doubt.kind, doubt.why),
+        Err(doubt) => return SeenVolume::whole(doubt.kind, doubt.why),
     };
     if claims.len() > 1 {
-        return Seen::whole("unknown", format!("it looks like {}", names(&claims)));
+        return SeenVolume::whole("unknown", format!("it looks like {}", names(&claims)));
     }
-    let Some(claim) = claims.pop() else { return Seen::whole("unknown", "unknown content") };
-    if let (Claim::Ours(..) | Claim::Group(_), Place::Partition(type_id)) = (&claim, place)
+    let Some(claim) = claims.pop() else { return SeenVolume::whole("unknown", "unknown content") };
+    if let (Claim::Ours(..) | Claim::Group(_), LookPlace::Partition(type_id)) = (&claim, place)
         && let Some(why) = types::contradiction(type_id, claim.kind())
     {
-        return Seen::whole(claim.kind(), why);
+        return SeenVolume::whole(claim.kind(), why);
     }
     match claim {
-        Claim::Foreign(kind) => Seen::whole(kind, format!("{kind} is not looked into")),
-        Claim::Doubt(Doubt { kind, why }) => Seen::whole(kind, why),
-        Claim::Group(_) if place == Place::Logical => {
-            Seen::whole(lvm::KIND, "it is a physical volume inside a logical one")
+        Claim::Foreign(kind) => SeenVolume::whole(kind, format!("{kind} is not looked into")),
+        Claim::Doubt(Doubt { kind, why }) => SeenVolume::whole(kind, why),
+        Claim::Group(_) if place == LookPlace::Logical => {
+            SeenVolume::whole(lvm::KIND, "it is a physical volume inside a logical one")
         }
         Claim::Group(group) => inside(volume, rules, group),
-        Claim::Ours(About { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
-            Seen { label, ..Seen::whole(swap::KIND, "swap content is kept") }
+        Claim::Ours(VolumeAbout { kind: swap::KIND, label }, _) if !rules.options.leave_out_swap => {
+            SeenVolume { label, ..SeenVolume::whole(swap::KIND, "swap content is kept") }
         }
         Claim::Ours(about, free) => match rules.beyond {
             // Nothing hashes a swap area, which changes all the time.
-            Some(why) if about.kind != swap::KIND || place == Place::Logical => {
-                Seen { label: about.label, ..Seen::whole(about.kind, why) }
+            Some(why) if about.kind != swap::KIND || place == LookPlace::Logical => {
+                SeenVolume { label: about.label, ..SeenVolume::whole(about.kind, why) }
             }
             _ => file_system(volume, rules, about, free),
         },
@@ -170,19 +170,19 @@ pub(super) fn look(volume: &Volume<'_>, rules: Rules<'_>, place: Place<'_>) -> S
 }
 
 /// A file system that a parser vouches for.
-fn file_system(volume: &Volume<'_>, rules: Rules<'_>, about: About, mut free: Free) -> Seen {
-    let About { kind, label } = about;
+fn file_system(volume: &Volume<'_>, rules: Rules<'_>, about: VolumeAbout, mut free: Free) -> SeenVolume {
+    let VolumeAbout { kind, label } = about;
     let notes = match kind {
         ntfs::KIND if rules.options.leave_out_swap => leave_out_memory(volume, &mut free),
         _ => Vec::new(),
     };
     let free = free.finish();
     if free.last().is_some_and(|last| last.end > volume.size()) {
-        return Seen::whole(kind, "its free space goes beyond its end");
+        return SeenVolume::whole(kind, "its free space goes beyond its end");
     }
     let free = without(free, (rules.always)(volume.size()));
     let behind = end::of(volume).map_or(0, |end| volume.size().saturating_sub(end));
-    Seen { kind: kind.to_owned(), label, free, behind, notes, ..Seen::default() }
+    SeenVolume { kind: kind.to_owned(), label, free, behind, notes, ..SeenVolume::default() }
 }
 
 /// Adds what Windows has in its files for memory to what is free, and says so. A doubt about them keeps them, and does
@@ -224,7 +224,7 @@ fn without(free: Vec<Range<u64>>, mut always: Vec<Range<u64>>) -> Vec<Range<u64>
 }
 
 /// A physical volume: the extents of nobody, and what the file systems in its logical volumes do not use.
-fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
+fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::VolumeGroup) -> SeenVolume {
     let mut free = Free::default();
     if rules.beyond.is_none() {
         group.free.iter().for_each(|range| free.add(range.clone()));
@@ -232,10 +232,11 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
     let mut inside = Vec::new();
     for Logical { name, size, pieces, on_disk } in group.volumes {
         let seen = match &pieces {
-            Err(why) => Seen::whole("unknown", *why),
+            Err(why) => SeenVolume::whole("unknown", *why),
             Ok(pieces) => {
                 let linear = Linear::new(*volume, pieces);
-                let mut seen = look(&Volume::new(&linear, 0, size, volume.sector()), rules, Place::Logical);
+                let mut seen =
+                    look(&Volume::new(&linear, 0, size, volume.sector()), rules, LookPlace::Logical);
                 std::mem::take(&mut seen.free)
                     .iter()
                     .flat_map(|range| linear.on_disk(range))
@@ -245,12 +246,12 @@ fn inside(volume: &Volume<'_>, rules: Rules<'_>, group: lvm::Group) -> Seen {
         };
         inside.push(Inside { name: format!("{}/{name}", group.name), place: on_disk, size, seen });
     }
-    Seen {
+    SeenVolume {
         kind: lvm::KIND.to_owned(),
         label: Some(group.name),
         why_all: rules.beyond.map(str::to_owned),
         free: without(free.finish(), (rules.always)(volume.size())),
         inside,
-        ..Seen::default()
+        ..SeenVolume::default()
     }
 }

@@ -1,8 +1,8 @@
 //! The map of a whole disk: the partition table, then what each volume says of itself.
 #![forbid(unsafe_code)]
 
-use super::look::{self, Options, Place, Rules, Seen};
-use super::volume::Slot;
+use super::look::{self, LookOptions, LookPlace, Rules, SeenVolume};
+use super::volume::VolumeSlot;
 use super::{Beyond, Free, Parser, Volume, btrfs, exfat, ext4, fat, ntfs, signatures, swap, table, xfs};
 use crate::io::ReadAt;
 use crate::text::without_controls;
@@ -25,7 +25,7 @@ pub struct Map {
     /// the next. All of them are inside partitions.
     pub free: Vec<Range<u64>>,
     /// The partitions in the order of the disk, each followed by the logical volumes inside it.
-    pub found: Vec<Found>,
+    pub found: Vec<FoundVolume>,
     /// What is odd about the disk, though the map stands: for the log.
     pub notes: Vec<String>,
 }
@@ -33,7 +33,7 @@ pub struct Map {
 /// One partition, or a disk without a table, or a logical volume. For people: `image info` shows it. No text has control
 /// characters or more than 160 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FoundVolume {
     /// Number as Linux counts partitions, 0 for a disk without a table; of a logical volume, that of the partition.
     pub number: u32,
     /// First byte on the disk.
@@ -70,18 +70,18 @@ fn is_zero(bytes: &u64) -> bool {
 
 /// Looks at a disk whose logical blocks have `sector` bytes. What cannot be read or understood is used.
 pub fn map(disk: &dyn ReadAt, sector: u32) -> Map {
-    map_leaving_out(disk, sector, Options::default())
+    map_leaving_out(disk, sector, LookOptions::default())
 }
 
 /// As [`map`], and leaves out what `options` allow.
-pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: Options) -> Map {
+pub fn map_leaving_out(disk: &dyn ReadAt, sector: u32, options: LookOptions) -> Map {
     let mut beyond = Beyond::default();
     beyond.look(disk, "this disk", sector);
     map_beside(disk, sector, options, &beyond)
 }
 
 /// As [`map_leaving_out`], of one of several disks, all of which were looked at for `beyond`.
-pub(super) fn map_beside(disk: &dyn ReadAt, sector: u32, options: Options, beyond: &Beyond) -> Map {
+pub(super) fn map_beside(disk: &dyn ReadAt, sector: u32, options: LookOptions, beyond: &Beyond) -> Map {
     map_with(
         disk,
         sector,
@@ -115,7 +115,7 @@ pub(super) fn map_with(disk: &dyn ReadAt, sector: u32, rules: Rules<'_>) -> Map 
 
 /// What one table makes of the disk, and where what was found lies; the bytes skipped are not counted yet.
 fn map_of(
-    table: table::Table,
+    table: table::DiskTable,
     disk: &dyn ReadAt,
     size: u64,
     sector: u32,
@@ -124,7 +124,7 @@ fn map_of(
     let mut slots = table.slots;
     let mut map = Map { notes: table.notes.iter().map(|note| clean(note)).collect(), ..Map::default() };
     if slots.is_empty() {
-        slots.push(Slot { size, ..Slot::default() });
+        slots.push(VolumeSlot { size, ..VolumeSlot::default() });
     } else {
         let partitions: Vec<Range<u64>> = slots.iter().map(|slot| slot.start..slot.end()).collect();
         if let Some(why) = look::beside_table(&Volume::new(disk, 0, size, sector), rules, &partitions) {
@@ -135,10 +135,12 @@ fn map_of(
     let mut places = Vec::new();
     for slot in slots {
         let seen = match slot.why_all {
-            Some(why) => Seen { kind: "unknown".into(), why_all: Some(why.into()), ..Seen::default() },
+            Some(why) => {
+                SeenVolume { kind: "unknown".into(), why_all: Some(why.into()), ..SeenVolume::default() }
+            }
             None => {
                 let volume = Volume::new(disk, slot.start, slot.size, sector);
-                look::look(&volume, rules, Place::Partition(&slot.type_id))
+                look::look(&volume, rules, LookPlace::Partition(&slot.type_id))
             }
         };
         let on_disk = |range: &Range<u64>| {
@@ -158,11 +160,11 @@ fn map_of(
 fn add_found(
     map: &mut Map,
     places: &mut Vec<Vec<Range<u64>>>,
-    slot: &Slot,
-    seen: &Seen,
+    slot: &VolumeSlot,
+    seen: &SeenVolume,
     on_disk: impl Fn(&Range<u64>) -> Range<u64>,
 ) {
-    map.found.push(Found {
+    map.found.push(FoundVolume {
         number: slot.number,
         start: slot.start,
         size: slot.size,
@@ -174,7 +176,7 @@ fn add_found(
     places.push(vec![slot.start..slot.end()]);
     for inside in &seen.inside {
         let place: Vec<Range<u64>> = inside.place.iter().map(&on_disk).collect();
-        map.found.push(Found {
+        map.found.push(FoundVolume {
             number: slot.number,
             start: place.iter().map(|range| range.start).min().unwrap_or_default(),
             size: inside.size,
@@ -207,12 +209,13 @@ fn common(a: &[Range<u64>], b: &[Range<u64>]) -> Vec<Range<u64>> {
 
 /// All of the disk is used, and why.
 fn whole(size: u64, why: &str) -> Map {
-    let found = Found { size, kind: "unknown".into(), why_all: Some(clean(why)), ..Found::default() };
+    let found =
+        FoundVolume { size, kind: "unknown".into(), why_all: Some(clean(why)), ..FoundVolume::default() };
     Map { found: vec![found], ..Map::default() }
 }
 
 /// Adds what is to be said of a volume to the notes about the disk.
-fn tell(notes: &mut Vec<String>, number: u32, logical_volume: Option<&str>, seen: &Seen) {
+fn tell(notes: &mut Vec<String>, number: u32, logical_volume: Option<&str>, seen: &SeenVolume) {
     let place = match (number, logical_volume) {
         (0, None) => String::new(),
         (_, None) => format!("partition {number}: "),
@@ -221,13 +224,13 @@ fn tell(notes: &mut Vec<String>, number: u32, logical_volume: Option<&str>, seen
     notes.extend(seen.notes.iter().map(|note| clean(&format!("{place}{note}"))));
 }
 
-fn about(seen: &Seen) -> Found {
-    Found {
+fn about(seen: &SeenVolume) -> FoundVolume {
+    FoundVolume {
         kind: clean(&seen.kind),
         label: seen.label.as_deref().map(clean),
         behind: seen.behind,
         why_all: seen.why_all.as_deref().map(clean),
-        ..Found::default()
+        ..FoundVolume::default()
     }
 }
 

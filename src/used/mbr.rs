@@ -4,7 +4,7 @@
 //! other systems could see it otherwise, it is refused.
 #![forbid(unsafe_code)]
 
-use super::volume::Slot;
+use super::volume::VolumeSlot;
 use crate::bytes::le;
 use crate::io::ReadAt;
 
@@ -13,7 +13,7 @@ const MAX_LOGICAL: usize = 100;
 
 /// One 16-byte entry of a boot record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MbrEntry {
     /// 0x80 active, 0 not; anything else is no entry.
     pub(super) status: u8,
     /// Partition type.
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) blocks: u32,
 }
 
-impl Entry {
+impl MbrEntry {
     pub(super) fn is_extended(&self) -> bool {
         matches!(self.kind, 0x05 | 0x0f | 0x85)
     }
@@ -45,13 +45,13 @@ impl Entry {
 }
 
 /// The four entries of a boot record; `None` without its signature.
-pub(super) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
+pub(super) fn boot_record(block: &[u8]) -> Option<[MbrEntry; 4]> {
     if block.get(510..512)? != [0x55, 0xaa] {
         return None;
     }
     let entry = |i: usize| {
         let raw = block.get(446 + 16 * i..462 + 16 * i)?;
-        Some(Entry {
+        Some(MbrEntry {
             status: *raw.first()?,
             kind: *raw.get(4)?,
             first: le::u32(raw, 8)?,
@@ -63,7 +63,7 @@ pub(super) fn boot_record(block: &[u8]) -> Option<[Entry; 4]> {
 
 /// Whether these are the entries of a table, and not the end of a boot program as in the first block of FAT and NTFS.
 /// A table without partitions is none.
-pub(super) fn is_table(record: &[Entry; 4]) -> bool {
+pub(super) fn is_table(record: &[MbrEntry; 4]) -> bool {
     record.iter().all(|entry| matches!(entry.status, 0 | 0x80))
         && record.iter().any(|entry| !entry.is_empty())
 }
@@ -74,8 +74,8 @@ pub(super) fn slots(
     disk: &dyn ReadAt,
     size: u64,
     sector: u32,
-    record: &[Entry; 4],
-) -> Result<Vec<Slot>, String> {
+    record: &[MbrEntry; 4],
+) -> Result<Vec<VolumeSlot>, String> {
     let mut slots = Vec::new();
     let mut extended = None;
     for (number, entry) in (1u32..).zip(record).filter(|(_, entry)| !entry.is_empty()) {
@@ -101,7 +101,12 @@ pub(super) fn slots(
 }
 
 /// What the entries name, right or not; see [`super::table::mentioned`].
-pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32, record: &[Entry; 4]) -> Vec<Slot> {
+pub(super) fn mentioned(
+    disk: &dyn ReadAt,
+    size: u64,
+    sector: u32,
+    record: &[MbrEntry; 4],
+) -> Vec<VolumeSlot> {
     if let Ok(slots) = slots(disk, size, sector, record) {
         return slots;
     }
@@ -109,13 +114,13 @@ pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32, record: &[Ent
     entries.filter_map(|(number, entry)| slot(number, entry, u64::from(entry.first), sector).ok()).collect()
 }
 
-fn slot(number: u32, entry: &Entry, first: u64, sector: u32) -> Result<Slot, String> {
+fn slot(number: u32, entry: &MbrEntry, first: u64, sector: u32) -> Result<VolumeSlot, String> {
     let bytes = |blocks: u64| {
         blocks
             .checked_mul(u64::from(sector))
             .ok_or_else(|| format!("partition {number} lies beyond every disk"))
     };
-    Ok(Slot {
+    Ok(VolumeSlot {
         number,
         start: bytes(first)?,
         size: bytes(u64::from(entry.blocks))?,
@@ -143,7 +148,7 @@ impl<'a> Chain<'a> {
 }
 
 impl Iterator for Chain<'_> {
-    type Item = Result<(u64, [Entry; 4]), String>;
+    type Item = Result<(u64, [MbrEntry; 4]), String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let at = self.next.take()?;
@@ -160,7 +165,7 @@ impl Iterator for Chain<'_> {
 }
 
 /// The partitions of the chain inside the partition `extended`.
-fn logical(disk: &dyn ReadAt, extended: &Slot, sector: u32) -> Result<Vec<Slot>, String> {
+fn logical(disk: &dyn ReadAt, extended: &VolumeSlot, sector: u32) -> Result<Vec<VolumeSlot>, String> {
     let unit = u64::from(sector);
     let (start, end) = (extended.start / unit, extended.end() / unit);
     let mut slots = Vec::new();
@@ -169,7 +174,7 @@ fn logical(disk: &dyn ReadAt, extended: &Slot, sector: u32) -> Result<Vec<Slot>,
         if rest.iter().any(|entry| !entry.is_empty()) || data.is_extended() {
             return Err(format!("the extended boot record at LBA {at} has more than a partition and a link"));
         }
-        slots.push(Slot { start: at.saturating_mul(unit), size: unit, ..Slot::default() });
+        slots.push(VolumeSlot { start: at.saturating_mul(unit), size: unit, ..VolumeSlot::default() });
         if !data.is_empty() {
             data.check(&format!("logical partition {number}"))?;
             let slot = slot(number, &data, at.saturating_add(u64::from(data.first)), sector)?;

@@ -45,11 +45,11 @@ mod volume;
 pub mod xfs;
 
 pub use beyond::Beyond;
-pub use content::Content;
+pub use content::DiskContent;
 pub use free::Free;
 pub use growable::{FileSystem, Growable, file_system_end, growable};
-pub use look::Options;
-pub use map::{Found, Map, map, map_leaving_out};
+pub use look::LookOptions;
+pub use map::{FoundVolume, Map, map, map_leaving_out};
 pub use relocate::{Growth, LastPartition};
 #[cfg(feature = "testing")]
 pub use relocate::{Movable, Moved, Patch, growth};
@@ -58,7 +58,7 @@ pub use volume::{Doubt, Volume};
 
 /// What a parser found on a volume that it vouches for; the free ranges are in the [`Free`] that it was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct VolumeAbout {
     /// File system, such as `ext4`.
     pub kind: &'static str,
     /// Its label as it stands there, without control characters; `None` where it has none.
@@ -69,4 +69,4 @@ pub struct About {
 ///
 /// `Ok(None)`: this is not my format. `Ok(Some)`: it is, it is consistent, and `free` holds what it does not use.
 /// `Err`: it is my format, and something about it is in doubt: all of the volume is used, whatever `free` holds by now.
-pub type Parser = fn(&Volume<'_>, &mut Free) -> Result<Option<About>, Doubt>;
+pub type Parser = fn(&Volume<'_>, &mut Free) -> Result<Option<VolumeAbout>, Doubt>;

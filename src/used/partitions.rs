@@ -75,7 +75,7 @@ pub fn read(disk: &dyn ReadAt, block_size: u32) -> io::Result<PartitionTable> {
     Ok(table)
 }
 
-fn mbr_partition(number: usize, entry: &mbr::Entry, first: u64) -> Partition {
+fn mbr_partition(number: usize, entry: &mbr::MbrEntry, first: u64) -> Partition {
     Partition {
         number,
         first,
@@ -134,8 +134,8 @@ fn both_gpts(disk: &dyn ReadAt, table: &mut PartitionTable) -> io::Result<()> {
     Ok(())
 }
 
-fn gpt_partition(entry: &gpt::Entry) -> Partition {
-    let gpt::Entry { kind, id, name, attributes, .. } = entry;
+fn gpt_partition(entry: &gpt::GptEntry) -> Partition {
+    let gpt::GptEntry { kind, id, name, attributes, .. } = entry;
     Partition {
         number: entry.number as usize,
         first: entry.first,

@@ -61,7 +61,7 @@ pub struct Movable {
     used_end: u64,
     /// First block of the primary array, and its bytes.
     array: (u64, Vec<u8>),
-    entries: Vec<gpt::Entry>,
+    entries: Vec<gpt::GptEntry>,
 }
 
 impl Movable {
@@ -263,7 +263,7 @@ pub(crate) fn partitions_end(disk: &dyn ReadAt, size: u64, sector: u32) -> Resul
     let mut first = [0; 512];
     disk.read_exact_at(&mut first, 0).map_err(|e| e.to_string())?;
     let record = mbr::boot_record(&first).ok_or("it has no MBR")?;
-    let end = |entry: &mbr::Entry| (u64::from(entry.first) + u64::from(entry.blocks)) * u64::from(sector);
+    let end = |entry: &mbr::MbrEntry| (u64::from(entry.first) + u64::from(entry.blocks)) * u64::from(sector);
     Ok(record.iter().map(end).max().unwrap_or_default())
 }
 

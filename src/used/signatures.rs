@@ -167,13 +167,13 @@ const SIGNATURES: &[(&str, At, &[u8])] = &[
 ];
 
 /// The bytes of a volume that are looked at; what was read once is kept.
-struct Bytes<'a> {
+struct SignatureBytes<'a> {
     volume: &'a Volume<'a>,
     head: Vec<u8>,
     tail: Vec<u8>,
 }
 
-impl<'a> Bytes<'a> {
+impl<'a> SignatureBytes<'a> {
     fn new(volume: &'a Volume<'a>) -> Self {
         let size = volume.size();
         let piece = |offset: u64, len: u64| {
@@ -182,7 +182,7 @@ impl<'a> Bytes<'a> {
             volume.peek(offset, len).unwrap_or_default()
         };
         let tail = TAIL.min(size);
-        Bytes { volume, head: piece(0, HEAD.min(size)), tail: piece(size - tail, tail) }
+        SignatureBytes { volume, head: piece(0, HEAD.min(size)), tail: piece(size - tail, tail) }
     }
 
     /// `len` bytes at `offset`; `None` where the volume has none.
@@ -228,7 +228,7 @@ pub(super) fn places(size: u64) -> Vec<Range<u64>> {
 /// # Errors
 /// A place cannot be read: it could hold anything.
 pub(super) fn claims(volume: &Volume<'_>, partitions: &[Range<u64>]) -> Result<Vec<&'static str>, Doubt> {
-    let bytes = Bytes::new(volume);
+    let bytes = SignatureBytes::new(volume);
     let mut found: Vec<&'static str> = Vec::new();
     let mut add = |kind| {
         if !found.contains(&kind) {
@@ -268,10 +268,10 @@ pub(super) fn claims(volume: &Volume<'_>, partitions: &[Range<u64>]) -> Result<V
 }
 
 /// A look at more than one place or value; `disk`: of a disk with a table.
-type Check = fn(&Bytes<'_>, bool) -> Result<bool, Doubt>;
+type Check = fn(&SignatureBytes<'_>, bool) -> Result<bool, Doubt>;
 
 /// Linux MD: superblocks 0.90 (in the byte order of its machine), 1.0, 1.1 and 1.2 (`md_p.h`).
-fn linux_raid(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
+fn linux_raid(bytes: &SignatureBytes<'_>, disk: bool) -> Result<bool, Doubt> {
     const MAGIC: u32 = 0xa92b_4efc;
     let size = bytes.volume.size();
     if let Some(at) = (size & !0xffff).checked_sub(0x10000) {
@@ -292,7 +292,7 @@ fn linux_raid(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
 }
 
 /// ZFS: four labels of 256 KiB, two at each end, each with a ring of uberblocks in its second half (`vdev_impl.h`).
-fn zfs(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
+fn zfs(bytes: &SignatureBytes<'_>, disk: bool) -> Result<bool, Doubt> {
     const LABEL: u64 = 256 << 10;
     let size = bytes.volume.size();
     if size < 4 * LABEL {
@@ -314,7 +314,7 @@ fn zfs(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
 }
 
 /// UFS 1 and 2, in both byte orders and at all places of the superblock (`ffs/fs.h`).
-fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
+fn ufs(bytes: &SignatureBytes<'_>, _: bool) -> Result<bool, Doubt> {
     for at in [0, 8 << 10, 64 << 10, 256 << 10] {
         let raw = bytes.get(at + 1372, 4)?.unwrap_or_default();
         let known = |magic: Option<u32>| {
@@ -331,21 +331,21 @@ fn ufs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
 }
 
 /// HFS: two letters, and a bitmap and block size that make sense (Inside Macintosh, Files).
-fn hfs(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
+fn hfs(bytes: &SignatureBytes<'_>, _: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(1024, 162)?.unwrap_or_default();
     let blocks = be::u32(&raw, 20).unwrap_or_default();
     Ok(raw.starts_with(b"BD") && be::u16(&raw, 14) == Some(3) && blocks > 0 && blocks.is_multiple_of(512))
 }
 
 /// Sun's label: two bytes at the end of the first block, and an exclusive or over all of it.
-fn sun_label(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
+fn sun_label(bytes: &SignatureBytes<'_>, _: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(0, 512)?.unwrap_or_default();
     let sum = (0..512).step_by(2).filter_map(|at| be::u16(&raw, at)).fold(0, |sum, word| sum ^ word);
     Ok(be::u16(&raw, 508) == Some(0xdabe) && sum == 0)
 }
 
 /// Amiga's rigid disk block, in one of the first 16 blocks.
-fn amiga(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
+fn amiga(bytes: &SignatureBytes<'_>, _: bool) -> Result<bool, Doubt> {
     for block in 0..16 {
         if bytes.get(block * 512, 4)?.is_some_and(|raw| raw == *b"RDSK") {
             return Ok(true);
@@ -355,12 +355,12 @@ fn amiga(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
 }
 
 /// A table inside a volume, all of whose partitions are inside it too; the boot programs of file systems are none.
-fn nested_mbr(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
+fn nested_mbr(bytes: &SignatureBytes<'_>, disk: bool) -> Result<bool, Doubt> {
     let raw = bytes.get(0, 512)?.unwrap_or_default();
     let blocks = bytes.volume.size() / 512;
-    let fits = |entry: &mbr::Entry| {
+    let fits = |entry: &mbr::MbrEntry| {
         let end = u64::from(entry.first) + u64::from(entry.blocks);
-        *entry == mbr::Entry::default()
+        *entry == mbr::MbrEntry::default()
             || entry.kind != 0
                 && entry.first != 0
                 && entry.blocks != 0
@@ -371,7 +371,7 @@ fn nested_mbr(bytes: &Bytes<'_>, disk: bool) -> Result<bool, Doubt> {
 }
 
 /// RAID of old controllers whose signatures are short, with their checksums: JMicron, Silicon Image, VIA.
-fn firmware_raid(bytes: &Bytes<'_>, _: bool) -> Result<bool, Doubt> {
+fn firmware_raid(bytes: &SignatureBytes<'_>, _: bool) -> Result<bool, Doubt> {
     let Some(at) = End(512).offset(bytes.volume.size()) else { return Ok(false) };
     let raw = bytes.get(at, 512)?.unwrap_or_default();
     let sum = |end: usize| {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::map::map_beside;
-use super::{Beyond, Found, Map, Options};
+use super::{Beyond, FoundVolume, LookOptions, Map};
 use crate::block::{BlockDevice, View};
 use crate::progress::Progress;
 use crate::text::choice;
@@ -57,7 +57,7 @@ pub fn survey_beside(
         return all("it is in use: mounted, swapped on, or part of a RAID, LVM or other device");
     }
     progress.start(0);
-    let options = Options { leave_out_swap: mode == Used::NoSwap };
+    let options = LookOptions { leave_out_swap: mode == Used::NoSwap };
     let map = map_beside(&View::new(disk, progress), disk.logical_block_size(), options, beyond);
     if progress.is_cancelled() {
         return all("looking for what is used was stopped");
@@ -96,7 +96,7 @@ impl Map {
     }
 }
 
-impl Found {
+impl FoundVolume {
     /// Bytes of it that are imaged.
     pub fn used(&self) -> u64 {
         self.size.saturating_sub(self.skipped)
@@ -146,17 +146,17 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::mem::{Fault, MemDisk, Op};
+    use crate::block::mem::{DiskFault, DiskOp, MemDisk};
 
     #[test]
     fn only_what_a_command_mends_is_to_be_mended() {
-        let partition = |number, why: &str| Found {
+        let partition = |number, why: &str| FoundVolume {
             number,
             size: 40_000_000_000,
             kind: "ntfs".into(),
             why_all: Some(why.into()).filter(|why: &String| !why.is_empty()),
             label: Some("a`b`".into()),
-            ..Found::default()
+            ..FoundVolume::default()
         };
         let whys =
             ["", "unknown content", "it is dirty: chkdsk has to look at it (`chkdsk X: /f` in Windows)"];
@@ -177,19 +177,19 @@ mod tests {
 
     #[test]
     fn verdicts_say_what_is_imaged_and_why() {
-        let root = Found {
+        let root = FoundVolume {
             number: 1,
             size: 40_000_000_000,
             kind: "ext4".into(),
             label: Some("ro\not".into()),
             skipped: 27_700_000_000,
-            ..Found::default()
+            ..FoundVolume::default()
         };
-        let full = Found { label: None, skipped: 0, ..root.clone() };
-        let small = Found { behind: 250_000_000, ..root.clone() };
-        let doubt = Found { number: 2, why_all: Some("the log needs recovery".into()), ..full.clone() };
-        let disk = Found { number: 0, ..root.clone() };
-        let volume = Found { number: 3, logical_volume: Some("vg0/root".into()), ..full.clone() };
+        let full = FoundVolume { label: None, skipped: 0, ..root.clone() };
+        let small = FoundVolume { behind: 250_000_000, ..root.clone() };
+        let doubt = FoundVolume { number: 2, why_all: Some("the log needs recovery".into()), ..full.clone() };
+        let disk = FoundVolume { number: 0, ..root.clone() };
+        let volume = FoundVolume { number: 3, logical_volume: Some("vg0/root".into()), ..full.clone() };
         for (found, name, is_file, line) in [
             (&root, "sda", false, "sda1 ext4 'ro\\not': 12.3 GB of 40.0 GB used, the rest is not imaged"),
             (&full, "nvme0n1", false, "nvme0n1p1 ext4: 40.0 GB of 40.0 GB used"),
@@ -220,7 +220,7 @@ mod tests {
         stopped.cancel();
         let (map, lines) = survey(&disk, Used::Auto, &stopped);
         assert!(map.free.is_empty() && lines[0].contains("stopped"), "{lines:?}");
-        disk.inject(Op::Read, 0..u64::MAX, Fault::Errno(libc::EIO), u64::MAX);
+        disk.inject(DiskOp::Read, 0..u64::MAX, DiskFault::Errno(libc::EIO), u64::MAX);
         let (map, lines) = survey(&disk, Used::Auto, &Progress::default());
         assert!(map.free.is_empty() && !lines.is_empty());
     }

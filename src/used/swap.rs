@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::fixed::is_boot_area;
-use super::{About, Doubt, Free, Volume};
+use super::{Doubt, Free, Volume, VolumeAbout};
 use crate::bytes::le;
 use crate::text;
 use std::ops::Range;
@@ -35,7 +35,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// Why the area is imaged whole.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
     let doubt = |why: String| Doubt::new(KIND, why);
     let mut found: Vec<Vec<u8>> = Vec::new();
     for size in PAGES {
@@ -100,7 +100,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     free.add(next * size..pages * size);
     let text = page.get(HEADER + 28..HEADER + 44).unwrap_or_default();
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-    Ok(Some(About { kind: KIND, label: text::label(&String::from_utf8_lossy(text)) }))
+    Ok(Some(VolumeAbout { kind: KIND, label: text::label(&String::from_utf8_lossy(text)) }))
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
             // The area does not end with a page: the rest is nobody's.
             image.extend([0xa5; 1000]);
             let (about, free) = parsed(parse, &image);
-            assert_eq!(about, About { kind: "swap", label: Some("spare room".into()) });
+            assert_eq!(about, VolumeAbout { kind: "swap", label: Some("spare room".into()) });
             assert_eq!(free, vec![page as u64..4 << 20], "{page}");
         }
     }

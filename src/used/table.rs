@@ -1,7 +1,7 @@
 //! Which partition table a disk has: one that nobody can see otherwise, or none, or a doubt about the whole disk.
 #![forbid(unsafe_code)]
 
-use super::volume::Slot;
+use super::volume::VolumeSlot;
 use super::{gpt, mbr};
 use crate::io::ReadAt;
 
@@ -10,9 +10,9 @@ const MAX_PARTITIONS: usize = 1024;
 
 /// The partitions of a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Table {
+pub(super) struct DiskTable {
     /// In the order of the disk, disjoint, all on the disk, none empty. None at all: no table, the disk is one volume.
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<VolumeSlot>,
     /// What is odd, though the table is trusted.
     pub(super) notes: Vec<String>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Table {
 ///
 /// # Errors
 /// Why the whole disk is in doubt.
-pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Vec<Table>, String> {
+pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Vec<DiskTable>, String> {
     let unit = u64::from(sector);
     if !sector.is_power_of_two() || !(512..=65_536).contains(&sector) || !size.is_multiple_of(unit) {
         return Err(format!("a disk of {size} bytes has no blocks of {sector} bytes"));
@@ -39,7 +39,7 @@ pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Vec<Tabl
         return Err("there is a GPT for another block size".into());
     }
     let stale = gpt_at(size, unit).any(|at| gpt::has_header(disk, at));
-    let mut first = Table::default();
+    let mut first = DiskTable::default();
     let mut tables = Vec::new();
     match record {
         Some(record) if record.iter().any(|entry| entry.kind == 0xee) => {
@@ -51,7 +51,7 @@ pub(super) fn read(disk: &dyn ReadAt, size: u64, sector: u32) -> Result<Vec<Tabl
                 let (slots, notes) = gpt::unprotected(disk, blocks, sector)
                     .map_err(|why| format!("there is a GPT, but no MBR that protects it; {STALE} ({why})"))?;
                 first.notes.push(format!("a GPT that no MBR protects counts too; {STALE}"));
-                tables.push(Table { slots, notes });
+                tables.push(DiskTable { slots, notes });
             }
         }
         None if stale => return Err("there is a GPT, but no MBR that protects it".into()),
@@ -75,7 +75,7 @@ fn gpt_at(size: u64, unit: u64) -> impl Iterator<Item = u64> {
 
 /// Every partition that any table on the disk names, trusted or not, in any order; those of other block sizes too. For
 /// looking at what may be there: nothing is left out by it.
-pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32) -> Vec<Slot> {
+pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32) -> Vec<VolumeSlot> {
     let mut block = [0; 512];
     let record = disk.read_exact_at(&mut block, 0).ok().and_then(|()| mbr::boot_record(&block));
     let mut slots = record.map_or_else(Vec::new, |record| mbr::mentioned(disk, size, sector, &record));
@@ -97,7 +97,7 @@ pub(super) fn mentioned(disk: &dyn ReadAt, size: u64, sector: u32) -> Vec<Slot> 
 }
 
 /// Puts the slots in the order of the disk. Errors where one is not on the disk, is empty, or overlaps another.
-fn check(slots: &mut [Slot], size: u64) -> Result<(), String> {
+fn check(slots: &mut [VolumeSlot], size: u64) -> Result<(), String> {
     if slots.len() > MAX_PARTITIONS {
         return Err(format!("there are more than {MAX_PARTITIONS} partitions"));
     }

@@ -1,6 +1,6 @@
 //! What the tests of the parsers share: images made by the formats' own tools, and broken ones made of them.
 
-use super::{About, Doubt, Free, Parser, Volume};
+use super::{Doubt, Free, Parser, Volume, VolumeAbout};
 use crate::io::ReadAt;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -78,7 +78,7 @@ impl Drop for Mount<'_> {
 
 /// Creates, lengthens, cuts and deletes files in a folder, and gives what is there afterwards.
 pub(super) fn age(folder: &Path, seed: u64, rounds: u64, longest: u64) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut random = Random(seed);
+    let mut random = TestRandom(seed);
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     for round in 0..rounds {
         let name = files.keys().nth(random.below(files.len() as u64) as usize).cloned();
@@ -133,7 +133,7 @@ pub(super) fn scribbled(image: &[u8], free: &[Range<u64>]) -> Vec<u8> {
 }
 
 /// What a parser says of an image, with all free ranges.
-pub(super) type Said = Result<Option<(About, Vec<Range<u64>>)>, Doubt>;
+pub(super) type Said = Result<Option<(VolumeAbout, Vec<Range<u64>>)>, Doubt>;
 
 /// All free ranges of an image, however short. It lies in the middle of its disk.
 pub(super) fn try_parse(parser: Parser, image: &dyn ReadAt) -> Said {
@@ -143,7 +143,7 @@ pub(super) fn try_parse(parser: Parser, image: &dyn ReadAt) -> Said {
 }
 
 /// Of an image that must be understood.
-pub(super) fn parsed(parser: Parser, image: &Vec<u8>) -> (About, Vec<Range<u64>>) {
+pub(super) fn parsed(parser: Parser, image: &Vec<u8>) -> (VolumeAbout, Vec<Range<u64>>) {
     try_parse(parser, image).unwrap().unwrap()
 }
 
@@ -200,9 +200,9 @@ impl ReadAt for Patched<'_> {
 }
 
 /// Small, seeded, and the same everywhere.
-pub(super) struct Random(pub u64);
+pub(super) struct TestRandom(pub u64);
 
-impl Random {
+impl TestRandom {
     pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -218,7 +218,7 @@ impl Random {
 /// Breaks an image in `places`, `rounds` times, and has it parsed: it must end, and what is free must lie inside.
 /// Gives how often the parser was in doubt.
 pub(super) fn hostile(parser: Parser, image: &[u8], places: &[Range<usize>], rounds: u64) -> u64 {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = TestRandom(0x9e37_79b9_7f4a_7c15);
     let mut doubts = 0;
     for _ in 0..rounds {
         let mut patches = Vec::new();

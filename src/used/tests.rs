@@ -384,12 +384,12 @@ fn content_of_swap_is_left_out_only_where_that_is_asked_for() {
     disk[4086..4096].copy_from_slice(b"SWAPSPACE2");
     let kept = map(&disk, 512);
     assert_eq!((why(&kept), &*kept.found[0].kind), ("swap content is kept", "swap"));
-    let left = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
+    let left = map_leaving_out(&disk, 512, LookOptions { leave_out_swap: true });
     // Both ends stay, and the places of two signatures between them.
     let between = [(1 << 20) + 4096..2 << 20, (2 << 20) + 4096..3 << 20];
     assert_eq!((left.free, left.found[0].skipped), (between.to_vec(), (2 << 20) - 8192));
     disk[4086..4096].copy_from_slice(b"S1SUSPEND\0");
-    let hibernated = map_leaving_out(&disk, 512, Options { leave_out_swap: true });
+    let hibernated = map_leaving_out(&disk, 512, LookOptions { leave_out_swap: true });
     assert!(why(&hibernated).contains("hibernated"));
 }
 

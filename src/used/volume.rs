@@ -97,7 +97,7 @@ impl ReadAt for Volume<'_> {
 
 /// A partition as its table gives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(super) struct VolumeSlot {
     /// Number as Linux counts them.
     pub(super) number: u32,
     /// First byte on the disk.
@@ -113,7 +113,7 @@ pub(super) struct Slot {
     pub(super) why_all: Option<&'static str>,
 }
 
-impl Slot {
+impl VolumeSlot {
     /// First byte behind it.
     pub(super) fn end(&self) -> u64 {
         self.start.saturating_add(self.size)

@@ -10,8 +10,8 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use testbox::block::{BlockDevice, Disk};
-use testbox::image::{BackupOptions, DiskAbout, Earlier, Image, Kind, backup_again, verify};
+use testbox::block::{BlockDevice, RealDisk};
+use testbox::image::{BackupOptions, DiskAbout, Earlier, Image, MemberKind, backup_again, verify};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
 
@@ -21,7 +21,7 @@ const BLOCK: u64 = 4096;
 
 /// A disk of which some blocks hold something else than it says.
 struct Changed<'a> {
-    disk: &'a Disk,
+    disk: &'a RealDisk,
     blocks: BTreeSet<u64>,
 }
 
@@ -87,7 +87,7 @@ fn main() -> Result<()> {
     let (Some("--disk"), Some(path)) = (args.next().as_deref(), args.next()) else {
         bail!("usage: chunks --disk DISK")
     };
-    let disk = Disk::open_read(&path).with_context(|| format!("cannot open {path}"))?;
+    let disk = RealDisk::open_read(&path).with_context(|| format!("cannot open {path}"))?;
     println!(
         "{:<10} {:>9} {:>12} {:>12} {:>8} {:>22}",
         "chunk KiB", "image MB", "backup CPU s", "verify CPU s", "index MB", "MB for 1000 x 4 KiB"
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         for run in image.runs() {
             let run = run?;
             members += u64::from(run.member_length);
-            if run.kind == Kind::Data {
+            if run.kind == MemberKind::Data {
                 data.push(run.range());
             }
         }

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ScopedJoinHandle};
-use testbox::block::{AlignedBuf, BlockDevice, Disk};
-use testbox::image::{Image, Kind, Run};
+use testbox::block::{AlignedBuf, BlockDevice, RealDisk};
+use testbox::image::{Image, MemberKind, Run};
 
 /// Fills the target with data that no disk has, so that nothing on it is right by chance.
 pub fn fill(target: &Path, size: u64) -> Result<()> {
@@ -42,7 +42,7 @@ pub fn change(disk: &Path, target: &Path, thousandths: u64) -> Result<()> {
 /// Reads a whole disk past the page cache and hashes it in chunks of 1 MiB, several at a time.
 pub fn hash(disk: &str) -> Result<()> {
     const CHUNK: u64 = 1 << 20;
-    let disk = Disk::open_read(disk)?;
+    let disk = RealDisk::open_read(disk)?;
     let next = Mutex::new(0);
     let work = || -> Result<()> {
         let mut buf = AlignedBuf::new(CHUNK as usize);
@@ -72,10 +72,10 @@ fn join(threads: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
 /// the disk, and those back again, 256 MiB behind. Nothing is computed: about what the disk alone allows.
 pub fn move_bytes(image: &str, disk: &str) -> Result<()> {
     const BEHIND: usize = 256;
-    let file = Disk::open_read(image)?;
+    let file = RealDisk::open_read(image)?;
     let image = Image::open(Arc::new(File::open(image)?))?;
-    let disk = Disk::open_write(disk)?;
-    let data = |run: &Result<Run, _>| run.as_ref().map_or(true, |run: &Run| run.kind == Kind::Data);
+    let disk = RealDisk::open_write(disk)?;
+    let data = |run: &Result<Run, _>| run.as_ref().map_or(true, |run: &Run| run.kind == MemberKind::Data);
     let runs = image.runs().filter(data).collect::<Result<Vec<_>, _>>()?;
     let [writing, reading, written] = [const { AtomicUsize::new(0) }; 3];
     let failed = AtomicBool::new(false);

@@ -126,3 +126,18 @@ fn no_other_file_spells_a_name_of_the_shares() {
     }
     assert!(spelled.is_empty(), "names of store::layout: {spelled:#?}");
 }
+
+/// What each command of `testboxctl` calls its arguments, as clap's users do; each is used in its own file and in its parent's.
+const REPEATED: [&str; 1] = ["Args"];
+
+#[test]
+fn a_name_stands_for_one_type() {
+    let types = Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).types();
+    assert!(types.len() > 400, "{} types", types.len());
+    let repeated: Vec<_> = types
+        .iter()
+        .filter(|(name, modules)| modules.len() > 1 && !REPEATED.contains(&name.as_str()))
+        .map(|(name, modules)| format!("{name}: {modules:?}"))
+        .collect();
+    assert!(repeated.is_empty(), "one name, several types:\n{}", repeated.join("\n"));
+}

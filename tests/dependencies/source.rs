@@ -13,6 +13,8 @@ struct File {
     names: BTreeMap<String, Vec<String>>,
     /// Paths that it uses, as written.
     paths: Vec<Vec<String>>,
+    /// Names of the types and traits that it declares outside of macros.
+    types: Vec<String>,
 }
 
 /// The files of a crate.
@@ -37,6 +39,15 @@ impl Crate {
                 && module.last().is_none_or(|n| n != "tests")
         });
         Crate { files }
+    }
+
+    /// The files that declare each type.
+    pub fn types(&self) -> BTreeMap<String, Vec<Module>> {
+        let mut found: BTreeMap<String, Vec<Module>> = BTreeMap::new();
+        for (module, file) in &self.files {
+            file.types.iter().for_each(|name| found.entry(name.clone()).or_default().push(module.clone()));
+        }
+        found
     }
 
     /// The files that each file uses, but for itself. Where one only passes a name on (`pub use`), the file that has it is
@@ -74,8 +85,20 @@ impl Crate {
     }
 }
 
+/// The name that a line declares as a type; an associated type does not stand at the beginning of its line.
+fn declared(line: &str) -> Option<String> {
+    let line = match line.strip_prefix("pub") {
+        Some(rest) => rest.split_once(") ").map_or(rest, |(_, rest)| rest).trim_start(),
+        None => line,
+    };
+    let kinds = ["struct ", "enum ", "union ", "trait ", "type "];
+    let rest = kinds.iter().find_map(|kind| line.strip_prefix(kind))?;
+    Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+}
+
 impl File {
     fn parse(code: &str) -> File {
+        let types = code.lines().filter_map(declared).collect();
         let (mut names, mut paths, mut passed_on) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut rest = String::new();
         for statement in code.split_inclusive([';', '{', '}']) {
@@ -100,7 +123,7 @@ impl File {
         let words: BTreeSet<String> = written_paths(&code).into_iter().flatten().collect();
         paths.extend(passed_on.into_iter().filter(|(name, _)| words.contains(name)).map(|(_, path)| path));
         paths.extend(written_paths(&code).into_iter().filter(|path| path.len() > 1));
-        File { names, paths }
+        File { names, paths, types }
     }
 }
 

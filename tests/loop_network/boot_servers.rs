@@ -9,7 +9,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use testbox::net::tftp::{Client, Limits, PORT, TftpError};
+use testbox::net::tftp::{Limits, PORT, TftpClient, TftpError};
 
 const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 /// Where `init` and `arm` run; DHCP and the router are 10.9.0.1.
@@ -57,7 +57,7 @@ fn told(lab: &Lab, loader: Loader, is_with_proxy: bool) -> Told {
 /// Gets files by TFTP as the machine's loader does, with the address that it was given.
 fn fetch(lab: &Lab, server: Ipv4Addr, path: &str) -> Result<String, TftpError> {
     lab.run(&format!("ip -n m1 address replace {MACHINE}/24 dev eth0"));
-    let client = Client::new(Limits { timeout: Duration::from_secs(2), ..Limits::default() });
+    let client = TftpClient::new(Limits { timeout: Duration::from_secs(2), ..Limits::default() });
     let got = lab.within("m1", || client.fetch(SocketAddrV4::new(server, PORT), path));
     lab.run("ip -n m1 address flush dev eth0");
     got.map(|bytes| String::from_utf8(bytes).unwrap())

@@ -5,7 +5,7 @@ use crate::servers::{Pool, Server};
 use crate::world::{Machine, REBOOT, Seen, contents, disk};
 use std::time::Duration;
 use testbox::agent::world::OpenWire;
-use testbox::block::mem::{Fault, MemDisk, Op};
+use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
 use testbox::net::dhcp::Datagrams;
 use testbox::sys::{RealSystem, System};
 
@@ -41,7 +41,7 @@ pub fn agent(booted: &Booted) -> Machine {
 /// A boot of the agent in the network of `m1`; its disk hangs while `meanwhile` looks at the network.
 fn run<T: Send>(lab: &Lab, machine: &Machine, meanwhile: impl FnOnce() -> T + Send) -> (Seen, T) {
     let bytes = machine.disks.lock().unwrap()[0].bytes.clone();
-    bytes.inject(Op::Read, (1 << 20)..(1 << 20) + 4096, Fault::Hang, 1);
+    bytes.inject(DiskOp::Read, (1 << 20)..(1 << 20) + 4096, DiskFault::Hang, 1);
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| lab.within("m1", || machine.boot()));
         // A test that fails must end too.

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
-use testbox::net::tftp::{Client, Limits, PORT, TftpError};
+use testbox::net::tftp::{Limits, PORT, TftpClient, TftpError};
 
 /// Name, a command that returns when the server runs, and what it says of a file that it may not read: atftpd no more
 /// than of one that is not there. A daemon's working directory is the root.
@@ -21,7 +21,7 @@ const SERVERS: [(&str, &str, &str); 3] = [
 ];
 
 /// What the client says of a name, in a word.
-fn asked(client: &Client, path: &str) -> Result<Vec<u8>, String> {
+fn asked(client: &TftpClient, path: &str) -> Result<Vec<u8>, String> {
     client.fetch(SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), PORT), path).map_err(|e| match e {
         TftpError::NotFound { .. } => "not found".to_owned(),
         other => other.to_string(),
@@ -47,7 +47,7 @@ fn loop_every_tftp_server_gives_files_and_names_what_it_lacks() {
         lab.run(command);
         lab.run("ip -n m1 addr add 10.9.0.100/24 dev eth0");
         lab.within("m1", || {
-            let client = Client::new(Limits { timeout: Duration::from_secs(2), ..Limits::default() });
+            let client = TftpClient::new(Limits { timeout: Duration::from_secs(2), ..Limits::default() });
             for size in sizes {
                 let expected = fs::read(root.join(format!("pxelinux.cfg/{size}"))).unwrap();
                 assert_eq!(

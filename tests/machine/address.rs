@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use testbox::agent::Ending;
-use testbox::block::mem::{Fault, Op};
+use testbox::block::mem::{DiskFault, DiskOp};
 use testbox::sys::System;
 
 const ACK: u8 = 5;
 const NAK: u8 = 6;
-const ACTIONS: [(&str, Op); 3] = [("backup", Op::Read), ("backup-again", Op::Read), ("restore", Op::Write)];
+const ACTIONS: [(&str, DiskOp); 3] =
+    [("backup", DiskOp::Read), ("backup-again", DiskOp::Read), ("restore", DiskOp::Write)];
 /// Past T1 of a lease of 120 s; past its end.
 const RENEWAL: Duration = Duration::from_secs(70);
 const END: Duration = Duration::from_secs(130);
@@ -62,9 +63,9 @@ fn armed(action: &str, server: impl FnMut(usize, Ipv4Addr, &[u8]) -> Answers + S
 }
 
 /// One boot, in which the disk hangs in the middle of the action until `meanwhile` is over.
-fn boot(machine: &Machine, op: Op, meanwhile: impl FnOnce(&Machine)) -> Seen {
+fn boot(machine: &Machine, op: DiskOp, meanwhile: impl FnOnce(&Machine)) -> Seen {
     let bytes = machine.disks.lock().unwrap()[0].bytes.clone();
-    bytes.inject(op, (1 << 20) + 4096..(1 << 20) + 8192, Fault::Hang, 1);
+    bytes.inject(op, (1 << 20) + 4096..(1 << 20) + 8192, DiskFault::Hang, 1);
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| machine.boot());
         bytes.wait_for_hang();
@@ -167,7 +168,7 @@ fn a_thread_that_hangs_keeps_no_address() {
         let _open = changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap();
         Vec::new()
     });
-    let seen = boot(&machine, Op::Read, |machine| {
+    let seen = boot(&machine, DiskOp::Read, |machine| {
         machine.system.advance(END);
         machine.wait_for_screen("stopping: this machine has lost its address", 1);
     });
@@ -224,7 +225,7 @@ fn silence_is_said_once_and_so_is_its_end() {
         let answers = nth == 0 || nth > 2;
         if answers { vec![answer(request, ACK, mine(), 120)] } else { Vec::new() }
     });
-    let seen = boot(&machine, Op::Read, |machine| {
+    let seen = boot(&machine, DiskOp::Read, |machine| {
         for _ in 0..50 {
             machine.wire.as_ref().unwrap().settle();
             machine.system.advance(Duration::from_secs(2));

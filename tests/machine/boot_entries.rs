@@ -3,11 +3,11 @@
 
 use crate::world::esp::{FALLBACK, SHIM, entry, esp_disk, firmware, network, partition};
 use crate::world::{HEX, IP, Machine, REBOOT, disk};
-use testbox::efi::{BootNumber, BootState, Fault, FirmwareKind, LoadOption, MemVariables};
+use testbox::efi::{BootNumber, BootState, FirmwareFault, FirmwareKind, LoadOption, MemVariables};
 use testbox::failure::Kind;
 use testbox::share::{Files, Survivors};
 use testbox::store::record::Record;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 use testbox::sys::Chance;
 
 /// A machine whose set 1 has a disk with these files and this firmware.
@@ -104,7 +104,7 @@ fn a_restore_puts_the_entry_back_behind_the_network() {
     let state = state(&machine);
     assert_eq!(state.order, [1, 2, 0].map(BootNumber));
     assert_eq!(state.entries[&BootNumber(2)], entry("debian", SHIM));
-    assert_eq!(machine.status().state, State::Done);
+    assert_eq!(machine.status().state, JobState::Done);
     for line in [
         "boot entries: written: Boot0002 'debian' for '\\EFI\\debian\\shimx64.efi'",
         "boot entries: written: BootOrder 0001,0002,0000",
@@ -130,10 +130,10 @@ fn firmware_that_refuses_is_an_outcome_of_its_own() {
         Ok(variables)
     };
     let rows = [
-        (refusing(Fault::Refuse(libc::ENOSPC)), "ENOSPC, No space left on device"),
-        (refusing(Fault::Refuse(libc::EROFS)), "EROFS"),
-        (refusing(Fault::Refuse(libc::EINVAL)), "EINVAL"),
-        (refusing(Fault::Forget), "it is not there when it is read back"),
+        (refusing(FirmwareFault::Refuse(libc::ENOSPC)), "ENOSPC, No space left on device"),
+        (refusing(FirmwareFault::Refuse(libc::EROFS)), "EROFS"),
+        (refusing(FirmwareFault::Refuse(libc::EINVAL)), "EINVAL"),
+        (refusing(FirmwareFault::Forget), "it is not there when it is read back"),
         (Err("cannot mount efivarfs: ENODEV".into()), "cannot mount efivarfs: ENODEV"),
         (Ok(MemVariables::default()), "no boot order with a network entry"),
     ];
@@ -143,7 +143,7 @@ fn firmware_that_refuses_is_an_outcome_of_its_own() {
         let seen = machine.boot();
         let status = machine.status();
         assert_eq!((seen.ending, machine.is_armed()), (REBOOT, false), "{why}: {}", seen.console);
-        assert_eq!((status.state, status.code), (State::Failed, Some(65)), "{why}");
+        assert_eq!((status.state, status.code), (JobState::Failed, Some(65)), "{why}");
         assert!(machine.disk_bytes("sda") == esp_disk(&[SHIM]), "{why}: the data are restored");
         let error = status.error.unwrap();
         for part in
@@ -160,7 +160,7 @@ fn firmware_that_refuses_is_an_outcome_of_its_own() {
         let mut machine = debian(&[SHIM, FALLBACK]);
         restoring(&mut machine, Some(variables));
         assert_eq!(machine.boot().ending, REBOOT);
-        assert_eq!(machine.status().state, State::Done, "{why}");
+        assert_eq!(machine.status().state, JobState::Done, "{why}");
         let notes = notes(&machine);
         assert!(notes.contains("NOT PUT BACK") && notes.contains(why) && notes.contains(FALLBACK), "{notes}");
     }
@@ -172,7 +172,7 @@ fn a_failure_of_boot_entries_holds_and_ends_as_settings_say() {
     restoring(&mut machine, Some(Err("no".into())));
     machine.arm("testbox.action=restore testbox.job=two testbox.on-error=hold");
     assert_eq!(machine.boot().ending, crate::world::HOLD);
-    assert_eq!((machine.status().state, machine.is_armed()), (State::Holding, false));
+    assert_eq!((machine.status().state, machine.is_armed()), (JobState::Holding, false));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn edit(machine: &Machine, change: impl FnOnce(&mut Record)) {
 
 #[test]
 fn an_edited_record_starts_nothing_that_was_not_restored() {
-    type Edit = fn(&mut testbox::efi::Entry);
+    type Edit = fn(&mut testbox::efi::BootEntry);
     let rows: [(Edit, &str); 5] = [
         (|e| e.path = Some("\\EFI\\evil.efi".into()), "there is no '\\EFI\\evil.efi' on its partition"),
         (|e| e.path = Some("\\EFI\\debian\\..\\x.efi".into()), "on its partition"),
@@ -322,7 +322,7 @@ fn a_power_cut_at_any_operation_leaves_the_network_first() {
 #[test]
 fn a_power_cut_between_entry_and_order_changes_no_boot() {
     let machine = to_be_cut();
-    machine.efi.as_ref().unwrap().as_ref().unwrap().fail(Fault::CutBeforeOrder);
+    machine.efi.as_ref().unwrap().as_ref().unwrap().fail(FirmwareFault::CutBeforeOrder);
     machine.boot();
     assert!(!machine.power.is_on());
     let after = machine.after_cut(Survivors::AllNames, Chance(0));

@@ -4,10 +4,10 @@
 use crate::world::{HOLD, IP, Machine, REBOOT, Seen, TestDisk, contents, contents_of, disk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use testbox::block::mem::{Fault, MemDisk, Op};
-use testbox::share::{Fault as ShareFault, Survivors};
+use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
+use testbox::share::{ShareFault, Survivors};
 use testbox::store::record::SetState;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 use testbox::sys::{Call, Reboot};
 
 const MIB: u64 = 1 << 20;
@@ -42,7 +42,7 @@ fn published() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn bad(disk: &MemDisk, range: std::ops::Range<u64>, errno: i32) {
-    disk.inject(Op::Read, range, Fault::Errno(errno), u64::MAX);
+    disk.inject(DiskOp::Read, range, DiskFault::Errno(errno), u64::MAX);
 }
 
 /// G, P and K after a backup that failed: set 1 is the current one, byte for byte, and the machine is armed.
@@ -59,7 +59,7 @@ fn assert_kept(machine: &Machine, before: &BTreeMap<String, Vec<u8>>, seen: &See
 
 fn assert_failed(machine: &Machine, seen: &Seen, code: u8, parts: &[&str]) {
     let status = machine.status();
-    assert_eq!((status.state, status.code), (State::Failed, Some(code)), "{}", seen.console);
+    assert_eq!((status.state, status.code), (JobState::Failed, Some(code)), "{}", seen.console);
     let error = status.error.unwrap();
     let log = machine.text("maintenance.log");
     for part in parts {
@@ -167,7 +167,9 @@ fn a_degraded_set_is_restored_only_by_its_own_word() {
     machine.arm("testbox.action=restore testbox.job=three");
     let seen = machine.boot();
     assert_failed(&machine, &seen, 49, &["DEGRADED", "sda.raw.gz", "testbox.degraded=restore"]);
-    assert!(machine.is_armed() && target.bytes.count(Op::Write) == 0 && target.bytes.count(Op::Zero) == 0);
+    assert!(
+        machine.is_armed() && target.bytes.count(DiskOp::Write) == 0 && target.bytes.count(DiskOp::Zero) == 0
+    );
 
     // The image itself knows it too, where somebody has moved the record away.
     let mut recordless = machine.backup.tree();
@@ -176,7 +178,7 @@ fn a_degraded_set_is_restored_only_by_its_own_word() {
     other.arm("testbox.action=restore testbox.job=four");
     let seen = other.boot();
     assert_failed(&other, &seen, 49, &["DEGRADED", "sda.raw.gz"]);
-    assert!(target.bytes.count(Op::Write) == 0 && target.bytes.count(Op::Zero) == 0);
+    assert!(target.bytes.count(DiskOp::Write) == 0 && target.bytes.count(DiskOp::Zero) == 0);
 
     machine.arm("testbox.action=restore testbox.job=five testbox.degraded=restore");
     assert_eq!(machine.boot().ending, REBOOT);
@@ -200,7 +202,7 @@ fn thousands_of_bad_sectors_are_all_listed_in_the_map() {
     let image = machine.record().images.remove(0);
     assert_eq!((image.unreadable_bytes, image.bad_ranges.len()), (512 * 512, 512));
     assert_eq!(machine.text("sda.raw.gz.map").lines().filter(|line| line.ends_with("  -")).count(), 512);
-    assert!(disk.bytes.count(Op::Read) < 2500, "{} reads", disk.bytes.count(Op::Read));
+    assert!(disk.bytes.count(DiskOp::Read) < 2500, "{} reads", disk.bytes.count(DiskOp::Read));
 }
 
 #[test]
@@ -229,7 +231,7 @@ fn what_is_no_bad_sector_ends_the_backup_whatever_is_allowed() {
         ("its size changes after it was listed", |d| d.disk.size += 512, 55, &["sda", "2097152", "listed"]),
         (
             "it gives fewer bytes than asked for",
-            |d| d.bytes.inject(Op::Read, MIB..MIB + 512, Fault::Short, u64::MAX),
+            |d| d.bytes.inject(DiskOp::Read, MIB..MIB + 512, DiskFault::Short, u64::MAX),
             50,
             &["sda:", "LBA", "stopped short"],
         ),
@@ -247,9 +249,9 @@ fn what_is_no_bad_sector_ends_the_backup_whatever_is_allowed() {
 }
 
 /// One boot during which the operation on the disk hangs for longer than the watchdog waits.
-fn hang(machine: &mut Machine, disk: &Arc<MemDisk>, op: Op) -> Seen {
+fn hang(machine: &mut Machine, disk: &Arc<MemDisk>, op: DiskOp) -> Seen {
     machine.tick = TICK;
-    disk.inject(op, MIB..MIB + 512, Fault::Hang, u64::MAX);
+    disk.inject(op, MIB..MIB + 512, DiskFault::Hang, u64::MAX);
     let (system, held) = (machine.system.clone(), disk.clone());
     // What ends the machine ends the hang.
     let freed = disk.clone();
@@ -275,7 +277,7 @@ fn a_disk_that_hangs_is_named_with_its_lba_and_ends_the_machine() {
     let disk = sda(2);
     let mut machine = machine(&before, &disk);
     machine.arm(&format!("{AGAIN} testbox.job=two {REPLACE} testbox.used=off"));
-    let seen = hang(&mut machine, &disk.bytes, Op::Read);
+    let seen = hang(&mut machine, &disk.bytes, DiskOp::Read);
     assert_failed(&machine, &seen, 56, &["sda: read of", "at LBA 2048", "hangs"]);
     assert_kept(&machine, &before, &seen);
     let calls = machine.system.calls();
@@ -292,7 +294,7 @@ fn a_target_that_hangs_is_named_and_left_unbootable() {
     let target = disk("sda S1 @1", vec![7; 2 << 20]);
     let mut machine = machine(&before, &target);
     machine.arm("testbox.action=restore testbox.job=two testbox.delta=never");
-    let seen = hang(&mut machine, &target.bytes, Op::Write);
+    let seen = hang(&mut machine, &target.bytes, DiskOp::Write);
     assert_failed(&machine, &seen, 56, &["sda: write of", "at LBA", "hangs"]);
     assert!(machine.is_armed());
     assert!(machine.disk_bytes("sda")[..512].iter().all(|byte| *byte == 0), "U: it must not boot");
@@ -305,7 +307,7 @@ fn a_target_that_hangs_at_the_very_end_stays_armed() {
     let target = disk("sda S1 @1", vec![7; 2 << 20]);
     let mut machine = machine(&before, &target);
     machine.arm("testbox.action=restore testbox.job=two");
-    let seen = hang(&mut machine, &target.bytes, Op::Reread);
+    let seen = hang(&mut machine, &target.bytes, DiskOp::Reread);
     assert_failed(&machine, &seen, 56, &["sda: rereading of the partition table", "hangs"]);
     assert!(machine.is_armed() && machine.disk_bytes("sda") == contents(2, 1));
 }
@@ -316,7 +318,7 @@ fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
     let disk = sda(2);
     let mut machine = machine(&before, &disk);
     machine.arm(&format!("{AGAIN} testbox.job=two testbox.attempts=1 testbox.used=off"));
-    disk.bytes.inject(Op::Read, MIB..MIB + 512, Fault::Hang, 1);
+    disk.bytes.inject(DiskOp::Read, MIB..MIB + 512, DiskFault::Hang, 1);
     machine.tick = TICK;
     let (system, held, share) = (machine.system.clone(), disk.bytes.clone(), machine.backup.clone());
     let seen = std::thread::scope(|scope| {
@@ -336,7 +338,7 @@ fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
         machine.boot()
     });
     assert_eq!(seen.ending, HOLD, "{}", seen.console);
-    assert_eq!((machine.status().state, machine.status().code), (State::Holding, Some(56)));
+    assert_eq!((machine.status().state, machine.status().code), (JobState::Holding, Some(56)));
     assert!(!machine.system.calls().iter().any(|call| matches!(call, Call::Reboot { .. })));
     assert_kept(&machine, &before, &seen);
 }
@@ -345,28 +347,49 @@ fn a_disk_that_hangs_at_the_last_attempt_is_held_for_a_human() {
 fn a_target_that_fails_is_named_and_never_looks_whole() {
     let before = published();
     // Whether the disk is unbootable afterwards (false: all is right but for one place) and what the user sees.
-    type Row = (&'static str, Op, std::ops::Range<u64>, Fault, u8, &'static [&'static str]);
+    type Row = (&'static str, DiskOp, std::ops::Range<u64>, DiskFault, u8, &'static [&'static str]);
     let rows: [Row; 6] = [
         (
             "write error",
-            Op::Write,
+            DiskOp::Write,
             MIB..MIB + 512,
-            Fault::Errno(libc::EIO),
+            DiskFault::Errno(libc::EIO),
             51,
             &["sda:", "LBA", "unbootable"],
         ),
         (
             "no space on a thin disk",
-            Op::Write,
+            DiskOp::Write,
             MIB..MIB + 512,
-            Fault::Errno(libc::ENOSPC),
+            DiskFault::Errno(libc::ENOSPC),
             51,
             &["sda:", "LBA"],
         ),
-        ("short write", Op::Write, MIB..MIB + 512, Fault::Short, 51, &["sda:", "LBA", "stopped short"]),
-        ("error at the flush only", Op::Flush, 0..1, Fault::Errno(libc::EIO), 51, &["sda:", "flush"]),
-        ("writes acknowledged and dropped", Op::Write, MIB..MIB + 512, Fault::Drop, 51, &["sda", "LBA"]),
-        ("a bit flips on its way", Op::Write, MIB..MIB + 512, Fault::FlipBit(77), 51, &["sda", "LBA"]),
+        (
+            "short write",
+            DiskOp::Write,
+            MIB..MIB + 512,
+            DiskFault::Short,
+            51,
+            &["sda:", "LBA", "stopped short"],
+        ),
+        ("error at the flush only", DiskOp::Flush, 0..1, DiskFault::Errno(libc::EIO), 51, &["sda:", "flush"]),
+        (
+            "writes acknowledged and dropped",
+            DiskOp::Write,
+            MIB..MIB + 512,
+            DiskFault::Drop,
+            51,
+            &["sda", "LBA"],
+        ),
+        (
+            "a bit flips on its way",
+            DiskOp::Write,
+            MIB..MIB + 512,
+            DiskFault::FlipBit(77),
+            51,
+            &["sda", "LBA"],
+        ),
     ];
     for (what, op, range, fault, code, parts) in rows {
         let target = disk("sda S1 @1", vec![7; 2 << 20]);
@@ -389,7 +412,7 @@ fn a_target_that_vanishes_is_told_from_one_that_fails() {
     let before = published();
     for (now, code, part) in [(0, 54, "the disk is gone"), (MIB, 55, "1048576")] {
         let target = disk("sda S1 @1", vec![7; 2 << 20]);
-        target.bytes.inject(Op::Write, MIB..MIB + 512, Fault::Errno(libc::EIO), u64::MAX);
+        target.bytes.inject(DiskOp::Write, MIB..MIB + 512, DiskFault::Errno(libc::EIO), u64::MAX);
         target.bytes.set_size_now(now);
         let mut machine = machine(&before, &target);
         machine.arm("testbox.action=restore testbox.job=two");

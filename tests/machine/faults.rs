@@ -5,10 +5,10 @@
 use crate::world::{HOLD, IP, Machine, REBOOT, TestDisk, contents, contents_of, disk, ext4};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use testbox::share::{Fault, MemFiles, Op, Survivors};
+use testbox::share::{MemFiles, ShareFault, ShareOp, Survivors};
 use testbox::signature::{SET_NAMESPACE, SecretKey, Trust, Verdict};
 use testbox::store::layout::SIGNATURE;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;
@@ -87,20 +87,20 @@ fn check_recovery(machine: &mut Machine, what: &str) {
     }
     check_sets(machine, what);
     assert_eq!(machine.good_sets().keys().copied().collect::<Vec<_>>(), [1, 2], "{what}");
-    assert!(boots == 0 || machine.status().state == State::Done, "{what}");
+    assert!(boots == 0 || machine.status().state == JobState::Done, "{what}");
     assert!(machine.file(&format!("history/1/{SIGNATURE}")).is_some(), "{what}: the signature is lost");
     assert!(!machine.backup.tree().keys().any(|k| k.ends_with(".part")), "{what}: leftovers");
 }
 
 /// Runs `backup-again` with a fault at each operation of one share in turn.
-fn at_every_operation(share: fn(&Machine) -> MemFiles, fault: Fault, crash: Option<Survivors>) -> usize {
+fn at_every_operation(share: fn(&Machine) -> MemFiles, fault: ShareFault, crash: Option<Survivors>) -> usize {
     at_every_operation_from(&published(), share, fault, crash)
 }
 
 fn at_every_operation_from(
     share_before: &BTreeMap<String, Vec<u8>>,
     share: fn(&Machine) -> MemFiles,
-    fault: Fault,
+    fault: ShareFault,
     crash: Option<Survivors>,
 ) -> usize {
     let mut nth = 0;
@@ -130,14 +130,14 @@ fn at_every_operation_from(
 
 #[test]
 fn backup_again_survives_every_error_of_the_backup_share() {
-    let points = at_every_operation(|m| m.backup.clone(), Fault::Errno(libc::EIO), None);
+    let points = at_every_operation(|m| m.backup.clone(), ShareFault::Errno(libc::EIO), None);
     assert!(points > 50, "only {points} operations were tried");
 }
 
 #[test]
 fn backup_again_survives_every_error_and_a_cut_after_it() {
     for survivors in [Survivors::SyncedNames, Survivors::AllNames] {
-        at_every_operation(|m| m.backup.clone(), Fault::Errno(libc::ENOSPC), Some(survivors));
+        at_every_operation(|m| m.backup.clone(), ShareFault::Errno(libc::ENOSPC), Some(survivors));
     }
 }
 
@@ -154,12 +154,12 @@ fn a_resumed_backup_survives_every_error_and_a_cut_after_it() {
     share.insert(format!("{IP}/sda.raw.gz.part"), first);
     share.insert(format!("{IP}/sdb.raw.gz.part"), second);
     let ours = |m: &Machine| m.backup.clone();
-    at_every_operation_from(&share, ours, Fault::Errno(libc::EIO), Some(Survivors::SyncedNames));
+    at_every_operation_from(&share, ours, ShareFault::Errno(libc::EIO), Some(Survivors::SyncedNames));
     // A server that does not cut the file, or loses what is written there.
-    for op in [Op::GoOn, Op::Write, Op::Sync] {
+    for op in [ShareOp::GoOn, ShareOp::Write, ShareOp::Sync] {
         for nth in 0..12 {
             let mut machine = before_backup_again(&share);
-            machine.backup.fail_nth_of(op, nth, Fault::Dropped);
+            machine.backup.fail_nth_of(op, nth, ShareFault::Dropped);
             let seen = machine.boot();
             check_sets(&machine, &format!("{op:?} {nth}: {}", seen.console));
             check_recovery(&mut machine, &format!("{op:?} {nth}"));
@@ -171,14 +171,14 @@ fn a_resumed_backup_survives_every_error_and_a_cut_after_it() {
 #[test]
 fn backup_again_survives_links_and_renames_that_are_dropped() {
     let before = published();
-    for op in [Op::HardLink, Op::Rename] {
+    for op in [ShareOp::HardLink, ShareOp::Rename] {
         for nth in 0..40 {
             let mut machine = before_backup_again(&before);
-            machine.backup.fail_nth_of(op, nth, Fault::Dropped);
+            machine.backup.fail_nth_of(op, nth, ShareFault::Dropped);
             machine.boot();
             let what = format!("{op:?} {nth} dropped");
             check_sets(&machine, &what);
-            if op == Op::HardLink {
+            if op == ShareOp::HardLink {
                 check_recovery(&mut machine, &what);
             }
             if machine.backup.operations().iter().filter(|o| **o == op).count() <= nth {
@@ -190,7 +190,7 @@ fn backup_again_survives_links_and_renames_that_are_dropped() {
 
 #[test]
 fn backup_again_survives_every_error_of_the_tftp_share() {
-    at_every_operation(|m| m.tftp.clone(), Fault::Errno(libc::ESTALE), None);
+    at_every_operation(|m| m.tftp.clone(), ShareFault::Errno(libc::ESTALE), None);
 }
 
 /// A restore with a fault at each operation of the target disk: unbootable or right, and the next boot mends it.
@@ -213,7 +213,7 @@ fn delta_restore_survives_every_error_of_the_target_disk() {
 /// published has everything that is used, whatever could be told about the rest.
 #[test]
 fn backup_of_used_space_survives_every_error_of_the_source() {
-    use testbox::block::mem::Fault as DiskFault;
+    use testbox::block::mem::DiskFault;
     let bytes = ext4::disk_bytes();
     let wanted = ext4::without_free(&bytes);
     let mut nth = 0;
@@ -256,7 +256,7 @@ fn restore_survives(old: &[u8], delta: &str) {
 }
 
 fn restore_of_survives(image: &[u8], free: &[Range<u64>], old: &[u8], words: &str) {
-    use testbox::block::mem::Fault as DiskFault;
+    use testbox::block::mem::DiskFault;
     let mut machine = Machine::new();
     machine.set_disks(vec![disk("sda S1 @1", image.to_vec())]);
     machine.arm("testbox.action=backup testbox.job=one");

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use testbox::agent::Mode;
-use testbox::block::mem::Op;
+use testbox::block::mem::DiskOp;
 use testbox::block::{BlockDevice, mem::MemDisk};
 use testbox::share::Survivors;
-use testbox::store::status::{State, Status};
+use testbox::store::status::{JobState, Status};
 use testbox::sys::{Chance, Ran};
 
 const MIB: usize = 1 << 20;
@@ -229,7 +229,7 @@ fn a_tool_that_fails_leaves_restored_data_and_its_own_code() {
         );
         assert_eq!(ext4_size(&disk), PART.len());
         // Cut before it was disarmed, the job is done all the same: the machine only disarms, and says the same.
-        let status = Status { state: State::Done, error: None, ..machine.status() };
+        let status = Status { state: JobState::Done, error: None, ..machine.status() };
         machine.backup.put(&format!("{IP}/status.json"), status.to_bytes());
         machine.system.on_run(|_, _| panic!("nothing runs"));
         let seen = boot(&mut machine, WORDS);
@@ -320,7 +320,7 @@ fn growing_without_its_tools_is_refused_before_a_write() {
             "{}",
             seen.console
         );
-        assert_eq!(machine.disks.lock().unwrap()[0].bytes.count(Op::Write), 0);
+        assert_eq!(machine.disks.lock().unwrap()[0].bytes.count(DiskOp::Write), 0);
     }
 }
 

@@ -1,12 +1,12 @@
 //! An error of the program itself is no refusal and no difference: it ends as internal, and says what was touched.
 
 use crate::world::{Machine, Seen, TestDisk, contents, disk};
-use testbox::block::mem::{Fault, MemDisk, Op};
+use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
 use testbox::image::{self, BackupOptions, DiskAbout, ErrorKind};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
 use testbox::store::record::Record;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 
 fn sda(seed: u64) -> TestDisk {
     disk("sda S1 @1", contents(4, seed))
@@ -24,7 +24,7 @@ fn backed_up() -> Machine {
 #[track_caller]
 fn assert_internal(machine: &Machine, seen: &Seen, parts: &[&str]) {
     let status = machine.status();
-    assert_eq!((status.state, status.code), (State::Failed, Some(70)), "{}", seen.console);
+    assert_eq!((status.state, status.code), (JobState::Failed, Some(70)), "{}", seen.console);
     let error = status.error.unwrap();
     for part in [&["internal error, please report", "on purpose", "[internal 70]"], parts].concat() {
         assert!(error.contains(part), "no '{part}' in {error}");
@@ -44,7 +44,7 @@ fn a_panic_while_a_disk_is_imaged_ends_as_internal() {
             let (source, record) = (sda(2), machine.file("backup.json"));
             machine.set_disks(vec![source.clone()]);
             machine.arm("testbox.action=backup-again testbox.job=two");
-            source.bytes.fail_nth(nth, Fault::Panic, dead);
+            source.bytes.fail_nth(nth, DiskFault::Panic, dead);
             let seen = machine.boot();
             if !machine.is_armed() {
                 panic!("read {nth} was never done: {}", seen.console);
@@ -59,24 +59,24 @@ fn a_panic_while_a_disk_is_imaged_ends_as_internal() {
     let source = sda(2);
     machine.set_disks(vec![source.clone()]);
     machine.arm("testbox.action=backup-again testbox.job=two testbox.used=off");
-    source.bytes.inject(Op::Read, 2 << 20..4 << 20, Fault::Panic, u64::MAX);
+    source.bytes.inject(DiskOp::Read, 2 << 20..4 << 20, DiskFault::Panic, u64::MAX);
     let seen = machine.boot();
     assert_internal(&machine, &seen, &["sda.raw.gz.part", "was removed", "No published image was touched"]);
 }
 
 #[test]
 fn a_panic_while_a_disk_is_written_says_it_is_unbootable() {
-    for op in [Op::Write, Op::Read, Op::Flush] {
+    for op in [DiskOp::Write, DiskOp::Read, DiskOp::Flush] {
         let mut machine = backed_up();
         let target = disk("sda S1 @1", vec![0x5a; 4 << 20]);
         machine.set_disks(vec![target.clone()]);
         machine.arm("testbox.action=restore testbox.job=two testbox.delta=never");
         let body = 1 << 20..3 << 20;
-        target.bytes.inject(op, body, Fault::Panic, u64::MAX);
+        target.bytes.inject(op, body, DiskFault::Panic, u64::MAX);
         let seen = machine.boot();
-        let state = if op == Op::Flush { "could not even be made unbootable" } else { "left unbootable" };
+        let state = if op == DiskOp::Flush { "could not even be made unbootable" } else { "left unbootable" };
         assert_internal(&machine, &seen, &["sda: ", state]);
-        if op != Op::Flush {
+        if op != DiskOp::Flush {
             assert!(machine.disk_bytes("sda")[..1 << 20].iter().all(|b| *b == 0));
         }
     }
@@ -88,7 +88,7 @@ fn a_panic_while_a_disk_is_compared_is_not_a_difference() {
     let source = sda(1);
     machine.set_disks(vec![source.clone()]);
     machine.arm("testbox.action=verify testbox.job=two");
-    source.bytes.inject(Op::Read, 0..4 << 20, Fault::Panic, 1);
+    source.bytes.inject(DiskOp::Read, 0..4 << 20, DiskFault::Panic, 1);
     let seen = machine.boot();
     assert_internal(&machine, &seen, &["sda"]);
 }
@@ -100,7 +100,7 @@ fn a_panic_of_any_read_ends_a_backup_whatever_its_threads() {
         for nth in 0..16 {
             let disk = MemDisk::new("sda", contents(16, 1), 512);
             let about = DiskAbout::new("sda", Identity::default(), &disk);
-            disk.fail_nth(nth, Fault::Panic, false);
+            disk.fail_nth(nth, DiskFault::Panic, false);
             let options = BackupOptions { threads, ..BackupOptions::default() };
             let made = image::backup(&disk, &mut Vec::new(), &about, &options, &Progress::new());
             assert!(

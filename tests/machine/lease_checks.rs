@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use testbox::block::mem::{Fault as DiskFault, MemDisk, Op as DiskOp};
+use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
 use testbox::io::{ReadAt, SyncWrite};
 use testbox::net::quota::Owner;
 use testbox::share::{Files, MemFiles};
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 
 /// A machine that stands still makes no heartbeat.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -161,7 +161,7 @@ fn check_lost(m: &Machine, thief: &Thief, seen: &Seen, what: &str) {
     assert!(seen.console.contains("[lease 36]"), "{what}: {}", seen.console);
     assert!(m.is_armed(), "{what}: disarmed: {}", seen.console);
     assert!(
-        m.status().state == State::Running && m.status().code.is_none(),
+        m.status().state == JobState::Running && m.status().code.is_none(),
         "{what}: the status is the other's"
     );
     assert!(m.disk_bytes("sda") == small(3), "{what}: the disk was written");
@@ -353,7 +353,7 @@ fn a_heartbeat_that_finds_the_lease_lost_stops_the_image() {
         });
         assert_eq!(seen.ending, if hangs { HOLD } else { REBOOT }, "{}", seen.console);
         assert!(m.is_armed() && m.record().generation == 2, "{}", seen.console);
-        assert_eq!(m.status().state, State::Running);
+        assert_eq!(m.status().state, JobState::Running);
     }
 }
 

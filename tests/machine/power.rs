@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::thread;
 use testbox::block::ALIGN;
-use testbox::block::mem::Fault as DiskFault;
-use testbox::share::{Fault, MemFiles, Op, Survivors};
+use testbox::block::mem::DiskFault;
+use testbox::share::{MemFiles, ShareFault, ShareOp, Survivors};
 use testbox::store::record::Record;
-use testbox::store::status::{State, Status};
+use testbox::store::status::{JobState, Status};
 use testbox::sys::Chance;
 
 /// Two images of the first disk, and one of the second, which never changes. Small: what matters is in the steps.
@@ -186,7 +186,8 @@ fn nearly_right() -> Vec<u8> {
 /// The machine says that the job is done: by its status, or because it is disarmed.
 fn says_done(machine: &Machine) -> bool {
     let status = machine.file("status.json").and_then(|bytes| Status::parse(&bytes));
-    !machine.is_armed() || status.is_some_and(|s| s.state == State::Done && s.job.as_deref() == Some("two"))
+    !machine.is_armed()
+        || status.is_some_and(|s| s.state == JobState::Done && s.job.as_deref() == Some("two"))
 }
 
 /// G and P: a set that a reader would trust is one of these, whole. What is said to be done is in place, and was not
@@ -284,7 +285,7 @@ fn finish(row: &Row, machine: &Machine, what: &str) {
     }
     (row.at_the_end)(machine, what);
     let state = machine.file("status.json").and_then(|bytes| Status::parse(&bytes)).map(|s| s.state);
-    assert!(boots == 0 || state == Some(State::Done), "{what}: {state:?}");
+    assert!(boots == 0 || state == Some(JobState::Done), "{what}: {state:?}");
 }
 
 /// Runs `point` for one operation after the other until it says that there are no more; how many there were.
@@ -332,7 +333,7 @@ fn a_power_cut_at_every_operation_of_every_action_is_survived() {
 fn share_faults(
     row: &Row,
     share: fn(&Machine) -> &MemFiles,
-    fault: Fault,
+    fault: ShareFault,
     finished: &mut BTreeSet<u64>,
 ) -> usize {
     let before = (row.armed)();
@@ -346,7 +347,7 @@ fn share_faults(
         assert!(seen.ending == REBOOT || seen.ending == HOLD, "{what}");
         (row.always)(&machine, &what);
         // A server that lies about what it has done may lie about all that was synced.
-        if fault != Fault::Dropped {
+        if fault != ShareFault::Dropped {
             let after = machine.after_cut(Survivors::Any(Chance(nth as u64)), Chance(nth as u64));
             (row.always)(&after, &what);
             if finished.insert(after.fingerprint()) {
@@ -367,10 +368,10 @@ fn every_fault_of_every_operation_of_the_shares_is_survived() {
         let (mut points, mut finished) = (0, BTreeSet::new());
         let errnos = [libc::EIO, libc::ENOSPC, libc::ESTALE];
         for errno in &errnos[..if is_long() { 3 } else { 1 }] {
-            points += share_faults(row, |m| &m.backup, Fault::Errno(*errno), &mut finished);
+            points += share_faults(row, |m| &m.backup, ShareFault::Errno(*errno), &mut finished);
         }
-        points += share_faults(row, |m| &m.backup, Fault::Short(1), &mut finished);
-        points += share_faults(row, |m| &m.tftp, Fault::Errno(libc::EIO), &mut finished);
+        points += share_faults(row, |m| &m.backup, ShareFault::Short(1), &mut finished);
+        points += share_faults(row, |m| &m.tftp, ShareFault::Errno(libc::EIO), &mut finished);
         println!("{}: {points} faults of the shares", row.name);
         points
     };
@@ -389,10 +390,10 @@ fn writes_that_the_server_loses_are_noticed_in_every_action() {
     let mut total = 0;
     for row in ROWS.iter().filter(|row| row.name != "refresh-info") {
         let before = (row.armed)();
-        for op in [Op::Write, Op::AppendFrom] {
+        for op in [ShareOp::Write, ShareOp::AppendFrom] {
             total += for_every(|nth| {
                 let machine = before.copy();
-                machine.backup.fail_nth_of(op, nth, Fault::Dropped);
+                machine.backup.fail_nth_of(op, nth, ShareFault::Dropped);
                 let seen = machine.boot();
                 let is_hit = machine.backup.operations().iter().filter(|o| **o == op).count() > nth;
                 let what = format!("{}, {op:?} {nth} dropped: {}", row.name, seen.console);

@@ -2,7 +2,7 @@
 
 use crate::world::disk::{bootable_of, on_larger, partitioned, sgdisk};
 use crate::world::{Machine, REBOOT, Seen, TestDisk, disk};
-use testbox::block::mem::Op;
+use testbox::block::mem::DiskOp;
 
 /// Bytes that the partition and the GPT of [`partitioned`] need.
 const LEAST: usize = (4500 + 33) * 512;
@@ -93,6 +93,6 @@ fn a_disk_too_small_for_what_is_used_is_refused_before_a_write() {
         assert!(text.contains(&format!("{missing} are missing")), "{text}");
         assert!(text.contains("shrink the last partition") && machine.is_armed(), "{text}");
         let disks = machine.disks.lock().unwrap();
-        assert_eq!(disks[0].bytes.count(Op::Write), 0);
+        assert_eq!(disks[0].bytes.count(DiskOp::Write), 0);
     }
 }

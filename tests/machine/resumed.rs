@@ -1,7 +1,7 @@
 //! A backup-again that was cut, wherever: what it had is kept, and only the rest is copied or made.
 
 use crate::world::{IP, Machine, REBOOT, contents, disk};
-use testbox::share::{Op, Survivors};
+use testbox::share::{ShareOp, Survivors};
 use testbox::sys::Chance;
 
 const MIB: usize = 1 << 20;
@@ -54,7 +54,7 @@ fn a_backup_again_cut_while_it_verified_copies_nothing_twice() {
         }
         cuts += 1;
         assert_eq!(figures(&after), (0, SIZE), "cut at operation {nth}: {}", seen.console);
-        assert_eq!(after.backup.count(Op::AppendFrom), 0, "cut at operation {nth}");
+        assert_eq!(after.backup.count(ShareOp::AppendFrom), 0, "cut at operation {nth}");
         assert_eq!(after.record().generation, 2);
         assert_eq!(after.image("sda.raw.gz").unwrap(), after.disk_bytes("sda"));
     }

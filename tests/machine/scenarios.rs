@@ -4,8 +4,8 @@ use crate::world::{HEX, HOLD, IP, Machine, REBOOT, contents, disk};
 use std::io::Write;
 use testbox::agent::world::Purpose;
 use testbox::agent::{Ending, Mode};
-use testbox::share::{Fault, Op};
-use testbox::store::status::State;
+use testbox::share::{ShareFault, ShareOp};
+use testbox::store::status::JobState;
 
 /// A machine whose set 1 is published, armed with nothing.
 fn backed_up() -> Machine {
@@ -24,7 +24,7 @@ fn backup_publishes_a_set_disarms_and_reboots() {
     let record = machine.record();
     assert_eq!((record.generation, record.job.as_deref()), (1, Some("first")));
     assert_eq!(record.images[0].identity.serial.as_deref(), Some("S1"));
-    assert_eq!(machine.status().state, State::Done);
+    assert_eq!(machine.status().state, JobState::Done);
     for file in ["box1", HEX, "testbox-info.txt", "testbox-info.zip", "maintenance-output.log"] {
         assert!(machine.file(file).is_some(), "{file}");
     }
@@ -86,7 +86,7 @@ fn backup_refuses_an_existing_image_and_leaves_everything() {
     assert!(machine.is_armed(), "an error leaves the PXE config");
     assert_eq!(machine.file("sda.raw.gz"), before);
     let status = machine.status();
-    assert_eq!((status.state, status.code), (State::Failed, Some(43)));
+    assert_eq!((status.state, status.code), (JobState::Failed, Some(43)));
     assert!(
         seen.console.contains("F A I L E D") && seen.console.contains("backup-again"),
         "{}",
@@ -163,15 +163,17 @@ fn backup_again_mends_a_damaged_image_and_says_which_set_is_bad() {
 /// The share copies what did not change by itself; it may be unable to, and it may do it wrong.
 #[test]
 fn a_share_that_copies_badly_or_not_still_gets_a_good_set() {
-    use testbox::share::{Fault, Op};
-    for (fault, made_again) in
-        [(Fault::Errno(libc::EXDEV), false), (Fault::Short(5000), false), (Fault::Dropped, true)]
-    {
+    use testbox::share::{ShareFault, ShareOp};
+    for (fault, made_again) in [
+        (ShareFault::Errno(libc::EXDEV), false),
+        (ShareFault::Short(5000), false),
+        (ShareFault::Dropped, true),
+    ] {
         let mut machine = Machine::new();
         machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
         machine.arm("testbox.action=backup testbox.job=j1");
         assert_eq!(machine.boot().ending, REBOOT);
-        machine.backup.fail_nth_of(Op::AppendFrom, 0, fault);
+        machine.backup.fail_nth_of(ShareOp::AppendFrom, 0, fault);
         machine.arm("testbox.action=backup-again testbox.job=j2");
         assert_eq!(machine.boot().ending, REBOOT);
         assert!(imaging(&machine).contains(&format!("{} taken over", 8 << 20)), "{}", imaging(&machine));
@@ -183,7 +185,7 @@ fn a_share_that_copies_badly_or_not_still_gets_a_good_set() {
 
 #[test]
 fn a_cut_backup_goes_on_where_it_was() {
-    use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+    use testbox::block::mem::{DiskFault, DiskOp};
     let mut machine = Machine::new();
     let bad = disk("sda S1 @1", contents(8, 1));
     bad.bytes.inject(DiskOp::Read, 5 << 20..6 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
@@ -205,7 +207,7 @@ fn a_cut_backup_goes_on_where_it_was() {
 /// Nothing goes on with it then, and a share has other machines too.
 #[test]
 fn a_cut_backup_leaves_no_part_if_full_or_at_the_last_attempt() {
-    use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+    use testbox::block::mem::{DiskFault, DiskOp};
     for full in [true, false] {
         let mut machine = Machine::new();
         let bad = disk("sda S1 @1", contents(8, 1));
@@ -216,8 +218,8 @@ fn a_cut_backup_leaves_no_part_if_full_or_at_the_last_attempt() {
         machine.arm("testbox.action=backup testbox.job=j1 testbox.attempts=2");
         for _ in 0..2 {
             if full {
-                let writes = machine.backup.operations().iter().filter(|op| **op == Op::Write).count();
-                machine.backup.fail_nth_of(Op::Write, writes + 12, Fault::Errno(libc::ENOSPC));
+                let writes = machine.backup.operations().iter().filter(|op| **op == ShareOp::Write).count();
+                machine.backup.fail_nth_of(ShareOp::Write, writes + 12, ShareFault::Errno(libc::ENOSPC));
             }
             let seen = machine.boot();
             assert!(machine.is_armed(), "{}", seen.console);
@@ -265,7 +267,7 @@ fn verify_of_a_damaged_set_fails_although_an_older_one_is_whole() {
     machine.arm("testbox.action=verify testbox.job=j3");
     let seen = machine.boot();
     assert!(machine.is_armed() && seen.console.contains("bad-image"), "{}", seen.console);
-    assert_eq!(machine.status().state, State::Failed);
+    assert_eq!(machine.status().state, JobState::Failed);
 }
 
 #[test]
@@ -466,7 +468,7 @@ fn a_machine_armed_again_meanwhile_stays_armed() {
     }));
     assert_eq!(machine.boot().ending, REBOOT);
     assert!(machine.is_armed());
-    assert_eq!(machine.status().state, State::Done);
+    assert_eq!(machine.status().state, JobState::Done);
     assert_eq!(machine.good_sets().len(), 1);
 }
 
@@ -477,7 +479,7 @@ fn a_file_that_is_there_after_its_removal_is_looked_at() {
         let mut machine = Machine::new();
         machine.arm("testbox.action=backup testbox.job=a");
         let (tftp, path) = (machine.tftp.clone(), format!("pxelinux.cfg/{HEX}"));
-        tftp.fail_nth_of(Op::Remove, tftp.count(Op::Remove), Fault::Dropped);
+        tftp.fail_nth_of(ShareOp::Remove, tftp.count(ShareOp::Remove), ShareFault::Dropped);
         let file = |job: &str| {
             format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=backup testbox.job={job}\n")
         };
@@ -506,7 +508,7 @@ fn what_the_boot_server_gives_counts_if_the_share_is_older() {
         assert_eq!(seen.ending, ending, "{served}: {}", seen.console);
         // The second: gone from the share, and TFTP gives it all the same. The next boot would do the job again.
         assert_eq!(machine.is_armed(), served == "new", "{served}");
-        assert_eq!(machine.status().state, State::Done);
+        assert_eq!(machine.status().state, JobState::Done);
     }
 }
 
@@ -516,10 +518,10 @@ fn attempts_are_counted_and_then_the_machine_holds() {
     machine.arm("testbox.action=backup testbox.job=again testbox.attempts=3");
     for attempt in 1..=2 {
         assert_eq!(machine.boot().ending, REBOOT);
-        assert_eq!((machine.status().attempt, machine.status().state), (attempt, State::Failed));
+        assert_eq!((machine.status().attempt, machine.status().state), (attempt, JobState::Failed));
     }
     assert_eq!(machine.boot().ending, HOLD);
-    assert_eq!((machine.status().attempt, machine.status().state), (3, State::Holding));
+    assert_eq!((machine.status().attempt, machine.status().state), (3, JobState::Holding));
     // Switched off and on without being armed anew: it holds at once.
     let seen = machine.boot();
     assert_eq!(seen.ending, HOLD);
@@ -531,13 +533,13 @@ fn a_success_that_cannot_disarm_holds() {
     let mut machine = backed_up();
     machine.set_disks(vec![disk("sda S1 @1", vec![0x11; 2 << 20])]);
     machine.arm("testbox.action=restore testbox.job=r1");
-    let removed = machine.tftp.operations().iter().filter(|op| **op == Op::Remove).count();
-    machine.tftp.fail_nth_of(Op::Remove, removed, Fault::Errno(libc::EROFS));
+    let removed = machine.tftp.operations().iter().filter(|op| **op == ShareOp::Remove).count();
+    machine.tftp.fail_nth_of(ShareOp::Remove, removed, ShareFault::Errno(libc::EROFS));
     let seen = machine.boot();
     assert_eq!(seen.ending, HOLD, "{}", seen.console);
     assert_eq!(machine.disk_bytes("sda"), contents(2, 1));
     assert!(machine.is_armed() && seen.console.contains("cannot be removed"), "{}", seen.console);
-    assert_eq!(machine.status().state, State::Done, "the restore itself is done, and is not done again");
+    assert_eq!(machine.status().state, JobState::Done, "the restore itself is done, and is not done again");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The sets of a machine: which is kept, which is counted, which is left alone; and who may remove one.
 
 use crate::world::{HEX, IP, Machine, REBOOT, Seen, contents, contents_of, disk};
-use testbox::share::{Fault, Op};
+use testbox::share::{ShareFault, ShareOp};
 
 fn run(m: &mut Machine, words: &str) -> Seen {
     m.arm(words);
@@ -263,7 +263,11 @@ fn a_number_taken_while_a_set_is_published_loses_nothing() {
     for n in 0..40 {
         let mut m = machine_with(2);
         with(&m, 9);
-        m.backup.fail_nth_of(Op::Rename, m.backup.count(Op::Rename) + n, Fault::Errno(libc::EIO));
+        m.backup.fail_nth_of(
+            ShareOp::Rename,
+            m.backup.count(ShareOp::Rename) + n,
+            ShareFault::Errno(libc::EIO),
+        );
         run(&mut m, "testbox.action=backup-again testbox.job=j9 testbox.keep=99 testbox.attempts=9");
         let is_cut = m.is_armed();
         m.backup.clear_faults();
@@ -322,7 +326,7 @@ fn only_the_action_that_made_a_set_removes_older_ones() {
         {
             let mut m = base.copy();
             with(&m, 5);
-            m.backup.fail_nth_of(Op::Rename, n, Fault::Errno(libc::EIO));
+            m.backup.fail_nth_of(ShareOp::Rename, n, ShareFault::Errno(libc::EIO));
             run(&mut m, "testbox.action=backup-again testbox.job=j5 testbox.keep=9");
             if !m.is_armed() || m.file("backup.json.part").is_none() {
                 continue;
@@ -347,7 +351,7 @@ fn a_rolled_back_set_has_its_signature_again() {
     for n in 0..20 {
         let mut m = base.copy();
         with(&m, 2);
-        m.backup.fail_nth_of(Op::Rename, n, Fault::Errno(libc::EIO));
+        m.backup.fail_nth_of(ShareOp::Rename, n, ShareFault::Errno(libc::EIO));
         run(&mut m, "testbox.action=backup-again testbox.job=j2");
         m.backup.clear_faults();
         // A server that has lost what it was given: the new image is nowhere.
@@ -377,7 +381,11 @@ fn a_set_is_not_called_rolled_back_before_it_is() {
     for n in 0.. {
         assert!(n < 40, "no rename leaves a new image beside the old record");
         let mut m = cut.copy();
-        m.backup.fail_nth_of(Op::Rename, m.backup.count(Op::Rename) + n, Fault::Errno(libc::EIO));
+        m.backup.fail_nth_of(
+            ShareOp::Rename,
+            m.backup.count(ShareOp::Rename) + n,
+            ShareFault::Errno(libc::EIO),
+        );
         run(&mut m, "testbox.action=backup-again testbox.job=j2");
         m.backup.clear_faults();
         if m.file("backup.json.part").is_some() && m.image("sda.raw.gz") == Some(small(2)) {
@@ -388,7 +396,7 @@ fn a_set_is_not_called_rolled_back_before_it_is() {
     }
     for n in 0..60 {
         let mut m = cut.copy();
-        m.backup.fail_nth_of(Op::Open, m.backup.count(Op::Open) + n, Fault::Errno(libc::EIO));
+        m.backup.fail_nth_of(ShareOp::Open, m.backup.count(ShareOp::Open) + n, ShareFault::Errno(libc::EIO));
         let seen = run(&mut m, "testbox.action=verify testbox.job=v");
         if seen.console.contains("rolled back") {
             assert_eq!(m.image("sda.raw.gz"), Some(small(1)), "open {n}: {}", seen.console);
@@ -551,14 +559,22 @@ fn a_file_that_is_gone_when_it_is_to_be_disarmed_is_disarmed() {
             "removed, and the reply was lost",
             |m, path, _| {
                 m.tftp.remove_quietly(path);
-                m.tftp.fail_nth_of(Op::Remove, m.tftp.count(Op::Remove), Fault::Errno(libc::ENOENT));
+                m.tftp.fail_nth_of(
+                    ShareOp::Remove,
+                    m.tftp.count(ShareOp::Remove),
+                    ShareFault::Errno(libc::ENOENT),
+                );
             },
             None,
         ),
         (
             "replaced before the removal is answered",
             |m, path, other| {
-                m.tftp.fail_nth_of(Op::Remove, m.tftp.count(Op::Remove), Fault::Errno(libc::ENOENT));
+                m.tftp.fail_nth_of(
+                    ShareOp::Remove,
+                    m.tftp.count(ShareOp::Remove),
+                    ShareFault::Errno(libc::ENOENT),
+                );
                 m.tftp.put(path, other);
             },
             Some(other),
@@ -567,7 +583,11 @@ fn a_file_that_is_gone_when_it_is_to_be_disarmed_is_disarmed() {
             "armed again when it was gone",
             |m, path, other| {
                 m.tftp.remove_quietly(path);
-                m.tftp.fail_nth_of(Op::Remove, m.tftp.count(Op::Remove), Fault::Errno(libc::ENOENT));
+                m.tftp.fail_nth_of(
+                    ShareOp::Remove,
+                    m.tftp.count(ShareOp::Remove),
+                    ShareFault::Errno(libc::ENOENT),
+                );
                 m.tftp.put(path, other);
             },
             Some(other),

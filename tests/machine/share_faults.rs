@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use testbox::agent::world::Purpose;
-use testbox::block::mem::{Fault as DiskFault, Op as DiskOp};
+use testbox::block::mem::{DiskFault, DiskOp};
 use testbox::net::quota::{Owner, Quota, QuotaError, QuotaSubject};
-use testbox::share::{Fault, Op};
-use testbox::store::status::State;
+use testbox::share::{ShareFault, ShareOp};
+use testbox::store::status::JobState;
 use testbox::sys::{Call, Reboot, Recording, System};
 
 /// How often heartbeats are made and shares looked at where a test waits for that.
@@ -138,7 +138,7 @@ fn of_two_agents_for_one_folder_one_wins_and_the_other_says_why() {
         assert_eq!(one.ending, REBOOT, "{}", one.console);
         assert!(!first.is_armed());
         let status = first.status();
-        assert_eq!((status.state, status.attempt), (State::Done, 1));
+        assert_eq!((status.state, status.attempt), (JobState::Done, 1));
         assert!(first.good_sets()[&1]["sda"] == contents(2, 1));
     }
 }
@@ -208,7 +208,7 @@ fn comes_back(used: &str) {
     after.retain(|path, _| !path.ends_with(".log"));
     assert!(after.is_empty(), "it left {:?}", after.keys());
     assert!(second.good_sets()[&1]["sda"] == contents(2, 9));
-    assert_eq!(second.status().state, State::Done);
+    assert_eq!(second.status().state, JobState::Done);
 }
 
 #[test]
@@ -243,9 +243,9 @@ fn a_rescue_takes_no_lease_and_waits_for_none() {
 }
 
 /// One boot of `machine` whose share hangs at the `nth` operation of a kind, while `meanwhile` moves the clock.
-fn hang(machine: &mut Machine, op: Op, nth: usize, meanwhile: impl FnOnce(&Machine) + Send) -> Seen {
+fn hang(machine: &mut Machine, op: ShareOp, nth: usize, meanwhile: impl FnOnce(&Machine) + Send) -> Seen {
     machine.tick = TICK;
-    machine.backup.fail_nth_of(op, nth, Fault::Hang);
+    machine.backup.fail_nth_of(op, nth, ShareFault::Hang);
     // What ends the machine ends the hang.
     let share = machine.backup.clone();
     machine.system.fail_when(move |call| {
@@ -264,8 +264,14 @@ fn hang(machine: &mut Machine, op: Op, nth: usize, meanwhile: impl FnOnce(&Machi
 }
 
 /// Operations in the middle of a backup: of the image, of the status, of the log's own thread.
-const HANGS: [(Op, usize); 6] =
-    [(Op::Write, 5), (Op::Sync, 4), (Op::Append, 2), (Op::Rename, 2), (Op::Read, 9), (Op::List, 4)];
+const HANGS: [(ShareOp, usize); 6] = [
+    (ShareOp::Write, 5),
+    (ShareOp::Sync, 4),
+    (ShareOp::Append, 2),
+    (ShareOp::Rename, 2),
+    (ShareOp::Read, 9),
+    (ShareOp::List, 4),
+];
 
 #[test]
 fn a_server_that_restarts_is_waited_for_and_the_console_says_so() {
@@ -321,10 +327,10 @@ fn a_restore_whose_server_is_gone_is_done_by_the_next_boot() {
         whole.set_disks(vec![disk("sda S1 @1", vec![7; 2 << 20])]);
         whole.arm("testbox.action=restore testbox.job=two testbox.delta=never");
         whole.boot();
-        whole.backup.operations().iter().filter(|op| **op == Op::Read).count()
+        whole.backup.operations().iter().filter(|op| **op == ShareOp::Read).count()
     };
     let gone = |machine: &Machine| machine.system.advance(Duration::from_secs(901));
-    let seen = hang(&mut machine, Op::Read, reads - 3, gone);
+    let seen = hang(&mut machine, ShareOp::Read, reads - 3, gone);
     says(&seen, &["[share-hung 37]"]);
     assert!(machine.is_armed());
     let bytes = machine.disk_bytes("sda");
@@ -340,7 +346,7 @@ fn a_share_that_hangs_holds_the_machine_where_that_is_asked_for() {
     for word in ["hold", "shell"] {
         let mut machine = machine(&before, 2);
         machine.arm(&format!("{AGAIN} testbox.on-error={word} testbox.share-wait=30"));
-        let seen = hang(&mut machine, Op::Write, 5, |machine| {
+        let seen = hang(&mut machine, ShareOp::Write, 5, |machine| {
             machine.system.advance(Duration::from_secs(31));
             machine.wait_for_screen("HOLDING", 1);
             machine.backup.release();
@@ -387,21 +393,21 @@ fn a_share_that_fails_in_the_middle_leaves_the_set_before() {
         assert_eq!(machine.boot().ending, REBOOT);
         machine.backup.operations()
     };
-    let begun = clean.iter().position(|op| *op == Op::Reopen).expect("the image is begun");
+    let begun = clean.iter().position(|op| *op == ShareOp::Reopen).expect("the image is begun");
     let nth = |op| clean[..begun].iter().filter(|other| **other == op).count();
     let rows = [
-        (Op::Write, Fault::Errno(libc::ENOSPC), "[no-space 35]", "make room"),
-        (Op::Write, Fault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
-        (Op::Sync, Fault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
-        (Op::HardLink, Fault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
-        (Op::HardLink, Fault::Errno(libc::EROFS), "[publish 53]", "read-only"),
-        (Op::Write, Fault::Gone(libc::ESTALE), "[share-write 34]", "exportfs"),
-        (Op::Sync, Fault::Gone(libc::ESTALE), "[share-write 34]", "exportfs"),
+        (ShareOp::Write, ShareFault::Errno(libc::ENOSPC), "[no-space 35]", "make room"),
+        (ShareOp::Write, ShareFault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
+        (ShareOp::Sync, ShareFault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
+        (ShareOp::HardLink, ShareFault::Errno(libc::EDQUOT), "[no-space 35]", "quota"),
+        (ShareOp::HardLink, ShareFault::Errno(libc::EROFS), "[publish 53]", "read-only"),
+        (ShareOp::Write, ShareFault::Gone(libc::ESTALE), "[share-write 34]", "exportfs"),
+        (ShareOp::Sync, ShareFault::Gone(libc::ESTALE), "[share-write 34]", "exportfs"),
         // The log's thread reads too: where it hits is not certain.
-        (Op::Read, Fault::Gone(libc::ESTALE), "ESTALE", "exportfs"),
-        (Op::HardLink, Fault::Gone(libc::ESTALE), "[publish 53]", "exportfs"),
-        (Op::Write, Fault::Gone(libc::EACCES), "[share-write 34]", "squashed"),
-        (Op::Read, Fault::Gone(libc::EIO), "EIO", "its own disk"),
+        (ShareOp::Read, ShareFault::Gone(libc::ESTALE), "ESTALE", "exportfs"),
+        (ShareOp::HardLink, ShareFault::Gone(libc::ESTALE), "[publish 53]", "exportfs"),
+        (ShareOp::Write, ShareFault::Gone(libc::EACCES), "[share-write 34]", "squashed"),
+        (ShareOp::Read, ShareFault::Gone(libc::EIO), "EIO", "its own disk"),
     ];
     for (op, fault, word, part) in rows {
         let mut machine = machine(&before, 2);
@@ -488,7 +494,7 @@ fn logs_that_cannot_be_written_are_said_and_stop_nothing() {
     for errno in [libc::EACCES, libc::EROFS, libc::EDQUOT] {
         let mut machine = machine(&published(), 2);
         machine.arm(AGAIN);
-        (0..500).for_each(|nth| machine.backup.fail_nth_of(Op::Append, nth, Fault::Errno(errno)));
+        (0..500).for_each(|nth| machine.backup.fail_nth_of(ShareOp::Append, nth, ShareFault::Errno(errno)));
         let seen = machine.boot();
         assert_eq!(seen.ending, REBOOT, "{}", seen.console);
         says(

@@ -10,7 +10,7 @@ use testbox::job::job_text;
 use testbox::share::{Files, MemFiles};
 use testbox::signature::{JOB_NAMESPACE, SET_NAMESPACE, SecretKey, Trust, Verdict};
 use testbox::store::record::Record;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 use testbox::types::{JobSignature, SetHash};
 
 const RECORD: &str = "backup.json";
@@ -322,12 +322,12 @@ fn verify_says_what_the_signature_is() {
     };
     let status = verify(machine, "a");
     assert!(
-        status.state == State::Done && status.notes[0].contains("set 1 is signed by SHA256:"),
+        status.state == JobState::Done && status.notes[0].contains("set 1 is signed by SHA256:"),
         "{status:?}"
     );
     remove(machine, SIGNATURE);
     let status = verify(machine, "b");
-    assert!(status.state == State::Done && status.notes[0].starts_with("NOT SIGNED: set 1"), "{status:?}");
+    assert!(status.state == JobState::Done && status.notes[0].starts_with("NOT SIGNED: set 1"), "{status:?}");
     sign_set(machine, &stranger());
     assert_eq!(verify(machine, "c").code, Some(62));
 }

@@ -3,7 +3,7 @@
 use crate::world::{Machine, REBOOT, TestDisk, contents, disk};
 use std::time::Duration;
 use testbox::agent::world::Purpose;
-use testbox::store::status::State;
+use testbox::store::status::JobState;
 
 /// Boots with `settle` seconds to settle; mounting the TFTP share takes `mount` seconds, and a disk comes up `late` seconds
 /// after its begin, where one does. The console, and the stages with their seconds.
@@ -83,7 +83,7 @@ fn a_failed_attempt_says_where_its_time_went_before_it_waits() {
     machine.arm("testbox.action=backup testbox.job=first");
     let seen = machine.boot();
     let status = machine.status();
-    assert_eq!(status.state, State::Failed, "{}", seen.console);
+    assert_eq!(status.state, JobState::Failed, "{}", seen.console);
     let names: Vec<&str> = status.stages.iter().map(|time| time.stage.as_str()).collect();
     assert_eq!(names, ["kernel and initramfs", "network", "shares", "settle", "plan"]);
     let spent: u64 = status.stages.iter().map(|time| time.milliseconds).sum();

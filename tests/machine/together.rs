@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeSet;
 use std::io::Write;
-use testbox::block::mem::{Fault, Op};
+use testbox::block::mem::{DiskFault, DiskOp};
 use testbox::share::{Files, Survivors};
 use testbox::sys::Chance;
 
@@ -147,8 +147,8 @@ fn one_target_that_fails_leaves_all_unbootable() {
     for row in &ROWS {
         let (before, mut finished) = (row.armed(), BTreeSet::new());
         // A disk that is dead, and one that loses a write, behave the same whatever the image is.
-        let eio = Fault::Errno(libc::EIO);
-        let faults = [(eio, false), (eio, true), (Fault::Drop, false)];
+        let eio = DiskFault::Errno(libc::EIO);
+        let faults = [(eio, false), (eio, true), (DiskFault::Drop, false)];
         let faults = &faults[..if row.name == "delta" { 3 } else { 1 }];
         for (n, (fault, dead)) in (0..2).flat_map(|n| faults.iter().map(move |fault| (n, *fault))) {
             let points = (0..).find(|nth| {
@@ -193,7 +193,7 @@ fn the_other_disks_are_restored_by_the_word_of_the_message() {
     for (n, name) in NAMES.into_iter().enumerate() {
         let mut machine = before.copy();
         let target = machine.disks.lock().unwrap()[n].bytes.clone();
-        target.inject(Op::Write, 1 << 20..2 << 20, Fault::Errno(libc::EIO), u64::MAX);
+        target.inject(DiskOp::Write, 1 << 20..2 << 20, DiskFault::Errno(libc::EIO), u64::MAX);
         machine.boot();
         let error = machine.status().error.unwrap();
         let word = error.split_whitespace().find(|word| word.starts_with("testbox.disks=")).unwrap();

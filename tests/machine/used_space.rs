@@ -4,8 +4,8 @@
 use crate::world::{Machine, REBOOT, Seen, contents_of, disk, ext4};
 use std::ops::Range;
 use std::sync::Arc;
-use testbox::block::mem::{Fault, Op};
-use testbox::image::{Image, Kind};
+use testbox::block::mem::{DiskFault, DiskOp};
+use testbox::image::{Image, MemberKind};
 
 const STALE: u8 = 0xa5;
 /// In the last MiB of the partition, which is imaged in any case, and where nobody looks for a signature.
@@ -137,7 +137,7 @@ fn a_bad_sector_in_free_space_is_not_met() {
     let bad = (4 << 20) + (300 << 10)..(4 << 20) + (400 << 10);
     assert!(free.iter().any(|free| free.start <= bad.start && bad.end <= free.end), "{free:?}");
     let source = disk("sda S1 @1", bytes.clone());
-    source.bytes.inject(Op::Read, bad, Fault::Errno(libc::EIO), u64::MAX);
+    source.bytes.inject(DiskOp::Read, bad, DiskFault::Errno(libc::EIO), u64::MAX);
     let mut machine = Machine::new();
     machine.set_disks(vec![source]);
     boot(&mut machine, "testbox.action=backup testbox.job=first");
@@ -157,7 +157,7 @@ fn backup_again_follows_what_is_used_by_now() {
         assert_eq!(ext4::read_file(content, name), contents_of(len, round));
         // A full backup would have made the same runs.
         let image = image(&machine);
-        assert!(image.runs().map(Result::unwrap).any(|run| run.kind == Kind::Unallocated));
+        assert!(image.runs().map(Result::unwrap).any(|run| run.kind == MemberKind::Unallocated));
     }
 }
 
@@ -166,7 +166,7 @@ fn backup_again_follows_what_is_used_by_now() {
 fn a_cut_backup_goes_on_with_what_is_used_by_now() {
     let mut bytes = ext4::disk_bytes();
     let source = disk("sda S1 @1", bytes.clone());
-    source.bytes.inject(Op::Read, BAD, Fault::Errno(libc::EIO), u64::MAX);
+    source.bytes.inject(DiskOp::Read, BAD, DiskFault::Errno(libc::EIO), u64::MAX);
     let mut machine = Machine::new();
     machine.set_disks(vec![source]);
     boot(&mut machine, "testbox.action=backup testbox.job=first");
@@ -184,7 +184,7 @@ fn a_cut_backup_goes_on_with_what_is_used_by_now() {
 fn a_cut_backup_of_the_same_disk_keeps_what_it_has() {
     let bytes = ext4::disk_bytes();
     let source = disk("sda S1 @1", bytes.clone());
-    source.bytes.inject(Op::Read, BAD, Fault::Errno(libc::EIO), u64::MAX);
+    source.bytes.inject(DiskOp::Read, BAD, DiskFault::Errno(libc::EIO), u64::MAX);
     let mut machine = Machine::new();
     machine.set_disks(vec![source]);
     boot(&mut machine, "testbox.action=backup testbox.job=first");

@@ -5,7 +5,7 @@ use crate::proof::{map_of_disk, round_trip};
 use crate::scratch::scratch;
 use std::fs::File;
 use std::path::Path;
-use testbox::block::Disk;
+use testbox::block::RealDisk;
 use testbox::progress::Progress;
 use testbox::used::{Beyond, Used, survey_beside};
 
@@ -70,7 +70,7 @@ fn loop_a_tree_on_another_disk_keeps_the_file_system_whole() {
     disk(&image);
     disk(&other);
     verity("format --data-blocks=12288 $D $H", &image, &other).unwrap();
-    let open = |path: &Path| Disk::open_source(path.to_str().unwrap()).unwrap();
+    let open = |path: &Path| RealDisk::open_source(path.to_str().unwrap()).unwrap();
     let view = |path: &Path| File::open(path).unwrap();
     for (disks, thinned) in [(vec![&image], true), (vec![&image, &other], false)] {
         let mut beyond = Beyond::default();

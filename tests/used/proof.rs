@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use testbox::block::Disk;
+use testbox::block::RealDisk;
 use testbox::image::{BackupOptions, DiskAbout, Image, RestoreOptions, backup, restore};
 use testbox::inventory::Identity;
 use testbox::progress::Progress;
@@ -176,7 +176,7 @@ fn map_of(row: &Row, image: &Path) -> Result<Map, String> {
 
 /// The map of a disk in a file.
 pub fn map_of_disk(image: &Path, leave_out: Used) -> Result<Map, String> {
-    let disk = Disk::open_source(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
+    let disk = RealDisk::open_source(image.to_str().expect("a plain path")).map_err(|e| e.to_string())?;
     Ok(survey(&disk, leave_out, &Progress::default()).0)
 }
 
@@ -217,7 +217,7 @@ pub fn comes_back(row: &Row, dir: &Path, image: &Path, map: &Map, tree: &Tree) -
 /// Backup and restore onto a disk full of something else, which stays where the map does not allocate it.
 pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
     let path = |path: &Path| path.to_str().expect("a plain path").to_owned();
-    let disk = Disk::open_source(path(from)).map_err(|e| e.to_string())?;
+    let disk = RealDisk::open_source(path(from)).map_err(|e| e.to_string())?;
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let options = BackupOptions { used: Arc::new(map.clone()), ..BackupOptions::default() };
     let mut bytes = Vec::new();
@@ -237,7 +237,7 @@ pub fn round_trip(from: &Path, to: &Path, map: &Map) -> Result<(), String> {
         let len = (size - at).min(1 << 20) as usize;
         target.write_all_at(&poison[..len], at).map_err(|e| e.to_string())?;
     }
-    let disk = Disk::open_write(path(to)).map_err(|e| e.to_string())?;
+    let disk = RealDisk::open_write(path(to)).map_err(|e| e.to_string())?;
     let options = RestoreOptions { free: FreeSpace::Leave, ..RestoreOptions::default() };
     restore(&image, &disk, &options, &Progress::default()).map_err(|e| e.to_string())?;
     is_left_alone(&map.free, size, |block, at| target.read_exact_at(block, at))?;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use testbox::io::ReadAt;
-use testbox::used::{About, Doubt, Free, Volume, xfs};
+use testbox::used::{Doubt, Free, Volume, VolumeAbout, xfs};
 
 /// Runs a line of shell with `$IMG` set to the image. What it said on both channels, as an error where it fails.
 pub fn shell(line: &str, image: &Path) -> Result<String, String> {
@@ -40,7 +40,7 @@ pub fn made(dir: &Path, mib: u64, options: &str) -> PathBuf {
 }
 
 /// What the parser says: what it found, and the free ranges in bytes, none too short to name.
-pub fn parse(disk: &dyn ReadAt) -> Result<(Option<About>, Vec<Range<u64>>), Doubt> {
+pub fn parse(disk: &dyn ReadAt) -> Result<(Option<VolumeAbout>, Vec<Range<u64>>), Doubt> {
     let mut free = Free::new(1, 1 << 20);
     let volume = Volume::new(disk, 0, disk.size().unwrap(), 512);
     let about = xfs::parse(&volume, &mut free)?;

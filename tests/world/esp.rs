@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use testbox::efi::{BootNumber, HardDrive, LoadOption, MemVariables, Node};
+use testbox::efi::{BootNumber, HardDrive, LoadOption, MemVariables, PathNode};
 
 pub const SHIM: &str = "\\EFI\\debian\\shimx64.efi";
 pub const FALLBACK: &str = "\\EFI\\BOOT\\BOOTX64.EFI";
@@ -44,7 +44,7 @@ pub fn entry(name: &str, file: &str) -> LoadOption {
 }
 
 pub fn network() -> LoadOption {
-    let path = vec![Node::Other(3, 0x0b, vec![0x52; 33]), Node::Other(3, 0x0c, vec![0; 23])];
+    let path = vec![PathNode::Other(3, 0x0b, vec![0x52; 33]), PathNode::Other(3, 0x0c, vec![0; 23])];
     LoadOption { attributes: 1, name: "PXE".into(), path, ..LoadOption::default() }
 }
 

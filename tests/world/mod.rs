@@ -20,12 +20,12 @@ use testbox::agent::hostkey::HostKey;
 use testbox::agent::info::MachineIdentity;
 use testbox::agent::logging::AgentLog;
 use testbox::agent::world::{
-    Facts, ListDisks, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World,
+    Facts, ListDisks, MountOrder, MountedShares, OpenDisk, OpenWire, Purpose, Share, World,
 };
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
-use testbox::block::watched::Watched;
+use testbox::block::watched::WatchedDisk;
 use testbox::efi::{MemVariables, Platform, Variables};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
@@ -44,7 +44,7 @@ use testbox::store::record::Record;
 use testbox::store::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::types::HostName;
-use testbox::used::Content;
+use testbox::used::DiskContent;
 use testbox::watch::InFlightOps;
 
 pub const IP: &str = "10.40.41.42";
@@ -493,7 +493,7 @@ impl World for Machine {
         Box::new(move || Ok(Box::new(wire.clone())))
     }
 
-    fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed> {
+    fn mount(&self, order: &MountOrder<'_>, _: &mut dyn FnMut(&str)) -> Result<MountedShares, MountFailed> {
         if let Some(hook) = self.on_mount.lock().unwrap().as_mut() {
             hook(order.purpose);
         }
@@ -508,7 +508,10 @@ impl World for Machine {
             (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
         let export = Export { server: order.server, path: order.source.path.clone() };
-        Ok(Mounted { share: Share { name: share, export, files }, close: Box::new(|_: Duration| Ok(())) })
+        Ok(MountedShares {
+            share: Share { name: share, export, files },
+            close: Box::new(|_: Duration| Ok(())),
+        })
     }
 
     fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {
@@ -527,12 +530,12 @@ impl World for Machine {
         disk.health.clone()
     }
 
-    fn content(&self, disk: &Disk) -> Content {
+    fn content(&self, disk: &Disk) -> DiskContent {
         let disks = self.disks.lock().unwrap();
         let found = disks.iter().find(|d| d.disk.name == disk.name);
         // Not through the disk: its faults and its count of operations are about the steps.
-        found.map_or_else(Content::default, |d| {
-            Content::read(&d.bytes.content(), disk.size, disk.logical_block_size)
+        found.map_or_else(DiskContent::default, |d| {
+            DiskContent::read(&d.bytes.content(), disk.size, disk.logical_block_size)
         })
     }
 
@@ -567,7 +570,7 @@ impl World for Machine {
             Duration::ZERO
         };
         Ok(OpenDisk {
-            device: Arc::new(Watched::new(opened.device, Arc::new(InFlightOps::new(clock)))),
+            device: Arc::new(WatchedDisk::new(opened.device, Arc::new(InFlightOps::new(clock)))),
             ..opened
         })
     }

@@ -1,6 +1,6 @@
 //! `testbox-info.zip`: `/proc/cpuinfo` and the whole of `/sys/firmware`, byte for byte.
 
-use super::Sources;
+use super::InfoSources;
 use crate::types::Redactor;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -44,7 +44,7 @@ impl From<io::Error> for ArchiveError {
 ///
 /// # Errors
 /// Where `out` cannot be written.
-pub fn write_zip(out: impl Write + Seek, sources: &Sources) -> Result<Vec<String>, ArchiveError> {
+pub fn write_zip(out: impl Write + Seek, sources: &InfoSources) -> Result<Vec<String>, ArchiveError> {
     let mut archive = Archive {
         zip: ZipWriter::new(out),
         redactor: sources.redactor(),

@@ -1,13 +1,13 @@
 //! Disks with their identity, queue and partition tables.
 
-use super::Sources;
-use super::page::Page;
+use super::InfoSources;
+use super::page::InfoPage;
 use crate::inventory::Inventory;
 use crate::io::ReadAt;
 use crate::used::partitions;
 use std::io;
 
-pub(super) fn write(page: &mut Page, sources: &Sources) {
+pub(super) fn write(page: &mut InfoPage, sources: &InfoSources) {
     let inventory = match Inventory::scan(&sources.sys, &sources.dev) {
         Ok(inventory) => inventory,
         Err(e) => return page.line(format!("({e})")),

@@ -1,14 +1,14 @@
 //! Firmware facts: BIOS or UEFI, the DMI identification strings, ACPI tables, the firmware's memory map.
 
-use super::page::{self, Page};
+use super::page::{self, InfoPage};
 use crate::bytes::le;
-use crate::efi::{Firmware, Platform};
+use crate::efi::{FirmwareRecord, Platform};
 use std::path::Path;
 
 /// Signature to creator revision: ACPI 6.5, section 5.2.6.
 const ACPI_HEADER: u64 = 36;
 
-pub(super) fn write(page: &mut Page, sys: &Path) {
+pub(super) fn write(page: &mut InfoPage, sys: &Path) {
     let efi = sys.join("firmware/efi");
     if efi.exists() {
         page.line("Started by UEFI");
@@ -80,10 +80,10 @@ pub(super) fn write(page: &mut Page, sys: &Path) {
 }
 
 /// How the firmware boots: its entries and their order.
-pub(super) fn boot_entries(page: &mut Page, platform: Option<&Platform>) {
+pub(super) fn boot_entries(page: &mut InfoPage, platform: Option<&Platform>) {
     if platform.is_some() {
         page.line("Boot entries:");
-        Firmware::of(platform).lines().iter().for_each(|line| page.line(format!("\t{line}")));
+        FirmwareRecord::of(platform).lines().iter().for_each(|line| page.line(format!("\t{line}")));
     }
 }
 

@@ -1,11 +1,11 @@
 //! USB devices, network interfaces, ATA links and NVMe controllers: curated attributes of sysfs classes.
 
-use super::page::{self, Page};
+use super::page::{self, InfoPage};
 use std::fs;
 use std::path::Path;
 
 /// Every device on a USB bus, with the drivers of its interfaces.
-pub(super) fn usb(page: &mut Page, sys: &Path) {
+pub(super) fn usb(page: &mut InfoPage, sys: &Path) {
     for device in page.list(&sys.join("bus/usb/devices")) {
         let name = page::name(&device);
         if name.contains(':') {
@@ -35,7 +35,7 @@ pub(super) fn usb(page: &mut Page, sys: &Path) {
 }
 
 /// Every network interface, with its MAC, driver and place.
-pub(super) fn network(page: &mut Page, sys: &Path) {
+pub(super) fn network(page: &mut InfoPage, sys: &Path) {
     for interface in page.list(&sys.join("class/net")) {
         page.line(page::name(&interface));
         page.attributes(
@@ -54,7 +54,7 @@ pub(super) fn network(page: &mut Page, sys: &Path) {
 }
 
 /// SATA links, ATA devices with their identify data, NVMe controllers, SCSI hosts.
-pub(super) fn storage(page: &mut Page, sys: &Path) {
+pub(super) fn storage(page: &mut InfoPage, sys: &Path) {
     for (class, attributes) in [
         ("ata_link", &["sata_spd", "sata_spd_limit", "hw_sata_spd_limit"][..]),
         (
@@ -93,7 +93,7 @@ pub(super) fn storage(page: &mut Page, sys: &Path) {
 }
 
 /// The device behind a class entry, and its driver.
-fn device(page: &mut Page, entry: &Path) {
+fn device(page: &mut InfoPage, entry: &Path) {
     if let Ok(path) = fs::canonicalize(entry.join("device")) {
         page.line(format!("\tdevice: {}", path.display()));
     }

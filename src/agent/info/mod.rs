@@ -22,7 +22,7 @@ use crate::efi::Platform;
 use crate::inventory::Disk;
 use crate::io::ReadAt;
 use crate::types::{Redactor, redacted};
-use page::{Page, read};
+use page::{InfoPage, read};
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -32,10 +32,10 @@ use std::path::PathBuf;
 pub type ReadKernelLog = Box<dyn Fn() -> io::Result<String>>;
 
 /// Opens a disk for reading; its length is taken from the [`Disk`].
-pub type OpenDisk = Box<dyn Fn(&Disk) -> io::Result<Box<dyn ReadAt>>>;
+pub type DiskOpener = Box<dyn Fn(&Disk) -> io::Result<Box<dyn ReadAt>>>;
 
 /// Where the facts come from, so that a test can stand in for a machine.
-pub struct Sources {
+pub struct InfoSources {
     /// Root of procfs.
     pub proc: PathBuf,
     /// Root of sysfs.
@@ -45,15 +45,15 @@ pub struct Sources {
     /// The kernel log.
     pub kernel_log: ReadKernelLog,
     /// The disks, for their partition tables.
-    pub open_disk: OpenDisk,
+    pub open_disk: DiskOpener,
     /// The firmware's own interface, where UEFI has started the machine.
     pub firmware: Option<Platform>,
 }
 
-impl Sources {
+impl InfoSources {
     /// This machine: `/proc`, `/sys`, `/dev`, `/dev/kmsg` and the disks through the page cache.
-    pub fn system() -> Sources {
-        Sources {
+    pub fn system() -> InfoSources {
+        InfoSources {
             proc: "/proc".into(),
             sys: "/sys".into(),
             dev: "/dev".into(),
@@ -77,7 +77,7 @@ fn open_disk(disk: &Disk) -> io::Result<Box<dyn ReadAt>> {
 /// Longest command line in bytes: kernels take 2 KiB (x86) to 64 KiB.
 const CMDLINE_LIMIT: u64 = 1 << 20;
 
-impl Sources {
+impl InfoSources {
     /// What of the kernel command line must not be copied.
     fn redactor(&self) -> Redactor {
         // Without a command line there is nothing to hide.
@@ -105,12 +105,12 @@ pub struct Info {
 }
 
 /// Collects everything that `testbox-info.txt` says.
-pub fn collect(sources: &Sources, me: &MachineIdentity) -> Info {
-    let mut page = Page::new(sources.redactor());
+pub fn collect(sources: &InfoSources, me: &MachineIdentity) -> Info {
+    let mut page = InfoPage::new(sources.redactor());
     page.line(format!("IP:       {}", me.ip));
     page.line(format!("HEX-IP:   {}", me.hexip));
     page.line(format!("Hostname: {}", me.hostname));
-    let Sources { proc, sys, .. } = sources;
+    let InfoSources { proc, sys, .. } = sources;
     page.section("Kernel version");
     page.file(&proc.join("version"));
     page.section("Kernel command line");

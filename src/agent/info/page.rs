@@ -13,17 +13,17 @@ const SECTION_LIMIT: usize = 4 << 20;
 const FILE_LIMIT: u64 = 2 << 20;
 
 #[derive(Default)]
-pub(super) struct Page {
+pub(super) struct InfoPage {
     text: String,
     section: usize,
     cut: bool,
     redactor: Redactor,
 }
 
-impl Page {
+impl InfoPage {
     /// An empty page that shows none of these secrets.
-    pub(super) fn new(redactor: Redactor) -> Page {
-        Page { redactor, ..Page::default() }
+    pub(super) fn new(redactor: Redactor) -> InfoPage {
+        InfoPage { redactor, ..InfoPage::default() }
     }
 
     pub(super) fn section(&mut self, title: &str) {

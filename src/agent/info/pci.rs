@@ -1,6 +1,6 @@
 //! PCI devices from `/sys/bus/pci/devices` (Documentation/PCI/sysfs-pci.rst).
 
-use super::page::{self, Page};
+use super::page::{self, InfoPage};
 use crate::inventory::pci::PciDevice;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 /// nobody reads has hung devices, and nobody is there to press reset.
 const CONFIG_BYTES: u64 = 256;
 
-pub(super) fn write(page: &mut Page, sys: &Path) {
+pub(super) fn write(page: &mut InfoPage, sys: &Path) {
     for device in page.list(&sys.join("bus/pci/devices")) {
         let id = |attr: &str| {
             let raw = page::read(&device.join(attr), 64).ok()?;

@@ -3,7 +3,7 @@
 //! The fields that tell one machine from another; every other structure is shown as bytes and strings. The whole
 //! table is in the archive. It comes from the board's firmware and is believed in nothing.
 
-use super::page::{self, Page};
+use super::page::{self, InfoPage};
 use crate::bytes::{array, le};
 use crate::guid::Guid;
 use std::path::Path;
@@ -104,7 +104,7 @@ struct Structure<'a> {
     strings: Vec<&'a [u8]>,
 }
 
-pub(super) fn write(page: &mut Page, sys: &Path) {
+pub(super) fn write(page: &mut InfoPage, sys: &Path) {
     let dir = sys.join("firmware/dmi/tables");
     match page::read(&dir.join("smbios_entry_point"), 64) {
         Ok(entry) => page.line(entry_point(&entry)),
@@ -129,7 +129,7 @@ fn entry_point(raw: &[u8]) -> String {
     }
 }
 
-fn structures(page: &mut Page, table: &[u8]) {
+fn structures(page: &mut InfoPage, table: &[u8]) {
     let mut rest = table;
     for _ in 0..MAX_STRUCTURES {
         if rest.is_empty() {
@@ -170,7 +170,7 @@ fn split(table: &[u8]) -> Option<(Structure<'_>, &[u8])> {
     Some((Structure { kind, handle: u16::from_le_bytes([low, high]), area, strings }, rest))
 }
 
-fn show(page: &mut Page, found: &Structure<'_>) {
+fn show(page: &mut InfoPage, found: &Structure<'_>) {
     let known = TYPES.iter().find(|(kind, ..)| *kind == found.kind);
     let name = match (known, found.kind) {
         (Some((_, name, _)), _) => name,
@@ -233,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(table: &[u8]) -> String {
-        let mut page = Page::default();
+        let mut page = InfoPage::default();
         structures(&mut page, table);
         page.finish()
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::efi::{LoadOption, MemVariables, Platform};
-use crate::inventory::fixture::Tree;
+use crate::inventory::fixture::SysfsTree;
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +12,8 @@ fn me() -> MachineIdentity {
 }
 
 /// A machine below `tree`, whose disks hold zeros.
-fn sources(tree: &Tree) -> Sources {
-    Sources {
+fn sources(tree: &SysfsTree) -> InfoSources {
+    InfoSources {
         proc: tree.root().join("proc"),
         sys: tree.sys(),
         dev: "/dev".into(),
@@ -23,8 +23,8 @@ fn sources(tree: &Tree) -> Sources {
     }
 }
 
-fn machine() -> Tree {
-    let tree = Tree::new();
+fn machine() -> SysfsTree {
+    let tree = SysfsTree::new();
     let proc = tree.root().join("proc");
     fs::create_dir_all(&proc).unwrap();
     for (name, text) in
@@ -65,7 +65,7 @@ fn boot_entries_of_the_firmware_are_shown() {
     let values = [("Boot000A".into(), option.to_bytes().unwrap()), ("BootOrder".into(), vec![10, 0])];
     let shown = |variables| {
         let firmware = Some(Platform { bits: Some(64), variables });
-        collect(&Sources { firmware, ..sources(&tree) }, &me()).text
+        collect(&InfoSources { firmware, ..sources(&tree) }, &me()).text
     };
     let text = shown(Ok(Arc::new(MemVariables::new(values))));
     assert!(text.contains("Boot entries:\n\tSecure Boot: unknown\n\tBootOrder: 000A\n"), "{text}");
@@ -131,7 +131,7 @@ fn no_secret_of_the_command_line_is_in_text_or_archive() {
 
 #[test]
 fn machine_without_anything_gives_a_text_of_what_is_missing() {
-    let tree = Tree::new();
+    let tree = SysfsTree::new();
     fs::remove_dir_all(tree.sys()).unwrap();
     let mut sources = sources(&tree);
     sources.kernel_log = Box::new(|| Err(io::Error::from_raw_os_error(1)));
@@ -214,7 +214,7 @@ fn zip_holds_the_bytes_and_lists_what_it_leaves_out() {
 
 #[test]
 fn zip_of_nothing_is_a_zip_that_says_so() {
-    let mut sources = sources(&Tree::new());
+    let mut sources = sources(&SysfsTree::new());
     sources.proc = Path::new("/nonexistent").into();
     let mut out = Cursor::new(Vec::new());
     let missing = write_zip(&mut out, &sources).unwrap();

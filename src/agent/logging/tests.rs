@@ -3,7 +3,7 @@
 use super::*;
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
-use crate::share::{Fault, MemFiles, Op};
+use crate::share::{MemFiles, ShareFault, ShareOp};
 use crate::sys::Recording;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -102,7 +102,7 @@ fn after_detach_nothing_more_is_written_there() {
 fn a_share_that_cannot_be_written_is_said_once_and_tried_again() {
     let mut rig = Rig::new();
     for nth in 0..4 {
-        rig.files.fail_nth_of(Op::Append, nth, Fault::Errno(libc::ENOSPC));
+        rig.files.fail_nth_of(ShareOp::Append, nth, ShareFault::Errno(libc::ENOSPC));
     }
     rig.attach();
     rig.say(Level::Info, "testbox", "one");
@@ -185,7 +185,7 @@ fn global_lines_go_to_all_three_logs_and_are_repeated() {
     let rig = Rig::new();
     rig.files.put("maintenance.log", "another machine\n");
     // Appends: the machine's two logs, then the global one, whose first is swallowed.
-    rig.files.fail_nth_of(Op::Append, 2, Fault::Dropped);
+    rig.files.fail_nth_of(ShareOp::Append, 2, ShareFault::Dropped);
     rig.say(Level::Info, GLOBAL, "hi");
     rig.attach();
     assert!(rig.log.flush(LIMIT));
@@ -220,11 +220,11 @@ fn a_global_log_that_swallows_everything_is_given_up_in_the_end() {
     let files = MemFiles::new();
     files.put(MAINTENANCE_LOG, "");
     for nth in 0..GLOBAL_TRIES as usize {
-        files.fail_nth_of(Op::Append, nth, Fault::Dropped);
+        files.fail_nth_of(ShareOp::Append, nth, ShareFault::Dropped);
     }
     let system = Recording::new();
     assert!(append_global(&files, &system, ADDRESS, "line").is_err());
-    assert_eq!(files.operations().iter().filter(|op| **op == Op::Append).count(), GLOBAL_TRIES as usize);
+    assert_eq!(files.operations().iter().filter(|op| **op == ShareOp::Append).count(), GLOBAL_TRIES as usize);
 }
 
 #[test]

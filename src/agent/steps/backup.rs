@@ -6,7 +6,7 @@ use super::part_file::PartFile;
 use super::space::ShareSpace;
 use crate::agent::image_failure::{bad_sector, degraded_note, image_failure, internal, no_space};
 use crate::block::BlockDevice;
-use crate::efi::Firmware;
+use crate::efi::FirmwareRecord;
 use crate::failure::Failure;
 use crate::image::{self, BackupOptions, DiskAbout, ErrorKind, Image, ImageError, ReadBack};
 use crate::inventory::Disk;
@@ -40,7 +40,7 @@ impl Backup<'_> {
         name: &str,
         (used, beyond): (Used, &Beyond),
         on_bad: OnBad,
-        (notes, firmware): (&mut Vec<String>, &mut Firmware),
+        (notes, firmware): (&mut Vec<String>, &mut FirmwareRecord),
     ) -> Result<ImageRecord, Failure> {
         let part = part_file(name);
         let before = cx.folder.record(RECORD)?;

@@ -5,7 +5,7 @@ use super::context::StepContext;
 use crate::agent::image_failure::caught;
 use crate::block::View;
 use crate::failure::Failure;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, PlanStep};
 use crate::progress::Progress;
 use crate::used::{Beyond, Used};
 
@@ -14,7 +14,7 @@ impl Backup<'_> {
     /// looked at where the plan leaves no free space out.
     pub(super) fn look_beyond(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<Beyond, Failure> {
         let mut beyond = Beyond::default();
-        let thins = |step: &Step| matches!(step, Step::BackupDisk { used, .. } if *used != Used::Off);
+        let thins = |step: &PlanStep| matches!(step, PlanStep::BackupDisk { used, .. } if *used != Used::Off);
         if !plan.steps.iter().any(thins) {
             return Ok(beyond);
         }

@@ -1,9 +1,9 @@
 //! The machine's own boot after a restore: the boot entries of the set, behind the network, or what to do.
 
-use super::context::{StepContext, Target};
+use super::context::{RestoreTarget, StepContext};
 use super::firmware;
 use crate::agent::firmware::state as state_of;
-use crate::efi::{BootState, Change, EntryPlan, Esp, FALLBACK, Firmware, FirmwareKind, Platform, plan};
+use crate::efi::{BootState, Change, EntryPlan, Esp, FALLBACK, FirmwareKind, FirmwareRecord, Platform, plan};
 use crate::failure::{Failure, Kind};
 use crate::progress::Progress;
 
@@ -14,8 +14,8 @@ use crate::progress::Progress;
 /// The folder is another agent's by now.
 pub fn put_back(
     cx: &StepContext<'_>,
-    recorded: Option<&Firmware>,
-    targets: &[Target],
+    recorded: Option<&FirmwareRecord>,
+    targets: &[RestoreTarget],
     notes: &mut Vec<String>,
 ) -> Result<Option<Failure>, Failure> {
     let platform = cx.world.efi();
@@ -24,7 +24,7 @@ pub fn put_back(
     cx.reporter.check_lease()?;
     let work = || {
         let esps = restored(cx, recorded, targets);
-        let unset = Firmware::default();
+        let unset = FirmwareRecord::default();
         let recorded = recorded.unwrap_or(&unset);
         let said = write(cx, &platform, recorded, &esps, notes);
         said.unwrap_or_else(|why| refused(recorded, &esps, &why, notes))
@@ -33,8 +33,8 @@ pub fn put_back(
 }
 
 /// The EFI system partitions of the targets, as they are now.
-fn restored(cx: &StepContext<'_>, recorded: Option<&Firmware>, targets: &[Target]) -> Vec<Esp> {
-    let of = |target: &Target| {
+fn restored(cx: &StepContext<'_>, recorded: Option<&FirmwareRecord>, targets: &[RestoreTarget]) -> Vec<Esp> {
+    let of = |target: &RestoreTarget| {
         firmware::partitions_of(cx.world, (&target.source, &target.disk, &*target.device), recorded)
     };
     targets.iter().flat_map(of).collect()
@@ -44,7 +44,7 @@ fn restored(cx: &StepContext<'_>, recorded: Option<&Firmware>, targets: &[Target
 fn write(
     cx: &StepContext<'_>,
     platform: &Platform,
-    recorded: &Firmware,
+    recorded: &FirmwareRecord,
     esps: &[Esp],
     notes: &mut Vec<String>,
 ) -> Result<Option<Failure>, String> {
@@ -100,7 +100,7 @@ fn has_fallback(esps: &[Esp]) -> bool {
 
 /// The firmware cannot be read, or does not take an entry: a failure, where the disk has an entry of its own to lose and no
 /// file that the firmware starts without one.
-fn refused(recorded: &Firmware, esps: &[Esp], why: &str, notes: &mut Vec<String>) -> Option<Failure> {
+fn refused(recorded: &FirmwareRecord, esps: &[Esp], why: &str, notes: &mut Vec<String>) -> Option<Failure> {
     let wanted = plan(recorded, &BootState::default(), esps).wanted;
     if has_fallback(esps) {
         let own = format!("the firmware finds {FALLBACK} on the restored disk by itself");
@@ -121,7 +121,7 @@ fn refused(recorded: &Firmware, esps: &[Esp], why: &str, notes: &mut Vec<String>
 }
 
 /// The set was made where something else started the machine.
-pub fn other_kind(recorded: Option<&Firmware>, platform: Option<&Platform>) -> Option<String> {
+pub fn other_kind(recorded: Option<&FirmwareRecord>, platform: Option<&Platform>) -> Option<String> {
     let (was, is) = match (recorded?.kind, platform) {
         (FirmwareKind::Uefi, None) => ("UEFI", "a BIOS"),
         (FirmwareKind::Bios, Some(_)) => ("a BIOS", "UEFI"),
@@ -133,14 +133,14 @@ pub fn other_kind(recorded: Option<&Firmware>, platform: Option<&Platform>) -> O
     ))
 }
 
-fn other_secure_boot(recorded: &Firmware, state: &BootState) -> Option<String> {
+fn other_secure_boot(recorded: &FirmwareRecord, state: &BootState) -> Option<String> {
     let (was, is) = (recorded.secure_boot?, state.secure_boot?);
     let word = |on| if on { "on" } else { "off" };
     (was != is).then(|| format!("Secure Boot is {} now, and was {} in the set", word(is), word(was)))
 }
 
 /// What differs from the boot entries of the set; nothing is changed.
-pub fn compare(cx: &StepContext<'_>, recorded: &Firmware, esps: &[Esp]) -> Vec<String> {
+pub fn compare(cx: &StepContext<'_>, recorded: &FirmwareRecord, esps: &[Esp]) -> Vec<String> {
     let platform = cx.world.efi();
     let mut notes: Vec<String> = other_kind(Some(recorded), platform.as_ref()).into_iter().collect();
     let Some(platform) = platform.filter(|_| recorded.kind == FirmwareKind::Uefi) else { return notes };

@@ -7,7 +7,7 @@ use crate::agent::world::World;
 use crate::block::BlockDevice;
 use crate::failure::Failure;
 use crate::inventory::Disk;
-use crate::plan::{Grown, Source};
+use crate::plan::{Grown, SetSource};
 use crate::store::Folder;
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub struct StepContext<'a> {
 }
 
 /// A disk that will be overwritten, open and held exclusively, and what with.
-pub struct Target {
+pub struct RestoreTarget {
     /// The image.
-    pub source: Source,
+    pub source: SetSource,
     /// Who the disk is.
     pub disk: Disk,
     /// The disk.

@@ -4,20 +4,20 @@ use super::context::StepContext;
 use crate::agent::firmware::LIMIT;
 use crate::agent::world::World;
 use crate::block::{BlockDevice, View};
-use crate::efi::{Change, Esp, Firmware, Loaders, Platform, apply, esps};
+use crate::efi::{Change, Esp, FirmwareRecord, Loaders, Platform, apply, esps};
 use crate::inventory::Disk;
-use crate::plan::Source;
+use crate::plan::SetSource;
 use crate::progress::Progress;
 use crate::sys::with_deadline;
 
 /// The firmware's part of a new record, without the loaders of the disks.
-pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Firmware {
+pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> FirmwareRecord {
     let platform = cx.world.efi();
     let asked = platform.clone();
-    let read = with_deadline(LIMIT, move || Ok(Firmware::of(asked.as_ref())));
+    let read = with_deadline(LIMIT, move || Ok(FirmwareRecord::of(asked.as_ref())));
     let firmware = read.unwrap_or_else(|e| {
         let variables = Err(e.to_string());
-        Firmware::of(Some(&Platform { bits: platform.and_then(|p| p.bits), variables }))
+        FirmwareRecord::of(Some(&Platform { bits: platform.and_then(|p| p.bits), variables }))
     });
     firmware.lines().iter().for_each(|line| cx.journal.info(line));
     notes.extend(
@@ -27,19 +27,19 @@ pub fn read(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Firmware {
 }
 
 /// The EFI system partitions of a disk, where UEFI has started this machine.
-fn partitions(world: &dyn World, device: &dyn BlockDevice, recorded: Option<&Firmware>) -> Vec<Esp> {
+fn partitions(world: &dyn World, device: &dyn BlockDevice, recorded: Option<&FirmwareRecord>) -> Vec<Esp> {
     if world.efi().is_none() {
         return Vec::new();
     }
-    let (progress, asked) = (Progress::new(), recorded.into_iter().flat_map(Firmware::paths));
+    let (progress, asked) = (Progress::new(), recorded.into_iter().flat_map(FirmwareRecord::paths));
     esps(&View::new(device, &progress), device.logical_block_size(), asked)
 }
 
 /// The same of a disk that has, or should have, what an image holds; whether it is where the imaged one was.
 pub fn partitions_of(
     world: &dyn World,
-    (source, disk, device): (&Source, &Disk, &dyn BlockDevice),
-    recorded: Option<&Firmware>,
+    (source, disk, device): (&SetSource, &Disk, &dyn BlockDevice),
+    recorded: Option<&FirmwareRecord>,
 ) -> Vec<Esp> {
     let is_moved = source.record.as_ref().is_none_or(|image| image.location != disk.location);
     let mut esps = partitions(world, device, recorded);
@@ -48,7 +48,7 @@ pub fn partitions_of(
 }
 
 /// Adds the loaders of a disk that was imaged under this name.
-pub fn add_loaders(cx: &StepContext<'_>, firmware: &mut Firmware, image: &str, disk: &dyn BlockDevice) {
+pub fn add_loaders(cx: &StepContext<'_>, firmware: &mut FirmwareRecord, image: &str, disk: &dyn BlockDevice) {
     let found = partitions(cx.world, disk, Some(firmware));
     firmware.loaders.extend(found.into_iter().map(|esp| Loaders::of(image, esp)));
 }

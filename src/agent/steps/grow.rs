@@ -9,7 +9,7 @@
 //! A tool that fails and leaves a file system that its checker finds right has lost nothing: the data are restored. One that
 //! leaves anything else fails the restore.
 
-use super::context::{StepContext, Target};
+use super::context::{RestoreTarget, StepContext};
 use crate::agent::image_failure::internal;
 use crate::block::View;
 use crate::failure::{Failure, Kind};
@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 const MOUNT: &str = "/run/testbox-grow";
 
 /// A command: its program and arguments, and the highest exit code that is good.
-struct Command {
+struct ToolCommand {
     words: &'static [&'static str],
     good: i32,
 }
@@ -38,16 +38,16 @@ const DEVICE: &str = "DEVICE";
 /// How one kind of file system grows.
 struct Way {
     /// Looks whether it is right, before anything; what it mends on the way is fine.
-    check: Option<Command>,
-    grow: Command,
+    check: Option<ToolCommand>,
+    grow: ToolCommand,
     /// Grows only where it is mounted.
     is_mounted: bool,
     /// Looks whether it is right, and changes nothing.
-    look: Command,
+    look: ToolCommand,
 }
 
-const fn command(words: &'static [&'static str]) -> Command {
-    Command { words, good: 0 }
+const fn command(words: &'static [&'static str]) -> ToolCommand {
+    ToolCommand { words, good: 0 }
 }
 
 /// The commands, from each tool's manual page. e2fsck(8): 1 is "errors corrected". ntfsresize(8): without a size up to the end
@@ -55,7 +55,7 @@ const fn command(words: &'static [&'static str]) -> Command {
 const fn way(file_system: FileSystem) -> Way {
     match file_system {
         FileSystem::Ext4 => Way {
-            check: Some(Command { words: &["e2fsck", "-f", "-p", DEVICE], good: 1 }),
+            check: Some(ToolCommand { words: &["e2fsck", "-f", "-p", DEVICE], good: 1 }),
             grow: command(&["resize2fs", DEVICE]),
             is_mounted: false,
             look: command(&["e2fsck", "-f", "-n", DEVICE]),
@@ -88,10 +88,10 @@ const fn way(file_system: FileSystem) -> Way {
 pub fn grow(
     cx: &StepContext<'_>,
     root: &Path,
-    target: &Target,
+    target: &RestoreTarget,
     grown: &Grown,
 ) -> Result<Result<String, Failure>, Failure> {
-    let tools = Tools { cx, system: cx.world.system(), root, target, grown };
+    let tools = RootTools { cx, system: cx.world.system(), root, target, grown };
     let before = tools.end();
     let done = tools.in_root(|| tools.on_device(|device| tools.work(device)));
     cx.reporter.check()?;
@@ -117,15 +117,15 @@ enum Stopped {
     Failed(Failure),
 }
 
-struct Tools<'a> {
+struct RootTools<'a> {
     cx: &'a StepContext<'a>,
     system: Arc<dyn System>,
     root: &'a Path,
-    target: &'a Target,
+    target: &'a RestoreTarget,
     grown: &'a Grown,
 }
 
-impl Tools<'_> {
+impl RootTools<'_> {
     /// Byte of the disk behind the file system.
     fn end(&self) -> Option<u64> {
         let (device, growth, progress) = (&*self.target.device, &self.grown.growth, Progress::new());
@@ -255,7 +255,7 @@ impl Tools<'_> {
     }
 
     /// Mounts the device, has a command grow it there, and unmounts it.
-    fn mounted(&self, grow: &Command, device: &str) -> Result<Result<(), String>, Stopped> {
+    fn mounted(&self, grow: &ToolCommand, device: &str) -> Result<Result<(), String>, Stopped> {
         let kind = self.grown.file_system.as_str();
         self.load(kind)?;
         let at = self.root.join(MOUNT.trim_start_matches('/'));
@@ -272,7 +272,7 @@ impl Tools<'_> {
         }
     }
 
-    fn command(&self, command: &Command, device: &str) -> Result<(), String> {
+    fn command(&self, command: &ToolCommand, device: &str) -> Result<(), String> {
         let words: Vec<&str> =
             command.words.iter().map(|word| if *word == DEVICE { device } else { word }).collect();
         self.good(&words, command.good).map(drop)

@@ -21,22 +21,22 @@ pub use restore::Restore;
 pub use verify::Verify;
 
 use super::image_failure::{caught, share_write};
-use super::times::{Stage, Times};
+use super::times::{BootStage, Times};
 use crate::agent::info::MachineIdentity;
-use crate::efi::{Esp, Firmware};
+use crate::efi::{Esp, FirmwareRecord};
 use crate::failure::{Failure, Kind};
 use crate::image::Measured;
 use crate::job::Action;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, PlanStep};
 use crate::progress::Progress;
 use crate::store::layout::{INFO_TEXT, INFO_ZIP, RECORD_PENDING, part_file};
 use crate::store::record::ImageRecord;
 use crate::used::Beyond;
-use context::Target;
+use context::RestoreTarget;
 use std::collections::BTreeMap;
 
 /// The steps of one plan.
-pub struct Run<'a> {
+pub struct JobRun<'a> {
     /// What all of them have.
     pub context: StepContext<'a>,
     /// What a backup has beside it.
@@ -66,23 +66,23 @@ struct Results {
     /// Results that are neither success nor failure.
     notes: Vec<String>,
     /// What the firmware says, for the record.
-    firmware: Option<Firmware>,
+    firmware: Option<FirmwareRecord>,
     /// The EFI system partitions of the disks that were compared.
     esps: Vec<Esp>,
 }
 
 /// What the steps of a plan have come to, where they have not failed.
 #[derive(Default)]
-pub struct Outcome {
+pub struct StepOutcome {
     /// Results that are neither success nor failure.
     pub notes: Vec<String>,
     /// The data are safe, and the job is done with; but the machine needs somebody's hand.
     pub unfinished: Option<Failure>,
 }
 
-impl Run<'_> {
+impl JobRun<'_> {
     /// Runs every step.
-    pub fn all(&self, plan: &Plan) -> Result<Outcome, Failure> {
+    pub fn all(&self, plan: &Plan) -> Result<StepOutcome, Failure> {
         let targets = self.restore.open_targets(&self.context, plan)?;
         self.publisher.check_carried(&self.context, plan)?;
         let mut results = Results { notes: plan.findings.clone(), ..Results::default() };
@@ -120,14 +120,14 @@ impl Run<'_> {
                 failure.what = format!("{}. No published image was touched{parts}", failure.what);
             }
         }
-        result.map(|()| Outcome { notes: results.notes, unfinished })
+        result.map(|()| StepOutcome { notes: results.notes, unfinished })
     }
 
     /// The last of a restore and of a verify: what the firmware needs to find the disks.
     fn boot_entries(
         &self,
         plan: &Plan,
-        targets: &[Target],
+        targets: &[RestoreTarget],
         results: &mut Results,
     ) -> Result<Option<Failure>, Failure> {
         let recorded = plan.firmware.as_ref();
@@ -147,14 +147,14 @@ impl Run<'_> {
     /// One step. The disks of a restore are written all together, once every step is done.
     fn step(
         &self,
-        step: &Step,
+        step: &PlanStep,
         plan: &Plan,
-        targets: &[Target],
+        targets: &[RestoreTarget],
         results: &mut Results,
     ) -> Result<(), Failure> {
         match step {
-            Step::CollectInfo => self.collect_info(plan.action),
-            Step::BackupDisk { disk, name, used, on_bad } => {
+            PlanStep::CollectInfo => self.collect_info(plan.action),
+            PlanStep::BackupDisk { disk, name, used, on_bad } => {
                 let beyond = match results.beyond.take() {
                     Some(beyond) => beyond,
                     None => self.backup.look_beyond(&self.context, plan)?,
@@ -176,18 +176,18 @@ impl Run<'_> {
                 results.made.push(image);
                 Ok(())
             }
-            Step::Publish(publish) => {
-                self.times.enter(Stage::Publish);
+            PlanStep::Publish(publish) => {
+                self.times.enter(BootStage::Publish);
                 let firmware = results.firmware.take();
                 self.publisher.publish(&self.context, publish, &results.made, firmware)
             }
-            Step::CheckImage(source) => {
+            PlanStep::CheckImage(source) => {
                 let measured = self.verify.check_image(&self.context, source, plan.action, targets)?;
                 results.measured.insert(source.path.clone(), measured);
                 Ok(())
             }
-            Step::RestoreDisk { .. } => Ok(()),
-            Step::CompareDisk { source, disk } => {
+            PlanStep::RestoreDisk { .. } => Ok(()),
+            PlanStep::CompareDisk { source, disk } => {
                 let (recorded, measured) = (plan.firmware.as_ref(), &results.measured);
                 let (note, esps) =
                     self.verify.compare_disk(&self.context, source, disk, measured, recorded)?;
@@ -247,7 +247,7 @@ impl Run<'_> {
 /// Names of the images that a plan makes.
 pub fn imaged(plan: &Plan) -> Vec<String> {
     let names = plan.steps.iter().filter_map(|step| match step {
-        Step::BackupDisk { name, .. } => Some(name.clone()),
+        PlanStep::BackupDisk { name, .. } => Some(name.clone()),
         _ => None,
     });
     names.collect()

@@ -2,10 +2,10 @@
 
 use super::context::StepContext;
 use crate::agent::image_failure::image_failure;
-use crate::efi::{Firmware, FirmwareKind, Loaders};
+use crate::efi::{FirmwareKind, FirmwareRecord, Loaders};
 use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, Image};
-use crate::plan::{Plan, Publish, Step};
+use crate::plan::{Plan, PlanStep, Publish};
 use crate::progress::Progress;
 use crate::store::layout::{PART, RECORD};
 use crate::store::record::{ImageRecord, Machine, Record};
@@ -35,7 +35,7 @@ impl Publisher {
         cx: &StepContext<'_>,
         set: &Publish,
         made: &[ImageRecord],
-        firmware: Option<Firmware>,
+        firmware: Option<FirmwareRecord>,
     ) -> Result<(), Failure> {
         let now = cx.world.system().now();
         let mut record = Record::new(set.generation, self.job_id.clone(), self.machine.clone(), now);
@@ -65,7 +65,7 @@ impl Publisher {
     /// As [`check_there`].
     pub fn check_carried(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<(), Failure> {
         plan.steps.iter().try_for_each(|step| match step {
-            Step::Publish(publish) => check_there(cx, publish.generation, &publish.carried, ""),
+            PlanStep::Publish(publish) => check_there(cx, publish.generation, &publish.carried, ""),
             _ => Ok(()),
         })
     }
@@ -74,9 +74,9 @@ impl Publisher {
 /// The loaders of images that are carried over are those of the set before.
 fn carry_loaders(
     cx: &StepContext<'_>,
-    mut firmware: Firmware,
+    mut firmware: FirmwareRecord,
     carried: &[ImageRecord],
-) -> Result<Firmware, Failure> {
+) -> Result<FirmwareRecord, Failure> {
     if firmware.kind == FirmwareKind::Bios || carried.is_empty() {
         return Ok(firmware);
     }

@@ -5,16 +5,16 @@
 //! after the other, what boots is written. Whatever ends this early leaves no disk that boots beside one that is not
 //! finished.
 
-use super::context::{StepContext, Target};
+use super::context::{RestoreTarget, StepContext};
 use super::grow;
 use super::listed::check_listed;
 use super::verify::Verify;
 use crate::agent::image_failure::{image_failure, internal};
 use crate::failure::{Failure, Kind};
-use crate::image::phases::{Body, Bootable, Checked, Proven, Unbootable};
+use crate::image::phases::{Body, Bootable, CheckedTarget, ProvenImage, Unbootable};
 use crate::image::{ImageError, Measured, RestoreOptions, Restored};
 use crate::inventory::Disk;
-use crate::plan::{Grown, Plan, Source, Step};
+use crate::plan::{Grown, Plan, PlanStep, SetSource};
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
 use std::collections::BTreeMap;
@@ -32,15 +32,15 @@ pub struct Restore {
 
 impl Restore {
     /// Every disk that will be written is opened, exclusively, before the first of them is written.
-    pub fn open_targets(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<Vec<Target>, Failure> {
+    pub fn open_targets(&self, cx: &StepContext<'_>, plan: &Plan) -> Result<Vec<RestoreTarget>, Failure> {
         let restores = plan.steps.iter().filter_map(|step| match step {
-            Step::RestoreDisk { source, disk, grown } => Some((source, disk, grown)),
+            PlanStep::RestoreDisk { source, disk, grown } => Some((source, disk, grown)),
             _ => None,
         });
-        let open = |(source, disk, grown): (&Source, &Disk, &Option<Grown>)| {
+        let open = |(source, disk, grown): (&SetSource, &Disk, &Option<Grown>)| {
             let device = check_listed(disk, cx.world.open_target(disk)?)?;
             let device = cx.reporter.watch(device);
-            Ok(Target { source: source.clone(), disk: disk.clone(), device, grown: grown.clone() })
+            Ok(RestoreTarget { source: source.clone(), disk: disk.clone(), device, grown: grown.clone() })
         };
         restores.map(open).collect()
     }
@@ -51,7 +51,7 @@ impl Restore {
         &self,
         cx: &StepContext<'_>,
         verify: &Verify,
-        targets: &[Target],
+        targets: &[RestoreTarget],
         measured: &BTreeMap<String, Measured>,
     ) -> Result<(Vec<String>, Option<Failure>), Failure> {
         let opened: Result<Vec<_>, Failure> =
@@ -94,8 +94,8 @@ impl Restore {
     fn grow(
         &self,
         cx: &StepContext<'_>,
-        target: &Target,
-        proven: &Proven<'_>,
+        target: &RestoreTarget,
+        proven: &ProvenImage<'_>,
     ) -> Result<Result<Option<String>, Failure>, Failure> {
         let (Some(grown), Some(root)) = (&target.grown, &self.root) else { return Ok(Ok(None)) };
         match proven.growth() {
@@ -109,20 +109,20 @@ impl Restore {
 
 fn check_bodies<'t>(
     cx: &StepContext<'_>,
-    targets: &'t [Target],
+    targets: &'t [RestoreTarget],
     bodies: Vec<&'t dyn Body>,
-) -> Result<Vec<Checked<'t>>, Failure> {
-    let check = |(target, body): (&'t Target, &'t dyn Body)| {
+) -> Result<Vec<CheckedTarget<'t>>, Failure> {
+    let check = |(target, body): (&'t RestoreTarget, &'t dyn Body)| {
         let step = format!("checking the index of {}", target.source.path);
-        phase(cx, target, &step, |progress| Checked::new(&*target.device, body, progress))
+        phase(cx, target, &step, |progress| CheckedTarget::new(&*target.device, body, progress))
     };
     targets.iter().zip(bodies).map(check).collect()
 }
 
 fn make_unbootable<'t>(
     cx: &StepContext<'_>,
-    targets: &'t [Target],
-    checked: Vec<Checked<'t>>,
+    targets: &'t [RestoreTarget],
+    checked: Vec<CheckedTarget<'t>>,
 ) -> Result<Vec<Unbootable<'t>>, Failure> {
     let mut done = Vec::new();
     for (target, checked) in targets.iter().zip(checked) {
@@ -135,10 +135,10 @@ fn make_unbootable<'t>(
 
 fn write<'t>(
     cx: &StepContext<'_>,
-    targets: &'t [Target],
+    targets: &'t [RestoreTarget],
     unbootable: Vec<Unbootable<'t>>,
-) -> Result<Vec<Proven<'t>>, Failure> {
-    let write = |(target, unbootable): (&'t Target, Unbootable<'t>)| {
+) -> Result<Vec<ProvenImage<'t>>, Failure> {
+    let write = |(target, unbootable): (&'t RestoreTarget, Unbootable<'t>)| {
         let step = format!("writing {} onto {}", target.source.path, target.disk.name);
         let written = phase(cx, target, &step, |progress| unbootable.write(progress));
         written.map_err(|e| together(e, target, targets, targets.len()))
@@ -148,8 +148,8 @@ fn write<'t>(
 
 fn make_bootable<'t>(
     cx: &StepContext<'_>,
-    targets: &'t [Target],
-    proven: Vec<Proven<'t>>,
+    targets: &'t [RestoreTarget],
+    proven: Vec<ProvenImage<'t>>,
 ) -> Result<Vec<Bootable<'t>>, Failure> {
     let mut done = Vec::new();
     for (target, proven) in targets.iter().zip(proven) {
@@ -172,7 +172,7 @@ fn make_bootable<'t>(
 /// The disks that boot already must not: one of the machine's could not be finished.
 fn take_back<'t>(
     cx: &StepContext<'_>,
-    targets: &'t [Target],
+    targets: &'t [RestoreTarget],
     bootable: Vec<Bootable<'t>>,
     failure: Failure,
 ) -> Failure {
@@ -189,7 +189,7 @@ fn take_back<'t>(
 /// One phase of one target.
 fn phase<T>(
     cx: &StepContext<'_>,
-    target: &Target,
+    target: &RestoreTarget,
     step: &str,
     work: impl FnOnce(&Progress) -> Result<T, ImageError>,
 ) -> Result<T, Failure> {
@@ -225,7 +225,12 @@ fn tell_restored(cx: &StepContext<'_>, disk: &Disk, restored: &Restored) {
 }
 
 /// What the failure of one target means for the others, of which the first `unbootable` do not boot.
-fn together(mut failure: Failure, failed: &Target, targets: &[Target], unbootable: usize) -> Failure {
+fn together(
+    mut failure: Failure,
+    failed: &RestoreTarget,
+    targets: &[RestoreTarget],
+    unbootable: usize,
+) -> Failure {
     let others = || targets.iter().enumerate().filter(|(_, target)| target.disk.name != failed.disk.name);
     if others().next().is_none() {
         return failure;

@@ -1,15 +1,15 @@
 //! Images are proven whole before anything rests on them.
 
-use super::context::{StepContext, Target};
+use super::context::{RestoreTarget, StepContext};
 use super::{damage, firmware};
 use crate::agent::image_failure::{image_failure, internal, share_read};
-use crate::efi::{Esp, Firmware};
+use crate::efi::{Esp, FirmwareRecord};
 use crate::failure::{Failure, Kind};
 use crate::image::{ErrorKind, ImageError, ImageFile, Measured, Proof};
 use crate::inventory::Disk;
 use crate::job::Action;
 use crate::job::DegradedSet;
-use crate::plan::{Source, refuse_degraded};
+use crate::plan::{SetSource, refuse_degraded};
 use crate::progress::Progress;
 use crate::store::Folder;
 use crate::store::layout::RECORD;
@@ -27,7 +27,7 @@ pub struct Verify {
 
 impl Verify {
     /// Opens an image; where a record names it, it must be that one.
-    pub fn open_image(&self, source: &Source) -> Result<ImageFile, Failure> {
+    pub fn open_image(&self, source: &SetSource) -> Result<ImageFile, Failure> {
         let path = self.images.path(&source.path);
         let failed = |e: ImageError| image_failure(&e, &source.path);
         let file = self.images.files.open(&path).map_err(|e| share_read(&path, &e))?;
@@ -47,7 +47,7 @@ impl Verify {
     /// An image that was proven before, and what it was found to hold.
     pub fn open_checked(
         &self,
-        source: &Source,
+        source: &SetSource,
         measured: &BTreeMap<String, Measured>,
     ) -> Result<(ImageFile, Measured), Failure> {
         let measured = measured.get(&source.path).copied();
@@ -59,9 +59,9 @@ impl Verify {
     pub fn check_image(
         &self,
         cx: &StepContext<'_>,
-        source: &Source,
+        source: &SetSource,
         action: Action,
-        targets: &[Target],
+        targets: &[RestoreTarget],
     ) -> Result<Measured, Failure> {
         let image = self.open_image(source)?;
         if action == Action::Restore && image.is_degraded() && self.degraded != DegradedSet::Restore {
@@ -103,10 +103,10 @@ impl Verify {
     pub fn compare_disk(
         &self,
         cx: &StepContext<'_>,
-        source: &Source,
+        source: &SetSource,
         disk: &Disk,
         measured: &BTreeMap<String, Measured>,
-        recorded: Option<&Firmware>,
+        recorded: Option<&FirmwareRecord>,
     ) -> Result<(String, Vec<Esp>), Failure> {
         let device = cx.open_source(disk)?;
         let (image, measured) = self.open_checked(source, measured)?;
@@ -127,7 +127,7 @@ impl Verify {
 }
 
 /// What was compared and is the same, and what was not compared.
-fn tell_same(disk: &Disk, source: &Source, unallocated: u64, grown: Option<&Growth>) -> String {
+fn tell_same(disk: &Disk, source: &SetSource, unallocated: u64, grown: Option<&Growth>) -> String {
     let without = match unallocated {
         0 => String::new(),
         n => format!(", without {n} unallocated bytes"),
@@ -139,7 +139,7 @@ fn tell_same(disk: &Disk, source: &Source, unallocated: u64, grown: Option<&Grow
     }
 }
 
-fn tell_whole(cx: &StepContext<'_>, source: &Source, action: Action, measured: &Measured) {
+fn tell_whole(cx: &StepContext<'_>, source: &SetSource, action: Action, measured: &Measured) {
     if action == Action::Verify
         && cx.reporter.check_lease().is_ok()
         && let Err(e) = publish::clear(cx.folder, &source.path)
@@ -152,9 +152,9 @@ fn tell_whole(cx: &StepContext<'_>, source: &Source, action: Action, measured: &
 /// A gzip that was cut between two of its members passes for a whole one; its size is all that could tell.
 fn check_size(
     cx: &StepContext<'_>,
-    source: &Source,
+    source: &SetSource,
     measured: &Measured,
-    target: Option<&Target>,
+    target: Option<&RestoreTarget>,
 ) -> Result<(), Failure> {
     let size = measured.size;
     cx.journal.info(&format!("{} is a whole gzip file of {size} bytes of disk", source.path));

@@ -21,7 +21,7 @@ use crate::share::mount::MountFailed;
 use crate::signature::Trust;
 use crate::sys::System;
 use crate::types::{HostName, MacAddr, NfsSource, Uuid};
-use crate::used::Content;
+use crate::used::DiskContent;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -71,7 +71,7 @@ impl Purpose {
 pub type Close = Box<dyn FnOnce(Duration) -> io::Result<()> + Send>;
 
 /// A share that was mounted, and how to let go of it. Dropping both unmounts it lazily.
-pub struct Mounted {
+pub struct MountedShares {
     /// The share.
     pub share: Share,
     /// Unmounts it; nothing may have its files open then.
@@ -165,7 +165,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// No version of NFS worked until the time was over; what each said the last time.
-    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed>;
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<MountedShares, MountFailed>;
 
     /// A quota on the file system of an export; ends in bounded time, whatever the server does.
     ///
@@ -183,7 +183,7 @@ pub trait World: Send + Sync {
     fn health(&self, disk: &Disk) -> Health;
 
     /// What tells a disk's content from others: a look at its partition table and volumes, in bounded time.
-    fn content(&self, disk: &Disk) -> Content;
+    fn content(&self, disk: &Disk) -> DiskContent;
 
     /// Opens what has this disk's name now, for reading, exclusively where nobody uses it; `Failure` says what holds it
     /// or why it cannot be opened.

@@ -1,11 +1,11 @@
 //! The machine that the agent runs on.
 
-use super::{Facts, ListDisks, MountOrder, Mounted, OpenDisk, OpenWire, Purpose, Share, World};
+use super::{Facts, ListDisks, MountOrder, MountedShares, OpenDisk, OpenWire, Purpose, Share, World};
 use crate::agent::hostkey::{self, HostKey};
-use crate::agent::info::{self, MachineIdentity, Sources};
+use crate::agent::info::{self, InfoSources, MachineIdentity};
 use crate::agent::times::init_started;
 use crate::block::passthrough::Passthrough;
-use crate::block::{Disk as BlockDisk, OpenError};
+use crate::block::{OpenError, RealDisk as BlockDisk};
 use crate::efi::{EfivarFs, Platform, Variables};
 use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
@@ -21,7 +21,7 @@ use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
 use crate::sys::{MountFlags, RealSystem, System, errno_words, with_deadline};
 use crate::types::{HostName, MacAddr};
-use crate::used::Content;
+use crate::used::DiskContent;
 use std::fs;
 use std::io::{self, Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -44,7 +44,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(60);
 pub struct RealWorld {
     system: Arc<dyn System>,
     run_dir: PathBuf,
-    tftp: tftp::Client,
+    tftp: tftp::TftpClient,
     efivars: Mutex<Option<PathBuf>>,
 }
 
@@ -54,7 +54,7 @@ impl RealWorld {
         RealWorld {
             system: Arc::new(RealSystem::new()),
             run_dir: run_dir.to_owned(),
-            tftp: tftp::Client::default(),
+            tftp: tftp::TftpClient::default(),
             efivars: Mutex::default(),
         }
     }
@@ -212,7 +212,7 @@ impl World for RealWorld {
         Box::new(move || Ok(Box::new(Datagrams::open(&device)?)))
     }
 
-    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<Mounted, MountFailed> {
+    fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<MountedShares, MountFailed> {
         let name = format!("{}:{}", order.source.host, order.source.path);
         let mut words = order.source.options.clone();
         if order.purpose == Purpose::Tftp {
@@ -241,7 +241,7 @@ impl World for RealWorld {
         let close = move |limit: Duration| guard.close(limit);
         let export = Export { server: order.server, path: order.source.path.clone() };
         let share = Share { name, export, files: Arc::new(files) };
-        Ok(Mounted { share, close: Box::new(close) })
+        Ok(MountedShares { share, close: Box::new(close) })
     }
 
     fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {
@@ -274,12 +274,12 @@ impl World for RealWorld {
         })
     }
 
-    fn content(&self, disk: &Disk) -> Content {
+    fn content(&self, disk: &Disk) -> DiskContent {
         let (path, size, sector) = (disk.path.clone(), disk.size, disk.logical_block_size);
-        let read = move || Ok(Content::read(&fs::File::open(&path)?, size, sector));
+        let read = move || Ok(DiskContent::read(&fs::File::open(&path)?, size, sector));
         with_deadline(HEALTH_LIMIT, read).unwrap_or_else(|e| {
             log::warn!("{}: cannot read what tells its content from others: {e}", disk.name);
-            Content::default()
+            DiskContent::default()
         })
     }
 
@@ -304,7 +304,7 @@ impl World for RealWorld {
     }
 
     fn info(&self, who: &MachineIdentity) -> (String, io::Result<Vec<u8>>) {
-        let sources = Sources { firmware: self.efi(), ..Sources::system() };
+        let sources = InfoSources { firmware: self.efi(), ..InfoSources::system() };
         let mut zip = Cursor::new(Vec::new());
         let zipped = info::write_zip(&mut zip, &sources).map_err(io::Error::other);
         (info::collect(&sources, who).text, zipped.map(|_| zip.into_inner()))

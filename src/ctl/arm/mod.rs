@@ -4,21 +4,21 @@ mod order;
 mod served;
 mod shadow;
 
-use super::config::Settings;
-use super::machine::{self, Machine};
+use super::config::SettingsFile;
+use super::machine::{self, MachineName};
 use super::network::{Surroundings, own_addresses};
 use super::output::{Out, say, warn};
 use super::ownership;
-use super::shares::{self, Armed, Folder};
-use super::target::Target;
+use super::shares::{self, Armed, ShareFolder};
+use super::target::ImageTarget;
 use super::{Answer, Error, keys};
 use crate::job::Action;
 use crate::share::Files;
 use crate::share::ownership::SERVED_FILE;
 use crate::signature::SecretKey;
 use crate::types::{JobId, SetHash};
-use order::{Order, Servers, initrd, kernel, orders};
-use served::{Check, Served};
+use order::{ArmedFile, Servers, initrd, kernel, orders};
+use served::{Served, ServedCheck};
 use std::net::Ipv4Addr;
 
 const AFTER_HELP: &str = "\
@@ -57,13 +57,13 @@ pub(super) struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsFile,
     /// The job id, where it must be known beforehand
     #[arg(long, hide = true)]
     job: Option<JobId>,
 }
 
-pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let (action, machines) = words(&args.words)?;
     let settings = args.settings.or(file);
     settings.check()?;
@@ -87,7 +87,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     let boot_problems: Vec<String> = boot_problems.into_iter().flatten().collect();
     refusals(&orders, &what, args.force, &boot_problems)?;
     warnings(&cfg, &orders, &what, &boot_problems)?;
-    let lab = Lab { cfg: &cfg, served: &served, server: servers.boot, force: args.force };
+    let lab = ArmLab { cfg: &cfg, served: &served, server: servers.boot, force: args.force };
     if args.dry_run { show(&lab, &orders, out) } else { write_all(&lab, &orders, action, out) }
 }
 
@@ -97,19 +97,23 @@ struct What {
     job: Option<JobId>,
     set: Option<SetHash>,
     key: Option<SecretKey>,
-    backup: Option<Folder>,
+    backup: Option<ShareFolder>,
 }
 
 /// Where the files go.
-struct Lab<'a> {
-    cfg: &'a Folder,
+struct ArmLab<'a> {
+    cfg: &'a ShareFolder,
     served: &'a Served,
     server: Option<Ipv4Addr>,
     force: bool,
 }
 
 /// Addresses that no machine can have, or with which it would reach nobody.
-fn check_addresses(machines: &[Machine], servers: &Servers, settings: &Settings) -> Result<(), Error> {
+fn check_addresses(
+    machines: &[MachineName],
+    servers: &Servers,
+    settings: &SettingsFile,
+) -> Result<(), Error> {
     let place = Surroundings {
         servers: [servers.shares, servers.boot].into_iter().flatten().collect(),
         gateway: settings.gateway,
@@ -145,7 +149,7 @@ fn words(words: &[String]) -> Result<(Action, &[String]), Error> {
 }
 
 /// What must not be armed. All machines are looked at before the first file is written.
-fn refusals(orders: &[Order], what: &What, force: bool, boot: &[String]) -> Result<(), Error> {
+fn refusals(orders: &[ArmedFile], what: &What, force: bool, boot: &[String]) -> Result<(), Error> {
     if force {
         return Ok(());
     }
@@ -183,7 +187,7 @@ fn refusals(orders: &[Order], what: &What, force: bool, boot: &[String]) -> Resu
 }
 
 /// What the admin should know, and may want so.
-fn warnings(cfg: &Folder, orders: &[Order], what: &What, boot: &[String]) -> Result<(), Error> {
+fn warnings(cfg: &ShareFolder, orders: &[ArmedFile], what: &What, boot: &[String]) -> Result<(), Error> {
     boot.iter().for_each(|problem| warn(problem));
     ownership::removal_problem(&cfg.path).iter().for_each(|problem| warn(problem));
     match (what.action, &what.backup) {
@@ -210,7 +214,7 @@ fn warnings(cfg: &Folder, orders: &[Order], what: &What, boot: &[String]) -> Res
 }
 
 /// Why the file of a machine cannot be written, whatever is in the others.
-fn blocked(lab: &Lab, order: &Order) -> Result<(), String> {
+fn blocked(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
     let path = lab.cfg.path.join(&order.file);
     match &order.before {
         Armed::Link(to) if !lab.force => Err(format!(
@@ -226,7 +230,7 @@ fn blocked(lab: &Lab, order: &Order) -> Result<(), String> {
     }
 }
 
-fn show(lab: &Lab, orders: &[Order], out: &mut Out) -> Answer {
+fn show(lab: &ArmLab, orders: &[ArmedFile], out: &mut Out) -> Answer {
     let mut is_good = true;
     for order in orders {
         if let Err(problem) = blocked(lab, order) {
@@ -240,7 +244,7 @@ fn show(lab: &Lab, orders: &[Order], out: &mut Out) -> Answer {
     Ok(is_good)
 }
 
-fn write_all(lab: &Lab, orders: &[Order], action: Action, out: &mut Out) -> Answer {
+fn write_all(lab: &ArmLab, orders: &[ArmedFile], action: Action, out: &mut Out) -> Answer {
     let mut lines = Vec::new();
     let mut failed = 0;
     for order in orders {
@@ -275,10 +279,10 @@ fn write_all(lab: &Lab, orders: &[Order], action: Action, out: &mut Out) -> Answ
 }
 
 /// Publishes one file: PXELINUX finds the old one or the new one, never a half. One that no machine would get is removed.
-fn write(lab: &Lab, order: &Order) -> Result<(), String> {
+fn write(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
     let path = lab.cfg.path.join(&order.file);
     let temporary =
-        Target::create(&lab.cfg.path.join(format!(".{}.{}.tmp", order.file, order.job)), SERVED_FILE)
+        ImageTarget::create(&lab.cfg.path.join(format!(".{}.{}.tmp", order.file, order.job)), SERVED_FILE)
             .map_err(|e| e.to_string())?;
     let written = ownership::give_armed(&temporary, &lab.cfg.path)
         .and_then(|()| temporary.fill(order.text.as_bytes()))
@@ -289,12 +293,12 @@ fn write(lab: &Lab, order: &Order) -> Result<(), String> {
         return Err(e.to_string());
     }
     match lab.served.check(lab.server, &order.file, &order.text).map_err(|e| e.to_string())? {
-        Check::Proven | Check::Plausible => Ok(()),
-        Check::Unknown(what) => {
+        ServedCheck::Proven | ServedCheck::Plausible => Ok(()),
+        ServedCheck::Unknown(what) => {
             warn(&format!("{}: {what}", order.machine.label()));
             Ok(())
         }
-        Check::Failed(problem) => match lab.cfg.files.remove(&order.file) {
+        ServedCheck::Failed(problem) => match lab.cfg.files.remove(&order.file) {
             Ok(()) => Err(problem),
             Err(e) => Err(format!("{problem}; {} cannot be removed again: {e}", path.display())),
         },

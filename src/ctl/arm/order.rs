@@ -1,10 +1,10 @@
 //! What will be written for each machine.
 
 use super::super::Error;
-use super::super::config::{Boot, Settings};
-use super::super::machine::{self, Machine};
+use super::super::config::{BootSetting, SettingsFile};
+use super::super::machine::{self, MachineName};
 use super::super::output::warn;
-use super::super::shares::{Armed, Folder};
+use super::super::shares::{Armed, ShareFolder};
 use super::What;
 use super::served::Served;
 use crate::job::Action;
@@ -19,8 +19,8 @@ use crate::types::{HostName, JobId, JobSignature, SetHash};
 use std::net::Ipv4Addr;
 
 /// What will be written for one machine.
-pub(super) struct Order {
-    pub machine: Machine,
+pub(super) struct ArmedFile {
+    pub machine: MachineName,
     pub file: String,
     pub job: JobId,
     pub text: String,
@@ -36,7 +36,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub fn resolve(settings: &Settings) -> Result<Servers, Error> {
+    pub fn resolve(settings: &SettingsFile) -> Result<Servers, Error> {
         let resolve =
             |host: &Option<HostName>| host.as_ref().map(|h| machine::resolve(h.as_str())).transpose();
         let shares = resolve(&settings.server)?;
@@ -46,18 +46,18 @@ impl Servers {
 
 /// Renders the files of all machines.
 pub(super) fn orders(
-    cfg: &Folder,
-    settings: &Settings,
+    cfg: &ShareFolder,
+    settings: &SettingsFile,
     what: &What,
-    machines: Vec<Machine>,
+    machines: Vec<MachineName>,
     servers: &Servers,
     served: &Served,
-) -> Result<Vec<Order>, Error> {
-    let boot = match settings.boot.unwrap_or(Boot::Nfs) {
-        Boot::Nfs => BootMode::NfsRoot(settings.nfsroot(servers.shares)?),
-        Boot::Testbox => BootMode::AgentOnly,
+) -> Result<Vec<ArmedFile>, Error> {
+    let boot = match settings.boot.unwrap_or(BootSetting::Nfs) {
+        BootSetting::Nfs => BootMode::NfsRoot(settings.nfsroot(servers.shares)?),
+        BootSetting::Testbox => BootMode::AgentOnly,
     };
-    let order = |machine: Machine| {
+    let order = |machine: MachineName| {
         let job = what.job.clone().map_or_else(fresh_job, Ok)?;
         let set = match (what.set, &what.key) {
             (None, Some(key)) if what.action == Action::Restore => {
@@ -93,13 +93,17 @@ pub(super) fn orders(
             text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
         }
         let before = cfg.armed(&file)?;
-        Ok(Order { machine, file, job, text, before })
+        Ok(ArmedFile { machine, file, job, text, before })
     };
     machines.into_iter().map(order).collect()
 }
 
 /// The set that a signed restore names where the admin names none: the current one.
-fn current_set(machine: &Machine, backup: Option<&Folder>, key: &SecretKey) -> Result<SetHash, Error> {
+fn current_set(
+    machine: &MachineName,
+    backup: Option<&ShareFolder>,
+    key: &SecretKey,
+) -> Result<SetHash, Error> {
     let (label, ip) = (machine.label(), machine.ip);
     let unknown = |what: &str| {
         Error::failed(format!(
@@ -119,15 +123,15 @@ fn current_set(machine: &Machine, backup: Option<&Folder>, key: &SecretKey) -> R
     Ok(SetHash::of(&record))
 }
 
-pub(super) fn kernel(settings: &Settings) -> &str {
+pub(super) fn kernel(settings: &SettingsFile) -> &str {
     settings.kernel.as_deref().unwrap_or(KERNEL)
 }
 
-pub(super) fn initrd(settings: &Settings) -> &str {
+pub(super) fn initrd(settings: &SettingsFile) -> &str {
     settings.initrd.as_deref().unwrap_or(INITRD)
 }
 
-fn ip_word(ip: Ipv4Addr, server: Option<Ipv4Addr>, settings: &Settings) -> Result<IpWord, Error> {
+fn ip_word(ip: Ipv4Addr, server: Option<Ipv4Addr>, settings: &SettingsFile) -> Result<IpWord, Error> {
     let name: HostName = "maintenance".parse().map_err(|e| Error::failed(format!("{e}")))?;
     Ok(IpWord::for_machine(ip, server, settings.gateway, settings.netmask, name))
 }

@@ -1,10 +1,10 @@
 //! What the TFTP server has: where the folder of configurations is below its root, and whether it may read a file.
 
 use super::super::Error;
-use super::super::config::Settings;
+use super::super::config::SettingsFile;
 use super::super::network::own_addresses;
-use super::super::shares::Folder;
-use crate::net::tftp::{Client, Limits, PORT, TftpError};
+use super::super::shares::ShareFolder;
+use crate::net::tftp::{Limits, PORT, TftpClient, TftpError};
 use crate::store::layout::{DEFAULT_CFG, MAINTENANCE_BOOT, TFTP_EXPORT, TFTP_MARKER};
 use crate::types::TftpPath;
 use std::fs;
@@ -27,7 +27,7 @@ pub(super) struct Served {
 impl Served {
     /// The root is the TFTP share that the settings name, where the folder is in it; else the nearest folder above that
     /// holds `maintenance-boot`; else the one above.
-    pub fn find(cfg: &Folder, settings: &Settings) -> Served {
+    pub fn find(cfg: &ShareFolder, settings: &SettingsFile) -> Served {
         let named = settings.tftp_dir.clone().unwrap_or_else(|| TFTP_EXPORT.into()).canonicalize().ok();
         let above = || cfg.path.ancestors().skip(1).find(|dir| dir.join(MAINTENANCE_BOOT).is_dir());
         let root = named
@@ -91,22 +91,22 @@ impl Served {
     }
 
     /// Whether the TFTP server has this file with this text, as far as can be told from here.
-    pub fn check(&self, server: Option<Ipv4Addr>, file: &str, text: &str) -> Result<Check, Error> {
+    pub fn check(&self, server: Option<Ipv4Addr>, file: &str, text: &str) -> Result<ServedCheck, Error> {
         let modes = || self.mode_problem(&self.root.join(&self.below).join(file));
         let Some(address) = listener(server) else {
-            return Ok(modes().map_or(Check::Plausible, Check::Failed));
+            return Ok(modes().map_or(ServedCheck::Plausible, ServedCheck::Failed));
         };
         let limits = Limits { retries: 2, deadline: Duration::from_secs(5), ..Limits::default() };
-        let client = Client::new(limits);
+        let client = TftpClient::new(limits);
         let ask = |path: &TftpPath| client.fetch(SocketAddrV4::new(address, PORT), path.as_str());
         let path = self.path_of(file)?;
         let why = match ask(&path) {
-            Ok(bytes) if bytes == text.as_bytes() => return Ok(Check::Proven),
+            Ok(bytes) if bytes == text.as_bytes() => return Ok(ServedCheck::Proven),
             Ok(_) => "it has another file of this name".to_owned(),
             Err(e) => e.to_string(),
         };
         if let Some(problem) = modes() {
-            return Ok(Check::Failed(problem));
+            return Ok(ServedCheck::Failed(problem));
         }
         let asked = format!("the TFTP server at {address} was asked for {}: {why}", path.as_str());
         // A server of another tree tells nothing of this one.
@@ -119,15 +119,15 @@ impl Served {
             Err(_) => false,
         };
         if is_ours {
-            return Ok(Check::Failed(asked));
+            return Ok(ServedCheck::Failed(asked));
         }
-        Ok(Check::Unknown(format!("{asked}; it may serve another folder than {}", self.root.display())))
+        Ok(ServedCheck::Unknown(format!("{asked}; it may serve another folder than {}", self.root.display())))
     }
 }
 
 /// What is known of a file that was written for the TFTP server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Check {
+pub(super) enum ServedCheck {
     /// The server has given exactly this text.
     Proven,
     /// There is no server here to ask; the modes are right.

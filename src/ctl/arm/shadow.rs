@@ -113,7 +113,7 @@ fn unowned(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::{MemFiles, Op};
+    use crate::share::{MemFiles, ShareOp};
 
     fn uuid(n: usize) -> String {
         format!("b8945908-d6a6-41a9-611d-{n:012x}")
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn reads(share: &MemFiles) -> usize {
-        share.operations().iter().filter(|op| matches!(op, Op::Open)).count()
+        share.operations().iter().filter(|op| matches!(op, ShareOp::Open)).count()
     }
 
     #[test]

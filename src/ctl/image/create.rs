@@ -1,11 +1,11 @@
 //! `image create`: disk in, image out, verified before it gets its name.
 
 use super::super::output::{Out, warn};
-use super::super::target::{Content, Others, Target};
+use super::super::target::{ImageTarget, Others, TargetContent};
 use super::super::{Answer, Error};
 use super::{image_error, open_file, open_own_file, real_path, show};
 use crate::block::sink::FileSink;
-use crate::block::{BlockDevice, Disk, View};
+use crate::block::{BlockDevice, RealDisk, View};
 use crate::image::{
     BackupFile, BackupOptions, DiskAbout, Image, ImageError, Part, Pass, ReadBack, Written,
     backup_unverified, backup_verified,
@@ -58,7 +58,7 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let image = &args.image;
-    let disk = Disk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
+    let disk = RealDisk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
     let (base, base_id) = args.base.as_deref().map(open_own_file).transpose()?.unzip();
     let source = disk.file_id().map_err(|e| Error::failed(format!("{}: {e}", args.disk.display())))?;
     let mut others = vec![("the disk", source)];
@@ -90,8 +90,8 @@ fn part_of(image: &Path) -> PathBuf {
 }
 
 /// The image that will be replaced, where somebody has asked for that.
-fn replaced(args: &Args, others: Others) -> Result<Option<Target>, Error> {
-    let Some(there) = Target::open(&args.image, false)? else { return Ok(None) };
+fn replaced(args: &Args, others: Others) -> Result<Option<ImageTarget>, Error> {
+    let Some(there) = ImageTarget::open(&args.image, false)? else { return Ok(None) };
     there.check(others)?;
     if !args.force {
         return Err(Error::failed(format!(
@@ -104,24 +104,24 @@ fn replaced(args: &Args, others: Others) -> Result<Option<Target>, Error> {
 
 /// Opens the part file for this process alone. What an interrupted create has left is taken over, and truncated when
 /// it is known to be that.
-fn take_part(path: &Path, force: bool, others: Others) -> Result<Target, Error> {
-    let Some(part) = Target::open(path, true)? else {
-        let part = Target::create(path, PRIVATE_FILE)?;
+fn take_part(path: &Path, force: bool, others: Others) -> Result<ImageTarget, Error> {
+    let Some(part) = ImageTarget::open(path, true)? else {
+        let part = ImageTarget::create(path, PRIVATE_FILE)?;
         part.lock()?;
         return Ok(part);
     };
     part.check_bytes(others)?;
     part.lock()?;
     match part.content()? {
-        Content::Unfinished => {}
-        Content::Image => {
+        TargetContent::Unfinished => {}
+        TargetContent::Image => {
             return Err(Error::failed(format!(
                 "{}: it is a whole image: rename it to keep it, or remove it",
                 path.display()
             )));
         }
-        Content::Gzip | Content::Other if force => {}
-        Content::Gzip | Content::Other => {
+        TargetContent::Gzip | TargetContent::Other if force => {}
+        TargetContent::Gzip | TargetContent::Other => {
             return Err(Error::failed(format!(
                 "{}: not what an interrupted create has left: give the image another name, or --force to overwrite it",
                 path.display()
@@ -135,10 +135,10 @@ fn take_part(path: &Path, force: bool, others: Others) -> Result<Target, Error> 
 /// Writes and verifies the part file; the lines that tell about it.
 fn make(
     args: &Args,
-    disk: &Disk,
+    disk: &RealDisk,
     about: &DiskAbout,
     base: Option<Arc<Image>>,
-    part: &Target,
+    part: &ImageTarget,
 ) -> Result<Vec<String>, Error> {
     let progress = Progress::new();
     let beyond = beyond(args, disk, &progress)?;
@@ -150,7 +150,7 @@ fn make(
         used: Arc::new(map),
         ..BackupOptions::default()
     };
-    let file = PartFile { part, name: &about.name, writing: Cell::default(), reading: Cell::default() };
+    let file = CreatedFile { part, name: &about.name, writing: Cell::default(), reading: Cell::default() };
     // Members of the base are taken over unread, and nobody vouches for it: all of the new image is inflated afterwards.
     let made = match args.no_verify {
         true => backup_unverified(disk, about, &options, base, &file),
@@ -168,7 +168,7 @@ fn make(
 }
 
 /// What the disk, and those beside it, hold of layers that read free space.
-fn beyond(args: &Args, disk: &Disk, progress: &Progress) -> Result<Beyond, Error> {
+fn beyond(args: &Args, disk: &RealDisk, progress: &Progress) -> Result<Beyond, Error> {
     let mut beyond = Beyond::default();
     if args.used == Used::Off {
         return Ok(beyond);
@@ -176,7 +176,7 @@ fn beyond(args: &Args, disk: &Disk, progress: &Progress) -> Result<Beyond, Error
     progress.start(0);
     beyond.look(&View::new(disk, progress), disk.name(), disk.logical_block_size());
     for path in &args.beside {
-        let other = Disk::open_source(real_path(path)).map_err(|e| Error::failed(e.to_string()))?;
+        let other = RealDisk::open_source(real_path(path)).map_err(|e| Error::failed(e.to_string()))?;
         beyond.look(&View::new(&other, progress), other.name(), other.logical_block_size());
     }
     Ok(beyond)
@@ -227,15 +227,15 @@ fn figures(args: &Args, written: &Written, time: Duration) -> Vec<String> {
 }
 
 /// The part file while the image is made, and how long that took.
-struct PartFile<'a> {
-    part: &'a Target,
+struct CreatedFile<'a> {
+    part: &'a ImageTarget,
     /// What the disk is called.
     name: &'a str,
     writing: Cell<Duration>,
     reading: Cell<Duration>,
 }
 
-impl BackupFile for PartFile<'_> {
+impl BackupFile for CreatedFile<'_> {
     fn during<T>(&self, pass: Pass, work: impl FnOnce(&Progress) -> T) -> T {
         let progress = Progress::new();
         let (label, time) = match pass {
@@ -273,7 +273,7 @@ impl BackupFile for PartFile<'_> {
 }
 
 /// What is known of the disk: for a block device, who it is.
-fn about(disk: &Disk, path: &Path) -> DiskAbout {
+fn about(disk: &RealDisk, path: &Path) -> DiskAbout {
     if disk.is_regular_file() {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         return DiskAbout::new(&name, Identity::default(), disk);

@@ -33,7 +33,7 @@ pub(in super::super) struct Args {
 }
 
 /// A place on the disk that has a name.
-struct Place {
+struct DiffPlace {
     number: usize,
     name: String,
     range: Range<u64>,
@@ -142,14 +142,14 @@ fn table(path: &Path, image: &Image) -> Result<PartitionTable, Error> {
 }
 
 /// The partitions in bytes. An extended one is left out where others lie in it: it would count them twice.
-fn places(table: &PartitionTable) -> Vec<Place> {
+fn places(table: &PartitionTable) -> Vec<DiffPlace> {
     let block = u64::from(table.block_size);
     let bytes = |first: u64, blocks: u64| {
         first.saturating_mul(block)..first.saturating_add(blocks).saturating_mul(block)
     };
     let has_logical = table.scheme == "MBR" && table.partitions.iter().any(|p| p.number > 4);
     let shown = table.partitions.iter().filter(|p| !(has_logical && p.kind.starts_with("extended")));
-    let place = |p: &partitions::Partition| Place {
+    let place = |p: &partitions::Partition| DiffPlace {
         number: p.number,
         name: ascii(&format!("{} {}", p.kind, p.label)).trim_end().to_owned(),
         range: bytes(p.first, p.blocks),

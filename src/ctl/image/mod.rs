@@ -7,10 +7,10 @@ mod restore;
 mod show;
 
 use super::output::{Out, closed_or};
-use super::shares::{self, Folder};
+use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
-use crate::block::{BlockDevice, DirectFile, Disk, FileId};
-use crate::image::{ErrorKind, Image, ImageError, ImageFile, Op, Subject};
+use crate::block::{BlockDevice, DirectFile, FileId, RealDisk};
+use crate::image::{ErrorKind, Image, ImageError, ImageFile, ImageOp, Subject};
 use crate::sys::drop_cached;
 use crate::text::with_sources;
 use rustix::fs::OFlags;
@@ -41,7 +41,7 @@ Example:
 
 /// The commands on images.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum ImageCommand {
     /// Image a disk or a file
     #[command(after_help = CREATE_HELP)]
     Create(create::Args),
@@ -58,14 +58,14 @@ pub(super) enum Command {
     Diff(diff::Args),
 }
 
-pub(super) fn run(command: Command, out: &mut Out) -> Answer {
+pub(super) fn run(command: ImageCommand, out: &mut Out) -> Answer {
     match command {
-        Command::Create(args) => create::run(&args, out),
-        Command::Restore(args) => restore::run(&args, out),
-        Command::Verify(args) => read::verify(&args, out),
-        Command::Info(args) => read::info(&args, out),
-        Command::Cat(args) => read::cat(&args, out),
-        Command::Diff(args) => diff::run(&args, out),
+        ImageCommand::Create(args) => create::run(&args, out),
+        ImageCommand::Restore(args) => restore::run(&args, out),
+        ImageCommand::Verify(args) => read::verify(&args, out),
+        ImageCommand::Info(args) => read::info(&args, out),
+        ImageCommand::Cat(args) => read::cat(&args, out),
+        ImageCommand::Diff(args) => diff::run(&args, out),
     }
 }
 
@@ -97,7 +97,7 @@ fn open_file(path: &Path) -> Result<(Arc<DirectFile>, FileId), Error> {
     let id = FileId::of(&file).map_err(no_open)?;
     // What it means beside such a record only a newer program knows.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Folder::open(dir).map_or(Ok(()), |folder| shares::refuse_newer(&folder, ""))?;
+    ShareFolder::open(dir).map_or(Ok(()), |folder| shares::refuse_newer(&folder, ""))?;
     // What is proven is the file on its disk or server, and not what this computer remembers of it.
     drop_cached(&file, 0, None).map_err(|e| failed(format!("cannot drop its cached pages: {e}")))?;
     let this = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -140,13 +140,13 @@ fn real_path(path: &Path) -> PathBuf {
 }
 
 /// Opens a disk that is only read.
-fn open_disk(path: &Path) -> Result<Disk, Error> {
-    Disk::open_read(real_path(path)).map_err(|e| Error::failed(e.to_string()))
+fn open_disk(path: &Path) -> Result<RealDisk, Error> {
+    RealDisk::open_read(real_path(path)).map_err(|e| Error::failed(e.to_string()))
 }
 
 /// The error of an engine that writes to standard output.
 fn stream_error(path: &Path, error: &ImageError) -> Error {
-    match error.io_source().filter(|_| error.what == Subject::Image && error.op == Op::Write) {
+    match error.io_source().filter(|_| error.what == Subject::Image && error.op == ImageOp::Write) {
         Some(source) => closed_or(source),
         None => image_error(path, error),
     }

@@ -3,11 +3,11 @@
 use super::super::output::Out;
 use super::super::{Answer, Error, sign};
 use super::{image_error, open_disk, open_image, open_own, show, stream_error};
-use crate::block::{BlockDevice, Disk};
+use crate::block::{BlockDevice, RealDisk};
 use crate::image::{ErrorKind, Image, ImageError, ImageFile, Measured, Proof};
 use crate::progress::Progress;
 use crate::text::{ascii, human_bytes};
-use crate::used::{Found, Growth};
+use crate::used::{FoundVolume, Growth};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,9 +109,9 @@ fn whole(path: &Path, image: &ImageFile, measured: &Measured, time: Duration) ->
 fn compare(
     out: &mut Out,
     image: &Path,
-    disk: Option<&Disk>,
+    disk: Option<&RealDisk>,
     unused: u64,
-    compare: impl FnOnce(&Disk) -> Result<Option<Growth>, ImageError>,
+    compare: impl FnOnce(&RealDisk) -> Result<Option<Growth>, ImageError>,
 ) -> Answer {
     let Some(disk) = disk else { return Ok(true) };
     match compare(disk) {
@@ -248,7 +248,7 @@ fn own_info(args: &InfoArgs, image: &Image, out: &mut Out) -> Answer {
 }
 
 /// A partition: `1: Linux (83), ext4 'root', 40.0 GB (40000000000 bytes) at byte 1048576: 12.3 GB used, 27.7 GB skipped`.
-fn partition(found: &Found) -> String {
+fn partition(found: &FoundVolume) -> String {
     let label = found.label.as_ref().map_or_else(String::new, |label| format!(" '{}'", ascii(label)));
     let number = if found.number == 0 { "whole disk".into() } else { found.number.to_string() };
     let volume = found.logical_volume.as_ref().map_or_else(String::new, |name| format!(" {}", ascii(name)));

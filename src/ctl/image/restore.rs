@@ -1,10 +1,10 @@
 //! `image restore`: image in, disk out.
 
 use super::super::output::{Out, warn};
-use super::super::target::{Content, Target, sync_folder};
+use super::super::target::{ImageTarget, TargetContent, sync_folder};
 use super::super::{Answer, Error};
 use super::{image_error, open_image_file, real_path, show, sized};
-use crate::block::{BlockDevice, Disk, FileId, backing_of};
+use crate::block::{BlockDevice, FileId, RealDisk, backing_of};
 use crate::image::{ImageError, Proof, RestoreOptions, Restored};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
@@ -49,7 +49,7 @@ enum Onto {
     /// A block device, by its kernel name.
     Device(PathBuf),
     /// A regular file that somebody wants overwritten.
-    File(Target),
+    File(ImageTarget),
     /// A file that is not there yet.
     New(PathBuf),
 }
@@ -132,21 +132,25 @@ impl Onto {
             }
             return Ok(Onto::Device(device));
         }
-        let Some(there) = Target::open(path, args.overwrite)? else { return Ok(Onto::New(path.clone())) };
+        let Some(there) = ImageTarget::open(path, args.overwrite)? else {
+            return Ok(Onto::New(path.clone()));
+        };
         there.check_bytes(&[("the image", image)])?;
         if !args.overwrite {
             return Err(refused("it exists: give another name, or --overwrite if that is meant"));
         }
         there.lock()?;
         match there.content()? {
-            Content::Image => Err(refused("it is an image: remove it first if it is not wanted any more")),
-            Content::Unfinished if there.file.metadata().is_ok_and(|about| about.len() > 0) => {
+            TargetContent::Image => {
+                Err(refused("it is an image: remove it first if it is not wanted any more"))
+            }
+            TargetContent::Unfinished if there.file.metadata().is_ok_and(|about| about.len() > 0) => {
                 Err(refused("it is an image that is cut or damaged: remove it first if it is not wanted"))
             }
-            Content::Gzip => {
+            TargetContent::Gzip => {
                 Err(refused("it is a gzip file, perhaps an image: remove it first if it is not wanted"))
             }
-            Content::Unfinished | Content::Other => Ok(Onto::File(there)),
+            TargetContent::Unfinished | TargetContent::Other => Ok(Onto::File(there)),
         }
     }
 
@@ -167,7 +171,7 @@ impl Onto {
     }
 
     /// Opens or creates the target and writes to it; a file that was created for a restore that failed is removed.
-    fn write(&self, size: u64, write: impl FnOnce(&Disk) -> Outcome) -> Result<Outcome, Error> {
+    fn write(&self, size: u64, write: impl FnOnce(&RealDisk) -> Outcome) -> Result<Outcome, Error> {
         let path = match self {
             Onto::Device(path) => return Ok(write(&open(path)?)),
             Onto::File(target) => return Ok(write(&from_file(target)?)),
@@ -175,7 +179,7 @@ impl Onto {
         };
         let failed =
             |what: &str, e: io::Error| Error::failed(format!("{}: cannot {what}: {e}", path.display()));
-        let target = Target::create(path, PRIVATE_FILE)?;
+        let target = ImageTarget::create(path, PRIVATE_FILE)?;
         let outcome = target.file.set_len(size).map_err(|e| failed("give it its size", e)).and_then(|()| {
             target.lock()?;
             Ok(write(&from_file(&target)?))
@@ -189,12 +193,12 @@ impl Onto {
     }
 }
 
-fn open(path: &Path) -> Result<Disk, Error> {
-    Disk::open_write(path).map_err(|e| Error::failed(e.to_string()))
+fn open(path: &Path) -> Result<RealDisk, Error> {
+    RealDisk::open_write(path).map_err(|e| Error::failed(e.to_string()))
 }
 
-fn from_file(target: &Target) -> Result<Disk, Error> {
-    Disk::from_file(&target.file, &target.path).map_err(|e| Error::failed(e.to_string()))
+fn from_file(target: &ImageTarget) -> Result<RealDisk, Error> {
+    RealDisk::from_file(&target.file, &target.path).map_err(|e| Error::failed(e.to_string()))
 }
 
 /// An error that came before the first write.
@@ -205,7 +209,7 @@ fn untouched(image: &Path, error: &ImageError) -> Error {
 /// A block device in the words by which a person can tell that it is the right one.
 fn describe(path: &Path) -> String {
     let inventory = Inventory::scan(Path::new("/sys"), Path::new("/dev")).unwrap_or_default();
-    match (inventory.disks.iter().find(|d| d.path == path), Disk::open_read(path)) {
+    match (inventory.disks.iter().find(|d| d.path == path), RealDisk::open_read(path)) {
         (Some(disk), _) => disk.to_string(),
         (None, Ok(disk)) => format!("{}, {}", path.display(), sized(&disk)),
         (None, Err(_)) => path.display().to_string(),

@@ -1,6 +1,6 @@
 //! What else the server needs: text to paste, as it is.
 
-use super::super::network::{Network, own_addresses};
+use super::super::network::{Subnet, own_addresses};
 use crate::share::ownership::{ACCOUNT, ARMED_DIR};
 use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, SHIM, SHIM_ARM64, TESTBOX_CFG};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 const PROXY_GRUB: &str = "testbox-grub.efi";
 
 /// What is known of the lab.
-pub(super) struct Lab {
+pub(super) struct InitLab {
     pub tftp: PathBuf,
     pub backup: PathBuf,
-    pub network: Option<Network>,
+    pub network: Option<Subnet>,
     /// The server, as the settings name it.
     pub server: Option<String>,
 }
@@ -32,7 +32,7 @@ fn exported(path: &Path) -> String {
     path.to_string_lossy().chars().map(octal).collect()
 }
 
-impl Lab {
+impl InitLab {
     pub fn text(&self) -> String {
         [self.ownership(), self.exports(), self.boot()].concat()
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn comments_begin_where_their_line_begins() {
         let (tftp, backup) = ("/t".into(), "/b".into());
-        let text = Lab { tftp, backup, network: None, server: None }.text();
+        let text = InitLab { tftp, backup, network: None, server: None }.text();
         for line in text.lines() {
             let inside = line.trim_start_matches("#     ").get(1..).unwrap_or_default();
             assert!(!inside.contains("# "), "{line}");

@@ -3,11 +3,11 @@
 mod advice;
 mod uefi;
 
-use super::config::Settings;
-use super::network::Network;
+use super::config::SettingsFile;
+use super::network::Subnet;
 use super::output::Out;
 use super::ownership::{self, Class};
-use super::shares::Folder;
+use super::shares::ShareFolder;
 use super::{Answer, Error};
 use crate::share::Files;
 use crate::share::ownership::{PRIVATE_DIR, SERVED_DIR};
@@ -62,7 +62,7 @@ pub(super) struct Args {
     boot_files: Vec<PathBuf>,
     /// The network of the machines, for the lines to put into /etc/exports and dnsmasq.conf
     #[arg(long, value_name = "IP/BITS")]
-    network: Option<Network>,
+    network: Option<Subnet>,
     /// Folder with pxelinux.0, of Debian's package pxelinux
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/PXELINUX")]
     pxelinux_dir: PathBuf,
@@ -81,7 +81,7 @@ pub(super) struct Args {
     grub: PathBuf,
 }
 
-pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
+pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP_EXPORT.into());
     let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP_EXPORT.into());
     let mut sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
@@ -89,7 +89,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
 
     let mut said = Vec::new();
     let root = make_root(&tftp, SERVED_DIR)?;
-    let root = Folder { files: root.files.served(), ..root };
+    let root = ShareFolder { files: root.files.served(), ..root };
     for dir in ["bios", "grub", PXELINUX_CFG, MAINTENANCE_BOOT, TESTBOX_CFG] {
         let is_new = !tftp.join(dir).exists();
         root.files.make_dir(dir).map_err(|e| root.error(dir, "make this folder", &e))?;
@@ -128,7 +128,7 @@ pub(super) fn run(args: Args, file: Settings, out: &mut Out) -> Answer {
     }
     let network = args.network.or(file.network);
     let server = file.boot_server.or(file.server).map(|host| host.to_string());
-    let lab = advice::Lab { tftp: real(&tftp), backup: real(&backup), network, server };
+    let lab = advice::InitLab { tftp: real(&tftp), backup: real(&backup), network, server };
     out.text(&lab.text())?;
     Ok(is_ours)
 }
@@ -138,14 +138,14 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Makes the root of a share where it is missing; a new one has this mode, whatever the umask is.
-fn make_root(path: &Path, mode: u32) -> Result<Folder, Error> {
+fn make_root(path: &Path, mode: u32) -> Result<ShareFolder, Error> {
     let is_new = !path.exists();
     let made = fs::create_dir_all(path).and_then(|()| match is_new {
         true => fs::set_permissions(path, Permissions::from_mode(mode)),
         false => Ok(()),
     });
     made.map_err(|e| Error::failed(format!("{}: cannot make this folder: {e}", path.display())))?;
-    Folder::open(path)
+    ShareFolder::open(path)
 }
 
 /// The files to copy and where to. All are looked for before the first is copied.
@@ -182,7 +182,7 @@ fn boot_sources(pxelinux: &Path, modules: &Path, boot: &[PathBuf]) -> Result<Vec
 
 /// Copies one file, unless it is there already; true where it was written. Machines that boot meanwhile get the old
 /// file or the new one.
-fn copy(from: &Path, root: &Folder, to: &str) -> Result<bool, Error> {
+fn copy(from: &Path, root: &ShareFolder, to: &str) -> Result<bool, Error> {
     let failed = |e: io::Error| Error::failed(format!("{}: cannot read it: {e}", from.display()));
     let bytes = {
         let file = File::open(from).map_err(failed)?;
@@ -201,7 +201,7 @@ fn copy(from: &Path, root: &Folder, to: &str) -> Result<bool, Error> {
 }
 
 /// Writes `default` where there is none. False where there is another: it may boot machines into anything.
-fn default(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
+fn default(root: &ShareFolder, said: &mut Vec<String>) -> Result<bool, Error> {
     let path = format!("{PXELINUX_CFG}/{DEFAULT_CFG}");
     match root.files.create_new(&path, LOCAL_BOOT.as_bytes()) {
         Ok(()) => {

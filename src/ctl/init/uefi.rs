@@ -1,7 +1,7 @@
 //! What UEFI machines boot by: shim, GRUB, and GRUB's script.
 
 use super::super::Error;
-use super::super::shares::Folder;
+use super::super::shares::ShareFolder;
 use crate::job::pxe::{GRUB_HEAD, grub_config};
 use crate::share::Files;
 use crate::store::layout::{GRUB, GRUB_CFG, SHIM};
@@ -24,7 +24,7 @@ pub(super) fn sources(shim: &Path, grub: &Path) -> Result<Vec<(PathBuf, String)>
 }
 
 /// Writes GRUB's script, in place of an older one of ours. False where there is another: it may boot machines into anything.
-pub(super) fn config(root: &Folder, said: &mut Vec<String>) -> Result<bool, Error> {
+pub(super) fn config(root: &ShareFolder, said: &mut Vec<String>) -> Result<bool, Error> {
     let (path, wanted) = (root.path.join(GRUB_CFG), grub_config());
     let there = root.read(GRUB_CFG, 1 << 20)?;
     let is_ours = there.as_ref().is_none_or(|text| text.starts_with(GRUB_HEAD.as_bytes()));

@@ -47,11 +47,11 @@ fn network_entries_and_loaders_are_told_apart() {
     assert!(network("n").is_network() && network("n").loader().is_none());
     assert!(!set_up().is_network() && set_up().loader().is_none());
     let mut full = loader("a", 1, "EFI");
-    full.path.insert(0, Node::Other(1, 1, vec![0, 2]));
-    full.path.push(Node::File("a.efi".into()));
+    full.path.insert(0, PathNode::Other(1, 1, vec![0, 2]));
+    full.path.push(PathNode::File("a.efi".into()));
     assert_eq!(full.loader(), Some((partition(1), "\\EFI\\a.efi".into())));
     assert!(!full.is_short_form());
-    full.path.push(Node::Other(5, 1, vec![]));
+    full.path.push(PathNode::Other(5, 1, vec![]));
     assert_eq!(full.loader(), None);
     assert_eq!(full.short_text(), "01.01/04.01/04.04/04.04/05.01");
 }
@@ -93,14 +93,14 @@ fn guids_and_numbers_are_read_as_they_are_shown() {
     }
 }
 
-fn node() -> impl Strategy<Value = Node> {
+fn node() -> impl Strategy<Value = PathNode> {
     let text = "[ -~\u{e4}\u{1f600}]{0,20}";
     prop_oneof![
-        any::<u8>().prop_map(|n| Node::HardDrive(partition(n))),
-        text.prop_map(Node::File),
+        any::<u8>().prop_map(|n| PathNode::HardDrive(partition(n))),
+        text.prop_map(PathNode::File),
         (0u8..0x7f, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40))
             .prop_filter("known ones", |(kind, sub, _)| !matches!((kind, sub), (4, 1 | 4)))
-            .prop_map(|(kind, sub, body)| Node::Other(kind, sub, body)),
+            .prop_map(|(kind, sub, body)| PathNode::Other(kind, sub, body)),
     ]
 }
 

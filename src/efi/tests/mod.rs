@@ -25,17 +25,17 @@ pub fn loader(name: &str, n: u8, file: &str) -> LoadOption {
 /// A network card, as OVMF names it.
 pub fn network(name: &str) -> LoadOption {
     let path = vec![
-        Node::Other(2, 1, vec![0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0]),
-        Node::Other(1, 1, vec![0, 2]),
-        Node::Other(3, 0x0b, vec![0x52; 33]),
-        Node::Other(3, 0x0c, vec![0; 23]),
+        PathNode::Other(2, 1, vec![0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0]),
+        PathNode::Other(1, 1, vec![0, 2]),
+        PathNode::Other(3, 0x0b, vec![0x52; 33]),
+        PathNode::Other(3, 0x0c, vec![0; 23]),
     ];
     LoadOption { attributes: 1, name: name.into(), path, ..LoadOption::default() }
 }
 
 /// What edk2's set-up is: hidden, an application in the firmware's own volume.
 pub fn set_up() -> LoadOption {
-    let path = vec![Node::Other(4, 7, vec![7; 16]), Node::Other(4, 6, vec![6; 16])];
+    let path = vec![PathNode::Other(4, 7, vec![7; 16]), PathNode::Other(4, 6, vec![6; 16])];
     LoadOption { attributes: 0x109, name: "UiApp".into(), path, ..LoadOption::default() }
 }
 
@@ -53,10 +53,10 @@ pub fn state(entries: &[LoadOption], order: &[u16]) -> BootState {
 }
 
 /// What a record has of it.
-pub fn recorded(state: &BootState) -> Firmware {
+pub fn recorded(state: &BootState) -> FirmwareRecord {
     let variables = variables_of(state);
     let platform = Platform { bits: Some(64), variables: Ok(std::sync::Arc::new(variables)) };
-    Firmware::of(Some(&platform))
+    FirmwareRecord::of(Some(&platform))
 }
 
 /// The variables of a state.

@@ -20,7 +20,7 @@ fn order(numbers: &[u16]) -> String {
 }
 
 /// The set was made on a machine with network, set-up and Debian.
-fn before() -> Firmware {
+fn before() -> FirmwareRecord {
     recorded(&state(&[network("PXE"), debian(), set_up()], &[0, 1, 2]))
 }
 
@@ -88,7 +88,7 @@ fn entries_that_do_something_else_are_not_taken_for_it() {
 #[test]
 fn a_path_with_a_controller_counts_until_its_disk_moves() {
     let mut full = debian();
-    full.path.insert(0, Node::Other(1, 1, vec![0, 2]));
+    full.path.insert(0, PathNode::Other(1, 1, vec![0, 2]));
     let now = state(&[network("PXE"), full], &[0, 1]);
     let here = esp(1, &[SHIM]);
     assert_eq!(plan(&before(), &now, std::slice::from_ref(&here)).changes, []);

@@ -46,7 +46,7 @@ fn first(state: &BootState) -> Option<BootNumber> {
     state.order.iter().copied().find(|number| state.is_tried(*number))
 }
 
-fn check(record: &Firmware, now: &BootState, esps: &[Esp]) -> Result<EntryPlan, TestCaseError> {
+fn check(record: &FirmwareRecord, now: &BootState, esps: &[Esp]) -> Result<EntryPlan, TestCaseError> {
     let plan = plan(record, now, esps);
     let orders = plan.changes.iter().filter(|change| matches!(change, Change::Order(_))).count();
     prop_assert!(orders <= 1 && plan.changes.len() <= 17);

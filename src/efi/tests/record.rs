@@ -24,7 +24,7 @@ fn the_record_has_what_the_firmware_had() {
         &hash[..16]
     );
     assert_eq!(text, expected);
-    assert_eq!(serde_json::from_str::<Firmware>(&text).unwrap(), firmware);
+    assert_eq!(serde_json::from_str::<FirmwareRecord>(&text).unwrap(), firmware);
     assert_eq!(firmware.check(), Ok(()));
     let lines = firmware.lines().join("\n");
     assert!(lines.contains("BootOrder: 0001,0002,0000") && lines.contains("136 bytes of options"), "{lines}");
@@ -32,9 +32,9 @@ fn the_record_has_what_the_firmware_had() {
 
 #[test]
 fn a_machine_without_uefi_or_with_unreadable_variables_says_so() {
-    assert_eq!(serde_json::to_string(&Firmware::of(None)).unwrap(), r#"{"kind":"bios"}"#);
+    assert_eq!(serde_json::to_string(&FirmwareRecord::of(None)).unwrap(), r#"{"kind":"bios"}"#);
     let platform = Platform { bits: None, variables: Err("EPERM".into()) };
-    let firmware = Firmware::of(Some(&platform));
+    let firmware = FirmwareRecord::of(Some(&platform));
     assert_eq!((firmware.kind, firmware.problem.as_deref()), (FirmwareKind::Uefi, Some("EPERM")));
 }
 
@@ -47,7 +47,7 @@ fn a_record_of_firmware_is_bounded_when_written_and_when_read() {
     assert_eq!((firmware.entries.len(), firmware.entries[0].number), (256, BootNumber(344)));
     assert!(firmware.problem.as_deref().is_some_and(|why| why.contains("600 boot entries")));
 
-    type Spoil = fn(&mut Firmware);
+    type Spoil = fn(&mut FirmwareRecord);
     let rows: [(Spoil, &str); 8] = [
         (|f| f.entries = vec![f.entries[0].clone(); 257], "257 boot entries"),
         (|f| f.boot_order = vec![BootNumber(0); 513], "513 numbers"),
@@ -68,7 +68,7 @@ fn a_record_of_firmware_is_bounded_when_written_and_when_read() {
     for bad in
         [r#"{"kind":"x"}"#, r#"{"kind":"uefi","boot_order":["1"]}"#, r#"{"kind":"uefi","boot_current":1}"#]
     {
-        assert!(serde_json::from_str::<Firmware>(bad).is_err(), "{bad}");
+        assert!(serde_json::from_str::<FirmwareRecord>(bad).is_err(), "{bad}");
     }
 }
 
@@ -81,6 +81,6 @@ fn one_malformed_entry_hides_no_other() {
     assert_eq!(read.free(BootNumber(5), &[BootNumber(2)].into()), Some(BootNumber(3)));
     assert_eq!(read.free(BootNumber(9), &[].into()), Some(BootNumber(9)));
     let shared: Arc<dyn Variables> = Arc::new(super::variables_of(&state));
-    let firmware = Firmware::of(Some(&Platform { bits: Some(64), variables: Ok(shared) }));
+    let firmware = FirmwareRecord::of(Some(&Platform { bits: Some(64), variables: Ok(shared) }));
     assert_eq!(firmware.entry(BootNumber(1)).unwrap().partition, Some(partition(1)));
 }

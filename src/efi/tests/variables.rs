@@ -41,10 +41,10 @@ fn a_refusal_and_a_value_that_is_not_kept_are_told() {
     let changes =
         [Change::Entry(BootNumber(3), loader("a", 1, "\\a.efi")), Change::Order(vec![BootNumber(0)])];
     for (fault, why) in [
-        (Fault::Refuse(libc::ENOSPC), "Boot0003 'a' for '\\a.efi': ENOSPC, No space left on device"),
-        (Fault::Refuse(libc::EROFS), "EROFS"),
-        (Fault::Refuse(libc::EINVAL), "EINVAL"),
-        (Fault::Forget, "Boot0003 'a' for '\\a.efi': it is not there when it is read back"),
+        (FirmwareFault::Refuse(libc::ENOSPC), "Boot0003 'a' for '\\a.efi': ENOSPC, No space left on device"),
+        (FirmwareFault::Refuse(libc::EROFS), "EROFS"),
+        (FirmwareFault::Refuse(libc::EINVAL), "EINVAL"),
+        (FirmwareFault::Forget, "Boot0003 'a' for '\\a.efi': it is not there when it is read back"),
     ] {
         let variables = variables_of(&now);
         variables.fail(fault);
@@ -53,7 +53,7 @@ fn a_refusal_and_a_value_that_is_not_kept_are_told() {
         assert_eq!(variables.values(), variables_of(&now).values());
     }
     let variables = variables_of(&now);
-    variables.fail(Fault::Forget);
+    variables.fail(FirmwareFault::Forget);
     let said = apply(&variables, &[Change::Order(vec![BootNumber(3)])]).unwrap_err().to_string();
     assert!(said.contains("BootOrder 0003: another value is read back"), "{said}");
 }

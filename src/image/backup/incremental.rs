@@ -15,7 +15,7 @@
 
 use crate::image::error::ImageError;
 use crate::image::format::codec::Codec;
-use crate::image::format::member::Kind;
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::{Run, data_member};
 use crate::image::reader::Image;
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ impl<I: Iterator<Item = Result<Run, ImageError>>> Aligned<I> {
                 return Ok(None);
             }
         }
-        Ok(self.ahead.filter(|run| run.kind == Kind::Data && run.range() == *piece))
+        Ok(self.ahead.filter(|run| run.kind == MemberKind::Data && run.range() == *piece))
     }
 }
 

@@ -23,9 +23,9 @@ use crate::image::backup::incremental::joint_codec;
 use crate::image::backup::options::{BackupOptions, Earlier, Written};
 use crate::image::backup::pipeline::{free_bytes, pipeline};
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::Sources;
+use crate::image::backup::slot::MemberSources;
 use crate::image::backup::writer::Writer;
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::found::FoundTexts;
 use crate::image::format::header::{DiskAbout, Header};
 use crate::io::SyncWrite;
@@ -87,7 +87,7 @@ pub fn backup_again(
         (Some(id), _) | (None, Some(id)) => id,
         (None, None) => {
             let mut id = [0; 16];
-            let resource = |e| ImageError::resource(Op::GetRandom, io::Error::other(e));
+            let resource = |e| ImageError::resource(ImageOp::GetRandom, io::Error::other(e));
             getrandom::fill(&mut id).map_err(resource)?;
             id
         }
@@ -95,7 +95,7 @@ pub fn backup_again(
     progress.start(about.size.saturating_sub(skipped));
     let unread = AtomicBool::new(!earlier.prove_base);
     let kept = part.as_ref().map(|part| part.runs(&header));
-    let sources = Sources { base, unread: &unread, kept };
+    let sources = MemberSources { base, unread: &unread, kept };
     let mut writer = Writer::new(sink, &header, &opts, &sources, part, progress)?;
     ImageError::catch(|| pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot)))?;
     writer.finish()

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::Sources;
-use crate::image::error::{ImageError, Op};
+use crate::image::backup::slot::MemberSources;
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::member::UNIT;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
@@ -32,7 +32,7 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, sources: &Sources<'a>) -> Self {
+    pub fn new(sink: &'a mut dyn SyncWrite, part: Option<Unfinished>, sources: &MemberSources<'a>) -> Self {
         Output {
             sink,
             position: 0,
@@ -75,7 +75,7 @@ impl<'a> Output<'a> {
         if self.part.is_none() {
             let written = self.position;
             let done = if is_sparse { self.append_sparse(bytes) } else { self.sink.write_all(bytes) };
-            done.map_err(|source| ImageError::sink(Op::Write, written, source))?;
+            done.map_err(|source| ImageError::sink(ImageOp::Write, written, source))?;
         }
         self.position += bytes.len() as u64;
         Ok(self.part.is_some())
@@ -130,7 +130,7 @@ impl<'a> Output<'a> {
         let range = std::mem::replace(&mut self.waiting, 0..0);
         let Some(base) = self.base.filter(|_| !range.is_empty()) else { return Ok(()) };
         let mut written = self.position - (range.end - range.start);
-        let sink_error = |written| move |source| ImageError::sink(Op::Write, written, source);
+        let sink_error = |written| move |source| ImageError::sink(ImageOp::Write, written, source);
         let copied = self.sink.append_from(base.file(), range.clone()).map_err(sink_error(written))?;
         let mut at = range.start.saturating_add(copied);
         written = written.saturating_add(copied);
@@ -153,7 +153,7 @@ impl<'a> Output<'a> {
             part.end();
             let written = self.position;
             let cut = self.sink.resume_at(written);
-            cut.map_err(|source| ImageError::sink(Op::Resume, written, source))?;
+            cut.map_err(|source| ImageError::sink(ImageOp::Resume, written, source))?;
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl<'a> Output<'a> {
         self.cut()?;
         self.write(bytes)?;
         let written = self.position;
-        let sync = |source| ImageError::sink(Op::Sync, written, source);
+        let sync = |source| ImageError::sink(ImageOp::Sync, written, source);
         self.sink.flush().map_err(sync)?;
         self.sink.sync().map_err(sync)?;
         Ok(written)

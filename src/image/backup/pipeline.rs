@@ -9,14 +9,14 @@ use crate::block::{AlignedBuf, BlockDevice};
 use crate::image::backup::incremental::{Aligned, old_member};
 use crate::image::backup::options::BackupOptions;
 use crate::image::backup::resume::KeptRuns;
-use crate::image::backup::slot::{Content, Slot, Sources};
+use crate::image::backup::slot::{MemberSources, PieceContent, PieceSlot};
 use crate::image::bad_sectors::{Trouble, read_chunk};
-use crate::image::error::{ImageError, Op, check_size};
+use crate::image::error::{ImageError, ImageOp, check_size};
 use crate::image::format::codec::{Deflate, data_member_hashed, member_buffer};
 use crate::image::format::gaps::Gaps;
 use crate::image::format::member::UNIT;
 use crate::image::parallel::{io_threads, thread_count};
-use crate::image::reader::{Image, Runs};
+use crate::image::reader::{Image, ImageRuns};
 use crate::io::is_zero;
 use crate::progress::Progress;
 use crate::used::is_in_order;
@@ -33,7 +33,7 @@ const SLOT_MEMORY: usize = 96 << 20;
 const READERS: usize = 4;
 
 /// Hands out the disk piece by piece.
-struct Source<'a> {
+struct PieceSource<'a> {
     next: u64,
     number: u64,
     data: Range<u64>,
@@ -45,14 +45,14 @@ struct Source<'a> {
     /// Shortest free range that is no gap.
     split: u64,
     ended: bool,
-    base: Option<Aligned<Runs<'a>>>,
+    base: Option<Aligned<ImageRuns<'a>>>,
     kept: Option<Aligned<KeptRuns>>,
 }
 
-impl Source<'_> {
+impl PieceSource<'_> {
     /// Fills in the slot's piece: free space or a hole of any length, or a chunk, which free space may have cut.
     /// False at the end.
-    fn next(&mut self, disk: &dyn BlockDevice, chunk: u64, cancelled: bool, slot: &mut Slot) -> bool {
+    fn next(&mut self, disk: &dyn BlockDevice, chunk: u64, cancelled: bool, slot: &mut PieceSlot) -> bool {
         let size = disk.size();
         if self.ended || self.next >= size {
             return false;
@@ -63,7 +63,7 @@ impl Source<'_> {
         self.number += 1;
         if cancelled {
             self.ended = true;
-            slot.content = Content::Failed(ImageError::cancelled());
+            slot.content = PieceContent::Failed(ImageError::cancelled());
             return true;
         }
         while self.free.end <= self.next {
@@ -73,7 +73,7 @@ impl Source<'_> {
         }
         if self.free.start <= self.next {
             slot.length = self.free.end - self.next;
-            slot.content = Content::Unallocated;
+            slot.content = PieceContent::Unallocated;
             self.next = self.free.end;
             return true;
         }
@@ -82,7 +82,8 @@ impl Source<'_> {
                 Ok(found) => found.unwrap_or(size..size),
                 Err(e) => {
                     self.ended = true;
-                    slot.content = Content::Failed(ImageError::transfer(disk, Op::SeekData, self.next, 0, e));
+                    slot.content =
+                        PieceContent::Failed(ImageError::transfer(disk, ImageOp::SeekData, self.next, 0, e));
                     return true;
                 }
             };
@@ -92,12 +93,12 @@ impl Source<'_> {
         let hole_end = hole_end.min(self.free.start);
         if hole_end > self.next {
             slot.length = hole_end - self.next;
-            slot.content = Content::Zero;
+            slot.content = PieceContent::Zero;
         } else {
             // Chunks end where they always do, whatever lies before them: those of the next image will meet them.
             let chunk_end = (self.next / chunk + 1) * chunk;
             slot.length = chunk_end.min(self.free.start).min(size) - self.next;
-            slot.content = Content::Raw;
+            slot.content = PieceContent::Raw;
             let piece = slot.offset..slot.offset + slot.length;
             self.gaps(&piece, disk.logical_block_size(), &mut slot.gaps);
             // Neither ends the backup: what the one cannot tell, the disk can.
@@ -152,9 +153,9 @@ pub(super) fn free_bytes(disk: &dyn BlockDevice, opts: &BackupOptions) -> Result
 pub(super) fn pipeline(
     disk: &dyn BlockDevice,
     opts: &BackupOptions,
-    sources: Sources<'_>,
+    sources: MemberSources<'_>,
     progress: &Progress,
-    mut take: impl FnMut(&mut Slot) -> Result<(), ImageError>,
+    mut take: impl FnMut(&mut PieceSlot) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {
     let chunk = opts.chunk_size as usize;
     let most = SLOT_MEMORY / (chunk + member_buffer(chunk));
@@ -167,16 +168,16 @@ pub(super) fn pipeline(
     let slots = (READERS + 2 * workers + 2).min(most).min(chunks).max(2);
     let readers = READERS.min(slots - 1);
 
-    let (free_in, free) = unbounded::<Slot>();
+    let (free_in, free) = unbounded::<PieceSlot>();
     for _ in 0..slots {
         let (raw, member) = (AlignedBuf::new(chunk), vec![0; member_buffer(chunk)]);
-        let slot = Slot {
+        let slot = PieceSlot {
             number: 0,
             offset: 0,
             length: 0,
             raw,
             member,
-            content: Content::Raw,
+            content: PieceContent::Raw,
             gaps: Gaps::default(),
             kept: None,
             old: None,
@@ -186,7 +187,7 @@ pub(super) fn pipeline(
     }
     let (work_in, work) = unbounded();
     let (done_in, done) = unbounded();
-    let source = Mutex::new(Source {
+    let source = Mutex::new(PieceSource {
         next: 0,
         number: 0,
         data: 0..0,
@@ -201,7 +202,7 @@ pub(super) fn pipeline(
 
     let trouble = opts.allow_bad_sectors.then(|| Trouble::new(opts.patience));
     thread::scope(|scope| {
-        let spawn_error = |source| ImageError::resource(Op::StartThread, source);
+        let spawn_error = |source| ImageError::resource(ImageOp::StartThread, source);
         for _ in 0..readers {
             let (free, work_in, done_in) = (free.clone(), work_in.clone(), done_in.clone());
             let (source, trouble) = (&source, trouble.as_ref());
@@ -244,10 +245,10 @@ fn read_loop(
     opts: &BackupOptions,
     trouble: Option<&Trouble>,
     progress: &Progress,
-    source: &Mutex<Source<'_>>,
-    free: &Receiver<Slot>,
-    work: &Sender<Slot>,
-    done: &Sender<Slot>,
+    source: &Mutex<PieceSource<'_>>,
+    free: &Receiver<PieceSlot>,
+    work: &Sender<PieceSlot>,
+    done: &Sender<PieceSlot>,
 ) {
     for mut slot in free {
         {
@@ -256,15 +257,15 @@ fn read_loop(
                 return;
             }
         }
-        if matches!(slot.content, Content::Raw) {
+        if matches!(slot.content, PieceContent::Raw) {
             // As with those that compress: no slot may be lost.
             match ImageError::catch(|| read_used(disk, &mut slot, trouble)) {
                 Ok(bad) if bad.is_empty() => {}
-                Ok(bad) => slot.content = Content::BadRanges(bad),
-                Err(e) => slot.content = Content::Failed(e),
+                Ok(bad) => slot.content = PieceContent::BadRanges(bad),
+                Err(e) => slot.content = PieceContent::Failed(e),
             }
         }
-        let to = if matches!(slot.content, Content::Raw) { work } else { done };
+        let to = if matches!(slot.content, PieceContent::Raw) { work } else { done };
         if to.send(slot).is_err() {
             return;
         }
@@ -274,7 +275,7 @@ fn read_loop(
 /// Reads a piece; the bad ranges. Gaps are read along, but need not be readable: they are unallocated.
 fn read_used(
     disk: &dyn BlockDevice,
-    slot: &mut Slot,
+    slot: &mut PieceSlot,
     trouble: Option<&Trouble>,
 ) -> Result<Vec<Range<u64>>, ImageError> {
     let buf = &mut slot.raw[..slot.length as usize];
@@ -295,13 +296,13 @@ fn read_used(
 fn work_loop(
     mut deflater: Box<dyn Deflate>,
     base: Option<(&Image, &AtomicBool)>,
-    work: &Receiver<Slot>,
-    done: &Sender<Slot>,
+    work: &Receiver<PieceSlot>,
+    done: &Sender<PieceSlot>,
 ) {
     for mut slot in work {
         // A slot that is lost would stall the others for ever: a panic must end the backup.
         let made = ImageError::catch(|| Ok(pack(&mut *deflater, base, &mut slot)));
-        slot.content = made.unwrap_or_else(Content::Failed);
+        slot.content = made.unwrap_or_else(PieceContent::Failed);
         if done.send(slot).is_err() {
             return;
         }
@@ -309,24 +310,28 @@ fn work_loop(
 }
 
 /// Makes a member of a raw chunk, or finds it.
-fn pack(deflater: &mut dyn Deflate, base: Option<(&Image, &AtomicBool)>, slot: &mut Slot) -> Content {
+fn pack(
+    deflater: &mut dyn Deflate,
+    base: Option<(&Image, &AtomicBool)>,
+    slot: &mut PieceSlot,
+) -> PieceContent {
     let raw = &mut slot.raw[..slot.length as usize];
     if is_zero(raw) {
-        return Content::Zero;
+        return PieceContent::Zero;
     }
     slot.gaps.clear_in(raw, 0);
     let hash = slot.gaps.hash(raw);
     if let Some(run) = slot.kept.filter(|run| run.hash == hash) {
-        return Content::Kept(run);
+        return PieceContent::Kept(run);
     }
     if let (Some((base, unread)), Some(run)) = (base, slot.old.filter(|run| run.hash == hash)) {
         if unread.load(Relaxed) {
-            return Content::Unread(run);
+            return PieceContent::Unread(run);
         }
         match old_member(base, &run, &mut slot.member) {
-            Ok(()) => return Content::Taken(run),
+            Ok(()) => return PieceContent::Taken(run),
             Err(error) => slot.bad_base = Some(error),
         }
     }
-    Content::Data(data_member_hashed(deflater, raw, &slot.gaps, hash, &mut slot.member))
+    PieceContent::Data(data_member_hashed(deflater, raw, &slot.gaps, hash, &mut slot.member))
 }

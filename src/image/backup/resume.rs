@@ -14,8 +14,8 @@
 use crate::bytes::{array, le};
 use crate::image::error::ImageError;
 use crate::image::format::header::Header;
-use crate::image::format::index::{self, Entries, Expected, FANOUT, MAX_NODE};
-use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, UNIT};
+use crate::image::format::index::{self, Entries, ExpectedNode, FANOUT, MAX_NODE};
+use crate::image::format::member::{self, FRAME, MemberKind, RUN_PAYLOAD, UNIT};
 use crate::image::format::run::{NO_HASH, Run};
 use crate::io::ReadAt;
 use blake3::Hash;
@@ -63,7 +63,7 @@ impl Unfinished {
         let mut frame = [0; FRAME + 8];
         self.file.read_exact_at(&mut frame, 0).ok()?;
         let (_, len) =
-            member::peek(&frame).filter(|(kind, len)| *kind == Kind::Header && *len <= 4 * UNIT)?;
+            member::peek(&frame).filter(|(kind, len)| *kind == MemberKind::Header && *len <= 4 * UNIT)?;
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, 0).ok()?;
         let image_id = Header::decode(&bytes).ok()?.image_id;
@@ -133,11 +133,11 @@ impl KeptRuns {
             self.position = position.checked_add(len as u64).filter(|end| *end <= self.end)?;
             match kind {
                 // Higher nodes follow their last leaf.
-                Kind::Index if walked.is_empty() => {}
-                Kind::Index => {
+                MemberKind::Index if walked.is_empty() => {}
+                MemberKind::Index => {
                     let mut bytes = vec![0; Some(len).filter(|len| *len <= MAX_NODE as usize)?];
                     self.file.read_exact_at(&mut bytes, position).ok()?;
-                    let expected = Expected {
+                    let expected = ExpectedNode {
                         level: Some(0),
                         kinds: None,
                         offset,
@@ -164,7 +164,7 @@ impl KeptRuns {
                         position,
                         member_length: len as u32,
                         hash: array(&head, FRAME + 16).map(Hash::from_bytes)?,
-                        has_gaps: kind == Kind::Data && starts_list(&head),
+                        has_gaps: kind == MemberKind::Data && starts_list(&head),
                         member_hash: NO_HASH,
                     });
                     self.offset = self.offset.checked_add(length)?;

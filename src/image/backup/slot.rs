@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// Where a chunk may be found compressed already.
-pub(super) struct Sources<'a> {
+pub(super) struct MemberSources<'a> {
     /// The image before.
     pub base: Option<&'a Image>,
     /// Members of the base need not be read: the sink has them copied, and verification proves them.
@@ -22,7 +22,7 @@ pub(super) struct Sources<'a> {
 }
 
 /// What became of a piece of disk.
-pub(super) enum Content {
+pub(super) enum PieceContent {
     /// All zero, or a hole.
     Zero,
     /// Nobody uses it: not read.
@@ -44,14 +44,14 @@ pub(super) enum Content {
 }
 
 /// Everything that a piece of disk needs on its way.
-pub(super) struct Slot {
+pub(super) struct PieceSlot {
     /// Pieces are numbered in the order of the disk.
     pub number: u64,
     pub offset: u64,
     pub length: u64,
     pub raw: AlignedBuf,
     pub member: Vec<u8>,
-    pub content: Content,
+    pub content: PieceContent,
     /// What is unallocated in a raw piece; zeros in all that is made of it.
     pub gaps: Gaps,
     /// The run of the unfinished image at this place.

@@ -9,7 +9,7 @@ use crate::block::BlockDevice;
 use crate::image::backup::backup_again;
 use crate::image::backup::options::{BackupOptions, Earlier, Written};
 use crate::image::backup::resume::Part;
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::header::DiskAbout;
 use crate::image::reader::Image;
 use crate::image::verify::{verify, verify_again};
@@ -118,7 +118,7 @@ fn attempts<T>(
         });
         match made {
             Err(e) if !earlier.prove_base && rests_on_unread && e.is_of_image() => {
-                file.discard(&e).map_err(|e| ImageError::sink(Op::Create, 0, e))?;
+                file.discard(&e).map_err(|e| ImageError::sink(ImageOp::Create, 0, e))?;
                 earlier.prove_base = true;
             }
             made => return made,
@@ -134,7 +134,7 @@ fn write(
     file: &impl BackupFile,
 ) -> Result<Written, ImageError> {
     file.during(Pass::Write, |progress| {
-        let (mut sink, part) = file.begin().map_err(|e| ImageError::sink(Op::Create, 0, e))?;
+        let (mut sink, part) = file.begin().map_err(|e| ImageError::sink(ImageOp::Create, 0, e))?;
         let earlier = Earlier { part, ..earlier.clone() };
         backup_again(disk, &mut *sink, about, opts, &earlier, progress)
     })

@@ -5,13 +5,13 @@ use crate::block::BlockDevice;
 use crate::image::backup::options::{BackupOptions, Written};
 use crate::image::backup::output::Output;
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::{Content, Slot, Sources};
+use crate::image::backup::slot::{MemberSources, PieceContent, PieceSlot};
 use crate::image::error::ImageError;
 use crate::image::format::codec::{DataMember, Deflate, data_member};
 use crate::image::format::footer::Footer;
 use crate::image::format::header::Header;
 use crate::image::format::index::IndexWriter;
-use crate::image::format::member::Kind;
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::{NO_HASH, Run};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers};
 use crate::io::{SyncWrite, is_zero};
@@ -33,7 +33,7 @@ pub(super) struct Writer<'a> {
     deflater: Box<dyn Deflate>,
     zeros: ZeroMembers,
     /// A long run that was not written yet.
-    pending: (Kind, Range<u64>),
+    pending: (MemberKind, Range<u64>),
     index: IndexWriter,
     nodes: Vec<u8>,
     footer: Footer,
@@ -46,7 +46,7 @@ impl<'a> Writer<'a> {
         sink: &'a mut dyn SyncWrite,
         header: &Header,
         opts: &BackupOptions,
-        sources: &Sources<'a>,
+        sources: &MemberSources<'a>,
         part: Option<Unfinished>,
         progress: &'a Progress,
     ) -> Result<Self, ImageError> {
@@ -57,7 +57,7 @@ impl<'a> Writer<'a> {
             progress,
             deflater: opts.codec.deflater(),
             zeros: ZeroMembers::default(),
-            pending: (Kind::Zero, 0..0),
+            pending: (MemberKind::Zero, 0..0),
             index: IndexWriter::default(),
             nodes: Vec::new(),
             footer: Footer {
@@ -102,31 +102,31 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes the next piece of disk.
-    pub fn take(&mut self, disk: &dyn BlockDevice, slot: &mut Slot) -> Result<(), ImageError> {
+    pub fn take(&mut self, disk: &dyn BlockDevice, slot: &mut PieceSlot) -> Result<(), ImageError> {
         let range = slot.offset..slot.offset + slot.length;
         if let Some(error) = slot.bad_base.take() {
             self.written.retaken_bad += 1;
             self.written.bad_base.get_or_insert_with(|| with_sources(&error));
         }
-        match std::mem::replace(&mut slot.content, Content::Raw) {
-            Content::Zero => self.zero(range)?,
-            Content::Unallocated => return self.unallocated(range),
-            Content::Data(member) => self.data(range, &member, &slot.member[member.range.clone()])?,
-            Content::Taken(run) => {
+        match std::mem::replace(&mut slot.content, PieceContent::Raw) {
+            PieceContent::Zero => self.zero(range)?,
+            PieceContent::Unallocated => return self.unallocated(range),
+            PieceContent::Data(member) => self.data(range, &member, &slot.member[member.range.clone()])?,
+            PieceContent::Taken(run) => {
                 self.flush_zeros()?;
                 let member = &slot.member[..run.member_length as usize];
-                match self.put(Kind::Data, range, (run.hash, run.has_gaps), member, run.member_hash)? {
+                match self.put(MemberKind::Data, range, (run.hash, run.has_gaps), member, run.member_hash)? {
                     true => self.written.kept_bytes += slot.length,
                     false => self.written.taken_bytes += slot.length,
                 }
                 self.progress.taken.fetch_add(slot.length, Relaxed);
             }
-            Content::Unread(run) => self.copy(range, &run)?,
-            Content::Kept(run) => self.keep(range, &run, slot)?,
-            Content::BadRanges(bad) => self.bad_ranges(disk, slot, &bad)?,
-            Content::Failed(error) => return Err(error),
+            PieceContent::Unread(run) => self.copy(range, &run)?,
+            PieceContent::Kept(run) => self.keep(range, &run, slot)?,
+            PieceContent::BadRanges(bad) => self.bad_ranges(disk, slot, &bad)?,
+            PieceContent::Failed(error) => return Err(error),
             // Workers turn all raw pieces into something else.
-            Content::Raw => return Err(ImageError::internal("a piece of disk was not handled")),
+            PieceContent::Raw => return Err(ImageError::internal("a piece of disk was not handled")),
         }
         self.progress.add_done(slot.length);
         Ok(())
@@ -135,7 +135,7 @@ impl<'a> Writer<'a> {
     fn data(&mut self, range: Range<u64>, made: &DataMember, member: &[u8]) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let length = range.end - range.start;
-        if self.put(Kind::Data, range, (made.hash, made.has_gaps), member, made.member_hash)? {
+        if self.put(MemberKind::Data, range, (made.hash, made.has_gaps), member, made.member_hash)? {
             self.written.kept_bytes += length;
             self.progress.taken.fetch_add(length, Relaxed);
         } else if made.stored {
@@ -161,7 +161,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A chunk whose member stands in the file already, unless the file was cut before it meanwhile.
-    fn keep(&mut self, range: Range<u64>, kept: &Run, slot: &mut Slot) -> Result<(), ImageError> {
+    fn keep(&mut self, range: Range<u64>, kept: &Run, slot: &mut PieceSlot) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let position = self.out.position();
         if !self.out.keep(kept) {
@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
     fn bad_ranges(
         &mut self,
         disk: &dyn BlockDevice,
-        slot: &mut Slot,
+        slot: &mut PieceSlot,
         bad: &[Range<u64>],
     ) -> Result<(), ImageError> {
         let end = slot.offset + slot.length;
@@ -216,23 +216,23 @@ impl<'a> Writer<'a> {
             _ if listed < LISTED => written.unreadable.push(range.clone()),
             _ => {}
         }
-        self.put_zeros(Kind::Unreadable, range)
+        self.put_zeros(MemberKind::Unreadable, range)
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<(), ImageError> {
         self.written.zero_bytes += range.end - range.start;
         self.progress.zero.store(self.written.zero_bytes, Relaxed);
-        self.long(Kind::Zero, range)
+        self.long(MemberKind::Zero, range)
     }
 
     fn unallocated(&mut self, range: Range<u64>) -> Result<(), ImageError> {
         self.written.unallocated_bytes += range.end - range.start;
         self.progress.skipped.store(self.written.unallocated_bytes, Relaxed);
-        self.long(Kind::Unallocated, range)
+        self.long(MemberKind::Unallocated, range)
     }
 
     /// A piece of a long run, perhaps more of the one before.
-    fn long(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
+    fn long(&mut self, kind: MemberKind, range: Range<u64>) -> Result<(), ImageError> {
         if self.pending.0 != kind {
             self.flush_zeros()?;
         }
@@ -254,11 +254,11 @@ impl<'a> Writer<'a> {
     }
 
     fn flush_zeros(&mut self) -> Result<(), ImageError> {
-        let (kind, range) = std::mem::replace(&mut self.pending, (Kind::Zero, 0..0));
+        let (kind, range) = std::mem::replace(&mut self.pending, (MemberKind::Zero, 0..0));
         if range.is_empty() { Ok(()) } else { self.put_zeros(kind, range) }
     }
 
-    fn put_zeros(&mut self, kind: Kind, range: Range<u64>) -> Result<(), ImageError> {
+    fn put_zeros(&mut self, kind: MemberKind, range: Range<u64>) -> Result<(), ImageError> {
         let mut zeros = std::mem::take(&mut self.zeros);
         let (member, member_hash) = zeros.get(kind, range.end - range.start);
         let result = self.put(kind, range, (NO_HASH, false), member, member_hash);
@@ -269,7 +269,7 @@ impl<'a> Writer<'a> {
     /// Writes one run and what the index adds behind it. True where its member stood in the file already.
     fn put(
         &mut self,
-        kind: Kind,
+        kind: MemberKind,
         range: Range<u64>,
         (hash, has_gaps): (Hash, bool),
         member: &[u8],
@@ -289,7 +289,7 @@ impl<'a> Writer<'a> {
             member_hash,
         };
         let was_there = match kind {
-            Kind::Data => self.out.write(member)?,
+            MemberKind::Data => self.out.write(member)?,
             _ => self.out.write_sparse(member)?,
         };
         self.progress.image.store(self.out.position(), Relaxed);

@@ -45,7 +45,7 @@ pub enum ErrorKind {
 
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
+pub enum ImageOp {
     /// The work as a whole.
     Work,
     /// Reading.
@@ -78,24 +78,24 @@ pub enum Op {
     GetRandom,
 }
 
-impl fmt::Display for Op {
+impl fmt::Display for ImageOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Op::Work => "do the work",
-            Op::Read => "read",
-            Op::SeekData => "seek data",
-            Op::Write => "write",
-            Op::Zero => "zero",
-            Op::Discard => "discard",
-            Op::Flush => "flush",
-            Op::DropCache => "drop the cache",
-            Op::Create => "create",
-            Op::Resume => "resume",
-            Op::Sync => "sync",
-            Op::Compare => "compare",
-            Op::ReadBack => "read back",
-            Op::StartThread => "start a thread",
-            Op::GetRandom => "get random bytes",
+            ImageOp::Work => "do the work",
+            ImageOp::Read => "read",
+            ImageOp::SeekData => "seek data",
+            ImageOp::Write => "write",
+            ImageOp::Zero => "zero",
+            ImageOp::Discard => "discard",
+            ImageOp::Flush => "flush",
+            ImageOp::DropCache => "drop the cache",
+            ImageOp::Create => "create",
+            ImageOp::Resume => "resume",
+            ImageOp::Sync => "sync",
+            ImageOp::Compare => "compare",
+            ImageOp::ReadBack => "read back",
+            ImageOp::StartThread => "start a thread",
+            ImageOp::GetRandom => "get random bytes",
         })
     }
 }
@@ -137,7 +137,7 @@ pub struct ImageError {
     /// What went wrong.
     pub kind: ErrorKind,
     /// What was being done.
-    pub op: Op,
+    pub op: ImageOp,
     /// What to.
     pub what: Subject,
     /// Where on the disk or in the file; of a [`Subject::Gzip`], of what it holds.
@@ -153,7 +153,7 @@ pub struct ImageError {
 }
 
 impl ImageError {
-    fn new(kind: ErrorKind, op: Op, what: Subject) -> Self {
+    fn new(kind: ErrorKind, op: ImageOp, what: Subject) -> Self {
         ImageError {
             kind,
             op,
@@ -190,12 +190,12 @@ impl ImageError {
 
     /// True where the medium of a disk does not give its data.
     pub fn is_bad_sector(&self) -> bool {
-        self.kind == ErrorKind::Medium && self.op == Op::Read
+        self.kind == ErrorKind::Medium && self.op == ImageOp::Read
     }
 
     /// True for what reading an image, old or new, can show to be wrong with it, or with the share that it is on.
     pub fn is_of_image(&self) -> bool {
-        let is_read = self.kind == ErrorKind::Io && self.op == Op::Read;
+        let is_read = self.kind == ErrorKind::Io && self.op == ImageOp::Read;
         self.what == Subject::Image && (is_read || self.kind == ErrorKind::Corrupt)
     }
 
@@ -209,13 +209,13 @@ impl ImageError {
     /// # Errors
     /// This error again, where it is any other.
     pub fn into_read_error(mut self) -> Result<io::Error, Self> {
-        let source = self.source.take_if(|_| self.what == Subject::Image && self.op == Op::Read);
+        let source = self.source.take_if(|_| self.what == Subject::Image && self.op == ImageOp::Read);
         source.ok_or(self)
     }
 
     /// An error of this program.
     pub fn internal(what: impl Into<String>) -> Self {
-        ImageError::new(ErrorKind::Internal, Op::Work, Subject::Machine).found(what)
+        ImageError::new(ErrorKind::Internal, ImageOp::Work, Subject::Machine).found(what)
     }
 
     /// Runs `work`, whose panic becomes an error: the caller can say what was touched, and no other thread waits for it.
@@ -235,19 +235,19 @@ impl ImageError {
 
     /// An image file could not be read at byte `position`.
     pub fn read(position: u64, source: io::Error) -> Self {
-        ImageError::new(ErrorKind::Io, Op::Read, Subject::Image).at(position, 0).because(source)
+        ImageError::new(ErrorKind::Io, ImageOp::Read, Subject::Image).at(position, 0).because(source)
     }
 
     /// `op` on an image file failed after `written` bytes of it.
-    pub fn sink(op: Op, written: u64, source: io::Error) -> Self {
+    pub fn sink(op: ImageOp, written: u64, source: io::Error) -> Self {
         ImageError::new(ErrorKind::Io, op, Subject::Image).at(written, 0).because(source)
     }
 
     pub(in crate::image) fn cancelled() -> Self {
-        ImageError::new(ErrorKind::Cancelled, Op::Work, Subject::Machine)
+        ImageError::new(ErrorKind::Cancelled, ImageOp::Work, Subject::Machine)
     }
 
-    pub(in crate::image) fn resource(op: Op, source: io::Error) -> Self {
+    pub(in crate::image) fn resource(op: ImageOp, source: io::Error) -> Self {
         ImageError::new(ErrorKind::Resource, op, Subject::Machine).because(source)
     }
 
@@ -255,12 +255,12 @@ impl ImageError {
     pub(in crate::image) fn refused_range(range: &Range<u64>, disk_size: u64) -> Self {
         let Range { start, end } = range;
         let what = format!("bytes {start} to {end} are not on a disk of {disk_size} bytes");
-        ImageError::new(ErrorKind::Refused, Op::Read, Subject::Image).found(what)
+        ImageError::new(ErrorKind::Refused, ImageOp::Read, Subject::Image).found(what)
     }
 
     /// Not the image that it should be.
     pub(in crate::image) fn corrupt(what: impl Into<String>) -> Self {
-        ImageError::new(ErrorKind::Corrupt, Op::Read, Subject::Image).found(what)
+        ImageError::new(ErrorKind::Corrupt, ImageOp::Read, Subject::Image).found(what)
     }
 
     /// Not a testbox image, or cut short.
@@ -270,7 +270,7 @@ impl ImageError {
 
     /// What was written a moment ago reads back as something else.
     pub(in crate::image) fn not_written(what: impl Into<String>) -> Self {
-        ImageError { op: Op::ReadBack, ..ImageError::corrupt(what) }
+        ImageError { op: ImageOp::ReadBack, ..ImageError::corrupt(what) }
     }
 
     /// A part of the image is not what its hashes say.
@@ -280,7 +280,7 @@ impl ImageError {
 
     /// A gzip file that cannot be used, after `done` bytes of its content.
     pub(in crate::image) fn foreign(done: u64, what: impl Into<String>) -> Self {
-        ImageError::new(ErrorKind::Corrupt, Op::Read, Subject::Gzip).at(done, 0).found(what)
+        ImageError::new(ErrorKind::Corrupt, ImageOp::Read, Subject::Gzip).at(done, 0).found(what)
     }
 
     /// The same error, of a restore that had begun to write.
@@ -312,7 +312,7 @@ impl ImageError {
                 let (at, lba) = (at.unwrap_or(0), self.lba());
                 write!(f, "{len} bytes at byte {at} (LBA {lba}) are not what the image holds")?;
                 match op {
-                    Op::ReadBack => {
+                    ImageOp::ReadBack => {
                         f.write_str(" although it was just written: the disk loses or changes writes")
                     }
                     _ => Ok(()),
@@ -324,7 +324,7 @@ impl ImageError {
                 (Subject::Disk { .. }, _) => {
                     write!(f, "cannot {op} {len} bytes at byte {at} (LBA {})", self.lba())
                 }
-                (_, Op::Read) => write!(f, "cannot read the image at byte {at}"),
+                (_, ImageOp::Read) => write!(f, "cannot read the image at byte {at}"),
                 _ => write!(f, "cannot {op} the image after {at} bytes of it"),
             },
         }

@@ -17,20 +17,28 @@ fn with_source() -> Vec<(ImageError, ErrorKind, &'static str)> {
     let denied = || io::Error::from_raw_os_error(libc::EPERM);
     vec![
         (
-            ImageError::transfer(&disk, Op::Read, 8192, 4096, eio()),
+            ImageError::transfer(&disk, ImageOp::Read, 8192, 4096, eio()),
             ErrorKind::Medium,
             "sdx: cannot read 4096 bytes at byte 8192 (LBA 2): ",
         ),
         (
-            ImageError::transfer(&disk, Op::Zero, 8192, 4096, denied()),
+            ImageError::transfer(&disk, ImageOp::Zero, 8192, 4096, denied()),
             ErrorKind::Io,
             "sdx: cannot zero 4096 bytes at byte 8192 (LBA 2): ",
         ),
-        (ImageError::transfer(&disk, Op::Write, 0, 512, gone), ErrorKind::Gone, "sdx: the disk is gone: "),
-        (ImageError::disk_call(&disk, Op::Flush, eio()), ErrorKind::Io, "sdx: cannot flush: "),
+        (
+            ImageError::transfer(&disk, ImageOp::Write, 0, 512, gone),
+            ErrorKind::Gone,
+            "sdx: the disk is gone: ",
+        ),
+        (ImageError::disk_call(&disk, ImageOp::Flush, eio()), ErrorKind::Io, "sdx: cannot flush: "),
         (ImageError::read(7, eio()), ErrorKind::Io, "cannot read the image at byte 7: "),
-        (ImageError::sink(Op::Sync, 9, eio()), ErrorKind::Io, "cannot sync the image after 9 bytes of it: "),
-        (ImageError::resource(Op::StartThread, eio()), ErrorKind::Resource, "cannot start a thread: "),
+        (
+            ImageError::sink(ImageOp::Sync, 9, eio()),
+            ErrorKind::Io,
+            "cannot sync the image after 9 bytes of it: ",
+        ),
+        (ImageError::resource(ImageOp::StartThread, eio()), ErrorKind::Resource, "cannot start a thread: "),
     ]
 }
 
@@ -62,11 +70,11 @@ fn an_error_without_a_source_says_where_and_what() {
         (ImageError::damaged(5, "a hash"), "the image is damaged at byte 5 of the file: a hash"),
         (ImageError::foreign(5, "cut"), "the gzip file is damaged after 5 bytes of content: cut"),
         (
-            ImageError::differs(&disk, &(4096..8192), Op::Compare),
+            ImageError::differs(&disk, &(4096..8192), ImageOp::Compare),
             "sdx: 4096 bytes at byte 4096 (LBA 1) are not what the image holds",
         ),
         (
-            ImageError::differs(&disk, &(4096..8192), Op::ReadBack),
+            ImageError::differs(&disk, &(4096..8192), ImageOp::ReadBack),
             "sdx: 4096 bytes at byte 4096 (LBA 1) are not what the image holds although it was just written: the disk \
              loses or changes writes",
         ),
@@ -91,17 +99,17 @@ fn an_error_without_a_source_says_where_and_what() {
 #[test]
 fn only_a_failed_read_of_a_disk_is_a_bad_sector() {
     let disk = disk();
-    let bad = ImageError::transfer(&disk, Op::Read, 0, 512, eio());
+    let bad = ImageError::transfer(&disk, ImageOp::Read, 0, 512, eio());
     assert!(bad.is_bad_sector() && !bad.is_of_image());
     for (error, _, _) in with_source().into_iter().skip(1) {
         assert!(!error.is_bad_sector(), "{error}");
-        assert_eq!(error.is_of_image(), error.what == Subject::Image && error.op == Op::Read, "{error}");
+        assert_eq!(error.is_of_image(), error.what == Subject::Image && error.op == ImageOp::Read, "{error}");
     }
     // So much is unreadable that zeros are no answer.
     assert!(!ImageError::failing(&disk, 7, 9).is_bad_sector());
     assert!(ImageError::damaged(0, "x").is_of_image() && !ImageError::foreign(0, "x").is_of_image());
     assert_eq!(ImageError::read(1, eio()).into_read_error().unwrap().raw_os_error(), Some(libc::EIO));
-    assert!(ImageError::sink(Op::Write, 1, eio()).into_read_error().is_err());
+    assert!(ImageError::sink(ImageOp::Write, 1, eio()).into_read_error().is_err());
     assert!(ImageError::damaged(0, "x").into_read_error().is_err());
 }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::bytes::{array, le};
-use crate::image::format::member::{self, Kind, Reason, UNIT};
+use crate::image::format::member::{self, MemberKind, Reason, UNIT};
 use blake3::Hash;
 
 const CONTEXT: &str = "testbox image root hash v1";
@@ -40,7 +40,7 @@ impl Footer {
     /// The bytes that the root hash covers.
     fn bound(&self) -> [u8; BOUND] {
         let mut payload = [0; BOUND];
-        payload[..2].copy_from_slice(&[member::VERSION, Kind::Footer as u8]);
+        payload[..2].copy_from_slice(&[member::VERSION, MemberKind::Footer as u8]);
         payload[4..8].copy_from_slice(&(UNIT as u32).to_le_bytes());
         payload[8..12].copy_from_slice(&self.header_length.to_le_bytes());
         payload[12] = self.degraded.into();
@@ -65,14 +65,14 @@ impl Footer {
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = self.bound().to_vec();
         payload.extend_from_slice(self.root_hash().as_bytes());
-        member::empty_member(Kind::Footer, &payload, None)
+        member::empty_member(MemberKind::Footer, &payload, None)
     }
 
     /// Reads the member, and refuses any byte that differs from what [`Footer::encode`] writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Reason> {
         const SHORT: Reason = "the footer is too short";
         let member = member::parse(bytes)?;
-        if member.kind != Kind::Footer {
+        if member.kind != MemberKind::Footer {
             return Err("the file does not end with a footer member: it was cut short or added to");
         }
         let payload = member.payload;

@@ -3,7 +3,7 @@
 
 use crate::image::format::member::MAX_TEXT;
 use crate::text::without_controls;
-use crate::used::Found;
+use crate::used::FoundVolume;
 
 /// Tag of a text that describes one partition.
 const PARTITION: u8 = 7;
@@ -17,14 +17,14 @@ const ROOM: usize = 5 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundTexts {
     /// In the order of the disk, shortened where they are too long.
-    pub list: Vec<Found>,
+    pub list: Vec<FoundVolume>,
     /// How many more there were.
     pub more: u64,
 }
 
 impl FoundTexts {
     /// As much of what was found as a header holds.
-    pub fn new(found: &[Found]) -> Self {
+    pub fn new(found: &[FoundVolume]) -> Self {
         let mut list = Vec::new();
         let mut room = ROOM;
         for one in found {
@@ -46,21 +46,21 @@ impl FoundTexts {
     /// Takes up a text of the header; what it cannot be read as is left out.
     pub(super) fn read(&mut self, tag: u8, text: &str) {
         match tag {
-            PARTITION => self.list.extend(serde_json::from_str::<Found>(text)),
+            PARTITION => self.list.extend(serde_json::from_str::<FoundVolume>(text)),
             MORE => self.more = text.parse().unwrap_or(0),
             _ => {}
         }
     }
 }
 
-fn json(one: &Found) -> String {
+fn json(one: &FoundVolume) -> String {
     serde_json::to_string(one).unwrap_or_default()
 }
 
 /// `one` with texts that fit into one text of the header, and the length of that.
-fn fitting(one: &Found) -> (Found, usize) {
+fn fitting(one: &FoundVolume) -> (FoundVolume, usize) {
     let clean = |text: &str| -> String { without_controls(text).chars().take(MAX_TEXT).collect() };
-    let mut one = Found {
+    let mut one = FoundVolume {
         number: one.number,
         start: one.start,
         size: one.size,

@@ -4,7 +4,7 @@
 use crate::block::BlockDevice;
 use crate::bytes::{array, le};
 use crate::image::format::found::FoundTexts;
-use crate::image::format::member::{self, Kind, MAX_TEXT, Reason};
+use crate::image::format::member::{self, MAX_TEXT, MemberKind, Reason};
 use crate::image::format::zeros::{FIRST_MAX_ZERO_RUN, LONG_ZEROS};
 use crate::inventory::Identity;
 use crate::text::without_controls;
@@ -130,7 +130,7 @@ impl Header {
             payload.extend_from_slice(&(text.len() as u16).to_le_bytes());
             payload.extend_from_slice(text.as_bytes());
         }
-        member::empty_member(Kind::Header, &payload, Some(&file_name(&self.disk.name)))
+        member::empty_member(MemberKind::Header, &payload, Some(&file_name(&self.disk.name)))
     }
 
     /// Reads the member; `bytes` is all of it.
@@ -140,7 +140,7 @@ impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Self, Reason> {
         const SHORT: Reason = "the header member is too short";
         let member = member::parse(bytes)?;
-        if member.kind != Kind::Header || member.len != bytes.len() {
+        if member.kind != MemberKind::Header || member.len != bytes.len() {
             return Err("the file does not begin with a header member");
         }
         let payload = member.payload;
@@ -194,7 +194,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::used::Found;
+    use crate::used::FoundVolume;
 
     fn header() -> Header {
         Header {
@@ -262,7 +262,7 @@ mod tests {
             for tag in tags {
                 payload.extend_from_slice(&[*tag, 0, 1, 0, b'x']);
             }
-            Header::decode(&member::empty_member(Kind::Header, &payload, Some("x.raw")))
+            Header::decode(&member::empty_member(MemberKind::Header, &payload, Some("x.raw")))
         };
         for good in [&[1, 2, 6, 7, 7, 8, 9, 9, 9, 127][..], &[7], &[127, 127], &[]] {
             assert!(texts(good).is_ok(), "{good:?}");
@@ -281,7 +281,7 @@ mod tests {
         header.disk.identity =
             Identity { serial: Some(long(900)), wwn: Some(long(900)), model: Some(long(900)) };
         (header.codec, header.writer) = (long(900), long(900));
-        let found = |number| Found {
+        let found = |number| FoundVolume {
             number,
             start: u64::MAX,
             size: u64::MAX,

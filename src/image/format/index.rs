@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::bytes::{array, le};
-use crate::image::format::member::{self, Kind, Reason};
+use crate::image::format::member::{self, MemberKind, Reason};
 use crate::image::format::run::{Run, check_entry};
 use blake3::Hash;
 
@@ -18,7 +18,7 @@ pub const MAX_NODE: u32 = 12_288;
 
 /// A node that is listed by its parent, or by the footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Child {
+pub struct ChildNode {
     /// Its level.
     pub level: u8,
     /// Kinds of runs below it, as [`Kind::bit`]s.
@@ -48,12 +48,12 @@ pub enum Entries {
     /// Level 0.
     Runs(Vec<Run>),
     /// Higher levels.
-    Nodes(Vec<Child>),
+    Nodes(Vec<ChildNode>),
 }
 
 /// A node that is being filled.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenNode {
     entries: Vec<u8>,
     count: usize,
     kinds: u8,
@@ -67,7 +67,7 @@ struct Open {
 /// Collects runs and makes index members of them. Memory: one node per level.
 #[derive(Debug, Default)]
 pub struct IndexWriter {
-    levels: Vec<Open>,
+    levels: Vec<OpenNode>,
 }
 
 impl IndexWriter {
@@ -92,13 +92,13 @@ impl IndexWriter {
     }
 
     /// Closes what is open, appends it to `out`, and returns the root; nothing where there was no run.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Option<Child> {
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Option<ChildNode> {
         self.close_from(0, true, out)
     }
 
     fn add(&mut self, level: usize, entry: &[u8], kinds: u8, disk: (u64, u64), file: (u64, u64), runs: u64) {
         if self.levels.len() <= level {
-            self.levels.resize_with(level + 1, Open::default);
+            self.levels.resize_with(level + 1, OpenNode::default);
         }
         let open = &mut self.levels[level];
         if open.count == 0 {
@@ -113,7 +113,7 @@ impl IndexWriter {
     }
 
     /// Closes full nodes upwards from `level`, or with `all` every open node; returns the root with `all`.
-    fn close_from(&mut self, mut level: usize, all: bool, out: &mut Vec<u8>) -> Option<Child> {
+    fn close_from(&mut self, mut level: usize, all: bool, out: &mut Vec<u8>) -> Option<ChildNode> {
         while let Some(open) = self.levels.get_mut(level) {
             if open.count < FANOUT && !all {
                 return None;
@@ -141,8 +141,8 @@ impl IndexWriter {
     }
 }
 
-impl Open {
-    fn encode(self, level: u8, out: &mut Vec<u8>) -> Child {
+impl OpenNode {
+    fn encode(self, level: u8, out: &mut Vec<u8>) -> ChildNode {
         let mut payload = vec![0; NODE_HEAD];
         payload[8] = level;
         payload[12..16].copy_from_slice(&(self.count as u32).to_le_bytes());
@@ -151,9 +151,9 @@ impl Open {
         payload[32..40].copy_from_slice(&self.disk.to_le_bytes());
         payload[40..48].copy_from_slice(&self.file.to_le_bytes());
         payload.extend_from_slice(&self.entries);
-        let member = member::empty_member(Kind::Index, &payload, None);
+        let member = member::empty_member(MemberKind::Index, &payload, None);
         out.extend_from_slice(&member);
-        Child {
+        ChildNode {
             level,
             kinds: self.kinds,
             offset: self.offset,
@@ -169,7 +169,7 @@ impl Open {
 
 /// What a parent knows of a node before it is read; `None` where the footer does not say.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedNode {
     /// The level, unless it is the root.
     pub level: Option<u8>,
     /// Kinds below, unless it is the root.
@@ -188,9 +188,9 @@ pub struct Expected {
     pub hash: Hash,
 }
 
-impl From<&Child> for Expected {
-    fn from(c: &Child) -> Self {
-        Expected {
+impl From<&ChildNode> for ExpectedNode {
+    fn from(c: &ChildNode) -> Self {
+        ExpectedNode {
             level: Some(c.level),
             kinds: Some(c.kinds),
             offset: c.offset,
@@ -205,13 +205,13 @@ impl From<&Child> for Expected {
 
 /// Reads a node (`bytes` is its whole member) and checks it: its hash, and that what it lists fills its part of
 /// the disk and of the file without gap or overlap, as its parent says.
-pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Result<Entries, Reason> {
+pub fn decode(bytes: &[u8], expected: &ExpectedNode, chunk: u32, block: u32) -> Result<Entries, Reason> {
     const SHORT: Reason = "an index member is too short";
     if blake3::hash(bytes) != expected.hash {
         return Err("an index member's hash is wrong");
     }
     let member = member::parse(bytes)?;
-    if member.kind != Kind::Index || member.len != bytes.len() {
+    if member.kind != MemberKind::Index || member.len != bytes.len() {
         return Err("this is not an index member");
     }
     let payload = member.payload;
@@ -240,7 +240,8 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
         let disk = le::u64(entry, 8).ok_or(SHORT)?;
         let hash_at = |at| array(entry, at).map(Hash::from_bytes).ok_or(SHORT);
         let (file, more_runs) = if level == 0 {
-            let kind = entry.first().and_then(|b| Kind::from_byte(*b)).ok_or("an unknown kind of run")?;
+            let kind =
+                entry.first().and_then(|b| MemberKind::from_byte(*b)).ok_or("an unknown kind of run")?;
             let run = Run {
                 kind,
                 offset,
@@ -257,7 +258,7 @@ pub fn decode(bytes: &[u8], expected: &Expected, chunk: u32, block: u32) -> Resu
             (u64::from(length), 1)
         } else {
             let below = le::u64(entry, 16).ok_or(SHORT)?;
-            let child = Child {
+            let child = ChildNode {
                 level: level - 1,
                 kinds: entry.first().copied().unwrap_or_default(),
                 offset,
@@ -301,7 +302,7 @@ mod tests {
     use super::*;
 
     /// Walks the tree as a reader does, checking every node against its parent.
-    fn walk(nodes: &[u8], node: &Child, at: &dyn Fn(u64) -> usize, runs: &mut Vec<Run>) {
+    fn walk(nodes: &[u8], node: &ChildNode, at: &dyn Fn(u64) -> usize, runs: &mut Vec<Run>) {
         let from = at(node.start + node.file);
         let bytes = &nodes[from..from + node.length as usize];
         match decode(bytes, &node.into(), 1 << 20, 512).unwrap() {
@@ -329,7 +330,7 @@ mod tests {
             let (mut position, mut offset) = (4096u64, 0);
             for i in 0..count {
                 let run = Run {
-                    kind: Kind::Data,
+                    kind: MemberKind::Data,
                     offset,
                     length: 512 * (1 + i % 7),
                     position,

@@ -23,7 +23,7 @@ const EMPTY: [u8; 2] = [3, 0];
 /// What a member stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum MemberKind {
     /// The first member: who the disk is.
     Header = 1,
     /// Bytes of the disk, compressed.
@@ -40,16 +40,16 @@ pub enum Kind {
     Footer = 7,
 }
 
-impl Kind {
+impl MemberKind {
     /// The kind of a stored number.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        use Kind::*;
+        use MemberKind::*;
         [Header, Data, Zero, Unallocated, Unreadable, Index, Footer].into_iter().find(|k| *k as u8 == byte)
     }
 
     /// True for the four kinds that stand for a piece of disk.
     pub fn is_run(self) -> bool {
-        matches!(self, Kind::Data | Kind::Zero | Kind::Unallocated | Kind::Unreadable)
+        matches!(self, MemberKind::Data | MemberKind::Zero | MemberKind::Unallocated | MemberKind::Unreadable)
     }
 
     /// Its bit in the mask of an inner index entry.
@@ -68,7 +68,7 @@ pub fn round_up(len: usize) -> usize {
 
 /// Writes frame and payload into `to`, whose length says how long both (with padding) shall be. The payload's
 /// version, kind and member length are filled in.
-pub fn write_frame(to: &mut [u8], kind: Kind, member_len: usize, payload: &[u8], named: bool) {
+pub fn write_frame(to: &mut [u8], kind: MemberKind, member_len: usize, payload: &[u8], named: bool) {
     let payload_len = to.len() - FRAME;
     debug_assert!(payload.len() <= payload_len && payload_len <= MAX_PAYLOAD);
     to.fill(0);
@@ -84,7 +84,7 @@ pub fn write_frame(to: &mut [u8], kind: Kind, member_len: usize, payload: &[u8],
 }
 
 /// A whole member with empty content. The first 8 bytes of `payload` are filled in here.
-pub fn empty_member(kind: Kind, payload: &[u8], name: Option<&str>) -> Vec<u8> {
+pub fn empty_member(kind: MemberKind, payload: &[u8], name: Option<&str>) -> Vec<u8> {
     let name_len = name.map_or(0, |n| n.len() + 1);
     let tail = name_len + EMPTY.len() + TRAILER;
     let len = round_up(FRAME + payload.len() + tail);
@@ -107,7 +107,7 @@ pub fn is_own(bytes: &[u8]) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Member<'a> {
     /// What it stands for.
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// Its length in bytes, as it says itself.
     pub len: usize,
     /// The payload with its padding.
@@ -117,10 +117,10 @@ pub struct Member<'a> {
 }
 
 /// Kind and length of the member that begins like this, where it looks like one; nothing else of it is checked.
-pub fn peek(head: &[u8]) -> Option<(Kind, usize)> {
+pub fn peek(head: &[u8]) -> Option<(MemberKind, usize)> {
     let frame: [u8; FRAME + 8] = array(head, 0)?;
     let is_ours = frame[..3] == [0x1f, 0x8b, 8] && frame[12..14] == *b"TB" && frame[FRAME] == VERSION;
-    let kind = Kind::from_byte(frame[FRAME + 1])?;
+    let kind = MemberKind::from_byte(frame[FRAME + 1])?;
     let len = le::u32(&frame, FRAME + 4)? as usize;
     (is_ours && len > 0 && len.is_multiple_of(UNIT)).then_some((kind, len))
 }
@@ -138,8 +138,8 @@ pub fn parse(bytes: &[u8]) -> Result<Member<'_>, Reason> {
     if head[0] != VERSION {
         return Err("format version is unknown: a newer testbox wrote it");
     }
-    let kind = Kind::from_byte(head[1]).ok_or("member kind is unknown: a newer testbox wrote it")?;
-    let flags = if kind == Kind::Header { 0x0c } else { 0x04 };
+    let kind = MemberKind::from_byte(head[1]).ok_or("member kind is unknown: a newer testbox wrote it")?;
+    let flags = if kind == MemberKind::Header { 0x0c } else { 0x04 };
     if frame[3..10] != [flags, 0, 0, 0, 0, 0, 255] || extra_len != payload_len + 4 || head[2..4] != [0, 0] {
         return Err("a member's frame has wrong fields");
     }
@@ -160,7 +160,7 @@ mod tests {
     fn empty_members_are_gzip_of_nothing_in_whole_units() {
         for (payload, name) in [(8, None), (8, Some("sda.raw")), (4068, None), (4070, None), (12_262, None)] {
             let member = empty_member(
-                if name.is_some() { Kind::Header } else { Kind::Index },
+                if name.is_some() { MemberKind::Header } else { MemberKind::Index },
                 &vec![0; payload],
                 name,
             );
@@ -178,14 +178,14 @@ mod tests {
 
     #[test]
     fn any_wrong_frame_byte_is_refused() {
-        let member = empty_member(Kind::Index, &[0; 8], None);
+        let member = empty_member(MemberKind::Index, &[0; 8], None);
         assert!(parse(&member).is_ok());
         for at in (0..FRAME).chain(FRAME..FRAME + 8) {
             for bit in 0..8 {
                 let mut bad = member.clone();
                 bad[at] ^= 1 << bit;
                 // A flipped kind may be another run kind, a flipped length another length: hashes catch those.
-                let same = parse(&bad).is_ok_and(|m| m.kind == Kind::Index && m.len == member.len());
+                let same = parse(&bad).is_ok_and(|m| m.kind == MemberKind::Index && m.len == member.len());
                 assert!(!same, "byte {at} bit {bit}");
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::bytes::{array, le};
 use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{self, FRAME, Kind, RUN_PAYLOAD, Reason, TRAILER};
+use crate::image::format::member::{self, FRAME, MemberKind, RUN_PAYLOAD, Reason, TRAILER};
 use crate::image::format::zeros::{self, MAX_ZERO_RUN};
 use blake3::Hash;
 use std::ops::Range;
@@ -15,7 +15,7 @@ pub const NO_HASH: Hash = Hash::from_bytes([0; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Data, Zero, Unallocated or Unreadable.
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// First byte on the disk.
     pub offset: u64,
     /// Bytes of disk.
@@ -47,7 +47,7 @@ pub fn longest_data_member(raw: u64) -> u64 {
 
 /// Checks the numbers of an index entry against each other.
 pub fn check_entry(
-    kind: Kind,
+    kind: MemberKind,
     length: u64,
     member_length: u32,
     hash: Hash,
@@ -57,13 +57,13 @@ pub fn check_entry(
     let member = u64::from(member_length);
     let whole = member > 0 && member % member::UNIT as u64 == 0;
     let fits = match kind {
-        Kind::Data => length <= u64::from(chunk) && member <= longest_data_member(length),
-        Kind::Zero | Kind::Unallocated | Kind::Unreadable => {
+        MemberKind::Data => length <= u64::from(chunk) && member <= longest_data_member(length),
+        MemberKind::Zero | MemberKind::Unallocated | MemberKind::Unreadable => {
             length <= MAX_ZERO_RUN && length > 0 && member == zeros::member_len(length) && hash == NO_HASH
         }
         _ => return Err("an index leaf lists what is not a run"),
     };
-    if length == 0 || !whole || !fits || has_gaps && kind != Kind::Data {
+    if length == 0 || !whole || !fits || has_gaps && kind != MemberKind::Data {
         return Err("an index entry has impossible lengths");
     }
     Ok(())
@@ -83,7 +83,7 @@ pub fn write_data_front(front: &mut [u8], tail: usize, length: u64, hash: Hash, 
     payload[16..48].copy_from_slice(hash.as_bytes());
     payload.extend(list);
     let member_len = front.len() + tail;
-    member::write_frame(front, Kind::Data, member_len, &payload, false);
+    member::write_frame(front, MemberKind::Data, member_len, &payload, false);
 }
 
 /// The gaps of a data member that must be exactly the one of `run`, and its deflate stream with its trailer; `bytes` may

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::image::format::member::{
-    FRAME, Kind, MAX_PAYLOAD, RUN_PAYLOAD, TRAILER, UNIT, round_up, write_frame,
+    FRAME, MAX_PAYLOAD, MemberKind, RUN_PAYLOAD, TRAILER, UNIT, round_up, write_frame,
 };
 use flate2::Crc;
 
@@ -104,12 +104,12 @@ pub const LONG_ZEROS: &str = "zeros of up to 2 GiB";
 /// Makes members of zeros; remembers the last one, because long runs are all of the longest length.
 #[derive(Debug, Default)]
 pub struct ZeroMembers {
-    last: Option<(Kind, u64, Vec<u8>, blake3::Hash)>,
+    last: Option<(MemberKind, u64, Vec<u8>, blake3::Hash)>,
 }
 
 impl ZeroMembers {
     /// The member of `n` zeros (1 to [`MAX_ZERO_RUN`]) and its hash.
-    pub fn get(&mut self, kind: Kind, n: u64) -> (&[u8], blake3::Hash) {
+    pub fn get(&mut self, kind: MemberKind, n: u64) -> (&[u8], blake3::Hash) {
         self.last.take_if(|last| (last.0, last.1) != (kind, n));
         let (_, _, member, hash) = self.last.get_or_insert_with(|| {
             let member = member(kind, n);
@@ -130,7 +130,7 @@ pub fn member_len(n: u64) -> u64 {
 
 const HEADER_BITS: u64 = 3 + 14 + 18 * 3 + 2 + 8 + 8 + 2 + 8 + 2 + 2 + 2;
 
-fn member(kind: Kind, n: u64) -> Vec<u8> {
+fn member(kind: MemberKind, n: u64) -> Vec<u8> {
     let deflate = deflate(n);
     let len = round_up(FRAME + RUN_PAYLOAD + deflate.len() + TRAILER);
     let front = len - deflate.len() - TRAILER;
@@ -155,7 +155,7 @@ mod tests {
         for n in
             [1, 2, 257, 258, 259, 260, 516, 517, 512, 4096, 65_536, 1 << 20, (1 << 20) + 512, MAX_ZERO_RUN]
         {
-            let member = member(Kind::Zero, n);
+            let member = member(MemberKind::Zero, n);
             assert_eq!(member.len() as u64, member_len(n));
             assert_eq!(member.len() % UNIT, 0);
             let mut decoder = flate2::read::GzDecoder::new(&member[..]);

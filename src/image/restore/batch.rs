@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{AlignedBuf, BlockDevice};
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::parallel::for_each;
 use crate::image::restore::boot_areas::BootAreas;
 use crate::image::verify::{expect_zeros, read};
@@ -92,14 +92,14 @@ impl Batch {
             let len = range.end - range.start;
             match wanted {
                 Wanted::Zeros => {
-                    expect_zeros(disk, buf, range, Op::ReadBack)?;
+                    expect_zeros(disk, buf, range, ImageOp::ReadBack)?;
                     progress.zero.fetch_add(len, Relaxed);
                 }
                 Wanted::Data(hash) => {
                     let bytes = &mut buf[..len as usize];
                     read(disk, bytes, range.start)?;
                     if blake3::hash(bytes) != hash {
-                        return Err(ImageError::differs(disk, &range, Op::ReadBack));
+                        return Err(ImageError::differs(disk, &range, ImageOp::ReadBack));
                     }
                 }
             }
@@ -111,7 +111,7 @@ impl Batch {
 
 /// Has the next reads come from the disk.
 pub fn drop_cache(disk: &dyn BlockDevice) -> Result<(), ImageError> {
-    disk.drop_cache().map_err(|source| ImageError::disk_call(disk, Op::DropCache, source))
+    disk.drop_cache().map_err(|source| ImageError::disk_call(disk, ImageOp::DropCache, source))
 }
 
 #[cfg(test)]

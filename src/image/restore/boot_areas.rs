@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, AlignedBuf, BlockDevice};
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
 use crate::used::Growth;
@@ -141,7 +141,7 @@ impl<'a> BootAreas<'a> {
             let back = &mut back[..(part.end - part.start) as usize];
             read(self.disk, back, part.start)?;
             if !is_zero(back) {
-                return Err(ImageError::differs(self.disk, part, Op::ReadBack));
+                return Err(ImageError::differs(self.disk, part, ImageOp::ReadBack));
             }
         }
         Ok(())
@@ -228,7 +228,7 @@ impl<'a> BootAreas<'a> {
         read(self.disk, &mut back, offset)?;
         if *back != *bytes {
             let range = offset..offset + bytes.len() as u64;
-            return Err(ImageError::differs(self.disk, &range, Op::ReadBack));
+            return Err(ImageError::differs(self.disk, &range, ImageOp::ReadBack));
         }
         Ok(())
     }
@@ -268,12 +268,12 @@ impl<'a> BootAreas<'a> {
         let len = bytes.len() as u64;
         self.disk
             .write_at(bytes, offset)
-            .map_err(|e| ImageError::transfer(self.disk, Op::Write, offset, len, e))
+            .map_err(|e| ImageError::transfer(self.disk, ImageOp::Write, offset, len, e))
     }
 
     /// Makes what was written durable.
     pub fn flush(&self) -> Result<(), ImageError> {
-        self.disk.flush().map_err(|source| ImageError::disk_call(self.disk, Op::Flush, source))
+        self.disk.flush().map_err(|source| ImageError::disk_call(self.disk, ImageOp::Flush, source))
     }
 }
 

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, BlockDevice};
-use crate::image::error::{ImageError, Op};
-use crate::image::format::member::Kind;
+use crate::image::error::{ImageError, ImageOp};
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, Wanted};
@@ -90,11 +90,11 @@ struct Chooser {
 }
 
 impl Chooser {
-    fn costs(&self, kind: Kind) -> MutexGuard<'_, Costs> {
-        self.costs[usize::from(kind != Kind::Data)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn costs(&self, kind: MemberKind) -> MutexGuard<'_, Costs> {
+        self.costs[usize::from(kind != MemberKind::Data)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reads_first(&self, kind: Kind) -> bool {
+    fn reads_first(&self, kind: MemberKind) -> bool {
         match self.mode {
             Delta::Always => true,
             Delta::Never => false,
@@ -135,7 +135,7 @@ impl<'a> RunWriter<'a> {
 
     /// True where the run is brought onto the disk at all.
     fn is_wanted(&self, run: &Run) -> bool {
-        run.kind != Kind::Unallocated || self.free == FreeSpace::Zero
+        run.kind != MemberKind::Unallocated || self.free == FreeSpace::Zero
     }
 
     /// Makes the disk hold this run, what of it lies in the boot areas kept in memory. Progress counts what needs no reading back
@@ -147,7 +147,7 @@ impl<'a> RunWriter<'a> {
             return Ok(());
         }
         let body = self.areas.body(&run.range());
-        let written = if run.kind == Kind::Data {
+        let written = if run.kind == MemberKind::Data {
             self.data(space, run, body, batch)?
         } else {
             // The boot areas begin as zeros.
@@ -202,7 +202,7 @@ impl<'a> RunWriter<'a> {
             let len = bytes.len() as u64;
             self.disk
                 .write_at(bytes, part.start)
-                .map_err(|e| ImageError::transfer(self.disk, Op::Write, part.start, len, e))?;
+                .map_err(|e| ImageError::transfer(self.disk, ImageOp::Write, part.start, len, e))?;
             written += len;
             let is_hashed = *part == run.range() && !run.has_gaps;
             let hash = if is_hashed { run.hash } else { blake3::hash(bytes) };
@@ -239,7 +239,7 @@ impl<'a> RunWriter<'a> {
     fn zeros(
         &self,
         space: &mut Workspace,
-        kind: Kind,
+        kind: MemberKind,
         body: Range<u64>,
         batch: &Batch,
     ) -> Result<u64, ImageError> {
@@ -273,7 +273,7 @@ impl<'a> RunWriter<'a> {
             let len = part.end - part.start;
             self.disk
                 .write_zeroes(part.start, len)
-                .map_err(|e| ImageError::transfer(self.disk, Op::Zero, part.start, len, e))?;
+                .map_err(|e| ImageError::transfer(self.disk, ImageOp::Zero, part.start, len, e))?;
             batch.wrote(part.clone(), Wanted::Zeros);
             written += len;
         }
@@ -362,21 +362,21 @@ mod tests {
     fn what_was_seen_last_counts_and_probes_find_a_change() {
         let chooser = |mode| Chooser { mode, costs: Default::default() };
         let auto = chooser(Delta::Auto);
-        *auto.costs(Kind::Data) = costs(200, 1.0, 1.0, 500, 500);
-        let probes = (0..1600).filter(|_| auto.reads_first(Kind::Data)).count();
+        *auto.costs(MemberKind::Data) = costs(200, 1.0, 1.0, 500, 500);
+        let probes = (0..1600).filter(|_| auto.reads_first(MemberKind::Data)).count();
         assert_eq!(probes, 100);
-        assert!(auto.reads_first(Kind::Zero), "zeros have their own figures");
+        assert!(auto.reads_first(MemberKind::Zero), "zeros have their own figures");
         // From here on the disk is right: the probes show it.
         let mut runs = 0;
-        while auto.costs(Kind::Data).is_writing_cheaper() {
-            if auto.reads_first(Kind::Data) {
-                auto.costs(Kind::Data).compared(MIB, 0, 0, Duration::from_micros(500));
+        while auto.costs(MemberKind::Data).is_writing_cheaper() {
+            if auto.reads_first(MemberKind::Data) {
+                auto.costs(MemberKind::Data).compared(MIB, 0, 0, Duration::from_micros(500));
             }
             runs += 1;
             assert!(runs < 2000);
         }
-        assert!((0..100).all(|_| chooser(Delta::Always).reads_first(Kind::Data)));
-        assert!(!(0..100).any(|_| chooser(Delta::Never).reads_first(Kind::Data)));
+        assert!((0..100).all(|_| chooser(Delta::Always).reads_first(MemberKind::Data)));
+        assert!(!(0..100).any(|_| chooser(Delta::Never).reads_first(MemberKind::Data)));
     }
 
     #[test]

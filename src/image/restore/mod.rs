@@ -16,7 +16,7 @@ pub(crate) mod options;
 pub mod phases;
 
 use crate::block::BlockDevice;
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
 use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, drop_cache};
@@ -183,7 +183,7 @@ fn leave(
             Ok(()) => restored.discarded_bytes += len,
             Err(e) => {
                 // A disk that cannot do it will not do it elsewhere. Nothing rests on it.
-                let error = ImageError::transfer(disk, Op::Discard, body.start, len, e);
+                let error = ImageError::transfer(disk, ImageOp::Discard, body.start, len, e);
                 restored.discard_error = Some(with_sources(&error));
                 discards = false;
             }

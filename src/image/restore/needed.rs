@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::image::error::ImageError;
-use crate::image::format::member::Kind;
+use crate::image::format::member::MemberKind;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
 use crate::image::workspace::Workspace;
@@ -69,7 +69,7 @@ fn data_end(image: &Image, range: &Range<u64>) -> Result<Option<u64>, ImageError
     let mut last = [None, None];
     for run in image.runs_in(range.clone()) {
         let run = run?;
-        if run.kind != Kind::Zero {
+        if run.kind != MemberKind::Zero {
             last = [last[1].take(), Some(run)];
         }
     }
@@ -86,7 +86,7 @@ fn data_end(image: &Image, range: &Range<u64>) -> Result<Option<u64>, ImageError
 fn end_in(image: &Image, run: &Run, range: &Range<u64>) -> Result<Option<u64>, ImageError> {
     let both = run.offset.max(range.start)..(run.offset + run.length).min(range.end);
     // What is unallocated belongs to a file system, which reaches there.
-    if run.kind != Kind::Data || run.has_gaps {
+    if run.kind != MemberKind::Data || run.has_gaps {
         return Ok(Some(both.end));
     }
     let mut space = Workspace::new(image);

@@ -87,7 +87,7 @@ pub trait Body {
 }
 
 /// A target and its source that fit. Nothing was written.
-pub struct Checked<'a> {
+pub struct CheckedTarget<'a> {
     disk: &'a dyn BlockDevice,
     body: &'a dyn Body,
 }
@@ -100,7 +100,7 @@ pub struct Unbootable<'a> {
 }
 
 /// A target whose body was written, flushed, and read back. It does not boot yet.
-pub struct Proven<'a> {
+pub struct ProvenImage<'a> {
     disk: &'a dyn BlockDevice,
     areas: BootAreas<'a>,
     work: u64,
@@ -108,7 +108,7 @@ pub struct Proven<'a> {
 }
 
 /// A target that holds all of its image.
-pub struct Bootable<'a>(Proven<'a>);
+pub struct Bootable<'a>(ProvenImage<'a>);
 
 /// What is left of a target that failed.
 const LEFT_UNBOOTABLE: &str = "The disk is left unbootable on purpose; a restore that succeeds mends it";
@@ -116,7 +116,7 @@ const PERHAPS_OLD: &str = "The disk could not even be made unbootable: its old b
 const PERHAPS_NEW: &str =
     "All but its boot sectors is right, and those could not be zeroed again: do not boot it";
 
-impl<'a> Checked<'a> {
+impl<'a> CheckedTarget<'a> {
     /// Checks all that can be checked before the first write.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl<'a> Checked<'a> {
     ) -> Result<Self, ImageError> {
         check_fit(disk, body)?;
         body.check(progress)?;
-        Ok(Checked { disk, body })
+        Ok(CheckedTarget { disk, body })
     }
 
     /// Zeros what boots.
@@ -136,7 +136,7 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// `ImageError::unfinished`: what boots may be old, and the body is.
     pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
-        let Checked { disk, body } = self;
+        let CheckedTarget { disk, body } = self;
         let areas = BootAreas::new(disk, body.size());
         ImageError::catch(|| areas.zero()).map_err(|e| e.unfinished(disk, (0, body.work()), PERHAPS_OLD))?;
         Ok(Unbootable { disk, body, areas })
@@ -148,7 +148,7 @@ impl<'a> Unbootable<'a> {
     ///
     /// # Errors
     /// `ImageError::unfinished`: the disk stays unbootable.
-    pub fn write(self, progress: &Progress) -> Result<Proven<'a>, ImageError> {
+    pub fn write(self, progress: &Progress) -> Result<ProvenImage<'a>, ImageError> {
         let Unbootable { disk, body, areas } = self;
         progress.start(body.work());
         let failed = |e: ImageError| {
@@ -166,11 +166,11 @@ impl<'a> Unbootable<'a> {
             Ok(restored)
         });
         let restored = written.map_err(failed)?;
-        Ok(Proven { disk, areas, work: body.work(), restored })
+        Ok(ProvenImage { disk, areas, work: body.work(), restored })
     }
 }
 
-impl<'a> Proven<'a> {
+impl<'a> ProvenImage<'a> {
     /// The partition that has grown: all of it is on the disk already, and only the table that says so is not.
     pub fn growth(&self) -> Option<&Growth> {
         match &self.restored.table {
@@ -200,13 +200,13 @@ impl Bootable<'_> {
     /// # Errors
     /// `ImageError::unfinished`: the disk may boot, and holds all of its image.
     pub fn take_back(self) -> Result<(), ImageError> {
-        let Proven { disk, areas, work, .. } = self.0;
+        let ProvenImage { disk, areas, work, .. } = self.0;
         areas.zero().map_err(|e| e.unfinished(disk, (work, work), PERHAPS_NEW))
     }
 
     /// The end: has the kernel look at the new partition table.
     pub fn finish(self) -> Restored {
-        let Proven { disk, mut restored, .. } = self.0;
+        let ProvenImage { disk, mut restored, .. } = self.0;
         let reread = disk.reread_partition_table();
         restored.reread_error = reread.err().map(|e| format!("{}: {e}", disk.name()));
         restored
@@ -219,7 +219,7 @@ pub(in crate::image) fn restore_one(
     body: &dyn Body,
     progress: &Progress,
 ) -> Result<Restored, ImageError> {
-    let unbootable = Checked::new(disk, body, progress)?.make_unbootable()?;
+    let unbootable = CheckedTarget::new(disk, body, progress)?.make_unbootable()?;
     Ok(unbootable.write(progress)?.make_bootable()?.finish())
 }
 

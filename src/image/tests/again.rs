@@ -248,7 +248,7 @@ fn a_bad_member_of_the_base_is_made_from_the_disk_again() {
     let (base, _) = back_up(&disk, &with_id(1)).unwrap();
     let (full, _) = back_up(&disk, &with_id(2)).unwrap();
     let runs: Vec<Run> = open(&base).unwrap().runs().map(Result::unwrap).collect();
-    for run in runs.iter().filter(|run| run.kind == Kind::Data) {
+    for run in runs.iter().filter(|run| run.kind == MemberKind::Data) {
         let mut bad = base.clone();
         bad[run.position as usize + run.member_length as usize / 2] ^= 1;
         let failing = Watched::new(&base);
@@ -271,7 +271,7 @@ fn a_bad_member_copied_unread_is_found_by_the_verification() {
     let disk = mem_disk(&sample());
     let (base, _) = back_up(&disk, &with_id(1)).unwrap();
     let runs: Vec<Run> = open(&base).unwrap().runs().map(Result::unwrap).collect();
-    for run in runs.iter().filter(|run| run.kind == Kind::Data) {
+    for run in runs.iter().filter(|run| run.kind == MemberKind::Data) {
         let mut bad = base.clone();
         bad[run.position as usize + run.member_length as usize / 2] ^= 1;
         let earlier = on(&bad);

@@ -20,7 +20,7 @@ fn body(bytes: &[u8]) -> Range<usize> {
 /// Writes and zeroings that touch the body, as ranges.
 fn body_writes(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
     let log = disk.log();
-    let writes = log.iter().filter(|l| matches!(l.0, Op::Write | Op::Zero));
+    let writes = log.iter().filter(|l| matches!(l.0, DiskOp::Write | DiskOp::Zero));
     let ranges = writes.map(|l| l.1 as usize..(l.1 + l.2) as usize);
     ranges.filter(|r| r.start < body.end && r.end > body.start).collect()
 }
@@ -28,10 +28,11 @@ fn body_writes(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
 /// Reads of the read-back: those of what was written before.
 fn read_back(disk: &MemDisk, body: &Range<usize>) -> Vec<Range<usize>> {
     let log = disk.log();
-    let overlaps = |a: &(Op, u64, u64), b: &(Op, u64, u64)| a.1 < b.1 + b.2 && b.1 < a.1 + a.2;
+    let overlaps = |a: &(DiskOp, u64, u64), b: &(DiskOp, u64, u64)| a.1 < b.1 + b.2 && b.1 < a.1 + a.2;
     let is_back = |i: &usize| {
-        let wrote = |l: &&(Op, u64, u64)| matches!(l.0, Op::Write | Op::Zero) && overlaps(l, &log[*i]);
-        log[*i].0 == Op::Read && log[..*i].iter().any(|l| wrote(&l))
+        let wrote =
+            |l: &&(DiskOp, u64, u64)| matches!(l.0, DiskOp::Write | DiskOp::Zero) && overlaps(l, &log[*i]);
+        log[*i].0 == DiskOp::Read && log[..*i].iter().any(|l| wrote(&l))
     };
     let ranges = (0..log.len()).filter(is_back).map(|i| log[i].1 as usize..(log[i].1 + log[i].2) as usize);
     ranges.filter(|r| r.start < body.end && r.end > body.start).collect()
@@ -59,7 +60,8 @@ fn an_equal_disk_is_read_once_and_only_boot_areas_are_written() {
             .runs()
             .map(Result::unwrap)
             .filter(|r| {
-                r.kind == Kind::Data && (r.offset < body.start as u64 || r.range().end > body.end as u64)
+                r.kind == MemberKind::Data
+                    && (r.offset < body.start as u64 || r.range().end > body.end as u64)
             })
             .map(|r| u64::from(r.member_length))
             .sum();
@@ -95,7 +97,7 @@ fn blocks_that_cannot_be_read_are_written() {
     let image = image_of(&bytes, &small());
     for at in [1400 << 10, 2000 << 10] {
         let disk = MemDisk::new("sdb", bytes.clone(), 512);
-        disk.inject(Op::Read, at..at + 512, Fault::Errno(libc::EIO), 1);
+        disk.inject(DiskOp::Read, at..at + 512, DiskFault::Errno(libc::EIO), 1);
         let restored = restore(&image, &disk, &options(Delta::Always), &Progress::new()).unwrap();
         assert!(disk.durable() == bytes);
         let writes = body_writes(&disk, &body(&bytes));
@@ -109,8 +111,8 @@ fn blocks_that_cannot_be_read_are_written() {
 fn a_lost_write_of_one_block_is_found() {
     let bytes = content(&[(2, 1500), (0, 1000), (2, 3000)]);
     let image = image_of(&bytes, &small());
-    for (at, op) in [(1400 << 10, Op::Write), (2000 << 10, Op::Zero)] {
-        for fault in [Fault::Drop, Fault::FlipBit(5)] {
+    for (at, op) in [(1400 << 10, DiskOp::Write), (2000 << 10, DiskOp::Zero)] {
+        for fault in [DiskFault::Drop, DiskFault::FlipBit(5)] {
             let mut found = bytes.clone();
             found[at] ^= 1;
             let disk = MemDisk::new("sdb", found, 512);
@@ -127,7 +129,7 @@ fn a_restore_that_was_cut_goes_on_where_it_was() {
     let bytes = content(&[(2, 1500), (0, 500), (1, 3000), (2, 3000)]);
     let image = image_of(&bytes, &small());
     let disk = MemDisk::new("sdb", noise(9, bytes.len()), 512);
-    disk.fail_nth(60, Fault::Errno(libc::EIO), true);
+    disk.fail_nth(60, DiskFault::Errno(libc::EIO), true);
     assert!(restore(&image, &disk, &options(Delta::Never), &Progress::new()).is_err());
     disk.heal();
     let right =
@@ -218,7 +220,7 @@ fn whatever_fails_in_a_delta_restore_no_half_disk_boots() {
 
 fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], batch: Option<u64>) {
     let opts = RestoreOptions { batch, ..options(Delta::Always) };
-    let run = |fault: Option<(u64, Fault, bool)>| {
+    let run = |fault: Option<(u64, DiskFault, bool)>| {
         let disk = MemDisk::new("sdb", found.to_vec(), 512);
         if let Some((nth, fault, dead)) = fault {
             disk.fail_nth(nth, fault, dead);
@@ -229,9 +231,10 @@ fn every_operation_fails_once(image: &Image, bytes: &[u8], found: &[u8], batch: 
     assert!(clean.unwrap().kept_bytes > MIB as u64 && disk.durable() == bytes);
     let count = disk.log().len() as u64;
     assert!(count > 20);
-    for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(99_999), Fault::Short] {
+    for fault in [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(99_999), DiskFault::Short]
+    {
         for nth in 0..count {
-            for dead in [false, matches!(fault, Fault::Errno(_))] {
+            for dead in [false, matches!(fault, DiskFault::Errno(_))] {
                 let (result, disk) = run(Some((nth, fault, dead)));
                 disk.heal();
                 let now = disk.content();
@@ -266,15 +269,15 @@ fn a_disk_with_a_head_proves_one_leg_before_it_writes_the_next() {
     let opts = RestoreOptions { batch: Some(1 << 20), ..options(Delta::Never) };
     restore(&image, &disk, &opts, &Progress::new()).unwrap();
     let body = body(&bytes);
-    let in_body = |l: &&(Op, u64, u64)| (body.start as u64..body.end as u64).contains(&l.1);
+    let in_body = |l: &&(DiskOp, u64, u64)| (body.start as u64..body.end as u64).contains(&l.1);
     let log = disk.log();
     let mut unproven = 0;
     let mut batches = 0;
     for (op, _, len) in log.iter().filter(in_body) {
         match op {
-            Op::Read => unproven -= *len as i64,
-            Op::Write if unproven == 0 => (batches, unproven) = (batches + 1, *len as i64),
-            Op::Write => unproven += *len as i64,
+            DiskOp::Read => unproven -= *len as i64,
+            DiskOp::Write if unproven == 0 => (batches, unproven) = (batches + 1, *len as i64),
+            DiskOp::Write => unproven += *len as i64,
             _ => {}
         }
         assert!(unproven >= 0);

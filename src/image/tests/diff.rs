@@ -76,7 +76,7 @@ fn unreadable_ranges_differ_from_zeros() {
     let image = |bad: bool| {
         let disk = MemDisk::new("sda", bytes.clone(), 512);
         if bad {
-            disk.inject(Op::Read, 70 << 10..71 << 10, Fault::Errno(libc::EIO), u64::MAX);
+            disk.inject(DiskOp::Read, 70 << 10..71 << 10, DiskFault::Errno(libc::EIO), u64::MAX);
         }
         open(&back_up(&disk, &BackupOptions { allow_bad_sectors: true, ..small() }).unwrap().0).unwrap()
     };

@@ -42,7 +42,7 @@ fn either_kind_is_proven_compared_and_restored() {
         let refused = image.compare(&measured, &small, 2, &progress).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Refused, "{refused}");
         let refused = image.restore(&measured, &small, &RestoreOptions::default(), &progress).unwrap_err();
-        assert!(!refused.disk_was_touched() && small.count(Op::Write) == 0, "{refused}");
+        assert!(!refused.disk_was_touched() && small.count(DiskOp::Write) == 0, "{refused}");
     }
 }
 
@@ -60,7 +60,9 @@ fn another_image_than_the_checked_one_is_never_restored() {
         let error = other.restore(&measured, &target, &RestoreOptions::default(), &progress).unwrap_err();
         // One names itself by its root hash, the other one shows on the disk: it stays unbootable.
         match other {
-            ImageFile::Own(_) => assert_eq!((error.kind, target.count(Op::Write)), (ErrorKind::Corrupt, 0)),
+            ImageFile::Own(_) => {
+                assert_eq!((error.kind, target.count(DiskOp::Write)), (ErrorKind::Corrupt, 0))
+            }
             ImageFile::Foreign(_) => assert!(error.disk_was_touched() && target.content()[0] == 0, "{error}"),
         }
     }

@@ -137,13 +137,13 @@ fn a_bad_sector_in_a_gap_fails_nothing_and_one_beside_it_does() {
     let at = 2 * MIB as u64;
     let free = [at + 8192..at + 16_384, at + 32_768..at + 40_960];
     let disk = disk_of(&bytes);
-    disk.inject(Op::Read, at + 9000..at + 9001, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, at + 9000..at + 9001, DiskFault::Errno(libc::EIO), u64::MAX);
     let (file, written) = back_up(&disk, &gapped(&free)).unwrap();
     assert!(!written.is_degraded() && !check(&file).unwrap().degraded);
     assert!(gunzip(&file) == filled(&bytes, &free, 0));
     assert!(file == back_up(&disk_of(&bytes), &gapped(&free)).unwrap().0, "as of a good disk");
 
-    disk.inject(Op::Read, at + 20_480..at + 20_481, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, at + 20_480..at + 20_481, DiskFault::Errno(libc::EIO), u64::MAX);
     let error = back_up(&disk, &gapped(&free)).unwrap_err().to_string();
     assert!(
         error.contains("sda: cannot read") && error.contains(&format!("{}", (at + 20_480) / 512)),

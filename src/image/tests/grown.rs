@@ -137,7 +137,7 @@ fn whatever_fails_while_it_grows_no_half_disk_boots() {
     let image = image_of(&bytes);
     let right = MemDisk::new("sdb", vec![0xaa; size], 512);
     grow(&image, &right).unwrap();
-    for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(999)] {
+    for fault in [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(999)] {
         for nth in 0..right.log().len() as u64 {
             let disk = MemDisk::new("sdb", vec![0xaa; size], 512);
             disk.fail_nth(nth, fault, false);

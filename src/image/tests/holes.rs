@@ -88,7 +88,7 @@ fn a_hole_in_a_data_member_or_a_head_is_damage() {
     for run in runs {
         let length = u64::from(run.member_length);
         let mut places = vec![run.position, run.position + length - 4096];
-        if run.kind == member::Kind::Data && length > 8192 {
+        if run.kind == member::MemberKind::Data && length > 8192 {
             places.push(run.position + 4096);
         }
         for place in places {

@@ -13,9 +13,9 @@ fn assert_flushed_before_read(disk: &MemDisk, what: &str) {
     for (op, offset, len) in disk.log() {
         let range = offset..offset + len;
         match op {
-            Op::Write | Op::Zero => unflushed.push(range),
-            Op::Flush => unflushed.clear(),
-            Op::Read => {
+            DiskOp::Write | DiskOp::Zero => unflushed.push(range),
+            DiskOp::Flush => unflushed.clear(),
+            DiskOp::Read => {
                 let early = unflushed.iter().find(|w| w.start < range.end && range.start < w.end);
                 assert!(early.is_none(), "{what}: {range:?} was read back before it was flushed");
                 read_back += len;

@@ -116,7 +116,7 @@ fn a_table_that_is_not_right_is_restored_byte_by_byte() {
         // Onto a smaller one it does not go: nothing says where it ends.
         let small = MemDisk::new("sdb", vec![7; 3 * MIB], 512);
         let error = restored(&file, &small).unwrap_err();
-        assert!(error.kind == ErrorKind::Refused && small.count(Op::Write) == 0, "row {n}: {error}");
+        assert!(error.kind == ErrorKind::Refused && small.count(DiskOp::Write) == 0, "row {n}: {error}");
     }
 }
 
@@ -177,7 +177,7 @@ fn a_disk_that_is_too_small_is_refused_with_what_is_missing() {
         assert_eq!(needed(&open(&file).unwrap()).unwrap().bytes, least as u64, "{what}");
         let short = MemDisk::new("sdb", vec![7; least - 512], 512);
         let error = restored(&file, &short).unwrap_err();
-        assert!(error.kind == ErrorKind::Refused && short.count(Op::Write) == 0, "{what}: {error}");
+        assert!(error.kind == ErrorKind::Refused && short.count(DiskOp::Write) == 0, "{what}: {error}");
         let text = error.to_string();
         assert!(text.contains("512 are missing") && text.contains("shrink"), "{what}: {text}");
         let disk = MemDisk::new("sdb", vec![7; least], 512);
@@ -209,7 +209,7 @@ fn whatever_operation_fails_no_half_disk_boots() {
             restore(&image, &disk, &opts, &Progress::new()).unwrap();
             disk
         };
-        for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(999)] {
+        for fault in [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(999)] {
             for nth in 0..right.log().len() as u64 {
                 let disk = MemDisk::new("sdb", vec![0xaa; size], 512);
                 disk.fail_nth(nth, fault, false);

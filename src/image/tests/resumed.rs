@@ -15,7 +15,9 @@ fn earlier(base: &[u8], part: &[u8], tail: Option<u64>) -> Earlier {
 fn parts_of(full: &[u8], base: &[u8], cut: usize) -> (u64, u64) {
     let hashes: Vec<_> = open(base).unwrap().runs().map(|run| run.unwrap().hash).collect();
     let (mut kept, mut taken) = (0, 0);
-    for run in open(full).unwrap().runs().map(Result::unwrap).filter(|run| run.kind == member::Kind::Data) {
+    for run in
+        open(full).unwrap().runs().map(Result::unwrap).filter(|run| run.kind == member::MemberKind::Data)
+    {
         if run.position + u64::from(run.member_length) <= cut as u64 {
             kept += run.length;
         } else if hashes.contains(&run.hash) {

@@ -2,13 +2,13 @@
 
 use super::again::{again, going_on, on, with_id};
 use super::*;
-use crate::used::{Found, Map};
+use crate::used::{FoundVolume, Map};
 use std::sync::atomic::Ordering::Relaxed;
 
 const STALE: u8 = 0xa5;
 
 pub fn map(free: &[Range<u64>]) -> Arc<Map> {
-    let found = Found { kind: "ext4".into(), skipped: 4096, ..Found::default() };
+    let found = FoundVolume { kind: "ext4".into(), skipped: 4096, ..FoundVolume::default() };
     Arc::new(Map { free: free.to_vec(), found: vec![found], ..Map::default() })
 }
 
@@ -47,7 +47,7 @@ fn overlaps(a: &Range<u64>, free: &[Range<u64>]) -> bool {
 }
 
 /// What operations of these kinds touched.
-fn touched(disk: &MemDisk, ops: &[Op]) -> Vec<Range<u64>> {
+fn touched(disk: &MemDisk, ops: &[DiskOp]) -> Vec<Range<u64>> {
     disk.log().iter().filter(|l| ops.contains(&l.0)).map(|l| l.1..l.1 + l.2).collect()
 }
 
@@ -99,7 +99,7 @@ fn restored_rightly(
         assert_eq!(handled, 2 * (restored.disk_bytes - if is_left { sum(free) } else { 0 }));
         verify_against(image, &target, 2, &Progress::new()).unwrap();
         if how.free == FreeSpace::Leave {
-            for part in touched(&target, &[Op::Read, Op::Write, Op::Zero, Op::Discard]) {
+            for part in touched(&target, &[DiskOp::Read, DiskOp::Write, DiskOp::Zero, DiskOp::Discard]) {
                 let part = part.start.max(body.start)..part.end.min(body.end);
                 assert!(part.is_empty() || !overlaps(&part, free), "{part:?} is nobody's");
             }
@@ -125,7 +125,7 @@ proptest! {
         let mut file = Vec::new();
         let about = DiskAbout::new("sda", Identity::default(), &disk);
         let written = backup(&disk, &mut file, &about, &opts, &progress).unwrap();
-        prop_assert!(touched(&disk, &[Op::Read]).iter().all(|part| !overlaps(part, &free)));
+        prop_assert!(touched(&disk, &[DiskOp::Read]).iter().all(|part| !overlaps(part, &free)));
         prop_assert_eq!(written.unallocated_bytes, sum(&free));
         let counts = [&progress.total, &progress.done, &progress.skipped].map(|count| count.load(Relaxed));
         let used = bytes.len() as u64 - sum(&free);
@@ -206,7 +206,7 @@ fn images_with_free_ranges_do_not_depend_on_the_threads() {
 fn a_bad_sector_in_free_space_is_never_met() {
     let bytes = content(&[(2, 500)]);
     let disk = disk_of(&bytes);
-    disk.inject(Op::Read, 100 << 10..101 << 10, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, 100 << 10..101 << 10, DiskFault::Errno(libc::EIO), u64::MAX);
     assert!(back_up(&disk, &small()).is_err());
     let free = [96 << 10..112 << 10];
     let (file, written) = back_up(&disk, &with(&free, &small())).unwrap();
@@ -224,9 +224,9 @@ fn the_format_of_what_is_free_is_frozen() {
     let disk = disk_of(&content(&[(2, 128)]));
     let mut used = Map { free: vec![64 << 10..128 << 10], ..Map::default() };
     for number in 1..90 {
-        let one = Found { number, size: 9, kind: "ext4".into(), skipped: 5, ..Found::default() };
+        let one = FoundVolume { number, size: 9, kind: "ext4".into(), skipped: 5, ..FoundVolume::default() };
         let label = (number == 1).then(|| "a\nb".into());
-        used.found.push(Found { start: 1 << 20, label, why_all: Some("x".into()), ..one });
+        used.found.push(FoundVolume { start: 1 << 20, label, why_all: Some("x".into()), ..one });
     }
     let (file, _) = back_up(&disk, &BackupOptions { used: Arc::new(used), ..small() }).unwrap();
     let found = |text: &str| file.windows(text.len()).filter(|w| *w == text.as_bytes()).count();
@@ -295,7 +295,7 @@ fn chunks_away_from_free_space_meet_those_of_a_whole_base() {
 #[test]
 fn long_free_ranges_are_cut_where_every_image_cuts() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = crate::block::Disk::create_file(dir.path().join("disk"), 5120 * MIB as u64).unwrap();
+    let disk = crate::block::RealDisk::create_file(dir.path().join("disk"), 5120 * MIB as u64).unwrap();
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     let mib = |range: Range<u64>| range.start << 20..range.end << 20;
     let mut file = Vec::new();
@@ -303,7 +303,7 @@ fn long_free_ranges_are_cut_where_every_image_cuts() {
     backup(&disk, &mut file, &about, &with(&free, &small()), &Progress::new()).unwrap();
     let runs: Vec<Run> = open(&file).unwrap().runs().map(Result::unwrap).collect();
     let found: Vec<_> = runs.iter().map(|run| (run.kind, run.offset >> 20..run.range().end >> 20)).collect();
-    use Kind::{Unallocated as U, Zero as Z};
+    use MemberKind::{Unallocated as U, Zero as Z};
     let wanted =
         [(Z, 0..3), (U, 3..2048), (U, 2048..3000), (Z, 3000..3001), (U, 3001..4096), (U, 4096..5120)];
     assert_eq!(found, wanted);
@@ -387,11 +387,11 @@ fn a_disk_that_discards_too_much_is_found_out() {
     let how = options(FreeSpace::Discard, Delta::Always);
     restore(&image, &target, &how, &Progress::new()).unwrap();
     let log = target.log();
-    let last = log.iter().rposition(|l| l.0 == Op::Discard).unwrap();
+    let last = log.iter().rposition(|l| l.0 == DiskOp::Discard).unwrap();
     let body = MIB as u64..(bytes.len() - MIB) as u64;
-    let first = log.iter().position(|l| l.0 != Op::Discard && l.2 > 0 && body.contains(&l.1)).unwrap();
+    let first = log.iter().position(|l| l.0 != DiskOp::Discard && l.2 > 0 && body.contains(&l.1)).unwrap();
     assert!(last < first);
-    assert!(log[..last].iter().any(|l| l.0 == Op::Flush), "the disk is unbootable by then");
+    assert!(log[..last].iter().any(|l| l.0 == DiskOp::Flush), "the disk is unbootable by then");
 }
 
 #[test]
@@ -400,12 +400,12 @@ fn a_disk_that_cannot_discard_is_restored_all_the_same() {
     for nth in 0..2 {
         let target = MemDisk::new("sdb", vec![STALE; bytes.len()], 512);
         let range = if nth == 0 { 0..u64::MAX } else { 2000 << 10..2001 << 10 };
-        target.inject(Op::Discard, range, Fault::Errno(libc::EOPNOTSUPP), u64::MAX);
+        target.inject(DiskOp::Discard, range, DiskFault::Errno(libc::EOPNOTSUPP), u64::MAX);
         let how = options(FreeSpace::Discard, Delta::Auto);
         let restored = restore(&image, &target, &how, &Progress::new()).unwrap();
         let why = restored.discard_error.unwrap();
         assert!(why.contains("sdb: cannot discard"), "{why}");
-        assert_eq!(target.count(Op::Discard), nth + 1, "the first failure is the last attempt");
+        assert_eq!(target.count(DiskOp::Discard), nth + 1, "the first failure is the last attempt");
         assert_eq!(restored.discarded_bytes, nth as u64 * ((1200 << 10) - MIB as u64));
         assert!(filled(&target.content(), &free, 0) == filled(&bytes, &free, 0));
     }
@@ -418,7 +418,7 @@ fn whatever_operation_fails_no_half_disk_boots() {
     let right = filled(&bytes, &free, 0);
     for free_space in FreeSpace::ALL {
         let how = RestoreOptions { threads: 1, ..options(*free_space, Delta::Auto) };
-        let run = |fault: Option<(u64, Fault, bool)>| {
+        let run = |fault: Option<(u64, DiskFault, bool)>| {
             let disk = MemDisk::new("sdb", vec![STALE; bytes.len()], 512);
             if let Some((nth, fault, dead)) = fault {
                 disk.fail_nth(nth, fault, dead);
@@ -428,9 +428,11 @@ fn whatever_operation_fails_no_half_disk_boots() {
         let (clean, disk) = run(None);
         clean.unwrap();
         let operations = disk.log();
-        for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(99_999), Fault::Short] {
+        for fault in
+            [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(99_999), DiskFault::Short]
+        {
             for nth in 0..operations.len() as u64 {
-                for dead in [false, matches!(fault, Fault::Errno(_))] {
+                for dead in [false, matches!(fault, DiskFault::Errno(_))] {
                     let (result, disk) = run(Some((nth, fault, dead)));
                     disk.heal();
                     let now = disk.content();
@@ -443,7 +445,7 @@ fn whatever_operation_fails_no_half_disk_boots() {
                             let told = error.to_string().contains("do not boot it");
                             assert!(unbootable || body || told, "{what}: {error}");
                             assert!(dead || !told, "{what}: {error}");
-                            let is_discard = operations[nth as usize].0 == Op::Discard;
+                            let is_discard = operations[nth as usize].0 == DiskOp::Discard;
                             assert!(dead || !is_discard, "a discard may fail: {what}: {error}");
                         }
                     }

@@ -84,7 +84,8 @@ fn a_bad_member_of_the_base_costs_a_second_proving_attempt() {
     assert!(written.unread_bytes > 0, "a good base is taken over unread");
     assert_eq!(image.summary().root_hash, written.root_hash);
 
-    let run = open(&base).unwrap().runs().map(Result::unwrap).find(|run| run.kind == Kind::Data).unwrap();
+    let run =
+        open(&base).unwrap().runs().map(Result::unwrap).find(|run| run.kind == MemberKind::Data).unwrap();
     base[run.position as usize + 4000] ^= 1;
     let file = MemFile::default();
     let (written, _) = make(&file, &disk, Some(&base)).unwrap();
@@ -103,7 +104,7 @@ fn what_reads_back_as_another_whole_image_is_no_backup() {
         let file = MemFile::default();
         *file.swapped.borrow_mut() = vec![other.clone(); 2];
         let error = make(&file, &disk, base).map(drop).unwrap_err();
-        assert_eq!((error.kind, error.op), (ErrorKind::Corrupt, crate::image::Op::ReadBack), "{error}");
+        assert_eq!((error.kind, error.op), (ErrorKind::Corrupt, crate::image::ImageOp::ReadBack), "{error}");
         assert_eq!(file.discarded.get() + 1, attempts);
     }
 }
@@ -112,7 +113,7 @@ fn what_reads_back_as_another_whole_image_is_no_backup() {
 fn an_error_of_the_disk_is_no_reason_to_make_an_image_again() {
     let disk = disk();
     let (base, _) = back_up(&disk, &small()).unwrap();
-    disk.inject(Op::Read, 0..4096, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Read, 0..4096, DiskFault::Errno(libc::EIO), u64::MAX);
     let file = MemFile::default();
     let error = make(&file, &disk, Some(&base)).map(drop).unwrap_err();
     assert!(error.is_bad_sector() && file.discarded.get() == 0, "{error}");

@@ -3,7 +3,7 @@
 //! T10/2126-D, section 12.2.3).
 
 use super::Health;
-use crate::block::passthrough::Firmware;
+use crate::block::passthrough::DiskFirmware;
 use crate::bytes::le16;
 use std::io;
 
@@ -12,7 +12,7 @@ pub const PAGE: usize = 512;
 
 /// An ATA command: all the fields that testbox sets; the others are 0.
 #[derive(Clone, Copy, Debug, Default)]
-struct Command {
+struct AtaCommand {
     command: u8,
     feature: u8,
     /// Bits 23:8 of the LBA field: the key that SMART commands want.
@@ -24,17 +24,18 @@ struct Command {
     is_read: bool,
 }
 
-const IDENTIFY: Command = Command { command: 0xec, is_read: true, ..Command::EMPTY };
-const SMART_RETURN_STATUS: Command =
-    Command { command: 0xb0, feature: 0xda, lba_key: SMART_PASSED, ..Command::EMPTY };
-const READ_NATIVE_MAX: Command = Command { command: 0xf8, device: LBA_MODE, ..Command::EMPTY };
-const READ_NATIVE_MAX_EXT: Command =
-    Command { command: 0x27, device: LBA_MODE, is_ext: true, ..Command::EMPTY };
+const IDENTIFY: AtaCommand = AtaCommand { command: 0xec, is_read: true, ..AtaCommand::EMPTY };
+const SMART_RETURN_STATUS: AtaCommand =
+    AtaCommand { command: 0xb0, feature: 0xda, lba_key: SMART_PASSED, ..AtaCommand::EMPTY };
+const READ_NATIVE_MAX: AtaCommand = AtaCommand { command: 0xf8, device: LBA_MODE, ..AtaCommand::EMPTY };
+const READ_NATIVE_MAX_EXT: AtaCommand =
+    AtaCommand { command: 0x27, device: LBA_MODE, is_ext: true, ..AtaCommand::EMPTY };
 /// ACCESSIBLE MAX ADDRESS CONFIGURATION with the feature GET NATIVE MAX ADDRESS EXT (0000h).
-const GET_NATIVE_MAX_EXT: Command =
-    Command { command: 0x78, device: LBA_MODE, is_ext: true, ..Command::EMPTY };
+const GET_NATIVE_MAX_EXT: AtaCommand =
+    AtaCommand { command: 0x78, device: LBA_MODE, is_ext: true, ..AtaCommand::EMPTY };
 /// DEVICE CONFIGURATION OVERLAY with the feature DEVICE CONFIGURATION IDENTIFY.
-const OVERLAY_IDENTIFY: Command = Command { command: 0xb1, feature: 0xc2, is_read: true, ..Command::EMPTY };
+const OVERLAY_IDENTIFY: AtaCommand =
+    AtaCommand { command: 0xb1, feature: 0xc2, is_read: true, ..AtaCommand::EMPTY };
 
 /// Bit 6 of the device field.
 const LBA_MODE: u8 = 0x40;
@@ -43,9 +44,9 @@ const SMART_PASSED: u16 = 0xc24f;
 /// The same where one is.
 const SMART_EXCEEDED: u16 = 0x2cf4;
 
-impl Command {
-    const EMPTY: Command =
-        Command { command: 0, feature: 0, lba_key: 0, device: 0, is_ext: false, is_read: false };
+impl AtaCommand {
+    const EMPTY: AtaCommand =
+        AtaCommand { command: 0, feature: 0, lba_key: 0, device: 0, is_ext: false, is_read: false };
 
     /// The command descriptor block.
     fn descriptor(&self) -> [u8; 16] {
@@ -65,18 +66,18 @@ impl Command {
     }
 
     /// The page that a reading command gives.
-    fn read(&self, firmware: &dyn Firmware) -> io::Result<Page> {
+    fn read(&self, firmware: &dyn DiskFirmware) -> io::Result<LogPage> {
         let mut bytes = [0; PAGE];
         let sense = firmware.ata(&self.descriptor(), &mut bytes)?;
         // With sense data there is an error, or nothing was done: RECOVERED ERROR (1) and NO SENSE (0) go with data.
         match sense_key(&sense) {
-            None | Some(0 | 1) => Ok(Page(bytes)),
+            None | Some(0 | 1) => Ok(LogPage(bytes)),
             Some(key) => Err(io::Error::other(format!("sense key {key:#x}"))),
         }
     }
 
     /// The registers that another one leaves; `None` where the disk does not know the command.
-    fn registers(&self, firmware: &dyn Firmware) -> Option<Registers> {
+    fn registers(&self, firmware: &dyn DiskFirmware) -> Option<Registers> {
         registers(&firmware.ata(&self.descriptor(), &mut []).ok()?)
     }
 }
@@ -137,9 +138,9 @@ fn registers(sense: &[u8]) -> Option<Registers> {
 }
 
 /// 256 words of identify data.
-struct Page([u8; PAGE]);
+struct LogPage([u8; PAGE]);
 
-impl Page {
+impl LogPage {
     fn word(&self, n: usize) -> u16 {
         le16(&self.0, 2 * n)
     }
@@ -215,7 +216,7 @@ impl Page {
     }
 }
 
-pub(super) fn ask(firmware: &dyn Firmware, size: u64) -> io::Result<Health> {
+pub(super) fn ask(firmware: &dyn DiskFirmware, size: u64) -> io::Result<Health> {
     let identify = IDENTIFY.read(firmware)?;
     if !identify.is_identify() {
         return Err(io::Error::other("its identify data is not that of a disk"));
@@ -237,7 +238,7 @@ pub(super) fn ask(firmware: &dyn Firmware, size: u64) -> io::Result<Health> {
 
 /// Bytes that the disk has beyond the `size` that the kernel sees; 0 where that is not the size that it shows: then
 /// somebody in between makes disks of his own.
-fn hidden(firmware: &dyn Firmware, identify: &Page, size: u64) -> u64 {
+fn hidden(firmware: &dyn DiskFirmware, identify: &LogPage, size: u64) -> u64 {
     let (sectors, sector) = (identify.sectors(), identify.sector());
     if sectors.checked_mul(sector) != Some(size) {
         return 0;

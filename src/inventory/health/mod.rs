@@ -9,7 +9,7 @@ mod nvme;
 mod tests;
 
 use super::{Disk, Exclusion, attr};
-use crate::block::passthrough::Firmware;
+use crate::block::passthrough::DiskFirmware;
 use std::path::Path;
 use std::{fmt, io};
 
@@ -58,7 +58,7 @@ impl Health {
     ///
     /// # Errors
     /// Where it does not answer at all. A single question that it does not know is no error.
-    pub fn ask(firmware: &dyn Firmware, language: Language, size: u64) -> io::Result<Health> {
+    pub fn ask(firmware: &dyn DiskFirmware, language: Language, size: u64) -> io::Result<Health> {
         match language {
             Language::Ata => ata::ask(firmware, size),
             Language::Nvme => nvme::ask(firmware),

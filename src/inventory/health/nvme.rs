@@ -2,7 +2,7 @@
 //! section 5.16.1.3).
 
 use super::Health;
-use crate::block::passthrough::Firmware;
+use crate::block::passthrough::DiskFirmware;
 use std::io;
 
 /// Log page identifier of SMART / Health Information.
@@ -20,7 +20,7 @@ const FAILING: [(u8, &str); 4] = [
 ];
 const TEMPERATURE: u8 = 1 << 1;
 
-pub(super) fn ask(firmware: &dyn Firmware) -> io::Result<Health> {
+pub(super) fn ask(firmware: &dyn DiskFirmware) -> io::Result<Health> {
     let mut page = [0; SMART_LOG_SIZE];
     firmware.nvme_log(SMART_LOG, &mut page)?;
     Ok(health(page[0]))

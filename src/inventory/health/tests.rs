@@ -2,7 +2,7 @@
 
 use super::ata::PAGE;
 use super::*;
-use crate::inventory::fixture::{Tree, disk};
+use crate::inventory::fixture::{SysfsTree, disk};
 use proptest::prelude::*;
 use std::cell::RefCell;
 
@@ -87,7 +87,7 @@ fn recorded(replies: Vec<(u8, Vec<u8>)>) -> Recorded {
     Recorded { replies, asked: RefCell::default() }
 }
 
-impl Firmware for Recorded {
+impl DiskFirmware for Recorded {
     fn ata(&self, command: &[u8; 16], data: &mut [u8]) -> io::Result<Vec<u8>> {
         assert_eq!(command[0], 0x85);
         let (is_read, asks_for_registers) = (command[2] & 0x08 != 0, command[2] & 0x20 != 0);
@@ -266,7 +266,7 @@ fn nvme_says_it_in_its_critical_warning() {
 
 #[test]
 fn only_disks_that_speak_a_language_are_asked() {
-    let tree = Tree::new();
+    let tree = SysfsTree::new();
     for (name, vendor) in [("sda", "ATA     "), ("sdb", "LSI     "), ("sdc", "ATA     "), ("vda", "0x1af4")] {
         tree.file(&format!("block/{name}/device/vendor"), vendor);
     }

@@ -22,7 +22,7 @@ pub struct PxeFile {
 }
 
 #[derive(Default)]
-struct Label<'a> {
+struct PxeLabel<'a> {
     name: &'a str,
     append: Option<&'a str>,
     boots_kernel: bool,
@@ -42,7 +42,7 @@ impl PxeFile {
     pub fn parse(text: &str) -> PxeFile {
         let mut default = None;
         let mut global_append = None;
-        let mut labels: Vec<Label<'_>> = Vec::new();
+        let mut labels: Vec<PxeLabel<'_>> = Vec::new();
         let mut in_text = false;
         let mut problems = Vec::new();
         for (at, line) in lines(text).enumerate() {
@@ -54,7 +54,7 @@ impl PxeFile {
             match word.as_str() {
                 "text" => in_text = true,
                 "default" if !rest.is_empty() => default = Some(rest),
-                "label" => labels.push(Label {
+                "label" => labels.push(PxeLabel {
                     name: rest.split_ascii_whitespace().next().unwrap_or_default(),
                     append: None,
                     // A label without KERNEL boots the kernel of its own name.
@@ -107,7 +107,7 @@ fn hides_words(line: &str) -> bool {
     !is_for_people && split(&seen).iter().any(|word| looks_like_ours(word.key) && word.value.is_some())
 }
 
-fn set_kind(labels: &mut [Label<'_>], boots_kernel: bool) {
+fn set_kind(labels: &mut [PxeLabel<'_>], boots_kernel: bool) {
     if let Some(label) = labels.last_mut() {
         label.boots_kernel = boots_kernel;
     }

@@ -1,7 +1,7 @@
 //! Decides when to ask whom, and what an answer means (RFC 2131 section 4.4.5). All times are since the boot.
 
-use super::message::{Answer, Reply, Request};
-use super::{Lease, Term};
+use super::message::{DhcpAnswer, DhcpReply, DhcpRequest};
+use super::{DhcpLease, Term};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,8 +16,8 @@ const DOUBT: Duration = Duration::from_secs(5);
 
 /// Keeps one address. Without effects: the caller sends, waits and tells the time.
 #[derive(Debug)]
-pub struct Client {
-    lease: Lease,
+pub struct DhcpClient {
+    lease: DhcpLease,
     /// Who gave it, once that is known: klibc's ipconfig does not keep it.
     server: Option<Ipv4Addr>,
     /// When to ask that server.
@@ -26,7 +26,7 @@ pub struct Client {
     t2: Duration,
     /// When the address is lost; `None` where nobody has said.
     end: Option<Duration>,
-    asked: Option<Asked>,
+    asked: Option<DhcpAsked>,
     /// A refusal that may still be contradicted, and until when.
     doubt: Option<(Lost, Duration)>,
     /// Silence was said.
@@ -36,8 +36,8 @@ pub struct Client {
 
 /// A transaction.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    request: Request,
+struct DhcpAsked {
+    request: DhcpRequest,
     first: Duration,
     last: Duration,
     again: Duration,
@@ -45,7 +45,7 @@ struct Asked {
 
 /// What became known: one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum DhcpNews {
     /// The first answer to this machine.
     Known {
         /// Who gave it.
@@ -74,10 +74,10 @@ pub enum Lost {
     Expired,
 }
 
-impl Client {
+impl DhcpClient {
     /// A client that asks at once: neither the server's identifier nor T1 and T2 are left by the boot, and what a
     /// server refuses is better known before the work than in the middle of it.
-    pub fn new(lease: Lease, now: Duration) -> Client {
+    pub fn new(lease: DhcpLease, now: Duration) -> DhcpClient {
         let since = lease.since.min(now);
         let (term, end) = match lease.term {
             Term::For(term) => (term, Some(since.saturating_add(term))),
@@ -87,7 +87,7 @@ impl Client {
         let t1 = if lease.term == Term::Forever { Duration::MAX } else { now };
         let t2 = since.saturating_add(seven_eighths(term));
         let (asked, doubt) = (None, None);
-        Client { lease, server: None, t1, t2, end, asked, doubt, is_silent: false, is_lost: false }
+        DhcpClient { lease, server: None, t1, t2, end, asked, doubt, is_silent: false, is_lost: false }
     }
 
     /// Until when the address is this machine's, as far as is known.
@@ -103,7 +103,7 @@ impl Client {
     }
 
     /// What is due: whom to send what, and what that says. `xid` is a random number for a new transaction.
-    pub fn due(&mut self, now: Duration, xid: u32) -> (Option<(Ipv4Addr, Vec<u8>)>, Option<News>) {
+    pub fn due(&mut self, now: Duration, xid: u32) -> (Option<(Ipv4Addr, Vec<u8>)>, Option<DhcpNews>) {
         if self.is_lost {
             return (None, None);
         }
@@ -119,18 +119,18 @@ impl Client {
         }
         let news = (self.asked.is_some() && !self.is_silent).then(|| {
             self.is_silent = true;
-            News::Silent(self.end.map(|end| end.saturating_sub(now)))
+            DhcpNews::Silent(self.end.map(|end| end.saturating_sub(now)))
         });
         (Some(self.ask(now, xid)), news)
     }
 
     fn ask(&mut self, now: Duration, xid: u32) -> (Ipv4Addr, Vec<u8>) {
-        let Lease { mac, address, .. } = self.lease;
+        let DhcpLease { mac, address, .. } = self.lease;
         let first = self.asked.map_or(now, |asked| asked.first);
         let xid = self.asked.map_or(xid, |asked| asked.request.xid);
         let secs = u16::try_from(now.saturating_sub(first).as_secs()).unwrap_or(u16::MAX);
-        let request = Request { xid, secs, mac, address };
-        self.asked = Some(Asked { request, first, last: now, again: self.again(now) });
+        let request = DhcpRequest { xid, secs, mac, address };
+        self.asked = Some(DhcpAsked { request, first, last: now, again: self.again(now) });
         let to = self.server.filter(|_| now < self.t2).unwrap_or(Ipv4Addr::BROADCAST);
         (to, request.to_bytes())
     }
@@ -146,26 +146,26 @@ impl Client {
     }
 
     /// Takes a datagram that has come to the client's port; anything may be in it.
-    pub fn received(&mut self, now: Duration, datagram: &[u8]) -> Option<News> {
+    pub fn received(&mut self, now: Duration, datagram: &[u8]) -> Option<DhcpNews> {
         let asked = self.asked.filter(|_| !self.is_lost)?;
-        let Reply { server, answer } = asked.request.answer(datagram)?;
+        let DhcpReply { server, answer } = asked.request.answer(datagram)?;
         match answer {
-            Answer::Ack { address, lease, t1, t2 } if address == self.lease.address => {
+            DhcpAnswer::Ack { address, lease, t1, t2 } if address == self.lease.address => {
                 self.renew(asked, server, lease, t1, t2)
             }
-            Answer::Ack { address, .. } => self.refuse(now, server, Lost::Other(server, address)),
-            Answer::Nak(text) => self.refuse(now, server, Lost::Refused(server, text)),
+            DhcpAnswer::Ack { address, .. } => self.refuse(now, server, Lost::Other(server, address)),
+            DhcpAnswer::Nak(text) => self.refuse(now, server, Lost::Refused(server, text)),
         }
     }
 
     fn renew(
         &mut self,
-        asked: Asked,
+        asked: DhcpAsked,
         server: Option<Ipv4Addr>,
         lease: Option<u32>,
         t1: Option<u32>,
         t2: Option<u32>,
-    ) -> Option<News> {
+    ) -> Option<DhcpNews> {
         // A lease of no time is none. Without a time it is the one of before.
         let term = match lease {
             Some(0) => return None,
@@ -174,7 +174,7 @@ impl Client {
         };
         // From the request on, not from the answer: by then the server counts for longer already.
         let since = asked.last;
-        self.lease = Lease { since, term, ..self.lease.clone() };
+        self.lease = DhcpLease { since, term, ..self.lease.clone() };
         (self.asked, self.doubt) = (None, None);
         let is_known = self.server.is_some();
         self.server = server.or(self.server);
@@ -190,13 +190,13 @@ impl Client {
             Term::Forever | Term::Unknown => None,
         };
         Some(match (std::mem::take(&mut self.is_silent), is_known) {
-            (true, _) => News::Back(self.server),
-            (false, true) => News::Renewed,
-            (false, false) => News::Known { server: self.server, term },
+            (true, _) => DhcpNews::Back(self.server),
+            (false, true) => DhcpNews::Renewed,
+            (false, false) => DhcpNews::Known { server: self.server, term },
         })
     }
 
-    fn refuse(&mut self, now: Duration, server: Option<Ipv4Addr>, lost: Lost) -> Option<News> {
+    fn refuse(&mut self, now: Duration, server: Option<Ipv4Addr>, lost: Lost) -> Option<DhcpNews> {
         if self.server.is_some() && self.server == server {
             return Some(self.lose(lost));
         }
@@ -204,9 +204,9 @@ impl Client {
         None
     }
 
-    fn lose(&mut self, lost: Lost) -> News {
+    fn lose(&mut self, lost: Lost) -> DhcpNews {
         self.is_lost = true;
-        News::Lost(lost)
+        DhcpNews::Lost(lost)
     }
 }
 
@@ -229,20 +229,20 @@ fn by(server: Option<Ipv4Addr>) -> String {
     server.map_or_else(String::new, |server| format!(" by {server}"))
 }
 
-impl fmt::Display for News {
+impl fmt::Display for DhcpNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            News::Known { server, term: Term::For(term) } => {
+            DhcpNews::Known { server, term: Term::For(term) } => {
                 write!(f, "the address is leased{} for {} s, and renewed", by(*server), term.as_secs())
             }
-            News::Known { server, .. } => write!(f, "the address is leased{}, for ever", by(*server)),
-            News::Renewed => f.write_str("the address is renewed"),
-            News::Silent(left) => {
+            DhcpNews::Known { server, .. } => write!(f, "the address is leased{}, for ever", by(*server)),
+            DhcpNews::Renewed => f.write_str("the address is renewed"),
+            DhcpNews::Silent(left) => {
                 f.write_str("no DHCP server answers the request to renew the address; it is asked again")?;
                 left.map_or(Ok(()), |left| write!(f, " until the lease ends in {} s", left.as_secs()))
             }
-            News::Back(server) => write!(f, "the address is renewed{}, after silence", by(*server)),
-            News::Lost(lost) => write!(f, "{lost}"),
+            DhcpNews::Back(server) => write!(f, "the address is renewed{}, after silence", by(*server)),
+            DhcpNews::Lost(lost) => write!(f, "{lost}"),
         }
     }
 }

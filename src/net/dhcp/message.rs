@@ -38,7 +38,7 @@ const IPCONFIG: &[u8] = b"Linux ipconfig";
 /// A request to keep an address (RFC 2131 section 4.3.2, RENEWING and REBINDING: the address is in `ciaddr`, and there
 /// is neither a requested address nor a server identifier).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct DhcpRequest {
     /// Transaction: the answer has the same one.
     pub xid: u32,
     /// Seconds since the first request of the transaction.
@@ -51,16 +51,16 @@ pub struct Request {
 
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct DhcpReply {
     /// The server's identifier, where it gives one.
     pub server: Option<Ipv4Addr>,
     /// Its answer.
-    pub answer: Answer,
+    pub answer: DhcpAnswer,
 }
 
 /// The answers that matter to a client that has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum DhcpAnswer {
     /// DHCPACK. Times in seconds, where given.
     Ack {
         /// The address that the server means.
@@ -76,7 +76,7 @@ pub enum Answer {
     Nak(Option<String>),
 }
 
-impl Request {
+impl DhcpRequest {
     /// The datagram.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = vec![BOOT_REQUEST, ETHERNET, MAC_LEN, 0];
@@ -103,7 +103,7 @@ impl Request {
 
     /// The answer to this request that a datagram holds; `None` for anything else. Total: any bytes may come. What is
     /// wrong with an option that does not matter here does not spoil the rest.
-    pub fn answer(&self, datagram: &[u8]) -> Option<Reply> {
+    pub fn answer(&self, datagram: &[u8]) -> Option<DhcpReply> {
         let header = datagram.get(..OPTIONS)?;
         let options = datagram.get(OPTIONS..)?;
         let is_ours = header.starts_with(&[BOOT_REPLY, ETHERNET, MAC_LEN])
@@ -115,17 +115,17 @@ impl Request {
         }
         let number = |code| Some(u32::from_be_bytes(option(options, code)?.try_into().ok()?));
         let answer = match option(options, MESSAGE_TYPE)? {
-            [ACK] => Answer::Ack {
+            [ACK] => DhcpAnswer::Ack {
                 address: field(header, 16)?.into(),
                 lease: number(LEASE_TIME),
                 t1: number(T1),
                 t2: number(T2),
             },
-            [NAK] => Answer::Nak(option(options, MESSAGE).map(shown)),
+            [NAK] => DhcpAnswer::Nak(option(options, MESSAGE).map(shown)),
             _ => return None,
         };
         let server = number(SERVER_ID).map(Ipv4Addr::from).filter(|server| is_host(*server));
-        Some(Reply { server, answer })
+        Some(DhcpReply { server, answer })
     }
 }
 
@@ -166,7 +166,8 @@ pub(super) mod tests {
 
     pub const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     pub const MINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
-    const REQUEST: super::Request = super::Request { xid: 0x0102_0304, secs: 0, mac: MAC, address: MINE };
+    const REQUEST: super::DhcpRequest =
+        super::DhcpRequest { xid: 0x0102_0304, secs: 0, mac: MAC, address: MINE };
 
     /// An answer as a server writes it: type, `yiaddr`, options as they are.
     pub fn reply(xid: u32, kind: u8, address: Ipv4Addr, options: &[u8]) -> Vec<u8> {
@@ -197,8 +198,8 @@ pub(super) mod tests {
         reply(REQUEST.xid, ACK, MINE, &terms(120, 60, 105))
     }
 
-    fn plain(server: Option<Ipv4Addr>) -> Option<Reply> {
-        Some(Reply { server, answer: Answer::Ack { address: MINE, lease: None, t1: None, t2: None } })
+    fn plain(server: Option<Ipv4Addr>) -> Option<DhcpReply> {
+        Some(DhcpReply { server, answer: DhcpAnswer::Ack { address: MINE, lease: None, t1: None, t2: None } })
     }
 
     #[test]
@@ -216,12 +217,12 @@ pub(super) mod tests {
     #[test]
     fn an_answer_with_all_that_servers_say() {
         let server = Some(Ipv4Addr::new(10, 9, 0, 1));
-        let full = Answer::Ack { address: MINE, lease: Some(120), t1: Some(60), t2: Some(105) };
-        assert_eq!(REQUEST.answer(&ack()), Some(Reply { server, answer: full }));
+        let full = DhcpAnswer::Ack { address: MINE, lease: Some(120), t1: Some(60), t2: Some(105) };
+        assert_eq!(REQUEST.answer(&ack()), Some(DhcpReply { server, answer: full }));
         let nak =
             reply(REQUEST.xid, NAK, Ipv4Addr::UNSPECIFIED, b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J");
         let text = Some("'no \\u{1b}[2J'".to_owned());
-        assert_eq!(REQUEST.answer(&nak), Some(Reply { server, answer: Answer::Nak(text) }));
+        assert_eq!(REQUEST.answer(&nak), Some(DhcpReply { server, answer: DhcpAnswer::Nak(text) }));
     }
 
     #[test]
@@ -235,8 +236,8 @@ pub(super) mod tests {
             // Cut anywhere it is nothing, or it says less; never anything else.
             let cut = REQUEST.answer(&ack()[..len]);
             let address = cut.map(|reply| match reply.answer {
-                Answer::Ack { address, .. } => address,
-                Answer::Nak(_) => panic!("cut at {len}: a refusal"),
+                DhcpAnswer::Ack { address, .. } => address,
+                DhcpAnswer::Nak(_) => panic!("cut at {len}: a refusal"),
             });
             assert_eq!(address, (len >= 243).then_some(MINE), "cut at {len}");
         }

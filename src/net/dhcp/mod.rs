@@ -9,8 +9,8 @@ mod client;
 mod message;
 mod wire;
 
-pub use client::{ASSUMED, Client, Lost, News};
-pub use message::{Answer, Reply, Request};
+pub use client::{ASSUMED, DhcpClient, DhcpNews, Lost};
+pub use message::{DhcpAnswer, DhcpReply, DhcpRequest};
 pub use wire::{Datagrams, Wire};
 
 use crate::types::MacAddr;
@@ -44,7 +44,7 @@ impl Term {
 
 /// The lease that the boot has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub struct DhcpLease {
     /// NIC that has the address.
     pub device: String,
     /// Its hardware address, by which servers know the lease: klibc's ipconfig sends no client identifier.

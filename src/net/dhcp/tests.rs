@@ -12,47 +12,47 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn lease(seconds: u64) -> Lease {
+fn lease(seconds: u64) -> DhcpLease {
     let term = Term::For(s(seconds));
-    Lease { device: "eth0".into(), mac: MAC, address: MINE, since: s(100), term }
+    DhcpLease { device: "eth0".into(), mac: MAC, address: MINE, since: s(100), term }
 }
 
 /// A client, its clock, and what it does.
 struct Bench {
-    client: Client,
+    client: DhcpClient,
     now: Duration,
     xid: u32,
 }
 
 impl Bench {
-    fn new(lease: Lease, now: u64) -> Bench {
-        Bench { client: Client::new(lease, s(now)), now: s(now), xid: 7 }
+    fn new(lease: DhcpLease, now: u64) -> Bench {
+        Bench { client: DhcpClient::new(lease, s(now)), now: s(now), xid: 7 }
     }
 
     /// A client whose lease of 120 s by [`SERVER`] was renewed at 110: T1 is 170, T2 215, the end 230.
     fn renewed() -> Bench {
         let mut bench = Bench::new(lease(120), 110);
         assert_eq!(bench.due(), (Some(EVERYBODY), None));
-        let known = News::Known { server: Some(SERVER), term: Term::For(s(120)) };
+        let known = DhcpNews::Known { server: Some(SERVER), term: Term::For(s(120)) };
         assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), Some(known));
         bench
     }
 
     /// Whom it asks now, and what it says.
-    fn due(&mut self) -> (Option<Ipv4Addr>, Option<News>) {
+    fn due(&mut self) -> (Option<Ipv4Addr>, Option<DhcpNews>) {
         self.xid += 1;
         let (sent, news) = self.client.due(self.now, self.xid);
         (sent.map(|(to, _)| to), news)
     }
 
     /// The same at the next moment at which something is due.
-    fn next(&mut self) -> (u64, Option<Ipv4Addr>, Option<News>) {
+    fn next(&mut self) -> (u64, Option<Ipv4Addr>, Option<DhcpNews>) {
         self.now = self.client.wake();
         let (to, news) = self.due();
         (self.now.as_secs(), to, news)
     }
 
-    fn hear(&mut self, kind: u8, address: Ipv4Addr, options: &[u8]) -> Option<News> {
+    fn hear(&mut self, kind: u8, address: Ipv4Addr, options: &[u8]) -> Option<DhcpNews> {
         let xid = self.client.asked.map_or(0, |asked| asked.request.xid);
         self.client.received(self.now, &reply(xid, kind, address, options))
     }
@@ -69,7 +69,7 @@ fn server_id(server: Ipv4Addr) -> Vec<u8> {
 fn t1_asks_the_server_t2_everybody_and_the_end_is_the_end() {
     let mut bench = Bench::renewed();
     assert_eq!(bench.next(), (170, Some(SERVER), None));
-    assert_eq!(bench.next(), (192, Some(SERVER), Some(News::Silent(Some(s(230) - bench.now)))));
+    assert_eq!(bench.next(), (192, Some(SERVER), Some(DhcpNews::Silent(Some(s(230) - bench.now)))));
     let mut asked = Vec::new();
     let (end, lost) = loop {
         match bench.next() {
@@ -80,7 +80,7 @@ fn t1_asks_the_server_t2_everybody_and_the_end_is_the_end() {
     };
     assert!(asked.iter().all(|(at, to)| *to == if *at < 215 { SERVER } else { EVERYBODY }), "{asked:?}");
     assert!(asked.iter().any(|(_, to)| *to == EVERYBODY) && asked.len() < 10, "{asked:?}");
-    assert_eq!((end, lost), (230, Some(News::Lost(Lost::Expired))));
+    assert_eq!((end, lost), (230, Some(DhcpNews::Lost(Lost::Expired))));
     assert_eq!(bench.due(), (None, None), "said once");
     assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), None, "too late");
 }
@@ -90,13 +90,13 @@ fn an_answer_begins_the_next_lease_from_its_request_on() {
     let mut bench = Bench::renewed();
     assert_eq!(bench.next().0, 170);
     bench.now = s(175);
-    assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), Some(News::Renewed));
+    assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), Some(DhcpNews::Renewed));
     assert_eq!((bench.client.end(), bench.client.wake()), (Some(s(290)), s(230)));
     // Silence, and then an answer to the broadcast, by another server: from now on that one is asked.
     while bench.next().1 != Some(EVERYBODY) {}
     let mut options = terms(120, 60, 105);
     options[2..6].copy_from_slice(&STRANGER.octets());
-    assert_eq!(bench.hear(ACK, MINE, &options), Some(News::Back(Some(STRANGER))));
+    assert_eq!(bench.hear(ACK, MINE, &options), Some(DhcpNews::Back(Some(STRANGER))));
     assert_eq!(bench.next().1, Some(STRANGER));
 }
 
@@ -104,7 +104,7 @@ fn an_answer_begins_the_next_lease_from_its_request_on() {
 fn a_server_that_gives_no_identifier_is_asked_by_broadcast() {
     let mut bench = Bench::new(lease(120), 110);
     bench.due();
-    let known = News::Known { server: None, term: Term::For(s(120)) };
+    let known = DhcpNews::Known { server: None, term: Term::For(s(120)) };
     assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)[6..]), Some(known));
     assert_eq!(bench.next(), (170, Some(EVERYBODY), None));
 }
@@ -118,7 +118,7 @@ fn a_refusal_by_the_server_of_the_lease_counts_at_once() {
     ] {
         let mut bench = Bench::renewed();
         bench.next();
-        assert_eq!(bench.hear(kind, address, &server_id(SERVER)), Some(News::Lost(lost)));
+        assert_eq!(bench.hear(kind, address, &server_id(SERVER)), Some(DhcpNews::Lost(lost)));
     }
 }
 
@@ -135,7 +135,7 @@ fn a_refusal_by_a_stranger_counts_unless_it_is_contradicted() {
             assert!(bench.hear(ACK, MINE, &terms(600, 300, 525)).is_some());
             assert_eq!(bench.next(), (410, Some(SERVER), None));
         } else {
-            assert_eq!(bench.next(), (115, None, Some(News::Lost(refused.clone()))));
+            assert_eq!(bench.next(), (115, None, Some(DhcpNews::Lost(refused.clone()))));
         }
     }
 }
@@ -146,7 +146,7 @@ fn a_refusal_after_which_the_lease_ends_is_named_as_the_reason() {
     bench.due();
     bench.hear(NAK, Ipv4Addr::UNSPECIFIED, &[]);
     bench.now = s(112);
-    assert_eq!(bench.due().1, Some(News::Lost(Lost::Refused(None, None))));
+    assert_eq!(bench.due().1, Some(DhcpNews::Lost(Lost::Refused(None, None))));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn what_is_not_for_this_machine_changes_nothing() {
     ] {
         assert_eq!(bench.client.received(bench.now, &bytes), None, "{what}");
     }
-    assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), Some(News::Renewed));
+    assert_eq!(bench.hear(ACK, MINE, &terms(120, 60, 105)), Some(DhcpNews::Renewed));
 }
 
 #[test]
@@ -190,15 +190,15 @@ fn times_that_make_no_sense_are_replaced_by_those_of_the_rfc() {
 
 #[test]
 fn a_lease_for_ever_is_never_renewed_an_unknown_one_never_ends() {
-    let forever = Lease { term: Term::Forever, ..lease(0) };
+    let forever = DhcpLease { term: Term::Forever, ..lease(0) };
     let mut bench = Bench::new(forever, 110);
     bench.now = s(1 << 40);
     assert_eq!(bench.due(), (None, None));
-    let mut bench = Bench::new(Lease { term: Term::Unknown, ..lease(0) }, 110);
+    let mut bench = Bench::new(DhcpLease { term: Term::Unknown, ..lease(0) }, 110);
     for round in 0..200 {
         let (_, to, news) = bench.next();
         assert_eq!(to, Some(EVERYBODY), "round {round}: {news:?}");
-        assert!(!matches!(news, Some(News::Lost(_))));
+        assert!(!matches!(news, Some(DhcpNews::Lost(_))));
     }
     assert!(bench.now < s(200_000) && bench.now > s(10_000), "{:?}", bench.now);
     // Until a server says for how long.
@@ -208,7 +208,7 @@ fn a_lease_for_ever_is_never_renewed_an_unknown_one_never_ends() {
 
 #[test]
 fn a_lease_that_ended_before_the_agent_came_is_lost_at_once() {
-    assert_eq!(Bench::new(lease(4), 110).due(), (None, Some(News::Lost(Lost::Expired))));
+    assert_eq!(Bench::new(lease(4), 110).due(), (None, Some(DhcpNews::Lost(Lost::Expired))));
 }
 
 const FOREVER: u32 = super::super::FOREVER;
@@ -224,7 +224,7 @@ proptest! {
         for (kind, mine, lease, t1, t2) in answers {
             let before = bench.now;
             let (at, to, news) = bench.next();
-            if matches!(news, Some(News::Lost(_))) {
+            if matches!(news, Some(DhcpNews::Lost(_))) {
                 prop_assert_eq!(bench.next().1, None);
                 return Ok(());
             }

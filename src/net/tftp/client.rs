@@ -1,7 +1,7 @@
 //! The UDP side of a transfer.
 
 use super::packet::{ErrorCode, Packet};
-use super::transfer::{Limits, Reply, TftpError, Transfer, error_packet};
+use super::transfer::{Limits, TftpError, TftpReply, Transfer, error_packet};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -16,15 +16,15 @@ const OPTION_SILENCES: u32 = 3;
 
 /// Asks TFTP servers, and remembers which of them want no options.
 #[derive(Debug, Default)]
-pub struct Client {
+pub struct TftpClient {
     limits: Limits,
     plain: Mutex<BTreeSet<Ipv4Addr>>,
 }
 
-impl Client {
+impl TftpClient {
     /// A client with these limits for each file.
-    pub fn new(limits: Limits) -> Client {
-        Client { limits, plain: Mutex::default() }
+    pub fn new(limits: Limits) -> TftpClient {
+        TftpClient { limits, plain: Mutex::default() }
     }
 
     /// Reads one file, whole, in octet mode. After any trouble before the first block one plain request (RFC 1350)
@@ -106,12 +106,12 @@ fn run(
         };
         let to = peer.unwrap_or(server.into());
         match reply {
-            Ok(Reply::Wait) => {}
-            Ok(Reply::Send(datagram)) => {
+            Ok(TftpReply::Wait) => {}
+            Ok(TftpReply::Send(datagram)) => {
                 send(&socket, &datagram, to)?;
                 sent = Instant::now();
             }
-            Ok(Reply::Done(datagram)) => {
+            Ok(TftpReply::Done(datagram)) => {
                 // The file is whole here; the server finds out itself if this one is lost.
                 let _ = socket.send_to(&datagram, to);
                 return Ok(());
@@ -163,7 +163,7 @@ mod tests {
     use std::time::Duration;
 
     fn fetch(server: SocketAddrV4, path: &str, limits: Limits) -> Result<Vec<u8>, TftpError> {
-        Client::new(limits).fetch(server, path)
+        TftpClient::new(limits).fetch(server, path)
     }
 
     fn limits() -> Limits {

@@ -8,7 +8,7 @@ mod odd_servers;
 mod packet;
 mod transfer;
 
-pub use client::{Client, PORT};
+pub use client::{PORT, TftpClient};
 pub use folders::folders;
 pub use packet::{ErrorCode, Packet, PacketError};
-pub use transfer::{Limits, Reply, TftpError, Transfer};
+pub use transfer::{Limits, TftpError, TftpReply, Transfer};

@@ -1,7 +1,7 @@
 //! Servers that answer as public bug reports say.
 #![allow(clippy::unwrap_used)]
 
-use super::{Client, ErrorCode, Limits, Packet, TftpError};
+use super::{ErrorCode, Limits, Packet, TftpClient, TftpError};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::Duration;
@@ -27,7 +27,7 @@ enum Odd {
 
 /// How it sends blocks, whatever was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Blocks {
+enum BlocksSent {
     Once,
     /// Each one twice.
     Doubled,
@@ -38,7 +38,7 @@ enum Blocks {
 #[derive(Clone, Copy)]
 struct Server {
     odd: Odd,
-    blocks: Blocks,
+    blocks: BlocksSent,
     /// The address that it answers from.
     from: Ipv4Addr,
     /// The error for every file: it has none.
@@ -46,7 +46,7 @@ struct Server {
 }
 
 const PLAIN: Server =
-    Server { odd: Odd::Ignores, blocks: Blocks::Once, from: Ipv4Addr::LOCALHOST, error: None };
+    Server { odd: Odd::Ignores, blocks: BlocksSent::Once, from: Ipv4Addr::LOCALHOST, error: None };
 
 fn file() -> Vec<u8> {
     b"hello".repeat(400)
@@ -114,9 +114,9 @@ impl Server {
             let data = &file[(number - 1) * size..file.len().min(number * size)];
             let block = Packet::Data { block: number as u16, data }.encode();
             let again = match self.blocks {
-                Blocks::Once => Vec::new(),
-                Blocks::Doubled => block.clone(),
-                Blocks::Padded => [block.as_slice(), b"\0"].concat(),
+                BlocksSent::Once => Vec::new(),
+                BlocksSent::Doubled => block.clone(),
+                BlocksSent::Padded => [block.as_slice(), b"\0"].concat(),
             };
             [block, again]
                 .iter()
@@ -139,9 +139,9 @@ fn receive(socket: &UdpSocket) -> Option<Vec<u8>> {
     Some(buffer[..len].to_vec())
 }
 
-fn client() -> Client {
+fn client() -> TftpClient {
     // Short, so that silence is over soon; enough retries for a busy machine.
-    Client::new(Limits { timeout: Duration::from_millis(100), retries: 30, ..Limits::default() })
+    TftpClient::new(Limits { timeout: Duration::from_millis(100), retries: 30, ..Limits::default() })
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn every_odd_server_gives_its_file() {
         ("no answer to options", with(Odd::Silent)),
         ("large blocks do not come through", with(Odd::AcceptsAndIsSilent)),
         ("no options", with(Odd::Ignores)),
-        ("blocks doubled", Server { blocks: Blocks::Doubled, ..PLAIN }),
-        ("blocks again with a byte too many", Server { blocks: Blocks::Padded, ..PLAIN }),
+        ("blocks doubled", Server { blocks: BlocksSent::Doubled, ..PLAIN }),
+        ("blocks again with a byte too many", Server { blocks: BlocksSent::Padded, ..PLAIN }),
         ("another address", Server { from: Ipv4Addr::new(127, 0, 0, 2), ..PLAIN }),
     ] {
         let (address, _thread) = server.start();

@@ -116,7 +116,7 @@ fn reason(code: u16, said: &str) -> String {
 
 /// What to do after a datagram or a timeout.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum TftpReply {
     /// Wait for the next datagram.
     Wait,
     /// Send this one to the server, then wait.
@@ -206,7 +206,7 @@ impl Transfer {
     ///
     /// # Errors
     /// [`TftpError::Timeout`].
-    pub fn on_timeout(&mut self) -> Result<Reply, TftpError> {
+    pub fn on_timeout(&mut self) -> Result<TftpReply, TftpError> {
         if self.retries >= self.limits.retries {
             return Err(TftpError::Timeout);
         }
@@ -215,14 +215,14 @@ impl Transfer {
         if self.unacknowledged > 0 {
             return Ok(self.acknowledge());
         }
-        Ok(Reply::Send(self.last_sent.clone()))
+        Ok(TftpReply::Send(self.last_sent.clone()))
     }
 
     /// A datagram from the server. An error is final; `error_packet` is what to tell the server.
     ///
     /// # Errors
     /// The server's own error, or what was wrong with its answer.
-    pub fn on_datagram(&mut self, bytes: &[u8]) -> Result<Reply, TftpError> {
+    pub fn on_datagram(&mut self, bytes: &[u8]) -> Result<TftpReply, TftpError> {
         let packet = Packet::parse(bytes).map_err(|e| TftpError::Protocol(e.to_string()))?;
         match packet {
             Packet::Data { block, data } => self.on_data(block, data),
@@ -242,19 +242,19 @@ impl Transfer {
         }
     }
 
-    fn acknowledge(&mut self) -> Reply {
+    fn acknowledge(&mut self) -> TftpReply {
         self.unacknowledged = 0;
         // Block numbers wrap: 65536 is block 0 on the wire.
         let block = (self.blocks & 0xffff) as u16;
         self.last_sent = Packet::Ack { block }.encode();
-        Reply::Send(self.last_sent.clone())
+        TftpReply::Send(self.last_sent.clone())
     }
 
-    fn on_options(&mut self, options: &[(String, String)]) -> Result<Reply, TftpError> {
+    fn on_options(&mut self, options: &[(String, String)]) -> Result<TftpReply, TftpError> {
         if self.started {
             // Our acknowledgement of them was lost, or this is an echo.
             let repeat = self.blocks == 0 && self.last_sent == (Packet::Ack { block: 0 }).encode();
-            return Ok(if repeat { Reply::Send(self.last_sent.clone()) } else { Reply::Wait });
+            return Ok(if repeat { TftpReply::Send(self.last_sent.clone()) } else { TftpReply::Wait });
         }
         let broken = |name: &str, value: &str| {
             TftpError::Protocol(format!("option {}={} was not asked for", quoted(name), quoted(value)))
@@ -282,7 +282,7 @@ impl Transfer {
         Ok(self.acknowledge())
     }
 
-    fn on_data(&mut self, block: u16, data: &[u8]) -> Result<Reply, TftpError> {
+    fn on_data(&mut self, block: u16, data: &[u8]) -> Result<TftpReply, TftpError> {
         let expected = (self.blocks.wrapping_add(1) & 0xffff) as u16;
         if block != expected {
             if !self.started {
@@ -290,7 +290,7 @@ impl Transfer {
             }
             // Lost, doubled or overtaken: say once where we are (RFC 7440 section 4), the server goes on from there.
             if self.resyncing {
-                return Ok(Reply::Wait);
+                return Ok(TftpReply::Wait);
             }
             self.resyncing = true;
             return Ok(self.acknowledge());
@@ -309,9 +309,9 @@ impl Transfer {
         self.unacknowledged += 1;
         if data.len() < self.block_size {
             self.acknowledge();
-            return Ok(Reply::Done(self.last_sent.clone()));
+            return Ok(TftpReply::Done(self.last_sent.clone()));
         }
-        Ok(if self.unacknowledged >= self.window { self.acknowledge() } else { Reply::Wait })
+        Ok(if self.unacknowledged >= self.window { self.acknowledge() } else { TftpReply::Wait })
     }
 }
 

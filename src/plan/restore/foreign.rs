@@ -8,7 +8,7 @@ use crate::inventory::{Disk, Inventory};
 use crate::job::Action;
 use crate::plan::identify::{find, listing, say_which};
 use crate::plan::memory::Memory;
-use crate::plan::{Plan, Request, Source, Step};
+use crate::plan::{Plan, PlanRequest, PlanStep, SetSource};
 use crate::store::{SeenImage, ShareState};
 use crate::types::{DiskSelector, MapEntry};
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 /// Images without any record: made by the original system or by hand. They name no disk, so they are taken by
 /// themselves only where nothing can be mistaken.
 pub fn plan(
-    request: &Request,
+    request: &PlanRequest,
     inventory: &Inventory,
     share: &ShareState,
     plan: &mut Plan,
@@ -39,13 +39,13 @@ pub fn plan(
     }
     plan.notes.push("there is no backup.json: only the images themselves can say whose they are".into());
     let is_mapped = |i: &SeenImage| request.map.iter().any(|m| m.image.as_str() == i.name);
-    let source = |i: &SeenImage| Source {
+    let source = |i: &SeenImage| SetSource {
         path: i.file.clone(),
         name: i.name.clone(),
         record: None,
         is_mapped: is_mapped(i),
     };
-    plan.steps.extend(images.iter().map(|i| Step::CheckImage(source(i))));
+    plan.steps.extend(images.iter().map(|i| PlanStep::CheckImage(source(i))));
     if request.action == Action::Verify {
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub fn plan(
             let needs = Needs { size, logical_block_size: about.logical_block_size, least };
             needs.fits(disk).map_err(|why| unfit(&image.file, disk, &why))?;
         }
-        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
+        plan.steps.push(PlanStep::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
     }
     Ok(())
 }

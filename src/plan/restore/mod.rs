@@ -17,7 +17,7 @@ mod verified;
 mod veto;
 
 use super::memory::{Memory, known};
-use super::{Plan, Request, Source, Step};
+use super::{Plan, PlanRequest, PlanStep, SetSource};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::job::Action;
@@ -25,7 +25,11 @@ use crate::job::DegradedSet;
 use crate::store::ShareState;
 use crate::store::record::{ImageRecord, SetState};
 
-pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState) -> Result<Plan, Failure> {
+pub(super) fn plan(
+    request: &PlanRequest,
+    inventory: &Inventory,
+    share: &ShareState,
+) -> Result<Plan, Failure> {
     let mut plan = Plan {
         action: request.action,
         notes: Vec::new(),
@@ -54,7 +58,7 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
         }
         plan.findings.push(what);
     }
-    let source = |image: &ImageRecord| Source {
+    let source = |image: &ImageRecord| SetSource {
         path: format!("{}{}", set.folder, image.file()),
         name: image.name.clone(),
         record: Some(image.clone()),
@@ -62,13 +66,13 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
     };
     if request.action == Action::Verify {
         for image in &set.images {
-            plan.steps.push(Step::CheckImage(source(image)));
+            plan.steps.push(PlanStep::CheckImage(source(image)));
         }
         for image in &set.images {
             let entry = known(set.record).find(|entry| entry.is_image(&image.name));
             let disk = entry.and_then(|e| memory.disk_of(&e).or_else(|| memory.in_place(set.record, image)));
             if let Some(disk) = disk {
-                plan.steps.push(Step::CompareDisk { source: source(image), disk: disk.clone() });
+                plan.steps.push(PlanStep::CompareDisk { source: source(image), disk: disk.clone() });
                 continue;
             }
             let is_here = memory.matching_disks(&image.identity).next().is_some();
@@ -84,9 +88,9 @@ pub(super) fn plan(request: &Request, inventory: &Inventory, share: &ShareState)
             plan.notes.push(format!("not written: {disk}"));
         }
     }
-    plan.steps.extend(set.images.iter().map(|i| Step::CheckImage(source(i))));
+    plan.steps.extend(set.images.iter().map(|i| PlanStep::CheckImage(source(i))));
     for (image, disk) in set.images.iter().zip(targets) {
-        plan.steps.push(Step::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
+        plan.steps.push(PlanStep::RestoreDisk { source: source(image), disk: disk.clone(), grown: None });
     }
     Ok(plan)
 }

@@ -2,13 +2,13 @@
 //! asked for, no disk is a target that a record knows in another role, unless the admin names it by what it is.
 
 use super::super::testkit::*;
-use super::super::{Publish, Step, plan};
+use super::super::{PlanStep, Publish, plan};
 use crate::inventory::{Disk, Identity, Inventory};
 use crate::job::Action;
 use crate::store::record::{ImageRecord, Machine, OtherDisk, Record};
 use crate::store::{HistorySet, SetDigest, ShareState};
 use crate::types::{DiskSelector, MapEntry};
-use crate::used::Content;
+use crate::used::DiskContent;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -28,16 +28,16 @@ struct Real {
 type Roles = BTreeMap<usize, (String, bool)>;
 
 #[derive(Debug, Default)]
-struct Lab {
+struct PropertyLab {
     disks: Vec<Real>,
     sets: Vec<(Record, Roles)>,
     boots: usize,
     contents: u32,
 }
 
-impl Lab {
-    fn new(disks: &[(u8, bool)]) -> Lab {
-        let mut lab = Lab::default();
+impl PropertyLab {
+    fn new(disks: &[(u8, bool)]) -> PropertyLab {
+        let mut lab = PropertyLab::default();
         for (serial, has_content) in disks {
             let serial = ["T", "T", "U", "None", "", "V", "W"][usize::from(*serial) % 7];
             lab.add(Some(serial).filter(|text| !text.is_empty()).map(str::to_owned), *has_content);
@@ -64,9 +64,9 @@ impl Lab {
             physical_block_size: 512,
             identity: Identity { serial: real.serial.clone(), ..Identity::default() },
             location: format!("port{}", real.place),
-            content: Content {
+            content: DiskContent {
                 volumes: (real.content > 0).then(|| format!("ext4:{}", real.content)).into_iter().collect(),
-                ..Content::default()
+                ..DiskContent::default()
             },
             ..Disk::default()
         };
@@ -100,8 +100,8 @@ impl Lab {
         let mut made: Vec<(Disk, String)> = Vec::new();
         for step in plan.steps {
             match step {
-                Step::BackupDisk { disk, name, .. } => made.push((disk, name)),
-                Step::Publish(publish) => self.publish(&made, publish),
+                PlanStep::BackupDisk { disk, name, .. } => made.push((disk, name)),
+                PlanStep::Publish(publish) => self.publish(&made, publish),
                 _ => {}
             }
         }
@@ -168,7 +168,7 @@ fn image_of(disk: &Disk, name: &str, generation: u64) -> ImageRecord {
 }
 
 /// Restores by chance, and looks at every target.
-fn check(lab: &Lab, map: Option<(u8, u8)>, damaged: u8) -> Result<(), TestCaseError> {
+fn check(lab: &PropertyLab, map: Option<(u8, u8)>, damaged: u8) -> Result<(), TestCaseError> {
     let inventory = lab.inventory();
     let mut share = lab.share();
     if damaged & 1 == 1 {
@@ -185,7 +185,7 @@ fn check(lab: &Lab, map: Option<(u8, u8)>, damaged: u8) -> Result<(), TestCaseEr
         .collect();
     let Ok(plan) = plan(&request, &inventory, &share) else { return Ok(()) };
     for step in &plan.steps {
-        let Step::RestoreDisk { source, disk, .. } = step else { continue };
+        let PlanStep::RestoreDisk { source, disk, .. } = step else { continue };
         let real = lab.real(disk);
         let newest = lab.sets.last().map_or(0, |(record, _)| record.generation);
         let folder = source.path.strip_prefix("history/").and_then(|p| p.split('/').next()?.parse().ok());
@@ -223,7 +223,7 @@ proptest! {
         map in proptest::option::of(any::<(u8, u8)>()),
         damaged: u8,
     ) {
-        let mut lab = Lab::new(&disks);
+        let mut lab = PropertyLab::new(&disks);
         lab.backup(first);
         for event in events {
             lab.happen(event);

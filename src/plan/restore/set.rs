@@ -5,7 +5,7 @@ use crate::failure::{Failure, Kind};
 use crate::image::Needed;
 use crate::inventory::Inventory;
 use crate::job::Action;
-use crate::plan::Request;
+use crate::plan::PlanRequest;
 use crate::plan::memory::known;
 use crate::store::layout::DISK_LIST;
 use crate::store::record::{ImageRecord, Record};
@@ -25,7 +25,7 @@ pub struct Trusted<'a> {
 
 /// The current set where every wanted image of it is whole, else the newest such set of the history.
 pub fn trusted<'a>(
-    request: &Request,
+    request: &PlanRequest,
     inventory: &Inventory,
     share: &'a ShareState,
     findings: &mut Vec<String>,
@@ -110,7 +110,7 @@ fn damage_of(image: &ImageRecord, seen: &[SeenImage]) -> Option<String> {
 /// The images of a set that `disk-devices.lst` and `testbox.disks` leave. Names are the set's own; an entry that
 /// matches neither an image nor a disk of this machine is an error.
 fn wanted(
-    request: &Request,
+    request: &PlanRequest,
     inventory: &Inventory,
     share: &ShareState,
     record: &Record,

@@ -7,13 +7,13 @@ use crate::image::{Needed, SHRINK};
 use crate::inventory::Disk;
 use crate::plan::identify::{find, listing, say_which};
 use crate::plan::memory::{Memory, known};
-use crate::plan::{Plan, Request};
+use crate::plan::{Plan, PlanRequest};
 use crate::store::record::{ImageRecord, Record};
 use crate::types::{DiskSelector, MapEntry};
 
 /// One disk for each image, in their order, or a refusal. What the admin should know of the choice goes into `plan`.
 pub fn assign<'a>(
-    request: &Request,
+    request: &PlanRequest,
     memory: &Memory<'a>,
     set: &Trusted<'_>,
     plan: &mut Plan,

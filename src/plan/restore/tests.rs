@@ -7,7 +7,7 @@ use crate::plan::testkit::*;
 use crate::store::record::{ImageRecord, Record};
 use crate::store::{HistorySet, SeenKind, SetDigest};
 use crate::types::MapEntry;
-use crate::used::Content;
+use crate::used::DiskContent;
 
 fn restore(disks: &[&str], share: &ShareState) -> Result<Vec<String>, Kind> {
     plan(&request(Action::Restore), &inventory(disks), share).map(|p| writes(&p)).map_err(|f| f.kind)
@@ -116,9 +116,9 @@ fn a_disk_left_out_whose_image_is_carried_is_no_twin() {
 /// the other one's image, which is of set 1.
 #[test]
 fn a_carried_image_of_a_twin_is_judged_by_its_first_set() {
-    let content = |id: &str| Content {
+    let content = |id: &str| DiskContent {
         volumes: [id.to_owned()].into_iter().filter(|id| !id.is_empty()).collect(),
-        ..Content::default()
+        ..DiskContent::default()
     };
     let record = |generation: u64, contents: [&str; 2]| {
         let mut record = record(generation, &["sda T 4G@1", "sdb T 4G@2"], &[]);

@@ -2,14 +2,14 @@
 
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
-use crate::plan::Request;
+use crate::plan::PlanRequest;
 use crate::signature::Verdict;
 use crate::store::SetDigest;
 use crate::store::record::Record;
 use std::net::Ipv4Addr;
 
 /// A plain gzip has no record: nothing of it is signed, and it is not one of the sets that a job can name.
-pub fn refuse_without_record(request: &Request) -> Result<(), Failure> {
+pub fn refuse_without_record(request: &PlanRequest) -> Result<(), Failure> {
     let kind = match (request.action, request.signed_for, request.set) {
         (Action::Restore, Some(_), _) => Kind::Signature,
         (_, _, Some(_)) => Kind::NoImage,
@@ -37,7 +37,7 @@ pub fn not_vouched(record: &Record, digest: &SetDigest, ip: Ipv4Addr) -> Option<
 
 /// What the result says of the signature of the set that is used.
 pub fn about_signature(
-    request: &Request,
+    request: &PlanRequest,
     record: &Record,
     digest: &SetDigest,
 ) -> Result<Option<String>, Failure> {

@@ -1,6 +1,6 @@
 //! What a power cut leaves of a share in memory.
 
-use super::{Folder, Inode, MemFiles, Names};
+use super::{Inode, MemFiles, MemFolder, Names};
 use crate::sys::Chance;
 
 /// What [`MemFiles::crash`] leaves, since file systems differ. What was synced is always there.
@@ -41,7 +41,7 @@ impl Inode {
     }
 }
 
-impl Folder {
+impl MemFolder {
     /// The durable names with those of the changes since then that `is_there` picks; a rename is one change.
     fn with_any(&self, is_there: impl Fn(usize) -> bool) -> Names {
         let mut names = self.durable.clone();

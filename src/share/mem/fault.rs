@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The operations of a share that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // named after the methods of `Files`, `ReadAt` and `SyncWrite`
-pub enum Op {
+pub enum ShareOp {
     Open,
     Read,
     Create,
@@ -28,19 +28,25 @@ pub enum Op {
     Owner,
 }
 
-impl Op {
+impl ShareOp {
     /// True for what a read-only share refuses. A folder is left out: one that is there is fine (mkdir(2): EEXIST).
     pub(super) fn is_change(self) -> bool {
         !matches!(
             self,
-            Op::Open | Op::Read | Op::List | Op::SyncDir | Op::FreeBytes | Op::Owner | Op::MakeDir
+            ShareOp::Open
+                | ShareOp::Read
+                | ShareOp::List
+                | ShareOp::SyncDir
+                | ShareOp::FreeBytes
+                | ShareOp::Owner
+                | ShareOp::MakeDir
         )
     }
 }
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ShareFault {
     /// The operation fails with this errno. After a failed `Sync`, later ones answer 0 although the data is lost, as
     /// Linux does.
     Errno(i32),
@@ -90,22 +96,22 @@ impl Gate {
 
 /// Faults by chance.
 #[derive(Debug)]
-pub(super) struct Random {
+pub(super) struct ShareRandom {
     pub(super) chance: Chance,
     pub(super) one_in: u64,
-    pub(super) seen: HashMap<(Op, String), u64>,
+    pub(super) seen: HashMap<(ShareOp, String), u64>,
 }
 
-impl Random {
-    pub(super) fn fault(&mut self, op: Op, path: &str) -> Option<Fault> {
+impl ShareRandom {
+    pub(super) fn fault(&mut self, op: ShareOp, path: &str) -> Option<ShareFault> {
         let nth = self.seen.entry((op, path.to_owned())).or_default();
         *nth += 1;
         let what = (op, path, *nth);
         let errno =
             self.chance.choose(&[libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ESTALE], (what, "errno"));
-        let error = Fault::Errno(errno.unwrap_or(libc::EIO));
-        let faults: &[Fault] = match op {
-            Op::Write | Op::AppendFrom => &[error, Fault::Short(1), Fault::Dropped],
+        let error = ShareFault::Errno(errno.unwrap_or(libc::EIO));
+        let faults: &[ShareFault] = match op {
+            ShareOp::Write | ShareOp::AppendFrom => &[error, ShareFault::Short(1), ShareFault::Dropped],
             _ => &[error],
         };
         let is_hit = self.chance.one_in(self.one_in, what);

@@ -1,7 +1,7 @@
 //! A share in memory as the engine sees it: its files, open or by name.
 
-use super::fault::{Fault, Op};
-use super::{Folder, MemFiles, Node, State, errno};
+use super::fault::{ShareFault, ShareOp};
+use super::{MemFiles, MemFolder, MemNode, MemShareState, errno};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
 use crate::share::{Files, split_parent};
@@ -19,7 +19,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+    fn state(&self) -> io::Result<MutexGuard<'_, MemShareState>> {
         let state = self.files.state();
         if state.epoch == self.epoch { Ok(state) } else { Err(errno(libc::ESTALE)) }
     }
@@ -32,7 +32,7 @@ impl ReadAt for Handle {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state()?;
-        state.begin(Op::Read, &self.path)?;
+        state.begin(ShareOp::Read, &self.path)?;
         ReadAt::read_at(&state.inode(self.inode)?.live, buf, offset)
     }
 
@@ -44,15 +44,15 @@ impl ReadAt for Handle {
 impl Write for Handle {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state()?;
-        let fault = state.begin(Op::Write, &self.path)?;
+        let fault = state.begin(ShareOp::Write, &self.path)?;
         let live = &mut state.inode(self.inode)?.live;
         match fault {
-            Some(Fault::Short(most)) => {
+            Some(ShareFault::Short(most)) => {
                 let taken = bytes.get(..most.max(1)).unwrap_or(bytes);
                 live.extend_from_slice(taken);
                 Ok(taken.len())
             }
-            Some(Fault::Dropped) => {
+            Some(ShareFault::Dropped) => {
                 live.resize(live.len() + bytes.len(), 0);
                 Ok(bytes.len())
             }
@@ -75,9 +75,9 @@ impl SyncWrite for Handle {
 
     fn resume_at(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
-        let fault = state.begin(Op::GoOn, &self.path)?;
+        let fault = state.begin(ShareOp::GoOn, &self.path)?;
         let live = &mut state.inode(self.inode)?.live;
-        if fault != Some(Fault::Dropped) {
+        if fault != Some(ShareFault::Dropped) {
             live.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         }
         Ok(())
@@ -89,13 +89,13 @@ impl SyncWrite for Handle {
             return Ok(0);
         };
         let mut state = self.state()?;
-        let Ok(fault) = state.begin(Op::AppendFrom, &self.path) else { return Ok(0) };
+        let Ok(fault) = state.begin(ShareOp::AppendFrom, &self.path) else { return Ok(0) };
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let bytes = state.inode(from.inode)?.live.get(at(range.start)..at(range.end));
         let mut bytes = bytes.unwrap_or_default().to_vec();
         match fault {
-            Some(Fault::Short(most)) => bytes.truncate(most.max(1)),
-            Some(Fault::Dropped) => bytes.fill(0),
+            Some(ShareFault::Short(most)) => bytes.truncate(most.max(1)),
+            Some(ShareFault::Dropped) => bytes.fill(0),
             _ => {}
         }
         state.inode(self.inode)?.live.extend_from_slice(&bytes);
@@ -106,14 +106,14 @@ impl SyncWrite for Handle {
 impl Files for MemFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let mut state = self.state();
-        state.begin(Op::Open, path)?;
+        state.begin(ShareOp::Open, path)?;
         let inode = state.find_file(path)?;
         Ok(Arc::new(self.handle(path, inode, state.epoch)))
     }
 
     fn create(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let mut state = self.state();
-        state.begin(Op::Create, path)?;
+        state.begin(ShareOp::Create, path)?;
         if state.find(path)?.is_some() {
             return Err(errno(libc::EEXIST));
         }
@@ -124,7 +124,7 @@ impl Files for MemFiles {
 
     fn reopen(&self, path: &str) -> io::Result<Box<dyn SyncWrite>> {
         let mut state = self.state();
-        state.begin(Op::Reopen, path)?;
+        state.begin(ShareOp::Reopen, path)?;
         let inode = state.find_file(path)?;
         if state.walk(false).values().filter(|id| **id == inode).count() > 1 {
             return Err(errno(libc::EINVAL));
@@ -134,7 +134,7 @@ impl Files for MemFiles {
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        let dropped = state.begin(Op::Append, path)? == Some(Fault::Dropped);
+        let dropped = state.begin(ShareOp::Append, path)? == Some(ShareFault::Dropped);
         let id = match state.find_file(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let id = state.new_file(path)?;
@@ -142,7 +142,7 @@ impl Files for MemFiles {
                 let folder = state.folder_id(folder)?;
                 if let Some(folder) = state.folders.get_mut(folder) {
                     for names in folder.since.iter_mut().chain([&mut folder.durable]) {
-                        names.insert(name.to_owned(), Node::File(id));
+                        names.insert(name.to_owned(), MemNode::File(id));
                     }
                 }
                 id
@@ -163,20 +163,26 @@ impl Files for MemFiles {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::Rename, from)?;
+        let fault = state.begin(ShareOp::Rename, from)?;
         let (moved, there) = (state.find(from)?.ok_or_else(|| errno(libc::ENOENT))?, state.find(to)?);
         match (moved, there) {
             // rename(2): two names of one file are both left alone.
             (moved, Some(there)) if moved == there => return Ok(()),
-            (Node::Folder(_), _) if to.starts_with(&format!("{from}/")) => return Err(errno(libc::EINVAL)),
-            (Node::Folder(_), Some(Node::Folder(id))) if !state.is_empty_folder(id) => {
+            (MemNode::Folder(_), _) if to.starts_with(&format!("{from}/")) => {
+                return Err(errno(libc::EINVAL));
+            }
+            (MemNode::Folder(_), Some(MemNode::Folder(id))) if !state.is_empty_folder(id) => {
                 return Err(errno(libc::ENOTEMPTY));
             }
-            (Node::Folder(_), Some(Node::File(_) | Node::Special)) => return Err(errno(libc::ENOTDIR)),
-            (Node::File(_) | Node::Special, Some(Node::Folder(_))) => return Err(errno(libc::EISDIR)),
+            (MemNode::Folder(_), Some(MemNode::File(_) | MemNode::Special)) => {
+                return Err(errno(libc::ENOTDIR));
+            }
+            (MemNode::File(_) | MemNode::Special, Some(MemNode::Folder(_))) => {
+                return Err(errno(libc::EISDIR));
+            }
             _ => {}
         }
-        if fault != Some(Fault::Dropped) {
+        if fault != Some(ShareFault::Dropped) {
             state.take(from)?;
             state.insert(to, moved)?;
             state.note_names(from)?;
@@ -187,25 +193,25 @@ impl Files for MemFiles {
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::HardLink, from)?;
+        let fault = state.begin(ShareOp::HardLink, from)?;
         let inode = state.find_file(from)?;
         if state.find(to)?.is_some() {
             return Err(errno(libc::EEXIST));
         }
-        if fault == Some(Fault::Dropped) {
+        if fault == Some(ShareFault::Dropped) {
             return Ok(());
         }
-        state.insert(to, Node::File(inode))?;
+        state.insert(to, MemNode::File(inode))?;
         state.note_names(to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::Remove, path)?;
+        let fault = state.begin(ShareOp::Remove, path)?;
         match state.find(path)? {
             None => Err(errno(libc::ENOENT)),
-            Some(Node::Folder(id)) if !state.is_empty_folder(id) => Err(errno(libc::ENOTEMPTY)),
-            Some(_) if fault == Some(Fault::Dropped) => Ok(()),
+            Some(MemNode::Folder(id)) if !state.is_empty_folder(id) => Err(errno(libc::ENOTEMPTY)),
+            Some(_) if fault == Some(ShareFault::Dropped) => Ok(()),
             Some(_) => {
                 state.take(path)?;
                 state.note_names(path)
@@ -215,18 +221,18 @@ impl Files for MemFiles {
 
     fn make_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::MakeDir, path)?;
+        let fault = state.begin(ShareOp::MakeDir, path)?;
         match state.find(path)? {
-            Some(Node::Folder(_)) => Ok(()),
+            Some(MemNode::Folder(_)) => Ok(()),
             Some(_) => Err(errno(libc::ENOTDIR)),
-            None if fault == Some(Fault::Dropped) => Ok(()),
+            None if fault == Some(ShareFault::Dropped) => Ok(()),
             None => {
                 if let Some(number) = state.refused {
                     return Err(errno(number));
                 }
                 let id = state.folders.len();
-                state.insert(path, Node::Folder(id))?;
-                state.folders.push(Folder::default());
+                state.insert(path, MemNode::Folder(id))?;
+                state.folders.push(MemFolder::default());
                 state.note_names(path)
             }
         }
@@ -234,16 +240,16 @@ impl Files for MemFiles {
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let mut state = self.state();
-        state.begin(Op::List, path)?;
+        state.begin(ShareOp::List, path)?;
         let id = state.folder_id(path)?;
         Ok(state.names(id)?.keys().cloned().collect())
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.begin(Op::SyncDir, path)?;
+        let fault = state.begin(ShareOp::SyncDir, path)?;
         let id = state.folder_id(path)?;
-        if let Some(folder) = state.folders.get_mut(id).filter(|_| fault != Some(Fault::Dropped)) {
+        if let Some(folder) = state.folders.get_mut(id).filter(|_| fault != Some(ShareFault::Dropped)) {
             folder.durable = folder.live.clone();
             folder.since.clear();
         }
@@ -252,20 +258,20 @@ impl Files for MemFiles {
 
     fn free_bytes(&self, path: &str) -> io::Result<u64> {
         let mut state = self.state();
-        state.begin(Op::FreeBytes, path)?;
+        state.begin(ShareOp::FreeBytes, path)?;
         state.folder_id(path)?;
         Ok(state.capacity.saturating_sub(state.used()))
     }
 
     fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
         let mut state = self.state();
-        state.begin(Op::Open, a)?;
+        state.begin(ShareOp::Open, a)?;
         Ok(state.find_file(a)? == state.find_file(b)?)
     }
 
     fn owner(&self, path: &str) -> io::Result<Owner> {
         let mut state = self.state();
-        state.begin(Op::Owner, path)?;
+        state.begin(ShareOp::Owner, path)?;
         state.find_file(path)?;
         Ok(state.owner)
     }

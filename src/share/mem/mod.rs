@@ -5,29 +5,29 @@ mod fault;
 mod files;
 
 pub use crash::Survivors;
-pub use fault::{Fault, Op};
+pub use fault::{ShareFault, ShareOp};
 
 use super::{components, split_parent};
 use crate::net::quota::Owner;
 use crate::sys::{Chance, Power};
-use fault::{Gate, Random};
+use fault::{Gate, ShareRandom};
 use files::Handle;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
+enum MemNode {
     File(usize),
     Folder(usize),
     /// Neither: a link, FIFO or device.
     Special,
 }
 
-type Names = BTreeMap<String, Node>;
+type Names = BTreeMap<String, MemNode>;
 
 #[derive(Clone, Debug, Default)]
-struct Folder {
+struct MemFolder {
     live: Names,
     durable: Names,
     /// The names after each change since they were last durable.
@@ -43,13 +43,13 @@ struct Inode {
 }
 
 #[derive(Debug)]
-struct State {
+struct MemShareState {
     power: Option<Power>,
-    random: Option<Random>,
+    random: Option<ShareRandom>,
     inodes: Vec<Inode>,
-    folders: Vec<Folder>,
-    faults: Vec<(Option<Op>, usize, Fault)>,
-    operations: Vec<Op>,
+    folders: Vec<MemFolder>,
+    faults: Vec<(Option<ShareOp>, usize, ShareFault)>,
+    operations: Vec<ShareOp>,
     gate: Arc<Gate>,
     /// Everything fails with this errno.
     gone: Option<i32>,
@@ -67,7 +67,7 @@ struct State {
 /// file, names only after `sync_dir` of their folder, each folder by itself.
 #[derive(Clone, Debug)]
 pub struct MemFiles {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MemShareState>>,
     gate: Arc<Gate>,
 }
 
@@ -85,9 +85,9 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
-impl State {
+impl MemShareState {
     /// Counts the operation on `path`, and fails it where that was asked for.
-    fn begin(&mut self, op: Op, path: &str) -> io::Result<Option<Fault>> {
+    fn begin(&mut self, op: ShareOp, path: &str) -> io::Result<Option<ShareFault>> {
         if let Some(power) = &self.power {
             power.begin()?;
         }
@@ -100,15 +100,15 @@ impl State {
         });
         let planned = hit.map(|(_, _, fault)| *fault);
         let hit = planned.or_else(|| self.random.as_mut().and_then(|random| random.fault(op, path)));
-        if let Some(Fault::Gone(number)) = hit {
+        if let Some(ShareFault::Gone(number)) = hit {
             self.gone = Some(number);
         }
         if let Some(number) = self.gone.or(self.refused.filter(|_| op.is_change())) {
             return Err(errno(number));
         }
         match hit {
-            Some(Fault::Errno(number)) => Err(errno(number)),
-            Some(Fault::Hang) => {
+            Some(ShareFault::Errno(number)) => Err(errno(number)),
+            Some(ShareFault::Hang) => {
                 // The lock of the share is held: nobody else gets an answer either.
                 self.gate.hang();
                 Ok(None)
@@ -131,7 +131,7 @@ impl State {
         let mut id = 0;
         for name in components(path)? {
             id = match self.folders.get(id).and_then(|f| f.live.get(name)) {
-                Some(Node::Folder(next)) => *next,
+                Some(MemNode::Folder(next)) => *next,
                 Some(_) => return Err(errno(libc::ENOTDIR)),
                 None => return Err(errno(libc::ENOENT)),
             };
@@ -147,7 +147,7 @@ impl State {
         self.inodes.get_mut(id).ok_or_else(|| errno(libc::ESTALE))
     }
 
-    fn find(&self, path: &str) -> io::Result<Option<Node>> {
+    fn find(&self, path: &str) -> io::Result<Option<MemNode>> {
         let (folder, name) = split_parent(path)?;
         let folder = self.folder_id(folder)?;
         Ok(self.folders.get(folder).and_then(|f| f.live.get(name).copied()))
@@ -155,20 +155,20 @@ impl State {
 
     fn find_file(&self, path: &str) -> io::Result<usize> {
         match self.find(path)? {
-            Some(Node::File(id)) => Ok(id),
+            Some(MemNode::File(id)) => Ok(id),
             Some(_) => Err(not_regular()),
             None => Err(errno(libc::ENOENT)),
         }
     }
 
-    fn insert(&mut self, path: &str, node: Node) -> io::Result<()> {
+    fn insert(&mut self, path: &str, node: MemNode) -> io::Result<()> {
         let (folder, name) = split_parent(path)?;
         let folder = self.folder_id(folder)?;
         self.names(folder)?.insert(name.to_owned(), node);
         Ok(())
     }
 
-    fn take(&mut self, path: &str) -> io::Result<Node> {
+    fn take(&mut self, path: &str) -> io::Result<MemNode> {
         let (folder, name) = split_parent(path)?;
         let folder = self.folder_id(folder)?;
         self.names(folder)?.remove(name).ok_or_else(|| errno(libc::ENOENT))
@@ -176,7 +176,7 @@ impl State {
 
     fn new_file(&mut self, path: &str) -> io::Result<usize> {
         let id = self.inodes.len();
-        self.insert(path, Node::File(id))?;
+        self.insert(path, MemNode::File(id))?;
         self.inodes.push(Inode::default());
         Ok(id)
     }
@@ -199,11 +199,11 @@ impl State {
             for (name, node) in if durable { &folder.durable } else { &folder.live } {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
                 match node {
-                    Node::File(id) => {
+                    MemNode::File(id) => {
                         found.insert(path, *id);
                     }
-                    Node::Folder(id) => todo.push((path, *id)),
-                    Node::Special => {}
+                    MemNode::Folder(id) => todo.push((path, *id)),
+                    MemNode::Special => {}
                 }
             }
         }
@@ -211,7 +211,7 @@ impl State {
     }
 
     fn sync_file(&mut self, id: usize, path: &str) -> io::Result<()> {
-        let fault = self.begin(Op::Sync, path);
+        let fault = self.begin(ShareOp::Sync, path);
         let full = self.used() > self.capacity;
         let inode = self.inode(id)?;
         if inode.poisoned {
@@ -222,7 +222,7 @@ impl State {
                 inode.poisoned = true;
                 Err(e)
             }
-            Ok(Some(Fault::Dropped)) => Ok(()),
+            Ok(Some(ShareFault::Dropped)) => Ok(()),
             // As buffered writes to NFS do: no space shows at the first fsync, and only there.
             Ok(_) if full => {
                 inode.poisoned = true;
@@ -242,11 +242,11 @@ impl MemFiles {
         let gate = Arc::<Gate>::default();
         MemFiles {
             gate: gate.clone(),
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(MemShareState {
                 power: None,
                 random: None,
                 inodes: Vec::new(),
-                folders: vec![Folder::default()],
+                folders: vec![MemFolder::default()],
                 faults: Vec::new(),
                 operations: Vec::new(),
                 gate,
@@ -259,25 +259,25 @@ impl MemFiles {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemShareState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the operation number `nth` (from 0, counted from the share's making, see [`MemFiles::operations`]) go
     /// wrong.
-    pub fn fail_nth(&self, nth: usize, fault: Fault) {
+    pub fn fail_nth(&self, nth: usize, fault: ShareFault) {
         self.state().faults.push((None, nth, fault));
     }
 
     /// Makes the `nth` operation (from 0) of one kind go wrong.
-    pub fn fail_nth_of(&self, op: Op, nth: usize, fault: Fault) {
+    pub fn fail_nth_of(&self, op: ShareOp, nth: usize, fault: ShareFault) {
         self.state().faults.push((Some(op), nth, fault));
     }
 
     /// One operation in so many goes wrong, by chance. It depends on the seed, the operation, its path, and how often
     /// that was done before.
     pub fn fail_by_chance(&self, chance: Chance, one_in: u64) {
-        self.state().random = Some(Random { chance, one_in, seen: HashMap::new() });
+        self.state().random = Some(ShareRandom { chance, one_in, seen: HashMap::new() });
     }
 
     /// Takes all planned faults back.
@@ -324,12 +324,12 @@ impl MemFiles {
 
     /// Every operation so far, in order. For "fail the Nth operation, for every N": run once without faults and
     /// count.
-    pub fn operations(&self) -> Vec<Op> {
+    pub fn operations(&self) -> Vec<ShareOp> {
         self.state().operations.clone()
     }
 
     /// How many operations of this kind there were so far.
-    pub fn count(&self, op: Op) -> usize {
+    pub fn count(&self, op: ShareOp) -> usize {
         self.state().operations.iter().filter(|o| **o == op).count()
     }
 
@@ -364,8 +364,8 @@ impl MemFiles {
             let folder = names.iter().take(end).copied().collect::<Vec<_>>().join("/");
             if state.find(&folder).expect("a folder").is_none() {
                 let id = state.folders.len();
-                state.insert(&folder, Node::Folder(id)).expect("a folder");
-                state.folders.push(Folder::default());
+                state.insert(&folder, MemNode::Folder(id)).expect("a folder");
+                state.folders.push(MemFolder::default());
             }
         }
         let id = state.new_file(path).expect("a file");
@@ -385,7 +385,7 @@ impl MemFiles {
     /// Where its folder is missing: a mistake in the test.
     #[allow(clippy::expect_used)]
     pub fn put_special(&self, path: &str) {
-        self.state().insert(path, Node::Special).expect("a folder");
+        self.state().insert(path, MemNode::Special).expect("a folder");
     }
 
     /// The live contents of a file; `None` where there is no such file. Counts no operation.

@@ -15,7 +15,7 @@ mod host;
 
 pub use host::is_free_for_host;
 
-use crate::job::Source;
+use crate::job::JobSource;
 use crate::job::pxe::HexIp;
 
 /// The export with the backups, where nothing else is said: that of the original system, as the other two.
@@ -31,9 +31,9 @@ pub const BACKUP_MARKER: &str = "testbox-backup";
 pub const TFTP_MARKER: &str = "pxelinux.0";
 
 /// PXELINUX's folder of configurations, below the root of the TFTP share.
-pub const PXELINUX_CFG: &str = Source::PxelinuxCfg.folder();
+pub const PXELINUX_CFG: &str = JobSource::PxelinuxCfg.folder();
 /// The agent's own, beside it.
-pub const TESTBOX_CFG: &str = Source::TestboxCfg.folder();
+pub const TESTBOX_CFG: &str = JobSource::TestboxCfg.folder();
 /// The configuration in there of a machine without one of its own.
 pub const DEFAULT_CFG: &str = "default";
 /// Microsoft's and Debian's loader of UEFI machines, which checks the next one.

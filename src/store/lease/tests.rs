@@ -13,8 +13,8 @@ fn holder(session: &str, mac: &str, uuid: Option<&str>) -> Holder {
     }
 }
 
-fn seen(number: u64, holder: &Holder, more: &[u8]) -> Seen {
-    Seen { number, bytes: [&holder.to_bytes(), more].concat() }
+fn seen(number: u64, holder: &Holder, more: &[u8]) -> SeenLease {
+    SeenLease { number, bytes: [&holder.to_bytes(), more].concat() }
 }
 
 /// Looks of one agent: when, what it sees, what it does.
@@ -24,7 +24,7 @@ fn a_lease_is_taken_only_where_free_or_its_holder_is_silent() {
     let me = holder("me", "a", Some("u"));
     let (own, other) = (holder("cut", "a", Some("u")), holder("x", "b", Some("u")));
     let third = holder("y", "c", None);
-    type Look = (u64, Option<Seen>, Next);
+    type Look = (u64, Option<SeenLease>, Next);
     let rows: Vec<(&str, Vec<Look>)> = vec![
         ("there is none", vec![(0, None, Claim(1, After::Nobody))]),
         ("it was released", vec![(0, Some(seen(7, &other, RELEASED)), Claim(8, After::Nobody))]),
@@ -70,8 +70,8 @@ fn a_lease_is_taken_only_where_free_or_its_holder_is_silent() {
         (
             "what no agent has written, or half of it",
             vec![
-                (0, Some(Seen { number: 1, bytes: b"{\"session".to_vec() }), Watch(OTHER)),
-                (120, Some(Seen { number: 1, bytes: b"{\"session".to_vec() }), Claim(2, After::Another)),
+                (0, Some(SeenLease { number: 1, bytes: b"{\"session".to_vec() }), Watch(OTHER)),
+                (120, Some(SeenLease { number: 1, bytes: b"{\"session".to_vec() }), Claim(2, After::Another)),
             ],
         ),
     ];
@@ -181,7 +181,7 @@ proptest! {
     #[test]
     fn never_panics(bytes in any::<Vec<u8>>(), near in "\\{\"session\":\"[a-z]{0,3}\",\"macs\":\\[\"a\"\\],.{0,40}") {
         for bytes in [bytes, near.into_bytes()] {
-            let seen = Seen { number: 1, bytes };
+            let seen = SeenLease { number: 1, bytes };
             prop_assert!(seen.who().chars().all(|c| !c.is_control()));
             let mut watcher = Watcher::new(holder("me", "a", None));
             let is_free = seen.is_released();

@@ -1,6 +1,6 @@
 //! Watches somebody else's lease, until its holder lives or is taken for dead.
 
-use super::{Holder, OTHER, OWN, PROMPT, Seen};
+use super::{Holder, OTHER, OWN, PROMPT, SeenLease};
 use std::time::Duration;
 
 /// What an agent that wants the lease has to do.
@@ -29,13 +29,13 @@ pub enum After {
 #[derive(Debug)]
 pub struct Watcher {
     me: Holder,
-    seen: Option<Watched>,
+    seen: Option<WatchedLease>,
 }
 
 /// A lease that has not changed.
 #[derive(Debug)]
-struct Watched {
-    lease: Seen,
+struct WatchedLease {
+    lease: SeenLease,
     /// Since when, without a moment in which the watcher could not see.
     since: Duration,
     /// When the last look came back.
@@ -50,7 +50,7 @@ impl Watcher {
 
     /// What follows from the lease that counts, as a look has shown it that came back at `now`, by the own monotonic
     /// clock.
-    pub fn look(&mut self, lease: Option<Seen>, now: Duration) -> Next {
+    pub fn look(&mut self, lease: Option<SeenLease>, now: Duration) -> Next {
         let Some(lease) = lease else { return Next::Claim(1, After::Nobody) };
         let next = lease.number.saturating_add(1);
         if lease.is_released() {
@@ -59,7 +59,7 @@ impl Watcher {
         let is_own = lease.holder().is_some_and(|holder| holder.is_same_machine(&self.me));
         let (patience, after) = if is_own { (OWN, After::Itself) } else { (OTHER, After::Another) };
         let Some(watched) = &mut self.seen else {
-            self.seen = Some(Watched { lease, since: now, last: now });
+            self.seen = Some(WatchedLease { lease, since: now, last: now });
             return Next::Watch(patience);
         };
         if watched.lease != lease {

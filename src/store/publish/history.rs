@@ -17,7 +17,7 @@ use std::io;
 type Old = (Record, Vec<u8>);
 
 /// Where the old set goes.
-pub struct Slot {
+pub struct HistorySlot {
     /// The number of its folder.
     pub number: u64,
     /// What belongs to it, by the names that it has until now.
@@ -26,7 +26,7 @@ pub struct Slot {
     is_kept: bool,
 }
 
-impl Slot {
+impl HistorySlot {
     /// The folder.
     pub fn dir(&self) -> String {
         history_dir(self.number)
@@ -36,7 +36,7 @@ impl Slot {
 /// The place of the old set, or of images without a record, those of the original system. It is the newest set of the
 /// history, so it gets its own generation only where nothing has that or a higher number. `None` where there is nothing
 /// to keep.
-pub fn slot(folder: &Folder, old: Option<&Old>, new: &Record) -> Result<Option<Slot>, Failure> {
+pub fn slot(folder: &Folder, old: Option<&Old>, new: &Record) -> Result<Option<HistorySlot>, Failure> {
     let look = |e: io::Error| failed(folder, "look at the old set", &e);
     let names = match old {
         Some((old, _)) => names_of(folder, old),
@@ -48,7 +48,7 @@ pub fn slot(folder: &Folder, old: Option<&Old>, new: &Record) -> Result<Option<S
     }
     let top = folder.generations()?.last().copied().unwrap_or(0);
     if top > 0 && holds(folder, &history_dir(top), &names, old).map_err(look)? {
-        return Ok(Some(Slot { number: top, names, is_kept: true }));
+        return Ok(Some(HistorySlot { number: top, names, is_kept: true }));
     }
     let own = old.map_or(0, |(old, _)| old.generation);
     let number = if own > top { own } else { top.saturating_add(1) };
@@ -56,7 +56,7 @@ pub fn slot(folder: &Folder, old: Option<&Old>, new: &Record) -> Result<Option<S
         let why = io::Error::other(format!("{} leaves no number above it: move it away", history_dir(top)));
         return Err(failed(folder, "keep the old set in history/", &why));
     }
-    Ok(Some(Slot { number, names, is_kept: false }))
+    Ok(Some(HistorySlot { number, names, is_kept: false }))
 }
 
 /// What is not the image that the old record names is no good backup, and not worth keeping.
@@ -129,7 +129,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Gives the old set second names in its [`Slot`].
-pub fn archive(folder: &Folder, old: Option<&Old>, slot: &Slot) -> io::Result<()> {
+pub fn archive(folder: &Folder, old: Option<&Old>, slot: &HistorySlot) -> io::Result<()> {
     if slot.is_kept {
         return Ok(());
     }
@@ -153,7 +153,7 @@ pub fn archive(folder: &Folder, old: Option<&Old>, slot: &Slot) -> io::Result<()
     check_kept(folder, &target, slot, old)
 }
 
-fn check_kept(folder: &Folder, dir: &str, slot: &Slot, old: Option<&Old>) -> io::Result<()> {
+fn check_kept(folder: &Folder, dir: &str, slot: &HistorySlot, old: Option<&Old>) -> io::Result<()> {
     if holds(folder, dir, &slot.names, old)? {
         return Ok(());
     }

@@ -24,7 +24,7 @@
 mod tests;
 
 use super::lvm::{self, Linear};
-use super::volume::Slot;
+use super::volume::VolumeSlot;
 use super::{Volume, end, table, types};
 use crate::io::ReadAt;
 use std::ops::Range;
@@ -70,7 +70,7 @@ impl Beyond {
 /// The first sign on a disk.
 fn sign(disk: &dyn ReadAt, name: &str, sector: u32) -> Option<String> {
     let size = disk.size().ok()?;
-    let mut search = Search { left: size.saturating_mul(2).saturating_add(HEAD) };
+    let mut search = BeyondSearch { left: size.saturating_mul(2).saturating_add(HEAD) };
     let slots = table::mentioned(disk, size, sector);
     let whole = Volume::new(disk, 0, size, sector);
     let found = match slots.is_empty() {
@@ -80,7 +80,7 @@ fn sign(disk: &dyn ReadAt, name: &str, sector: u32) -> Option<String> {
     if let Some(what) = found {
         return Some(told(&what, name));
     }
-    slots.iter().find_map(|Slot { number, start, size, type_id, .. }| {
+    slots.iter().find_map(|VolumeSlot { number, start, size, type_id, .. }| {
         let place = format!("partition {number} of {name}");
         if types::is_verity(type_id) {
             return Some(told("its type says dm-verity", &place));
@@ -100,12 +100,12 @@ fn begins_with(volume: &Volume<'_>) -> Option<&'static str> {
 }
 
 /// A search of one disk, whose tables may name the same bytes again and again.
-struct Search {
+struct BeyondSearch {
     /// Bytes that may still be read.
     left: u64,
 }
 
-impl Search {
+impl BeyondSearch {
     /// What a partition, a disk without partitions, or a logical volume has to tell.
     fn volume(&mut self, volume: &Volume<'_>) -> Option<String> {
         if let Some(kind) = begins_with(volume) {
@@ -123,7 +123,7 @@ impl Search {
     }
 
     /// The same of all logical volumes; of those that are not plain only where each of their pieces begins.
-    fn group(&mut self, volume: &Volume<'_>, group: &lvm::Group) -> Option<String> {
+    fn group(&mut self, volume: &Volume<'_>, group: &lvm::VolumeGroup) -> Option<String> {
         let begins = |range: &Range<u64>| volume.peek(range.start, 8).is_some_and(|head| head == VERITY);
         if let Some(range) = group.taken.iter().find(|range| begins(range)) {
             return Some(format!("dm-verity at byte {} of it", range.start));

@@ -1,6 +1,6 @@
 use super::super::fixture::{entry, format_gpt};
-use super::super::testing::{Random, run};
-use super::super::{Options, map};
+use super::super::testing::{TestRandom, run};
+use super::super::{LookOptions, map};
 use super::*;
 
 const MIB: usize = 1 << 20;
@@ -13,7 +13,7 @@ fn why(disk: &Vec<u8>, sector: u32) -> String {
 
 /// A disk of noise with a GPT: 1 at 1 MiB (2 MiB), 2 at 4 MiB (3 MiB).
 fn noise(sector: u32) -> Vec<u8> {
-    let mut random = Random(7);
+    let mut random = TestRandom(7);
     let mut disk: Vec<u8> = (0..MIB).flat_map(|_| random.next().to_le_bytes()).collect();
     disk[..MIB].fill(0);
     disk[7 * MIB..].fill(0);
@@ -132,7 +132,7 @@ fn what_another_disk_holds_keeps_file_systems_whole_not_swap() {
     beyond.look(&disk, "sda", 512);
     assert_eq!(beyond.why(), None);
     beyond.look(&other, "sdb", 512);
-    let map = super::super::map::map_beside(&disk, 512, Options { leave_out_swap: true }, &beyond);
+    let map = super::super::map::map_beside(&disk, 512, LookOptions { leave_out_swap: true }, &beyond);
     let why = map.found[0].why_all.as_deref().unwrap();
     assert!(why.contains("partition 1 of sdb: dm-verity at its beginning"), "{why}");
     assert_eq!((map.found[0].skipped, map.found[1].why_all.as_deref()), (0, None));
@@ -155,7 +155,7 @@ fn hostile_tables_cost_a_bounded_search() {
     let many: Vec<(u64, u64)> = (0..128).map(|i| (34 + i, all.1)).collect();
     format_gpt(&mut disk, 512, &many);
     let size = disk.len() as u64;
-    let mut search = Search { left: 2 * size };
+    let mut search = BeyondSearch { left: 2 * size };
     let found = table::mentioned(&disk, size, 512)
         .iter()
         .find_map(|slot| search.volume(&Volume::new(&disk, slot.start, slot.size, 512)));

@@ -7,9 +7,9 @@ use crate::used::Doubt;
 
 /// A structure on the disk; all positions are bytes from its beginning.
 #[derive(Clone, Copy)]
-pub struct Bytes<'a>(pub &'a [u8]);
+pub struct NodeBytes<'a>(pub &'a [u8]);
 
-impl<'a> Bytes<'a> {
+impl<'a> NodeBytes<'a> {
     /// `len` bytes at `at`.
     pub fn slice(self, at: usize, len: usize) -> Result<&'a [u8], Doubt> {
         at.checked_add(len).and_then(|end| self.0.get(at..end)).ok_or_else(|| {

@@ -12,20 +12,20 @@ const FIELD: usize = 32;
 
 /// Numbers as in `enum btrfs_csum_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
+pub enum BtrfsChecksum {
     Crc32c,
     XxHash64,
     Sha256,
     Blake2b,
 }
 
-impl Checksum {
+impl BtrfsChecksum {
     pub fn new(number: u16) -> Result<Self, Doubt> {
         match number {
-            0 => Ok(Checksum::Crc32c),
-            1 => Ok(Checksum::XxHash64),
-            2 => Ok(Checksum::Sha256),
-            3 => Ok(Checksum::Blake2b),
+            0 => Ok(BtrfsChecksum::Crc32c),
+            1 => Ok(BtrfsChecksum::XxHash64),
+            2 => Ok(BtrfsChecksum::Sha256),
+            3 => Ok(BtrfsChecksum::Blake2b),
             _ => Err(doubt(format!("its checksums are of the unknown type {number}"))),
         }
     }
@@ -33,10 +33,10 @@ impl Checksum {
     /// The checksum of `bytes`, without the zeros that fill its field.
     pub fn of(self, bytes: &[u8]) -> Vec<u8> {
         match self {
-            Checksum::Crc32c => crc32c::crc32c(bytes).to_le_bytes().to_vec(),
-            Checksum::XxHash64 => XxHash64::oneshot(0, bytes).to_le_bytes().to_vec(),
-            Checksum::Sha256 => Sha256::digest(bytes).to_vec(),
-            Checksum::Blake2b => {
+            BtrfsChecksum::Crc32c => crc32c::crc32c(bytes).to_le_bytes().to_vec(),
+            BtrfsChecksum::XxHash64 => XxHash64::oneshot(0, bytes).to_le_bytes().to_vec(),
+            BtrfsChecksum::Sha256 => Sha256::digest(bytes).to_vec(),
+            BtrfsChecksum::Blake2b => {
                 blake2b_simd::Params::new().hash_length(FIELD).hash(bytes).as_bytes().to_vec()
             }
         }

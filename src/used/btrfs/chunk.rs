@@ -4,10 +4,10 @@
 //! those of `btrfs_check_chunk_valid` in `fs/btrfs/tree-checker.c`.
 #![forbid(unsafe_code)]
 
-use super::bytes::Bytes;
+use super::bytes::NodeBytes;
 use super::doubt::doubt;
 use super::node::Key;
-use super::superblock::Superblock;
+use super::superblock::BtrfsSuperblock;
 use crate::used::Doubt;
 
 /// Most chunks that are looked at: 256 TiB in chunks of 1 GiB, as they are made on disks that large. With what the
@@ -38,9 +38,9 @@ pub struct Chunk {
 
 impl Chunk {
     /// A chunk item (`struct btrfs_chunk`) that stands for the logical addresses from `start` on.
-    pub fn parse(start: u64, item: &[u8], superblock: &Superblock) -> Result<Self, Doubt> {
+    pub fn parse(start: u64, item: &[u8], superblock: &BtrfsSuperblock) -> Result<Self, Doubt> {
         let bad = |what: &str| Err(doubt(format!("chunk {start}: {what}")));
-        let b = Bytes(item);
+        let b = NodeBytes(item);
         let (len, flags, stripes) = (b.u64(0)?, b.u64(24)?, usize::from(b.u16(44)?));
         if flags & !(DATA | SYSTEM | METADATA | DUP) != 0 {
             return bad(&format!("it is striped, mirrored or of an unknown kind ({flags:#x})"));
@@ -119,8 +119,8 @@ impl Chunks {
     }
 
     /// The chunks that the superblock has a copy of, so that the chunk tree can be read.
-    pub fn of_superblock(superblock: &Superblock) -> Result<Self, Doubt> {
-        let b = Bytes(&superblock.system_chunks);
+    pub fn of_superblock(superblock: &BtrfsSuperblock) -> Result<Self, Doubt> {
+        let b = NodeBytes(&superblock.system_chunks);
         let mut found = Vec::new();
         let mut at = 0;
         while at < superblock.system_chunks.len() {

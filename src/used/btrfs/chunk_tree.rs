@@ -4,14 +4,14 @@
 use super::chunk::{CHUNK_ITEM, CHUNK_TREE_OBJECT, Chunk, Chunks};
 use super::doubt::doubt;
 use super::node::Key;
-use super::superblock::{DevItem, Superblock};
+use super::superblock::{BtrfsSuperblock, DevItem};
 use super::tree::Trees;
 use crate::used::Doubt;
 
 const DEV_ITEM: u8 = 216;
 
 /// All chunks, and the device item beside them.
-pub fn read(superblock: &Superblock, trees: &mut Trees<'_>) -> Result<(Chunks, DevItem), Doubt> {
+pub fn read(superblock: &BtrfsSuperblock, trees: &mut Trees<'_>) -> Result<(Chunks, DevItem), Doubt> {
     let system = Chunks::of_superblock(superblock)?;
     let mut chunks = Chunks::default();
     let mut device = None;

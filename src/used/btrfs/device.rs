@@ -1,10 +1,10 @@
 //! The device tree: which bytes of the device belong to which chunk. It must say what the chunk tree says.
 #![forbid(unsafe_code)]
 
-use super::bytes::Bytes;
+use super::bytes::NodeBytes;
 use super::chunk::Chunks;
 use super::doubt::doubt;
-use super::node::{Key, Root};
+use super::node::{BtrfsRoot, Key};
 use super::superblock::DevItem;
 use super::tree::Trees;
 use crate::used::Doubt;
@@ -19,7 +19,7 @@ const DEV_REPLACE: u8 = 250;
 pub fn check(
     chunks: &Chunks,
     device: &DevItem,
-    root: Root,
+    root: BtrfsRoot,
     trees: &mut Trees<'_>,
     mut unallocated: impl FnMut(Range<u64>),
 ) -> Result<(), Doubt> {
@@ -35,7 +35,7 @@ pub fn check(
     let (mut end, mut used) = (0, 0u64);
     trees.walk(chunks, root, Key::MIN..=Key::MAX, |key, item| match key {
         Key { object, kind: DEV_EXTENT, offset } if object == device.id => {
-            let b = Bytes(item);
+            let b = NodeBytes(item);
             let (chunk, len) = (b.u64(16)?, b.u64(24)?);
             if expected.next() != Some(&(offset, len, chunk)) {
                 return Err(doubt(format!("byte {offset} of the device is not what the chunks say")));
@@ -49,7 +49,7 @@ pub fn check(
             Ok(())
         }
         Key { object: 0, kind: DEV_STATS, .. } => Ok(()),
-        Key { object: 0, kind: DEV_REPLACE, .. } => match Bytes(item).u64(32)? {
+        Key { object: 0, kind: DEV_REPLACE, .. } => match NodeBytes(item).u64(32)? {
             // Never started, finished, cancelled.
             0 | 2 | 3 => Ok(()),
             _ => Err(doubt("its device is being replaced")),

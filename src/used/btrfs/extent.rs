@@ -4,11 +4,11 @@
 //! Byte tables: `struct btrfs_extent_item`, `btrfs_block_group_item` in `include/uapi/linux/btrfs_tree.h`.
 #![forbid(unsafe_code)]
 
-use super::bytes::Bytes;
+use super::bytes::NodeBytes;
 use super::chunk::{Chunk, Chunks};
 use super::doubt::doubt;
 use super::node::Key;
-use super::superblock::Superblock;
+use super::superblock::BtrfsSuperblock;
 use crate::used::Doubt;
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ struct Tally {
 /// Takes the items of the extent tree, and of the block group tree, and says what is free.
 pub struct Extents<'a, F> {
     chunks: &'a Chunks,
-    superblock: &'a Superblock,
+    superblock: &'a BtrfsSuperblock,
     free: F,
     tally: Vec<Tally>,
     /// Number of the chunk that the walk is in.
@@ -45,7 +45,7 @@ pub struct Extents<'a, F> {
 
 impl<'a, F: FnMut(&Chunk, Range<u64>)> Extents<'a, F> {
     /// Calls `free` with each logical range that no extent has, and the chunk that it is in.
-    pub fn new(chunks: &'a Chunks, superblock: &'a Superblock, free: F) -> Self {
+    pub fn new(chunks: &'a Chunks, superblock: &'a BtrfsSuperblock, free: F) -> Self {
         let tally = vec![Tally::default(); chunks.all().len()];
         Extents { chunks, superblock, free, tally, here: 0, last: 0..0 }
     }
@@ -65,7 +65,7 @@ impl<'a, F: FnMut(&Chunk, Range<u64>)> Extents<'a, F> {
     fn extent(&mut self, key: Key, item: &[u8]) -> Result<(), Doubt> {
         let start = key.object;
         let bad = |what: &str| Err(doubt(format!("extent {start}: {what}")));
-        let flags = Bytes(item).u64(16)? & (DATA | TREE_BLOCK);
+        let flags = NodeBytes(item).u64(16)? & (DATA | TREE_BLOCK);
         let node = u64::from(self.superblock.node);
         let len = if key.kind == METADATA { node } else { key.offset };
         let fits = match flags {
@@ -110,7 +110,7 @@ impl<'a, F: FnMut(&Chunk, Range<u64>)> Extents<'a, F> {
     /// A block group item, of whichever tree; there is one for each chunk.
     pub fn block_group(&mut self, key: Key, item: &[u8]) -> Result<(), Doubt> {
         let bad = || doubt(format!("block group {} is not like its chunk", key.object));
-        let b = Bytes(item);
+        let b = NodeBytes(item);
         let number = self.chunks.starting(key.object).ok_or_else(bad)?;
         let chunk = self.chunks.all().get(number).ok_or_else(bad)?;
         let tally = self.tally.get_mut(number).ok_or_else(bad)?;

@@ -7,7 +7,7 @@
 
 use super::chunk::Chunks;
 use super::doubt::doubt;
-use super::node::{Key, Root};
+use super::node::{BtrfsRoot, Key};
 use super::tree::Trees;
 use crate::used::Doubt;
 use std::ops::Range;
@@ -18,12 +18,12 @@ const BITMAP: u8 = 200;
 
 /// Logical ranges in rising order, of which only a hash is kept. Ranges that touch are one.
 #[derive(Default)]
-pub struct Runs {
+pub struct FreeRuns {
     hasher: blake3::Hasher,
     run: Range<u64>,
 }
 
-impl Runs {
+impl FreeRuns {
     pub fn add(&mut self, range: Range<u64>) {
         if range.is_empty() {
         } else if range.start == self.run.end {
@@ -51,13 +51,13 @@ impl Runs {
 /// Whether the free space tree names the same bytes as `free`, which the extent tree leaves.
 pub fn check(
     chunks: &Chunks,
-    root: Root,
+    root: BtrfsRoot,
     sector: u32,
     trees: &mut Trees<'_>,
-    free: Runs,
+    free: FreeRuns,
 ) -> Result<(), Doubt> {
     let sector = u64::from(sector);
-    let mut runs = Runs::default();
+    let mut runs = FreeRuns::default();
     trees.walk(chunks, root, Key::MIN..=Key::MAX, |key, item| {
         let Key { object: start, kind, offset: len } = key;
         match (kind, start.checked_add(len)) {

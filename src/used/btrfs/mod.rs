@@ -32,15 +32,15 @@ mod superblock;
 mod tests;
 mod tree;
 
-use crate::used::{About, Doubt, Free, Volume};
-use bytes::Bytes;
+use crate::used::{Doubt, Free, Volume, VolumeAbout};
+use bytes::NodeBytes;
 use chunk::{Chunk, Chunks};
 use doubt::{KIND, doubt};
 use extent::Extents;
-use free_space::Runs;
-use node::{Key, Root};
+use free_space::FreeRuns;
+use node::{BtrfsRoot, Key};
 use std::ops::Range;
-use superblock::{PRIMARY, Superblock};
+use superblock::{BtrfsSuperblock, PRIMARY};
 use tree::Trees;
 
 const EXTENT_TREE: u64 = 2;
@@ -62,8 +62,8 @@ const RESERVED: [Range<u64>; 3] =
 /// # Errors
 /// More than one device, anything but chunks in one or two copies, a log, a feature that is not known to be harmless, or
 /// anything that does not agree with the rest.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
-    let Some(superblock) = Superblock::read(volume)? else { return Ok(None) };
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
+    let Some(superblock) = BtrfsSuperblock::read(volume)? else { return Ok(None) };
     let mut trees = Trees::new(volume, &superblock);
     let (chunks, device) = chunk_tree::read(&superblock, &mut trees)?;
     let roots = Roots::read(&superblock, &chunks, &mut trees)?;
@@ -71,7 +71,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     let mut add = |range| add_unreserved(free, range);
     device::check(&chunks, &device, roots.device, &mut trees, &mut add)?;
 
-    let mut gaps = Runs::default();
+    let mut gaps = FreeRuns::default();
     let mut extents = Extents::new(&chunks, &superblock, |chunk: &Chunk, range: Range<u64>| {
         gaps.add(range.clone());
         // The chunk tree is what nothing can be read without: its chunks are few, small and kept whole.
@@ -90,7 +90,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         free_space::check(&chunks, root, superblock.sector, &mut trees, gaps)?;
     }
     superblock.fits(volume)?;
-    Ok(Some(About { kind: KIND, label: superblock.label.clone() }))
+    Ok(Some(VolumeAbout { kind: KIND, label: superblock.label.clone() }))
 }
 
 /// Adds a range of the device without what is reserved in it.
@@ -104,14 +104,14 @@ fn add_unreserved(free: &mut Free, mut range: Range<u64>) {
 
 /// The trees that tell what is in use.
 struct Roots {
-    extent: Root,
-    device: Root,
-    block_group: Option<Root>,
-    free_space: Option<Root>,
+    extent: BtrfsRoot,
+    device: BtrfsRoot,
+    block_group: Option<BtrfsRoot>,
+    free_space: Option<BtrfsRoot>,
 }
 
 impl Roots {
-    fn read(superblock: &Superblock, chunks: &Chunks, trees: &mut Trees<'_>) -> Result<Self, Doubt> {
+    fn read(superblock: &BtrfsSuperblock, chunks: &Chunks, trees: &mut Trees<'_>) -> Result<Self, Doubt> {
         let wanted = [EXTENT_TREE, DEVICE_TREE, BLOCK_GROUP_TREE, FREE_SPACE_TREE];
         let mut found = [None; 4];
         let keys = Key::new(EXTENT_TREE, ROOT_ITEM, 0)..=Key::new(BLOCK_GROUP_TREE, ROOT_ITEM, 0);
@@ -119,8 +119,8 @@ impl Roots {
             let place = wanted.iter().position(|tree| key == Key::new(*tree, ROOT_ITEM, 0));
             if let Some(root) = place.and_then(|place| found.get_mut(place)) {
                 // struct btrfs_root_item
-                let b = Bytes(item);
-                *root = Some(Root {
+                let b = NodeBytes(item);
+                *root = Some(BtrfsRoot {
                     tree: key.object,
                     at: b.u64(176)?,
                     level: b.u8(238)?,

@@ -3,8 +3,8 @@
 //! Byte tables: `struct btrfs_header`, `btrfs_item`, `btrfs_key_ptr` in the kernel's `include/uapi/linux/btrfs_tree.h`.
 #![forbid(unsafe_code)]
 
-use super::bytes::Bytes;
-use super::checksum::Checksum;
+use super::bytes::NodeBytes;
+use super::checksum::BtrfsChecksum;
 use super::doubt::doubt;
 use crate::used::Doubt;
 
@@ -30,7 +30,7 @@ impl Key {
 
     /// A `btrfs_disk_key`, 17 bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, Doubt> {
-        let b = Bytes(bytes);
+        let b = NodeBytes(bytes);
         Ok(Key { object: b.u64(0)?, kind: b.u8(8)?, offset: b.u64(9)? })
     }
 }
@@ -40,7 +40,7 @@ pub const MAX_LEVEL: u8 = 7;
 
 /// Where a tree begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
+pub struct BtrfsRoot {
     /// Number of the tree.
     pub tree: u64,
     /// Logical byte address.
@@ -52,7 +52,7 @@ pub struct Root {
 
 /// What is known of a node before it is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub struct ExpectedBtrfsNode {
     /// Logical byte address.
     pub at: u64,
     /// Number of the tree that it is a part of.
@@ -66,25 +66,25 @@ pub struct Expected {
 }
 
 /// A node that is what it was expected to be, with rising keys and every item inside.
-pub struct Node {
+pub struct BtrfsNode {
     bytes: Vec<u8>,
-    expected: Expected,
+    expected: ExpectedBtrfsNode,
     count: usize,
 }
 
-impl Node {
+impl BtrfsNode {
     /// Checks the bytes of a node of a file system with these checksums and this UUID in every node.
     pub fn new(
         bytes: Vec<u8>,
-        expected: Expected,
-        checksum: Checksum,
+        expected: ExpectedBtrfsNode,
+        checksum: BtrfsChecksum,
         uuid: &[u8; 16],
     ) -> Result<Self, Doubt> {
         let wrong = |what| Err(doubt(format!("node {} of tree {}: {what}", expected.at, expected.tree)));
         if !checksum.holds(&bytes) {
             return wrong("its checksum does not match");
         }
-        let b = Bytes(&bytes);
+        let b = NodeBytes(&bytes);
         if b.uuid(32)? != *uuid {
             return wrong("it belongs to another file system");
         }
@@ -107,7 +107,7 @@ impl Node {
         {
             return wrong("it has an impossible number of items");
         }
-        let node = Node { bytes, expected, count };
+        let node = BtrfsNode { bytes, expected, count };
         if !node.keys_fit()? {
             return wrong("its keys are not in order");
         }
@@ -148,7 +148,7 @@ impl Node {
 
     /// Offset behind the header, and length, of an item's data.
     fn place(&self, slot: usize) -> Result<(usize, usize), Doubt> {
-        let b = Bytes(&self.bytes);
+        let b = NodeBytes(&self.bytes);
         let at = HEADER + slot * ITEM + 17;
         Ok((b.u32(at)? as usize, b.u32(at + 4)? as usize))
     }
@@ -164,18 +164,18 @@ impl Node {
 
     pub fn key(&self, slot: usize) -> Result<Key, Doubt> {
         let entry = if self.expected.level == 0 { ITEM } else { POINTER };
-        Key::parse(Bytes(&self.bytes).slice(HEADER + slot * entry, 17)?)
+        Key::parse(NodeBytes(&self.bytes).slice(HEADER + slot * entry, 17)?)
     }
 
     /// The data of an item of a leaf.
     pub fn item(&self, slot: usize) -> Result<&[u8], Doubt> {
         let (offset, len) = self.place(slot)?;
-        Bytes(&self.bytes).slice(HEADER + offset, len)
+        NodeBytes(&self.bytes).slice(HEADER + offset, len)
     }
 
     /// What a pointer of an inner node says of the node that it points to.
-    pub fn child(&self, slot: usize) -> Result<Expected, Doubt> {
-        let b = Bytes(&self.bytes);
+    pub fn child(&self, slot: usize) -> Result<ExpectedBtrfsNode, Doubt> {
+        let b = NodeBytes(&self.bytes);
         let at = HEADER + slot * POINTER + 17;
         let generation = b.u64(at + 8)?;
         // A node is written anew with every change below it, and the pointer to it with it.
@@ -186,7 +186,7 @@ impl Node {
             )));
         }
         let end = if slot + 1 < self.count { Some(self.key(slot + 1)?) } else { self.expected.end };
-        Ok(Expected {
+        Ok(ExpectedBtrfsNode {
             at: b.u64(at)?,
             level: self.expected.level.saturating_sub(1),
             generation,

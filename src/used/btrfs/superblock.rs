@@ -4,10 +4,10 @@
 //! the rules are those of `btrfs_validate_super` in `fs/btrfs/disk-io.c`, and stricter.
 #![forbid(unsafe_code)]
 
-use super::bytes::Bytes;
-use super::checksum::Checksum;
+use super::bytes::NodeBytes;
+use super::checksum::BtrfsChecksum;
 use super::doubt::{KIND, doubt};
-use super::node::{MAX_LEVEL, Root};
+use super::node::{BtrfsRoot, MAX_LEVEL};
 use crate::text;
 use crate::used::fixed::is_boot_area;
 use crate::used::{Doubt, Volume};
@@ -72,7 +72,7 @@ pub struct DevItem {
 
 impl DevItem {
     pub fn parse(item: &[u8]) -> Result<Self, Doubt> {
-        let b = Bytes(item);
+        let b = NodeBytes(item);
         Ok(DevItem {
             id: b.u64(0)?,
             total: b.u64(8)?,
@@ -89,15 +89,15 @@ impl DevItem {
 }
 
 /// A superblock that was found to be right in itself.
-pub struct Superblock {
-    pub checksum: Checksum,
+pub struct BtrfsSuperblock {
+    pub checksum: BtrfsChecksum,
     pub generation: u64,
     /// The UUID that users see.
     fsid: [u8; 16],
     /// The UUID in every node.
     pub metadata_uuid: [u8; 16],
-    pub root_tree: Root,
-    pub chunk_tree: Root,
+    pub root_tree: BtrfsRoot,
+    pub chunk_tree: BtrfsRoot,
     /// Bytes of all extents, each counted once, whatever the number of its copies.
     pub bytes_used: u64,
     /// Bytes.
@@ -116,7 +116,7 @@ pub struct Superblock {
     pub label: Option<String>,
 }
 
-impl Superblock {
+impl BtrfsSuperblock {
     /// `None`: not btrfs.
     pub fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         match volume.peek(PRIMARY + 0x40, MAGIC.len()) {
@@ -124,7 +124,7 @@ impl Superblock {
             _ => return Ok(None),
         }
         let block = volume.read(KIND, PRIMARY, SIZE)?;
-        let superblock = Superblock::parse(&block)?;
+        let superblock = BtrfsSuperblock::parse(&block)?;
         if superblock.device.total > volume.size() {
             let (total, size) = (superblock.device.total, volume.size());
             return Err(doubt(format!("it has {total} bytes, but only {size} are here")));
@@ -141,7 +141,7 @@ impl Superblock {
         }
         for at in COPIES.into_iter().filter(|at| at + SIZE as u64 <= self.device.total) {
             let copy = volume.read(KIND, at, SIZE)?;
-            let b = Bytes(&copy);
+            let b = NodeBytes(&copy);
             let same = b.slice(0x40, MAGIC.len())? == MAGIC
                 && self.checksum.holds(&copy)
                 && b.u64(0x30)? == at
@@ -155,8 +155,8 @@ impl Superblock {
     }
 
     fn parse(block: &[u8]) -> Result<Self, Doubt> {
-        let b = Bytes(block);
-        let checksum = Checksum::new(b.u16(0xc4)?)?;
+        let b = NodeBytes(block);
+        let checksum = BtrfsChecksum::new(b.u16(0xc4)?)?;
         if !checksum.holds(block) {
             return Err(doubt("the checksum of the superblock does not match"));
         }
@@ -183,10 +183,11 @@ impl Superblock {
         }
 
         let generation = b.u64(0x48)?;
-        let root =
-            |tree, at, level, generation| Ok(Root { tree, at: b.u64(at)?, level: b.u8(level)?, generation });
-        let root_tree: Root = root(1, 0x50, 0xc6, generation)?;
-        let chunk_tree: Root = root(3, 0x58, 0xc7, b.u64(0xa4)?)?;
+        let root = |tree, at, level, generation| {
+            Ok(BtrfsRoot { tree, at: b.u64(at)?, level: b.u8(level)?, generation })
+        };
+        let root_tree: BtrfsRoot = root(1, 0x50, 0xc6, generation)?;
+        let chunk_tree: BtrfsRoot = root(3, 0x58, 0xc7, b.u64(0xa4)?)?;
         if chunk_tree.generation > generation || root_tree.level.max(chunk_tree.level) > MAX_LEVEL {
             return Err(doubt("the superblock points to trees that cannot be"));
         }
@@ -196,7 +197,7 @@ impl Superblock {
         if len > most {
             return Err(doubt(format!("the superblock has {len} bytes of system chunks, more than fit")));
         }
-        Ok(Superblock {
+        Ok(BtrfsSuperblock {
             checksum,
             generation,
             fsid: b.uuid(0x20)?,
@@ -217,7 +218,7 @@ impl Superblock {
 }
 
 /// What the state of the last transaction allows.
-fn check_state(b: Bytes<'_>) -> Result<(), Doubt> {
+fn check_state(b: NodeBytes<'_>) -> Result<(), Doubt> {
     if b.u64(0x30)? != PRIMARY {
         return Err(doubt("the superblock is a copy from elsewhere"));
     }
@@ -239,7 +240,7 @@ fn check_state(b: Bytes<'_>) -> Result<(), Doubt> {
 }
 
 /// The features that restrict writing, and those that restrict all; each of them known.
-fn check_features(b: Bytes<'_>) -> Result<(u64, u64), Doubt> {
+fn check_features(b: NodeBytes<'_>) -> Result<(u64, u64), Doubt> {
     let (compat_ro, incompat) = (b.u64(0xb4)?, b.u64(0xbc)?);
     if let Some((_, why)) = REFUSED.iter().find(|(bit, _)| incompat & bit != 0) {
         return Err(doubt(*why));

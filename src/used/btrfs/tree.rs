@@ -3,8 +3,8 @@
 
 use super::chunk::Chunks;
 use super::doubt::{KIND, doubt};
-use super::node::{Expected, Key, MAX_LEVEL, Node, Root};
-use super::superblock::Superblock;
+use super::node::{BtrfsNode, BtrfsRoot, ExpectedBtrfsNode, Key, MAX_LEVEL};
+use super::superblock::BtrfsSuperblock;
 use crate::used::{Doubt, Volume};
 use std::ops::RangeInclusive;
 
@@ -14,12 +14,12 @@ use std::ops::RangeInclusive;
 /// parent gives, which rise. Between walks the owner in the node differs.
 pub struct Trees<'a> {
     volume: &'a Volume<'a>,
-    superblock: &'a Superblock,
+    superblock: &'a BtrfsSuperblock,
     left: u64,
 }
 
 impl<'a> Trees<'a> {
-    pub fn new(volume: &'a Volume<'a>, superblock: &'a Superblock) -> Self {
+    pub fn new(volume: &'a Volume<'a>, superblock: &'a BtrfsSuperblock) -> Self {
         Trees { volume, superblock, left: superblock.bytes_used / u64::from(superblock.node) }
     }
 
@@ -29,16 +29,17 @@ impl<'a> Trees<'a> {
     pub fn walk(
         &mut self,
         chunks: &Chunks,
-        root: Root,
+        root: BtrfsRoot,
         keys: RangeInclusive<Key>,
         mut visit: impl FnMut(Key, &[u8]) -> Result<(), Doubt>,
     ) -> Result<(), Doubt> {
-        let Root { tree, at, level, generation } = root;
+        let BtrfsRoot { tree, at, level, generation } = root;
         if level > MAX_LEVEL || generation > self.superblock.generation {
             return Err(doubt(format!("the root of tree {tree} cannot be")));
         }
         // Each node with the number of the entry that comes next.
-        let top = self.read(chunks, Expected { at, tree, level, generation, first: None, end: None })?;
+        let top =
+            self.read(chunks, ExpectedBtrfsNode { at, tree, level, generation, first: None, end: None })?;
         let mut path = vec![(top, 0)];
         while let Some((node, next)) = path.last_mut() {
             let slot = *next;
@@ -59,7 +60,7 @@ impl<'a> Trees<'a> {
     }
 
     /// Reads the first copy; where that is damaged, the disk is in doubt, whatever the other one says.
-    fn read(&mut self, chunks: &Chunks, expected: Expected) -> Result<Node, Doubt> {
+    fn read(&mut self, chunks: &Chunks, expected: ExpectedBtrfsNode) -> Result<BtrfsNode, Doubt> {
         self.left = self
             .left
             .checked_sub(1)
@@ -77,6 +78,6 @@ impl<'a> Trees<'a> {
         let physical = chunk.copies().first().and_then(|copy| copy.checked_add(expected.at - chunk.start));
         let physical = physical.ok_or_else(|| doubt("a chunk lies beyond every disk"))?;
         let bytes = self.volume.read(KIND, physical, self.superblock.node as usize)?;
-        Node::new(bytes, expected, self.superblock.checksum, &self.superblock.metadata_uuid)
+        BtrfsNode::new(bytes, expected, self.superblock.checksum, &self.superblock.metadata_uuid)
     }
 }

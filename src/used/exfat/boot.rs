@@ -10,7 +10,7 @@ pub(super) const KIND: &str = "exfat";
 
 /// Where the parts of the file system are; positions and lengths are bytes.
 #[derive(Debug)]
-pub(super) struct Boot {
+pub(super) struct ExfatBoot {
     pub(super) fat: u64,
     /// Where cluster 2 begins, and the length of a cluster.
     pub(super) heap: u64,
@@ -24,7 +24,7 @@ pub(super) struct Boot {
 /// Sectors of a boot region; the second one follows the first.
 const REGION: usize = 12;
 
-impl Boot {
+impl ExfatBoot {
     /// Reads both boot regions. `None` where it is no exFAT boot sector.
     pub(super) fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         let doubt = |why: String| Doubt::new(KIND, why);
@@ -85,7 +85,7 @@ impl Boot {
         {
             return Err(doubt("its parts do not fit".into()));
         }
-        Ok(Some(Boot {
+        Ok(Some(ExfatBoot {
             fat: fat << sector_bits,
             heap: heap << sector_bits,
             cluster: sector << cluster_bits,

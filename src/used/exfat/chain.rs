@@ -1,7 +1,7 @@
 //! Chains of clusters in the FAT of exFAT.
 #![forbid(unsafe_code)]
 
-use super::boot::{Boot, KIND};
+use super::boot::{ExfatBoot, KIND};
 use crate::bytes::le;
 use crate::used::{Doubt, Volume};
 use std::collections::HashSet;
@@ -12,13 +12,13 @@ const PIECE: u64 = 4096;
 /// Reads FAT entries, one piece at a time.
 pub(super) struct Fat<'a> {
     volume: &'a Volume<'a>,
-    boot: &'a Boot,
+    boot: &'a ExfatBoot,
     start: u64,
     piece: Vec<u8>,
 }
 
 impl<'a> Fat<'a> {
-    pub(super) fn new(volume: &'a Volume<'a>, boot: &'a Boot) -> Self {
+    pub(super) fn new(volume: &'a Volume<'a>, boot: &'a ExfatBoot) -> Self {
         Fat { volume, boot, start: 0, piece: Vec::new() }
     }
 

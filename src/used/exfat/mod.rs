@@ -11,10 +11,10 @@ mod tests;
 
 use super::bits;
 use super::clusters::Claims;
-use super::{About, Doubt, Free, Volume};
+use super::{Doubt, Free, Volume, VolumeAbout};
 use crate::bytes::le;
 use crate::text;
-use boot::{Boot, KIND};
+use boot::{ExfatBoot, KIND};
 use chain::Fat;
 
 /// Bytes of the bitmap or of a directory that are read at once.
@@ -28,16 +28,16 @@ const LONGEST_UPCASE: u64 = 128 << 10;
 ///
 /// # Errors
 /// Why the file system is imaged whole.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
     let doubt = |why: String| Doubt::new(KIND, why);
-    let Some(boot) = Boot::read(volume)? else { return Ok(None) };
+    let Some(boot) = ExfatBoot::read(volume)? else { return Ok(None) };
     let mut fat = Fat::new(volume, &boot);
     // The two entries that are no cluster's.
     if fat.entry(0)? != 0xffff_fff8 || fat.entry(1)? != u32::MAX {
         return Err(doubt("its FAT does not begin as it must".into()));
     }
     let root_clusters = fat.chain(boot.root, (LONGEST_DIRECTORY / boot.cluster).max(1))?;
-    let root = Root::read(volume, &boot, &root_clusters)?;
+    let root = ExfatRoot::read(volume, &boot, &root_clusters)?;
     let (bitmap, upcase) = root.tables(&boot)?;
 
     let bitmap_clusters = bitmap.len.div_ceil(boot.cluster);
@@ -69,28 +69,28 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     if clash {
         return Err(doubt("its bitmap calls clusters free that it uses itself".into()));
     }
-    Ok(Some(About { kind: KIND, label: root.label }))
+    Ok(Some(VolumeAbout { kind: KIND, label: root.label }))
 }
 
 /// A table that the root directory names.
 #[derive(Clone, Copy, Debug)]
-struct Table {
+struct ExfatTable {
     first: u32,
     len: u64,
 }
 
 /// What the root directory says about the file system itself.
 #[derive(Debug, Default)]
-struct Root {
-    bitmaps: Vec<(u8, Table)>,
-    upcases: Vec<Table>,
+struct ExfatRoot {
+    bitmaps: Vec<(u8, ExfatTable)>,
+    upcases: Vec<ExfatTable>,
     label: Option<String>,
 }
 
-impl Root {
+impl ExfatRoot {
     /// Reads the entries up to the end of the directory.
-    fn read(volume: &Volume<'_>, boot: &Boot, clusters: &[u32]) -> Result<Self, Doubt> {
-        let mut root = Root::default();
+    fn read(volume: &Volume<'_>, boot: &ExfatBoot, clusters: &[u32]) -> Result<Self, Doubt> {
+        let mut root = ExfatRoot::default();
         let step = boot.cluster.min(PIECE);
         for cluster in clusters {
             let start = boot.heap + u64::from(cluster.saturating_sub(2)) * boot.cluster;
@@ -111,7 +111,10 @@ impl Root {
     fn take(&mut self, entry: &[u8]) -> Result<(), Doubt> {
         let cut = || Doubt::new(KIND, "a directory entry is cut");
         let table = || {
-            Ok(Table { first: le::u32(entry, 20).ok_or_else(cut)?, len: le::u64(entry, 24).ok_or_else(cut)? })
+            Ok(ExfatTable {
+                first: le::u32(entry, 20).ok_or_else(cut)?,
+                len: le::u64(entry, 24).ok_or_else(cut)?,
+            })
         };
         match entry[0] {
             0x81 => self.bitmaps.push((entry[1], table()?)),
@@ -128,7 +131,7 @@ impl Root {
     }
 
     /// Its bitmap and its up-case table.
-    fn tables(&self, boot: &Boot) -> Result<(Table, Table), Doubt> {
+    fn tables(&self, boot: &ExfatBoot) -> Result<(ExfatTable, ExfatTable), Doubt> {
         let doubt = |why: String| Doubt::new(KIND, why);
         let (&[(0, bitmap)], &[upcase]) = (&self.bitmaps[..], &self.upcases[..]) else {
             return Err(doubt("its root directory names no allocation bitmap or no up-case table".into()));

@@ -40,7 +40,7 @@ fn every_layout_of_mkfs() {
         let mut image = formatted(&[*args, &["-L", "Größe"]].concat(), *bytes);
         image.extend([0xa5; 5000]);
         let (about, free) = parsed(parse, &image);
-        assert_eq!(about, About { kind: "exfat", label: Some("Größe".into()) });
+        assert_eq!(about, VolumeAbout { kind: "exfat", label: Some("Größe".into()) });
         assert_eq!(total(&free), tools(&image), "{args:?}");
         let image = scribbled(&image, &free);
         assert_eq!(total(&free), tools(&image), "{args:?}");
@@ -55,8 +55,8 @@ fn sealed(image: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     image
 }
 
-fn boot(image: &Vec<u8>) -> Boot {
-    Boot::read(&Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap()
+fn boot(image: &Vec<u8>) -> ExfatBoot {
+    ExfatBoot::read(&Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap()
 }
 
 /// Where a cluster is in the image.
@@ -193,7 +193,7 @@ fn hostile_tables() {
     let root = cluster(&image, b.root);
     let fat = b.fat as usize;
     // Without the right checksum nothing else would be reached: each round breaks the boot sector and seals it.
-    let mut random = Random(11);
+    let mut random = TestRandom(11);
     for _ in 0..1500 {
         let mut broken = image.clone();
         for _ in 0..=random.below(2) {

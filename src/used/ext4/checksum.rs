@@ -3,7 +3,7 @@
 
 /// What protects the group descriptors, and with crc32c the superblock and the bitmaps too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checksum {
+pub(super) enum Ext4Checksum {
     /// ext2, ext3, and ext4 without either feature.
     None,
     /// Feature `uninit_bg` (`gdt_csum`): CRC-16 of the descriptors only. Holds the CRC of the UUID.
@@ -12,16 +12,16 @@ pub(super) enum Checksum {
     Crc32c(u32),
 }
 
-impl Checksum {
+impl Ext4Checksum {
     /// The checksum that belongs into a group descriptor, over all of it but the field at bytes 30 and 31.
     pub(super) fn descriptor(self, group: u64, desc: &[u8]) -> Option<u16> {
         let group = (group as u32).to_le_bytes();
         let (head, rest) = desc.split_at(desc.len().min(30));
         let tail = rest.get(2..).unwrap_or_default();
         match self {
-            Checksum::None => None,
-            Checksum::Crc16(seed) => Some(crc16(crc16(crc16(seed, &group), head), tail)),
-            Checksum::Crc32c(seed) => {
+            Ext4Checksum::None => None,
+            Ext4Checksum::Crc16(seed) => Some(crc16(crc16(crc16(seed, &group), head), tail)),
+            Ext4Checksum::Crc32c(seed) => {
                 let zeroed = crc32c(crc32c(crc32c(seed, &group), head), &[0, 0]);
                 Some(crc32c(zeroed, tail) as u16)
             }

@@ -144,7 +144,7 @@ impl Super {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checksum::Checksum;
+    use super::super::checksum::Ext4Checksum;
     use super::*;
 
     fn fs(block: u64, bigalloc: bool, first_meta_bg: Option<u64>, backups: Backups) -> Super {
@@ -167,7 +167,7 @@ mod tests {
             first_meta_bg,
             backups,
             flex_bg: true,
-            checksum: Checksum::None,
+            checksum: Ext4Checksum::None,
             free_blocks: 0,
             free_inodes: 0,
             journal: None,

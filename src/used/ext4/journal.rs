@@ -2,7 +2,7 @@
 //! protection.
 #![forbid(unsafe_code)]
 
-use super::checksum::{Checksum, crc32c};
+use super::checksum::{Ext4Checksum, crc32c};
 use super::superblock::Super;
 use crate::bytes::{le16, le32};
 use crate::used::sums::agree;
@@ -87,7 +87,7 @@ pub(super) fn not_in_use(fs: &Super, volume: &Volume<'_>, block: u64) -> Result<
     if le32(&bytes, 0) != 0x004d_4d50 {
         return Err(fs.doubt("there is no multiple-mount protection where it should be"));
     }
-    if let Checksum::Crc32c(seed) = fs.checksum
+    if let Ext4Checksum::Crc32c(seed) = fs.checksum
         && !agree(crc32c(seed, &bytes[..1020]), le32(&bytes, 1020))
     {
         return Err(fs.doubt("the checksum of the multiple-mount protection is wrong"));

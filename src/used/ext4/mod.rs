@@ -17,9 +17,9 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-use super::{About, Doubt, Free, Volume, bits};
+use super::{Doubt, Free, Volume, VolumeAbout, bits};
 use crate::used::sums::agree;
-use checksum::{Checksum, crc32c};
+use checksum::{Ext4Checksum, crc32c};
 use group::Desc;
 use std::ops::Range;
 use superblock::Super;
@@ -31,7 +31,7 @@ const READ: u64 = 1 << 20;
 ///
 /// # Errors
 /// It is one of them, but not at rest, not consistent, larger than the volume, or with features that are unknown.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
     let Some(bytes) = volume.peek(superblock::AT, superblock::LEN) else { return Ok(None) };
     let Some(fs) = Super::new(&bytes, volume.size())? else { return Ok(None) };
     let own = structures(&fs, volume)?;
@@ -57,7 +57,7 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         )));
     }
     backups::fit(&fs, volume, &bytes)?;
-    Ok(Some(About { kind: fs.kind, label: fs.label }))
+    Ok(Some(VolumeAbout { kind: fs.kind, label: fs.label }))
 }
 
 /// Blocks of all structures that stand somewhere in the groups, rising. What heads a group is not among them.
@@ -130,7 +130,7 @@ impl Bitmaps {
         let at = (desc.bitmap - self.first) as usize * len;
         let bits = self.bytes.get(at..at + len).unwrap_or_default();
         let (sum, width) = desc.bitmap_csum;
-        if let Checksum::Crc32c(seed) = fs.checksum {
+        if let Ext4Checksum::Crc32c(seed) = fs.checksum {
             let covered = (fs.per_group / fs.cluster / 8) as usize;
             let right = crc32c(seed, bits.get(..covered).unwrap_or_default());
             if !agree((right ^ sum) << (32 - width), 0) {

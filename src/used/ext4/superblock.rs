@@ -3,7 +3,7 @@
 //! Offsets and meanings: the kernel's `Documentation/filesystems/ext4/super.rst`.
 #![forbid(unsafe_code)]
 
-use super::checksum::{Checksum, crc16, crc32c};
+use super::checksum::{Ext4Checksum, crc16, crc32c};
 use crate::bytes::{le16, le32, le64};
 use crate::text;
 use crate::used::Doubt;
@@ -87,7 +87,7 @@ pub(super) struct Super {
     pub first_meta_bg: Option<u64>,
     pub backups: Backups,
     pub flex_bg: bool,
-    pub checksum: Checksum,
+    pub checksum: Ext4Checksum,
     /// Totals: blocks, and inodes.
     pub free_blocks: u64,
     pub free_inodes: u64,
@@ -116,7 +116,7 @@ impl Super {
         let features = [le32(bytes, 0x5c), le32(bytes, 0x60), le32(bytes, 0x64)];
         let [compat, incompat, ro_compat] = features;
         let kind = kind(compat, incompat, ro_compat);
-        let check = Checked { bytes, kind, features };
+        let check = CheckedSuperblock { bytes, kind, features };
         check.features()?;
         let checksum = check.checksum()?;
         check.clean()?;
@@ -130,13 +130,13 @@ impl Super {
 }
 
 /// The steps of [`Super::new`].
-struct Checked<'a> {
+struct CheckedSuperblock<'a> {
     bytes: &'a [u8],
     kind: &'static str,
     features: [u32; 3],
 }
 
-impl Checked<'_> {
+impl CheckedSuperblock<'_> {
     fn doubt<T>(&self, why: impl Into<String>) -> Result<T, Doubt> {
         Err(Doubt::new(self.kind, why))
     }
@@ -178,12 +178,16 @@ impl Checked<'_> {
         Ok(())
     }
 
-    fn checksum(&self) -> Result<Checksum, Doubt> {
+    fn checksum(&self) -> Result<Ext4Checksum, Doubt> {
         let uuid = &self.bytes[0x68..0x78];
         let (crc16_used, crc32c_used) =
             (self.ro_compat(ro_compat::GDT_CSUM), self.ro_compat(ro_compat::METADATA_CSUM));
         if !crc32c_used {
-            return Ok(if crc16_used { Checksum::Crc16(crc16(0xffff, uuid)) } else { Checksum::None });
+            return Ok(if crc16_used {
+                Ext4Checksum::Crc16(crc16(0xffff, uuid))
+            } else {
+                Ext4Checksum::None
+            });
         }
         if crc16_used {
             return self.doubt("two kinds of checksums at once (uninit_bg and metadata_csum)");
@@ -198,7 +202,7 @@ impl Checked<'_> {
             true => le32(self.bytes, 0x270),
             false => crc32c(!0, uuid),
         };
-        Ok(Checksum::Crc32c(seed))
+        Ok(Ext4Checksum::Crc32c(seed))
     }
 
     /// Unmounted properly, nothing left to do for a mount or for `e2fsck`.
@@ -230,7 +234,7 @@ impl Checked<'_> {
     }
 
     /// Sizes, as far as they can be checked without reading more.
-    fn geometry(&self, size: u64, checksum: Checksum) -> Result<Super, Doubt> {
+    fn geometry(&self, size: u64, checksum: Ext4Checksum) -> Result<Super, Doubt> {
         let b = self.bytes;
         let (wide, bigalloc) = (self.incompat(incompat::BIT64), self.ro_compat(ro_compat::BIGALLOC));
         let (log_block, log_cluster) = (le32(b, 0x18), le32(b, 0x1c));

@@ -12,7 +12,7 @@ const KIND: &str = "fat";
 
 /// Where the parts of the file system are; all positions and lengths are bytes.
 #[derive(Debug)]
-pub(super) struct Boot {
+pub(super) struct FatBoot {
     pub(super) width: Width,
     /// Low byte of the first FAT entry.
     pub(super) media: u8,
@@ -20,7 +20,7 @@ pub(super) struct Boot {
     pub(super) fat: u64,
     pub(super) fat_len: u64,
     pub(super) fats: u64,
-    pub(super) root: Root,
+    pub(super) root: FatRoot,
     /// Where cluster 2 begins, and the length of a cluster.
     pub(super) data: u64,
     pub(super) cluster: u64,
@@ -34,7 +34,7 @@ pub(super) struct Boot {
 
 /// The root directory.
 #[derive(Debug)]
-pub(super) enum Root {
+pub(super) enum FatRoot {
     /// Between the FATs and the clusters.
     Region { at: u64, len: u64 },
     /// A chain that begins with this cluster.
@@ -46,7 +46,7 @@ pub(super) enum Root {
 const TO_GO: [u8; 16] =
     [0x3b, 0xd6, 0x67, 0x49, 0x29, 0x2e, 0xd8, 0x4a, 0x83, 0x99, 0xf6, 0xa3, 0x39, 0xe3, 0xd0, 0x01];
 
-impl Boot {
+impl FatBoot {
     /// Reads the first sector. `None` where it is no FAT boot sector.
     pub(super) fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         let Some(bytes) = volume.peek(0, 512) else { return Ok(None) };
@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The positions. No sum here overflows: every number has at most 32 bits, sectors at most 12.
-    fn layout(&self, volume: &Volume<'_>) -> Result<Boot, Doubt> {
+    fn layout(&self, volume: &Volume<'_>) -> Result<FatBoot, Doubt> {
         let doubt = |why: String| Doubt::new(KIND, why);
         if self.total16 != 0 && self.total32 != 0 && self.total16 != self.total32 {
             return Err(doubt(format!("{} sectors or {}", self.total16, self.total32)));
@@ -161,13 +161,13 @@ impl<'a> Fields<'a> {
                 self.copies_fit(volume)?;
                 root
             }
-            _ => Root::Region {
+            _ => FatRoot::Region {
                 at: (self.reserved + self.fats * fat) * self.sector,
                 len: self.root_entries * 32,
             },
         };
         let label = &self.bytes[extended + 7..extended + 18];
-        Ok(Boot {
+        Ok(FatBoot {
             width,
             media: self.media,
             fat: self.reserved * self.sector,
@@ -217,7 +217,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What only FAT32 has.
-    fn root32(&self, count: u32) -> Result<Root, Doubt> {
+    fn root32(&self, count: u32) -> Result<FatRoot, Doubt> {
         let doubt = |why: String| Doubt::new(KIND, why);
         let cut = || doubt("its boot sector is cut".into());
         // With mirroring off one FAT counts, and systems do not agree on which.
@@ -233,6 +233,6 @@ impl<'a> Fields<'a> {
         if root < 2 || root - 2 >= count {
             return Err(doubt(format!("its root directory is in cluster {root} of {count}")));
         }
-        Ok(Root::Chain(root))
+        Ok(FatRoot::Chain(root))
     }
 }

@@ -3,7 +3,7 @@
 //! File Name Implementation".
 #![forbid(unsafe_code)]
 
-use super::boot::{Boot, Root};
+use super::boot::{FatBoot, FatRoot};
 use super::width::Width;
 use crate::bytes::le;
 use crate::used::{Doubt, Volume};
@@ -20,9 +20,9 @@ const DIRECTORY: u8 = 0x10;
 const LONG_NAME: u8 = 0x0f;
 
 /// A FAT volume whose files can be looked up.
-pub struct Files<'v> {
+pub struct FatFiles<'v> {
     volume: Volume<'v>,
-    boot: Boot,
+    boot: FatBoot,
 }
 
 /// One file or folder of a directory.
@@ -62,13 +62,13 @@ pub fn is_same_name(a: &str, b: &str) -> bool {
     a == b || a.chars().flat_map(char::to_uppercase).eq(b.chars().flat_map(char::to_uppercase))
 }
 
-impl<'v> Files<'v> {
+impl<'v> FatFiles<'v> {
     /// The files of this volume; `None` where it is no FAT.
     ///
     /// # Errors
     /// A boot sector that contradicts itself.
     pub fn open(volume: Volume<'v>) -> Result<Option<Self>, Doubt> {
-        Ok(Boot::read(&volume)?.map(|boot| Files { volume, boot }))
+        Ok(FatBoot::read(&volume)?.map(|boot| FatFiles { volume, boot }))
     }
 
     /// The file at this path from the root, its parts after `\` each; `None` where there is none.
@@ -125,10 +125,10 @@ impl<'v> Files<'v> {
             (Some(file), _) if !file.is_dir => return Ok(Vec::new()),
             // As `..` has it: cluster 0 is the root.
             (Some(file), _) if file.cluster != 0 => self.chain(file.cluster)?,
-            (_, Root::Region { at, len }) => {
+            (_, FatRoot::Region { at, len }) => {
                 self.volume.read(self.kind(), *at, (*len).min(LONGEST) as usize)?
             }
-            (_, Root::Chain(first)) => self.chain(*first)?,
+            (_, FatRoot::Chain(first)) => self.chain(*first)?,
         };
         Ok(entries(&bytes))
     }

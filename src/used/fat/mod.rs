@@ -12,9 +12,9 @@ mod tests;
 mod width;
 
 use super::bits;
-use super::{About, Doubt, Free, Volume};
+use super::{Doubt, Free, Volume, VolumeAbout};
 use crate::text;
-use boot::{Boot, Root};
+use boot::{FatBoot, FatRoot};
 
 /// Bytes of a FAT that are looked at together: whole entries of every width.
 const PIECE: usize = 768 << 10;
@@ -23,8 +23,8 @@ const PIECE: usize = 768 << 10;
 ///
 /// # Errors
 /// Why the file system is imaged whole.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
-    let Some(boot) = Boot::read(volume)? else { return Ok(None) };
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
+    let Some(boot) = FatBoot::read(volume)? else { return Ok(None) };
     let doubt = |why: String| Doubt::new(boot.width.kind(), why);
     if boot.state != 0 {
         return Err(doubt(format!(
@@ -37,20 +37,20 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
         free.add(boot.data + run.start * boot.cluster..boot.data + run.end * boot.cluster);
     }
     let label = root_label(volume, &boot)?.or(boot.label);
-    Ok(Some(About { kind: boot.width.kind(), label }))
+    Ok(Some(VolumeAbout { kind: boot.width.kind(), label }))
 }
 
 /// What the FAT says of each cluster: one bit for used, one for the next one of some other. 64 MiB at most, and only
 /// on a disk that has room for as many clusters.
 struct Chains<'a> {
-    boot: &'a Boot,
+    boot: &'a FatBoot,
     used: Vec<u8>,
     next: Vec<u8>,
 }
 
 impl<'a> Chains<'a> {
     /// Reads all FATs, which must agree.
-    fn read(volume: &Volume<'_>, boot: &'a Boot) -> Result<Self, Doubt> {
+    fn read(volume: &Volume<'_>, boot: &'a FatBoot) -> Result<Self, Doubt> {
         let kind = boot.width.kind();
         let entries = u64::from(boot.count) + 2;
         let bits = boot.count.div_ceil(8) as usize;
@@ -124,7 +124,7 @@ impl<'a> Chains<'a> {
         if self.used.iter().zip(&self.next).any(|(used, next)| next & !used != 0) {
             return Err(self.doubt("a chain leads to a free cluster"));
         }
-        if let Root::Chain(root) = self.boot.root {
+        if let FatRoot::Chain(root) = self.boot.root {
             let at = root.saturating_sub(2);
             if !get(&self.used, at) || get(&self.next, at) {
                 return Err(self.doubt("its root directory is free, or in the middle of a file"));
@@ -149,10 +149,10 @@ fn get(bits: &[u8], index: u32) -> bool {
 
 /// The label in the root directory, which counts more than the one in the boot sector; looked for at its beginning,
 /// where it stands since the volume was formatted.
-fn root_label(volume: &Volume<'_>, boot: &Boot) -> Result<Option<String>, Doubt> {
+fn root_label(volume: &Volume<'_>, boot: &FatBoot) -> Result<Option<String>, Doubt> {
     let (at, len) = match boot.root {
-        Root::Region { at, len } => (at, len),
-        Root::Chain(root) => (boot.data + u64::from(root.saturating_sub(2)) * boot.cluster, boot.cluster),
+        FatRoot::Region { at, len } => (at, len),
+        FatRoot::Chain(root) => (boot.data + u64::from(root.saturating_sub(2)) * boot.cluster, boot.cluster),
     };
     let entries = volume.read(boot.width.kind(), at, len.min(64 << 10) as usize)?;
     Ok(entries

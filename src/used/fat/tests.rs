@@ -14,7 +14,7 @@ fn formatted(args: &[&str], bytes: u64) -> Vec<u8> {
 /// Fills about half of it with files of all lengths, deletes some, and puts others into the holes.
 fn aged(image: &[u8], seed: u64) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
     let room = total(&parsed(parse, &image.to_vec()).1);
-    let mut random = Random(seed);
+    let mut random = TestRandom(seed);
     let mut files = BTreeMap::new();
     let aged = as_file(image, |path| {
         let disk = path.to_str().unwrap();
@@ -67,8 +67,8 @@ fn every_layout_of_mkfs() {
         let image = formatted(&[*args, &["-n", "TEST LABEL"]].concat(), *bytes);
         let (image, files) = aged(&image, 77 + i as u64);
         let (about, free) = parsed(parse, &image);
-        assert_eq!(about, About { kind, label: Some("TEST LABEL".into()) });
-        let boot = Boot::read(&Volume::new(&image, 0, image.len() as u64, 512)).unwrap().unwrap();
+        assert_eq!(about, VolumeAbout { kind, label: Some("TEST LABEL".into()) });
+        let boot = FatBoot::read(&Volume::new(&image, 0, image.len() as u64, 512)).unwrap().unwrap();
         if boot.fats > 2 {
             // fsck.fat knows two at most.
             assert!(total(&free) > u64::from(boot.count) * boot.cluster / 4);
@@ -104,7 +104,7 @@ fn what_is_not_clean_is_kept() {
     let fat32 = formatted(&["-F", "32", "-s", "1", "-f", "1"], 40 << 20);
     let two = formatted(&["-F", "32", "-s", "1"], 40 << 20);
     let at = |image: &Vec<u8>| {
-        Boot::read(&Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap().fat as usize
+        FatBoot::read(&Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap().fat as usize
     };
     let (f16, f32) = (at(&fat16), at(&fat32));
     let cases: &[(&Vec<u8>, usize, &[u8], &str)] = &[
@@ -145,7 +145,7 @@ fn boot_to_go() -> [u8; 16] {
 
 /// Writes an entry into all FATs of a FAT32.
 fn entry(image: &[u8], cluster: u64, value: u32) -> Vec<u8> {
-    let boot = Boot::read(&Volume::new(&image.to_vec(), 0, image.len() as u64, 512)).unwrap().unwrap();
+    let boot = FatBoot::read(&Volume::new(&image.to_vec(), 0, image.len() as u64, 512)).unwrap().unwrap();
     let mut image = image.to_vec();
     for copy in 0..boot.fats {
         image =

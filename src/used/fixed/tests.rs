@@ -1,7 +1,7 @@
 //! Old file systems below encryption without a header: noise at each of the places that their format fixes.
 
-use super::super::testing::{Random, made, run};
-use super::super::{Map, Options, map_leaving_out};
+use super::super::testing::{TestRandom, made, run};
+use super::super::{LookOptions, Map, map_leaving_out};
 use super::*;
 use std::ops::Range;
 
@@ -73,12 +73,12 @@ const ROWS: [Row; 9] = [
 ];
 
 fn found(image: &Vec<u8>) -> Map {
-    map_leaving_out(image, 512, Options { leave_out_swap: true })
+    map_leaving_out(image, 512, LookOptions { leave_out_swap: true })
 }
 
 #[test]
 fn noise_where_a_format_fixes_bytes_keeps_the_volume_whole() {
-    let mut random = Random(11);
+    let mut random = TestRandom(11);
     for Row { command, mib, places } in &ROWS {
         let image = made_of_zeros(command, *mib);
         let map = found(&image);
@@ -103,7 +103,7 @@ fn made_of_zeros(command: &[&str], mib: usize) -> Vec<u8> {
 
 #[test]
 fn an_old_superblock_over_noise_is_not_a_file_system() {
-    let mut random = Random(12);
+    let mut random = TestRandom(12);
     let noise: Vec<u8> = (0..40 * MIB / 8).flat_map(|_| random.next().to_le_bytes()).collect();
     for Row { command, mib, .. } in &ROWS {
         let superblock = match command[0] {
@@ -123,7 +123,7 @@ fn an_old_superblock_over_noise_is_not_a_file_system() {
 
 #[test]
 fn boot_loaders_in_front_of_a_file_system_are_no_doubt() {
-    let mut random = Random(13);
+    let mut random = TestRandom(13);
     for (command, mib, area) in
         [(&["mkfs.btrfs", "-q", "-f"][..], 320, 64 * KIB), (&["mke2fs", "-q", "-F", "-t", "ext4"], 40, 1024)]
     {

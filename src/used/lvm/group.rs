@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::linear::Piece;
-use super::text::{self, Section, Value};
+use super::text::{self, LvmValue, Section};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const MAX_VOLUMES: usize = 1024;
 
 /// A volume group, seen from one physical volume; all ranges are bytes of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::used) struct Group {
+pub(in crate::used) struct VolumeGroup {
     /// Its name.
     pub(in crate::used) name: String,
     /// All extents of the physical volume.
@@ -57,7 +57,7 @@ impl Physical<'_> {
 }
 
 /// Reads the text of a group, as the physical volume with this id. Errors say what is in doubt.
-pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
+pub(super) fn read(text: &str, id: &[u8]) -> Result<VolumeGroup, String> {
     const INCOMPLETE: &str = "its metadata is incomplete";
     let top = text::parse(text)?;
     let ours = top.text("contents") == Some("Text Format Volume Group") && top.number("version") == Some(1);
@@ -81,7 +81,7 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
     let physical = physical(physical_volumes, id, extent.ok_or(INCOMPLETE)?)?;
     let nothing = Section::default();
     let logical_volumes = group.sections.get("logical_volumes").unwrap_or(&nothing);
-    let names = Names { physical: &physical_volumes.sections, logical: &logical_volumes.sections };
+    let names = VolumeNames { physical: &physical_volumes.sections, logical: &logical_volumes.sections };
     if names.physical.keys().any(|name| names.logical.contains_key(name)) || names.logical.len() > MAX_VOLUMES
     {
         return Err("it has too many logical volumes, or one named as a physical volume".into());
@@ -112,7 +112,7 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
             on_disk: volume.used.iter().map(bytes).collect::<Result<_, _>>()?,
         });
     }
-    Ok(Group {
+    Ok(VolumeGroup {
         name: (*name).to_owned(),
         extents: bytes(&(0..physical.count))?,
         free: free.iter().map(bytes).collect::<Result<_, _>>()?,
@@ -121,7 +121,7 @@ pub(super) fn read(text: &str, id: &[u8]) -> Result<Group, String> {
     })
 }
 
-/// Names of arrays that are told.
+/// VolumeNames of arrays that are told.
 const TOLD: usize = 5;
 
 /// What of a group keeps copies or parity on several physical volumes (lvmraid(7): the types raid1 to raid10 and mirror), by
@@ -145,7 +145,7 @@ pub(super) fn arrays(text: &str) -> Option<String> {
 }
 
 fn has(section: &Section<'_>, key: &str, word: &str) -> bool {
-    section.list(key).is_some_and(|list| list.contains(&Value::Text(word)))
+    section.list(key).is_some_and(|list| list.contains(&LvmValue::Text(word)))
 }
 
 /// The one with the id among all; none of them may be missing or given away.
@@ -177,13 +177,13 @@ fn physical<'a>(all: &Section<'a>, id: &[u8], extent: u64) -> Result<Physical<'a
 }
 
 /// What a name can mean.
-struct Names<'a, 'b> {
+struct VolumeNames<'a, 'b> {
     physical: &'b BTreeMap<&'a str, Section<'a>>,
     logical: &'b BTreeMap<&'a str, Section<'a>>,
 }
 
 /// Where a logical volume lies.
-struct Found<'a> {
+struct FoundGroup<'a> {
     /// Extents of it.
     extents: u64,
     /// Extents of our physical volume that it has.
@@ -197,8 +197,8 @@ struct Found<'a> {
 fn volume<'a>(
     section: &Section<'a>,
     physical: &Physical<'_>,
-    names: &Names<'a, '_>,
-) -> Result<Found<'a>, String> {
+    names: &VolumeNames<'a, '_>,
+) -> Result<FoundGroup<'a>, String> {
     const KEYS: [&str; 13] = [
         "id",
         "status",
@@ -214,7 +214,8 @@ fn volume<'a>(
         "minor",
         "lock_args",
     ];
-    let mut found = Found { extents: 0, used: Vec::new(), inner: BTreeSet::new(), pieces: Ok(Vec::new()) };
+    let mut found =
+        FoundGroup { extents: 0, used: Vec::new(), inner: BTreeSet::new(), pieces: Ok(Vec::new()) };
     let plain =
         section.only("status", &["READ", "WRITE", "VISIBLE", "FIXED_MINOR"]) && section.only("flags", &[]);
     if !plain || !section.only_keys(&KEYS) {
@@ -280,7 +281,10 @@ fn volume<'a>(
 
 /// The areas of a plain or striped segment: name and first extent. `None` for other types, which must be made of
 /// logical volumes.
-fn areas<'a>(segment: &Section<'a>, names: &Names<'a, '_>) -> Result<Option<Vec<(&'a str, u64)>>, String> {
+fn areas<'a>(
+    segment: &Section<'a>,
+    names: &VolumeNames<'a, '_>,
+) -> Result<Option<Vec<(&'a str, u64)>>, String> {
     let kind = segment.text("type").ok_or("a segment has no type")?;
     if kind != "striped" || !segment.sections.is_empty() {
         // How many extents each of them has is known to that type only.
@@ -293,7 +297,7 @@ fn areas<'a>(segment: &Section<'a>, names: &Names<'a, '_>) -> Result<Option<Vec<
     let mut areas = Vec::new();
     for pair in stripes.chunks(2) {
         match pair {
-            [Value::Text(name), Value::Number(at)]
+            [LvmValue::Text(name), LvmValue::Number(at)]
                 if names.physical.contains_key(name) || names.logical.contains_key(name) =>
             {
                 areas.push((*name, u64::try_from(*at).map_err(|_| "an area begins nowhere")?));

@@ -17,7 +17,7 @@ use crate::bytes::le;
 use crate::used::sums::agree;
 use std::ops::Range;
 
-pub(super) use group::{Group, Logical};
+pub(super) use group::{Logical, VolumeGroup};
 pub(super) use linear::Linear;
 
 pub(super) const KIND: &str = "LVM2";
@@ -31,7 +31,7 @@ fn doubt(why: impl Into<String>) -> Doubt {
 }
 
 /// The label sector of a physical volume.
-struct Label {
+struct PvLabel {
     /// Its id, 32 letters.
     id: Vec<u8>,
     /// Data areas, metadata areas and boot loader areas: first byte and length, 0 for up to the end.
@@ -40,8 +40,8 @@ struct Label {
 }
 
 /// What the physical volume says of itself; `None` where it is none.
-pub(super) fn parse(volume: &Volume<'_>) -> Result<Option<Group>, Doubt> {
-    let Some(Found { label, text, taken }) = find(volume)? else { return Ok(None) };
+pub(super) fn parse(volume: &Volume<'_>) -> Result<Option<VolumeGroup>, Doubt> {
+    let Some(FoundLabel { label, text, taken }) = find(volume)? else { return Ok(None) };
     let text = std::str::from_utf8(&text).map_err(|_| doubt("its metadata is not a text"))?;
     let group = group::read(text, &label.id).map_err(doubt)?;
     check(volume, &label, &group, &taken)?;
@@ -56,15 +56,15 @@ pub(super) fn arrays(volume: &Volume<'_>) -> Option<String> {
 }
 
 /// What a physical volume has.
-struct Found {
-    label: Label,
+struct FoundLabel {
+    label: PvLabel,
     /// The text of its group.
     text: Vec<u8>,
     /// Where its metadata areas are.
     taken: Vec<Range<u64>>,
 }
 
-fn find(volume: &Volume<'_>) -> Result<Option<Found>, Doubt> {
+fn find(volume: &Volume<'_>) -> Result<Option<FoundLabel>, Doubt> {
     let len = volume.size().min(4 * SECTOR as u64) as usize;
     let head = volume.read(KIND, 0, len)?;
     let mut labels = head.chunks_exact(SECTOR).enumerate().filter(|(_, raw)| raw.starts_with(b"LABELONE"));
@@ -83,11 +83,16 @@ fn find(volume: &Volume<'_>) -> Result<Option<Found>, Doubt> {
     if texts.iter().any(|other| *other != text) {
         return Err(doubt("its metadata areas differ"));
     }
-    Ok(Some(Found { label, text, taken }))
+    Ok(Some(FoundLabel { label, text, taken }))
 }
 
 /// The extents must lie in the data area and outside of everything else that is in use.
-fn check(volume: &Volume<'_>, label: &Label, group: &Group, taken: &[Range<u64>]) -> Result<(), Doubt> {
+fn check(
+    volume: &Volume<'_>,
+    label: &PvLabel,
+    group: &VolumeGroup,
+    taken: &[Range<u64>],
+) -> Result<(), Doubt> {
     let [(data, size)] = label.data[..] else { return Err(doubt("it has more than one data area")) };
     let end = if size == 0 { volume.size() } else { data.saturating_add(size).min(volume.size()) };
     let extents = &group.extents;
@@ -100,7 +105,7 @@ fn check(volume: &Volume<'_>, label: &Label, group: &Group, taken: &[Range<u64>]
     Ok(())
 }
 
-fn label(raw: &[u8], sector: u64) -> Option<Label> {
+fn label(raw: &[u8], sector: u64) -> Option<PvLabel> {
     let whole = le::u64(raw, 8)? == sector && agree(crc(raw.get(20..)?), le::u32(raw, 16)?);
     if !whole || raw.get(24..32)? != b"LVM2 001" {
         return None;
@@ -120,7 +125,7 @@ fn label(raw: &[u8], sector: u64) -> Option<Label> {
         }
     };
     let (data, metadata) = (areas()?, areas()?);
-    Some(Label { id, data, metadata })
+    Some(PvLabel { id, data, metadata })
 }
 
 /// The committed text of a metadata area of `size` bytes at `start`.

@@ -111,7 +111,7 @@ fn mirrors_over_several_physical_volumes_are_named() {
     assert_eq!(of(&text(&mirrored("root", "raid1"))), None, "on one physical volume");
     // A member is named as those of other arrays are, as a whole disk and in a partition.
     let whole = disk(&on_two(&both));
-    let parts = |disk: &Vec<u8>| crate::used::Content::read(disk, disk.len() as u64, 512).raid;
+    let parts = |disk: &Vec<u8>| crate::used::DiskContent::read(disk, disk.len() as u64, 512).raid;
     assert_eq!(parts(&whole), ["LVM RAID or mirror of volume group vgt: home, root"]);
     let mut with_table = vec![0; (1 << 20) + SIZE];
     entry(&mut with_table, 0, 0x8e, 2048, SIZE as u64 / 512);

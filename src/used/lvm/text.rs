@@ -18,17 +18,17 @@ const MAX_ITEMS: usize = 300_000;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum LvmValue<'a> {
     Number(i64),
     /// As it stands between the quotes.
     Text(&'a str),
-    List(Vec<Value<'a>>),
+    List(Vec<LvmValue<'a>>),
 }
 
 /// A section: what stands between braces, or the whole text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Section<'a> {
-    pub(super) values: BTreeMap<&'a str, Value<'a>>,
+    pub(super) values: BTreeMap<&'a str, LvmValue<'a>>,
     pub(super) sections: BTreeMap<&'a str, Section<'a>>,
 }
 
@@ -36,29 +36,31 @@ impl<'a> Section<'a> {
     /// A number that is not negative.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         match self.values.get(key)? {
-            Value::Number(n) => u64::try_from(*n).ok(),
+            LvmValue::Number(n) => u64::try_from(*n).ok(),
             _ => None,
         }
     }
 
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         match self.values.get(key)? {
-            Value::Text(text) => Some(text),
+            LvmValue::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(super) fn list(&self, key: &str) -> Option<&[Value<'a>]> {
+    pub(super) fn list(&self, key: &str) -> Option<&[LvmValue<'a>]> {
         match self.values.get(key)? {
-            Value::List(list) => Some(list),
+            LvmValue::List(list) => Some(list),
             _ => None,
         }
     }
 
     /// Whether the list `key` holds nothing but these words. An absent list holds nothing.
     pub(super) fn only(&self, key: &str, words: &[&str]) -> bool {
-        let known = |value: &Value<'_>| matches!(value, Value::Text(text) if words.contains(text));
-        self.values.get(key).is_none_or(|value| matches!(value, Value::List(list) if list.iter().all(known)))
+        let known = |value: &LvmValue<'_>| matches!(value, LvmValue::Text(text) if words.contains(text));
+        self.values
+            .get(key)
+            .is_none_or(|value| matches!(value, LvmValue::List(list) if list.iter().all(known)))
     }
 
     /// Whether there are no values but these.
@@ -74,12 +76,12 @@ impl<'a> Section<'a> {
             sections.extend(section.sections.values());
             for value in section.values.values() {
                 match value {
-                    Value::Text(text) => texts.push(*text),
-                    Value::List(list) => texts.extend(list.iter().filter_map(|item| match item {
-                        Value::Text(text) => Some(*text),
+                    LvmValue::Text(text) => texts.push(*text),
+                    LvmValue::List(list) => texts.extend(list.iter().filter_map(|item| match item {
+                        LvmValue::Text(text) => Some(*text),
                         _ => None,
                     })),
-                    Value::Number(_) => {}
+                    LvmValue::Number(_) => {}
                 }
             }
         }
@@ -91,7 +93,7 @@ impl<'a> Section<'a> {
 enum Statement<'a> {
     Open(&'a str),
     Close,
-    Set(&'a str, Value<'a>),
+    Set(&'a str, LvmValue<'a>),
 }
 
 /// Space and comments.
@@ -109,14 +111,14 @@ fn quoted(input: &str) -> IResult<&str, &str> {
     delimited(char('"'), recognize(many0_count(piece)), char('"')).parse(input)
 }
 
-fn scalar(input: &str) -> IResult<&str, Value<'_>> {
-    alt((map(quoted, Value::Text), map(i64, Value::Number))).parse(input)
+fn scalar(input: &str) -> IResult<&str, LvmValue<'_>> {
+    alt((map(quoted, LvmValue::Text), map(i64, LvmValue::Number))).parse(input)
 }
 
-fn any_value(input: &str) -> IResult<&str, Value<'_>> {
+fn any_value(input: &str) -> IResult<&str, LvmValue<'_>> {
     let comma = (space, char(','), space);
     let list = delimited((char('['), space), separated_list0(comma, scalar), (space, char(']')));
-    alt((scalar, map(list, Value::List))).parse(input)
+    alt((scalar, map(list, LvmValue::List))).parse(input)
 }
 
 fn statement(input: &str) -> IResult<&str, Statement<'_>> {
@@ -152,7 +154,7 @@ pub(super) fn parse(text: &str) -> Result<Section<'_>, String> {
                 parent.1.sections.insert(name, section).is_none()
             }
             Statement::Set(key, value) => {
-                items += if let Value::List(list) = &value { list.len() + 1 } else { 1 };
+                items += if let LvmValue::List(list) = &value { list.len() + 1 } else { 1 };
                 open.last_mut().is_some_and(|section| section.1.values.insert(key, value).is_none())
             }
         };

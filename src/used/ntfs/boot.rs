@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Sizes in bytes, positions in clusters.
 #[derive(Clone, Debug)]
-pub(super) struct Boot {
+pub(super) struct NtfsBoot {
     pub(super) sector: u64,
     pub(super) cluster: u64,
     /// Number of clusters, and of bytes in the sectors that the file system counts.
@@ -24,7 +24,7 @@ pub(super) struct Boot {
 /// The largest cluster that Windows makes.
 const LARGEST_CLUSTER: u64 = 2 << 20;
 
-impl Boot {
+impl NtfsBoot {
     /// Reads the first sector. `None` where it is no NTFS boot sector.
     pub(super) fn read(volume: &Volume<'_>) -> Result<Option<Self>, Doubt> {
         let Some(bytes) = volume.peek(0, 512) else { return Ok(None) };
@@ -34,7 +34,7 @@ impl Boot {
         if bytes[3..11] != *b"NTFS    " || bytes[510..] != [0x55, 0xaa] {
             return Ok(None);
         }
-        Boot::of(&bytes, volume.size()).map(Some)
+        NtfsBoot::of(&bytes, volume.size()).map(Some)
     }
 
     /// Nothing is free from here on: behind the clusters there is the backup of the boot sector, in the last sector of
@@ -101,7 +101,7 @@ impl Boot {
         if mft >= clusters || mirror >= clusters {
             return Err(doubt(format!("file table in cluster {mft} or {mirror} of {clusters}")));
         }
-        Ok(Boot {
+        Ok(NtfsBoot {
             sector,
             cluster,
             clusters,
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn sizes_of_every_kind() {
-        let boot = Boot::of(&sector(), 0x80000 * 512).unwrap();
+        let boot = NtfsBoot::of(&sector(), 0x80000 * 512).unwrap();
         assert_eq!((boot.cluster, boot.clusters, boot.bytes), (4096, 0x10000, 0x80000 * 512));
         assert_eq!((boot.mft, boot.mirror, boot.record, boot.index), (4, 256, 1024, 4096));
         for (code, cluster) in [(1, 512), (128, 65536), (0xf8, 131072), (0xf4, 2 << 20), (0xff, 1024)] {
@@ -155,13 +155,13 @@ mod tests {
             bytes[13] = code;
             bytes[57] = 0;
             bytes[68] = 0xf4;
-            assert_eq!(Boot::of(&bytes, u64::MAX).unwrap().cluster, cluster, "{code:#x}");
+            assert_eq!(NtfsBoot::of(&bytes, u64::MAX).unwrap().cluster, cluster, "{code:#x}");
         }
     }
 
     #[test]
     fn what_cannot_be_is_doubted() {
-        assert!(Boot::of(&sector(), 0x80000 * 512 - 1).is_err());
+        assert!(NtfsBoot::of(&sector(), 0x80000 * 512 - 1).is_err());
         for (at, value) in [
             (11, 1),
             (12, 3),
@@ -190,7 +190,7 @@ mod tests {
         ] {
             let mut bytes = sector();
             bytes[at] = value;
-            let boot = Boot::of(&bytes, 0x80000 * 512);
+            let boot = NtfsBoot::of(&bytes, 0x80000 * 512);
             assert!(boot.is_err(), "{at} {value:#x}: {boot:?}");
         }
     }

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::doubt;
-use super::files::Files;
-use super::record::{Record, Value, Wrong};
+use super::files::NtfsFiles;
+use super::record::{FileRecord, NtfsValue, Wrong};
 use super::runs;
 use crate::bytes::le;
 use crate::used::Doubt;
@@ -17,7 +17,7 @@ const MOST: usize = 4 << 20;
 const PIECE: u64 = 1 << 20;
 
 /// The clusters of all files. Two that share one are a doubt as well.
-pub(super) fn clusters(files: &Files<'_>) -> Result<Claims, Doubt> {
+pub(super) fn clusters(files: &NtfsFiles<'_>) -> Result<Claims, Doubt> {
     let len = files.boot.record as u64;
     let records = files.mft.initialized / len;
     let at_once = PIECE / len;
@@ -43,8 +43,8 @@ fn add(bytes: &[u8], clusters: u64, used: &mut Vec<Range<u64>>) -> Result<(), Wr
     {
         return Ok(());
     }
-    for attribute in Record::new(bytes.to_vec())?.attributes()? {
-        let Value::Extent(extent) = &attribute.value else { continue };
+    for attribute in FileRecord::new(bytes.to_vec())?.attributes()? {
+        let NtfsValue::Extent(extent) = &attribute.value else { continue };
         runs::each(extent, clusters, |_, lcn, len| {
             let Some(lcn) = lcn else { return Ok(()) };
             match used.last_mut() {

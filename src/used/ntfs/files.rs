@@ -1,10 +1,10 @@
 //! Files of NTFS by number: their attributes, and what is in them.
 #![forbid(unsafe_code)]
 
-use super::boot::Boot;
+use super::boot::NtfsBoot;
 use super::doubt::{KIND, doubt};
-use super::record::{Attribute, Record, Value};
-use super::runs::{Run, decode};
+use super::record::{Attribute, FileRecord, NtfsValue};
+use super::runs::{NtfsRun, decode};
 use crate::bytes::le;
 use crate::used::{Doubt, Volume};
 use std::ops::Range;
@@ -26,7 +26,7 @@ const LONGEST_LIST: u64 = 256 << 10;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stream {
     /// In the order of the file, without holes.
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<NtfsRun>,
     /// Bytes, and how many of them were ever written: the rest reads as zeros, whatever the clusters hold.
     pub(super) size: u64,
     pub(super) initialized: u64,
@@ -43,33 +43,33 @@ impl Stream {
 
 /// The value of an attribute.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum NtfsContent {
     Resident(Vec<u8>),
     Stream(Stream),
 }
 
 /// Where an attribute, or one extent of it, stands.
-struct Place {
+struct NtfsPlace {
     reference: u64,
     instance: u16,
 }
 
 /// An NTFS volume whose files can be read.
-pub(super) struct Files<'v> {
+pub(super) struct NtfsFiles<'v> {
     volume: &'v Volume<'v>,
-    pub(super) boot: Boot,
+    pub(super) boot: NtfsBoot,
     /// The file of all file records.
     pub(super) mft: Stream,
 }
 
-impl<'v> Files<'v> {
+impl<'v> NtfsFiles<'v> {
     /// Finds the master file table, which describes itself: each extent of it is found through the ones before.
-    pub(super) fn open(volume: &'v Volume<'v>, boot: Boot) -> Result<Self, Doubt> {
-        let mut files = Files { volume, boot, mft: Stream::default() };
+    pub(super) fn open(volume: &'v Volume<'v>, boot: NtfsBoot) -> Result<Self, Doubt> {
+        let mut files = NtfsFiles { volume, boot, mft: Stream::default() };
         let bytes = volume.read(KIND, files.boot.mft * files.boot.cluster, files.boot.record)?;
-        let base = Record::new(bytes).map_err(|wrong| in_record(0, wrong))?;
+        let base = FileRecord::new(bytes).map_err(|wrong| in_record(0, wrong))?;
         let first = find(0, &base, DATA, b"", None)?.ok_or_else(|| doubt("$MFT has no data"))?;
-        let Value::Extent(extent) = &first.value else { return Err(doubt("$MFT is not in clusters")) };
+        let NtfsValue::Extent(extent) = &first.value else { return Err(doubt("$MFT is not in clusters")) };
         files.mft = Stream {
             runs: decode(extent, 0, files.boot.clusters).map_err(|wrong| in_file(0, wrong))?,
             size: extent.size,
@@ -103,16 +103,21 @@ impl<'v> Files<'v> {
     }
 
     /// File record `number`.
-    pub(super) fn record(&self, number: u64) -> Result<Record, Doubt> {
+    pub(super) fn record(&self, number: u64) -> Result<FileRecord, Doubt> {
         let len = self.boot.record as u64;
         let at = number.checked_mul(len).filter(|at| *at < self.mft.initialized);
         let at = at.ok_or_else(|| doubt(format!("there is no file record {number}")))?;
         let bytes = self.read(&self.mft, at, self.boot.record)?;
-        Record::new(bytes).map_err(|wrong| in_record(number, wrong))
+        FileRecord::new(bytes).map_err(|wrong| in_record(number, wrong))
     }
 
     /// The value of an attribute of a file; `name` in ASCII. `None` where the file has none of this kind and name.
-    pub(super) fn attribute(&self, number: u64, kind: u32, name: &[u8]) -> Result<Option<Content>, Doubt> {
+    pub(super) fn attribute(
+        &self,
+        number: u64,
+        kind: u32,
+        name: &[u8],
+    ) -> Result<Option<NtfsContent>, Doubt> {
         let base = self.record(number)?;
         if base.base != 0 {
             return Err(in_record(number, "it belongs to another one"));
@@ -120,21 +125,21 @@ impl<'v> Files<'v> {
         let Some(places) = self.places(number, &base, kind, name)? else {
             // All of the file is in this record.
             let Some(attribute) = find(number, &base, kind, name, None)? else { return Ok(None) };
-            let Value::Extent(extent) = &attribute.value else {
+            let NtfsValue::Extent(extent) = &attribute.value else {
                 return Ok(Some(resident(number, &attribute)?));
             };
             let runs = decode(extent, 0, self.boot.clusters).map_err(|wrong| in_file(number, wrong))?;
             let flags = attribute.flags_that_count();
             let stream = Stream { runs, size: extent.size, initialized: extent.initialized, flags };
             self.covered(number, &stream)?;
-            return Ok(Some(Content::Stream(stream)));
+            return Ok(Some(NtfsContent::Stream(stream)));
         };
         let Some(first) = places.first() else { return Ok(None) };
         let record = self.record_of(number, &base, first)?;
         let record = record.as_ref().unwrap_or(&base);
         let attribute = find(number, record, kind, name, Some(first.instance))?
             .ok_or_else(|| in_file(number, "its attribute list is wrong"))?;
-        let Value::Extent(extent) = &attribute.value else {
+        let NtfsValue::Extent(extent) = &attribute.value else {
             return if places.len() == 1 {
                 Ok(Some(resident(number, &attribute)?))
             } else {
@@ -152,14 +157,14 @@ impl<'v> Files<'v> {
             stream.runs.extend(runs);
         }
         self.covered(number, &stream)?;
-        Ok(Some(Content::Stream(stream)))
+        Ok(Some(NtfsContent::Stream(stream)))
     }
 
     /// As [`Files::attribute`], for what must be in clusters.
     pub(super) fn stream(&self, number: u64, kind: u32, name: &[u8]) -> Result<Stream, Doubt> {
         match self.attribute(number, kind, name)? {
-            Some(Content::Stream(stream)) if stream.flags == 0 => Ok(stream),
-            Some(Content::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
+            Some(NtfsContent::Stream(stream)) if stream.flags == 0 => Ok(stream),
+            Some(NtfsContent::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
             _ => Err(in_file(number, "it is not in clusters")),
         }
     }
@@ -211,15 +216,15 @@ impl<'v> Files<'v> {
     fn places(
         &self,
         number: u64,
-        base: &Record,
+        base: &FileRecord,
         kind: u32,
         name: &[u8],
-    ) -> Result<Option<Vec<Place>>, Doubt> {
+    ) -> Result<Option<Vec<NtfsPlace>>, Doubt> {
         let wrong = |why| in_file(number, why);
         let Some(attribute) = find(number, base, LIST, b"", None)? else { return Ok(None) };
         let list = match &attribute.value {
-            Value::Resident(bytes) => bytes.to_vec(),
-            Value::Extent(extent) => {
+            NtfsValue::Resident(bytes) => bytes.to_vec(),
+            NtfsValue::Extent(extent) => {
                 if extent.size > LONGEST_LIST || extent.initialized != extent.size || attribute.flags != 0 {
                     return Err(wrong("its attribute list is too long, or not plain"));
                 }
@@ -240,7 +245,7 @@ impl<'v> Files<'v> {
             if le::u32(entry, 0) != Some(kind) || !same_name(entry_name, name) {
                 continue;
             }
-            places.push(Place {
+            places.push(NtfsPlace {
                 reference: le::u64(entry, 16).ok_or_else(cut)?,
                 instance: le::u16(entry, 24).ok_or_else(cut)?,
             });
@@ -249,7 +254,12 @@ impl<'v> Files<'v> {
     }
 
     /// The record that a place names, where it is not the file's first.
-    fn record_of(&self, number: u64, base: &Record, place: &Place) -> Result<Option<Record>, Doubt> {
+    fn record_of(
+        &self,
+        number: u64,
+        base: &FileRecord,
+        place: &NtfsPlace,
+    ) -> Result<Option<FileRecord>, Doubt> {
         let (target, sequence) = split(place.reference);
         if target == number {
             return Ok(None);
@@ -265,16 +275,16 @@ impl<'v> Files<'v> {
     fn extent(
         &self,
         number: u64,
-        base: &Record,
+        base: &FileRecord,
         kind: u32,
         name: &[u8],
-        place: &Place,
-        before: &[Run],
-    ) -> Result<Vec<Run>, Doubt> {
+        place: &NtfsPlace,
+        before: &[NtfsRun],
+    ) -> Result<Vec<NtfsRun>, Doubt> {
         let record = self.record_of(number, base, place)?;
         let attribute = find(number, record.as_ref().unwrap_or(base), kind, name, Some(place.instance))?;
         let wrong = |why| in_file(number, why);
-        let Some(Attribute { value: Value::Extent(extent), .. }) = attribute else {
+        let Some(Attribute { value: NtfsValue::Extent(extent), .. }) = attribute else {
             return Err(wrong("its attribute list is wrong"));
         };
         let vcn = before.last().map_or(0, |run| run.vcn + run.len);
@@ -304,7 +314,7 @@ pub(super) fn split(reference: u64) -> (u64, u16) {
 /// The one attribute of this kind and name, and with this instance number where one is given.
 fn find<'r>(
     number: u64,
-    record: &'r Record,
+    record: &'r FileRecord,
     kind: u32,
     name: &[u8],
     instance: Option<u16>,
@@ -321,9 +331,11 @@ fn find<'r>(
     Ok(found.pop())
 }
 
-fn resident(number: u64, attribute: &Attribute<'_>) -> Result<Content, Doubt> {
+fn resident(number: u64, attribute: &Attribute<'_>) -> Result<NtfsContent, Doubt> {
     match attribute.value {
-        Value::Resident(bytes) if attribute.flags_that_count() == 0 => Ok(Content::Resident(bytes.to_vec())),
+        NtfsValue::Resident(bytes) if attribute.flags_that_count() == 0 => {
+            Ok(NtfsContent::Resident(bytes.to_vec()))
+        }
         _ => Err(in_file(number, "it is compressed, sparse or encrypted")),
     }
 }

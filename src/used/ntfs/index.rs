@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::doubt;
-use super::files::{Content, Files, INDEX_ALLOCATION, INDEX_ROOT, in_file};
+use super::files::{INDEX_ALLOCATION, INDEX_ROOT, NtfsContent, NtfsFiles, in_file};
 use super::record::{Wrong, fix_up};
 use crate::bytes::le;
 use crate::used::Doubt;
@@ -13,12 +13,12 @@ const BITMAP: u32 = 0xb0;
 const LONGEST: u64 = 64 << 20;
 
 /// References of the files in the root directory that have one of these names, ASCII in lower case.
-pub(super) fn in_root(files: &Files<'_>, names: &[&str]) -> Result<Vec<(usize, u64)>, Doubt> {
+pub(super) fn in_root(files: &NtfsFiles<'_>, names: &[&str]) -> Result<Vec<(usize, u64)>, Doubt> {
     let wrong = |why: Wrong| doubt(format!("root directory: {why}"));
     if !files.record(ROOT)?.directory {
         return Err(wrong("it is none"));
     }
-    let Some(Content::Resident(root)) = files.attribute(ROOT, INDEX_ROOT, b"$I30")? else {
+    let Some(NtfsContent::Resident(root)) = files.attribute(ROOT, INDEX_ROOT, b"$I30")? else {
         return Err(wrong("it has no index root"));
     };
     if le::u32(&root, 0) != Some(0x30)
@@ -31,8 +31,8 @@ pub(super) fn in_root(files: &Files<'_>, names: &[&str]) -> Result<Vec<(usize, u
     if large {
         let nodes = files.stream(ROOT, INDEX_ALLOCATION, b"$I30")?;
         let bits = match files.attribute(ROOT, BITMAP, b"$I30")? {
-            Some(Content::Resident(bits)) => bits,
-            Some(Content::Stream(bits))
+            Some(NtfsContent::Resident(bits)) => bits,
+            Some(NtfsContent::Stream(bits))
                 if bits.flags == 0 && bits.initialized == bits.size && bits.size <= LONGEST =>
             {
                 files.read(&bits, 0, bits.size as usize)?

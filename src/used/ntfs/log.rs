@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::doubt::doubt;
-use super::files::{Files, Stream};
+use super::files::{NtfsFiles, Stream};
 use super::record::fix_up;
 use crate::bytes::le;
 use crate::used::Doubt;
@@ -19,7 +19,7 @@ const VOLUME_IS_CLEAN: u16 = 2;
 
 /// A log that need not be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Log {
+pub(super) enum NtfsLog {
     /// By Windows, after the last change was written.
     Closed,
     /// Full of ones: by a format, or by ntfs-3g when it mounted the volume. It says nothing about what was written
@@ -28,7 +28,7 @@ pub(super) enum Log {
 }
 
 /// Fails where the log may have to be replayed.
-pub(super) fn state(files: &Files<'_>, log: &Stream) -> Result<Log, Doubt> {
+pub(super) fn state(files: &NtfsFiles<'_>, log: &Stream) -> Result<NtfsLog, Doubt> {
     if log.initialized != log.size {
         return Err(doubt("$LogFile was not written as a whole"));
     }
@@ -37,9 +37,9 @@ pub(super) fn state(files: &Files<'_>, log: &Stream) -> Result<Log, Doubt> {
 }
 
 /// Of the first 128 KiB of a log, or all of one that is shorter.
-fn judge(head: &[u8]) -> Result<Log, Doubt> {
+fn judge(head: &[u8]) -> Result<NtfsLog, Doubt> {
     if !head.is_empty() && head.iter().all(|byte| *byte == 0xff) {
-        return Ok(Log::Emptied);
+        return Ok(NtfsLog::Emptied);
     }
     let page = le::u32(head, 16).map(u64::from).filter(|page| page.is_power_of_two());
     let page = page.filter(|page| (512..=LARGEST_PAGE).contains(page));
@@ -54,7 +54,7 @@ fn judge(head: &[u8]) -> Result<Log, Doubt> {
             "$LogFile was not closed: it was not unmounted; `shutdown /s /t 0` in Windows closes it",
         ));
     }
-    Ok(Log::Closed)
+    Ok(NtfsLog::Closed)
 }
 
 /// What a restart page says.
@@ -133,9 +133,9 @@ mod tests {
             (page(5, NO_CLIENT, 0, (1, 1)), page(4, 0, 0, (1, 1))),
             (page(4, 0, 0, (1, 1)), page(5, NO_CLIENT, 0, (1, 1))),
         ] {
-            assert_eq!(judge(&log(first, second)), Ok(Log::Closed));
+            assert_eq!(judge(&log(first, second)), Ok(NtfsLog::Closed));
         }
-        assert_eq!(judge(&[0xff; 128 << 10]), Ok(Log::Emptied));
+        assert_eq!(judge(&[0xff; 128 << 10]), Ok(NtfsLog::Emptied));
     }
 
     #[test]

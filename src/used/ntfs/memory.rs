@@ -1,9 +1,9 @@
 //! The files in which Windows keeps memory: what stands in them is worth nothing after a boot, unless it hibernates.
 #![forbid(unsafe_code)]
 
-use super::boot::Boot;
+use super::boot::NtfsBoot;
 use super::doubt::doubt;
-use super::files::{Content, DATA, Files, Stream, in_file, split};
+use super::files::{DATA, NtfsContent, NtfsFiles, Stream, in_file, split};
 use super::{every, index};
 use crate::used::{Doubt, Volume};
 use std::ops::Range;
@@ -31,8 +31,8 @@ pub struct MemoryFile {
 /// # Errors
 /// Where one of them cannot be followed, or any two files of the volume share a cluster.
 pub fn memory_files(volume: &Volume<'_>) -> Result<Vec<MemoryFile>, Doubt> {
-    let Some(boot) = Boot::read(volume)? else { return Ok(Vec::new()) };
-    let files = Files::open(volume, boot)?;
+    let Some(boot) = NtfsBoot::read(volume)? else { return Ok(Vec::new()) };
+    let files = NtfsFiles::open(volume, boot)?;
     let (cluster, end) = (files.boot.cluster, files.boot.end_of_free(volume));
     let mut found = Vec::new();
     for (which, reference) in index::in_root(&files, &NAMES)? {
@@ -55,21 +55,21 @@ pub fn memory_files(volume: &Volume<'_>) -> Result<Vec<MemoryFile>, Doubt> {
 }
 
 /// The data of one of these files; `None` where it is not in clusters.
-fn content(files: &Files<'_>, reference: u64) -> Result<Option<Stream>, Doubt> {
+fn content(files: &NtfsFiles<'_>, reference: u64) -> Result<Option<Stream>, Doubt> {
     let (number, sequence) = split(reference);
     if files.record(number)?.sequence != sequence {
         return Err(in_file(number, "it is not the one that the root directory means"));
     }
     match files.attribute(number, DATA, b"")? {
-        Some(Content::Stream(stream)) if stream.flags == 0 => Ok(Some(stream)),
-        Some(Content::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
-        Some(Content::Resident(_)) | None => Ok(None),
+        Some(NtfsContent::Stream(stream)) if stream.flags == 0 => Ok(Some(stream)),
+        Some(NtfsContent::Stream(_)) => Err(in_file(number, "it is compressed, sparse or encrypted")),
+        Some(NtfsContent::Resident(_)) | None => Ok(None),
     }
 }
 
 /// A hibernated Windows, and one that shuts down for a fast start, goes on with what it knows about the volume. Its file
 /// must be empty of anything; ntfs-3g looks for two of the words that may stand in it.
-pub(super) fn must_not_hibernate(files: &Files<'_>) -> Result<(), Doubt> {
+pub(super) fn must_not_hibernate(files: &NtfsFiles<'_>) -> Result<(), Doubt> {
     for (_, reference) in index::in_root(files, &[HIBERNATION])? {
         // A short one is what a hibernated Windows leaves on its other volumes.
         let stream = content(files, reference)?.filter(|stream| stream.size >= HIBERNATION_HEADER as u64);

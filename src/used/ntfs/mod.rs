@@ -21,13 +21,13 @@ mod tests;
 
 use super::bits;
 use super::clusters::Claims;
-use super::{About, Doubt, Free, Volume};
+use super::{Doubt, Free, Volume, VolumeAbout};
 use crate::bytes::le;
 use crate::text;
-use boot::Boot;
+use boot::NtfsBoot;
 use doubt::doubt;
-use files::{Content, DATA, Files, Stream, in_file};
-use log::Log;
+use files::{DATA, NtfsContent, NtfsFiles, Stream, in_file};
+use log::NtfsLog;
 
 pub(super) use doubt::KIND;
 pub use memory::{MemoryFile, memory_files};
@@ -53,9 +53,9 @@ const PIECE: u64 = 1 << 20;
 ///
 /// # Errors
 /// Why the file system is imaged whole.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
-    let Some(boot) = Boot::read(volume)? else { return Ok(None) };
-    let files = Files::open(volume, boot)?;
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
+    let Some(boot) = NtfsBoot::read(volume)? else { return Ok(None) };
+    let files = NtfsFiles::open(volume, boot)?;
     let own = Own::open(&files)?;
     mirror_agrees(&files, &own.mirror)?;
     let label = volume_is_clean(&files)?;
@@ -63,12 +63,12 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
     memory::must_not_hibernate(&files)?;
     shadow::must_be_none(volume)?;
     let claims = match log {
-        Log::Closed => own.claims,
-        Log::Emptied => every::clusters(&files)?,
+        NtfsLog::Closed => own.claims,
+        NtfsLog::Emptied => every::clusters(&files)?,
     };
     read_bitmap(&files, &own.bitmap, &claims, files.boot.end_of_free(volume), free)?;
     files.boot.copy_fits(volume)?;
-    Ok(Some(About { kind: KIND, label }))
+    Ok(Some(VolumeAbout { kind: KIND, label }))
 }
 
 /// The files that NTFS needs for itself.
@@ -81,7 +81,7 @@ struct Own {
 }
 
 impl Own {
-    fn open(files: &Files<'_>) -> Result<Self, Doubt> {
+    fn open(files: &NtfsFiles<'_>) -> Result<Self, Doubt> {
         let file = |number| files.stream(number, DATA, b"");
         let (mirror, log, bitmap, boot) = (file(MFT_MIRROR)?, file(LOG_FILE)?, file(BITMAP)?, file(BOOT)?);
         if boot.runs.first().is_none_or(|run| run.lcn != 0) {
@@ -95,14 +95,14 @@ impl Own {
 }
 
 /// The first file records are there twice; a difference is an interrupted write.
-fn mirror_agrees(files: &Files<'_>, mirror: &Stream) -> Result<(), Doubt> {
+fn mirror_agrees(files: &NtfsFiles<'_>, mirror: &Stream) -> Result<(), Doubt> {
     if mirror.runs.first().is_none_or(|run| run.lcn != files.boot.mirror) {
         return Err(doubt("$MFTMirr does not begin where the boot sector says"));
     }
     let len = files.boot.record;
     for number in 0..MIRRORED {
         let copy = files.read(mirror, number * len as u64, len)?;
-        let copy = record::Record::new(copy)
+        let copy = record::FileRecord::new(copy)
             .map_err(|wrong| doubt(format!("$MFTMirr, record {number}: {wrong}")))?;
         if files.record(number)?.used() != copy.used() {
             return Err(doubt(format!("record {number} of $MFTMirr is not that of $MFT")));
@@ -112,8 +112,8 @@ fn mirror_agrees(files: &Files<'_>, mirror: &Stream) -> Result<(), Doubt> {
 }
 
 /// Checks version and flags, and gives the label.
-fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
-    let Some(Content::Resident(information)) = files.attribute(VOLUME, VOLUME_INFORMATION, b"")? else {
+fn volume_is_clean(files: &NtfsFiles<'_>) -> Result<Option<String>, Doubt> {
+    let Some(NtfsContent::Resident(information)) = files.attribute(VOLUME, VOLUME_INFORMATION, b"")? else {
         return Err(in_file(VOLUME, "it says nothing about the volume"));
     };
     let (Some(major), Some(minor), Some(flags)) =
@@ -131,13 +131,13 @@ fn volume_is_clean(files: &Files<'_>) -> Result<Option<String>, Doubt> {
         return Err(doubt(format!("volume flags {flags:#06x}")));
     }
     Ok(match files.attribute(VOLUME, VOLUME_NAME, b"")? {
-        Some(Content::Resident(name)) => text::utf16_label(&name),
+        Some(NtfsContent::Resident(name)) => text::utf16_label(&name),
         _ => None,
     })
 }
 
 fn read_bitmap(
-    files: &Files<'_>,
+    files: &NtfsFiles<'_>,
     bitmap: &Stream,
     claims: &Claims,
     end: u64,

@@ -41,7 +41,7 @@ pub(super) fn fix_up(record: &mut [u8], mark: &[u8; 4]) -> Result<(), Wrong> {
 
 /// A file record whose update sequence is undone.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct FileRecord {
     bytes: Vec<u8>,
     /// How often it was used for another file.
     pub(super) sequence: u16,
@@ -50,7 +50,7 @@ pub(super) struct Record {
     pub(super) base: u64,
 }
 
-impl Record {
+impl FileRecord {
     /// Of the bytes on the disk. It must be in use.
     pub(super) fn new(mut bytes: Vec<u8>) -> Result<Self, Wrong> {
         fix_up(&mut bytes, b"FILE")?;
@@ -62,7 +62,7 @@ impl Record {
         if flags & 1 == 0 {
             return Err("it is not in use");
         }
-        let record = Record { bytes, sequence, directory: flags & 2 != 0, base };
+        let record = FileRecord { bytes, sequence, directory: flags & 2 != 0, base };
         record.attributes()?;
         Ok(record)
     }
@@ -101,12 +101,12 @@ pub(super) struct Attribute<'r> {
     /// Compressed (1), sparse (0x8000), encrypted (0x4000).
     pub(super) flags: u16,
     pub(super) instance: u16,
-    pub(super) value: Value<'r>,
+    pub(super) value: NtfsValue<'r>,
 }
 
 /// Where the value of an attribute is.
 #[derive(Debug)]
-pub(super) enum Value<'r> {
+pub(super) enum NtfsValue<'r> {
     Resident(&'r [u8]),
     Extent(Extent<'r>),
 }
@@ -130,9 +130,9 @@ impl<'r> Attribute<'r> {
         let name = bytes.get(name_at..name_at + 2 * usize::from(le::u8(bytes, 9)?))?;
         let value = if le::u8(bytes, 8)? == 0 {
             let (len, at) = (le::u32(bytes, 16)? as usize, usize::from(le::u16(bytes, 20)?));
-            Value::Resident(bytes.get(at..at.checked_add(len)?)?)
+            NtfsValue::Resident(bytes.get(at..at.checked_add(len)?)?)
         } else {
-            Value::Extent(Extent {
+            NtfsValue::Extent(Extent {
                 lowest: le::u64(bytes, 16)?,
                 highest: le::u64(bytes, 24)?,
                 pairs: bytes.get(usize::from(le::u16(bytes, 32)?)..)?,

@@ -5,7 +5,7 @@ use super::record::{Extent, Wrong};
 
 /// `len` clusters of a file from its cluster `vcn` on, at cluster `lcn` of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct NtfsRun {
     pub(super) vcn: u64,
     pub(super) lcn: u64,
     pub(super) len: u64,
@@ -13,13 +13,13 @@ pub(super) struct Run {
 
 /// The runs of one extent, which must begin with cluster `vcn` of the file, have no holes, and lie on a volume of
 /// `clusters` clusters.
-pub(super) fn decode(extent: &Extent<'_>, vcn: u64, clusters: u64) -> Result<Vec<Run>, Wrong> {
+pub(super) fn decode(extent: &Extent<'_>, vcn: u64, clusters: u64) -> Result<Vec<NtfsRun>, Wrong> {
     if extent.lowest != vcn {
         return Err("a part of it is missing");
     }
     let mut runs = Vec::new();
     each(extent, clusters, |vcn, lcn, len| {
-        runs.push(Run { vcn, lcn: lcn.ok_or("it has holes")?, len });
+        runs.push(NtfsRun { vcn, lcn: lcn.ok_or("it has holes")?, len });
         Ok(())
     })?;
     Ok(runs)
@@ -77,18 +77,19 @@ fn number(bytes: &[u8], len: usize) -> Option<(i64, &[u8])> {
 mod tests {
     use super::*;
 
-    fn runs(pairs: &[u8], lowest: u64, highest: u64) -> Result<Vec<Run>, Wrong> {
+    fn runs(pairs: &[u8], lowest: u64, highest: u64) -> Result<Vec<NtfsRun>, Wrong> {
         decode(&Extent { lowest, highest, pairs, size: 0, initialized: 0 }, lowest, 1000)
     }
 
     #[test]
     fn steps_go_forward_and_back() {
         let got = runs(&[0x11, 3, 100, 0x21, 2, 0x20, 0x03, 0x11, 1, 0x9c, 0, 0xff], 10, 15).unwrap();
-        let want = [(10, 100, 3), (13, 900, 2), (15, 800, 1)].map(|(vcn, lcn, len)| Run { vcn, lcn, len });
+        let want =
+            [(10, 100, 3), (13, 900, 2), (15, 800, 1)].map(|(vcn, lcn, len)| NtfsRun { vcn, lcn, len });
         assert_eq!(got, want);
         assert_eq!(runs(&[0], 0, u64::MAX), Ok(vec![]));
         let wide = [0x88, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(runs(&wide, 0, 0), Ok(vec![Run { vcn: 0, lcn: 7, len: 1 }]));
+        assert_eq!(runs(&wide, 0, 0), Ok(vec![NtfsRun { vcn: 0, lcn: 7, len: 1 }]));
     }
 
     #[test]

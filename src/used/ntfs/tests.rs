@@ -54,9 +54,9 @@ fn every_cluster_and_sector_size_of_mkntfs() {
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
         let image = put(&image, "content", &content);
         let (about, free) = parsed(parse, &image);
-        assert_eq!(about, About { kind: "ntfs", label: Some("Laufwerk Ä".into()) }, "{args:?}");
+        assert_eq!(about, VolumeAbout { kind: "ntfs", label: Some("Laufwerk Ä".into()) }, "{args:?}");
         assert_eq!(total(&free), tools(&image), "{args:?}");
-        let boot = Boot::read(&Volume::new(&image, 0, image.len() as u64, 512)).unwrap().unwrap();
+        let boot = NtfsBoot::read(&Volume::new(&image, 0, image.len() as u64, 512)).unwrap().unwrap();
         let backup = image.len() as u64 / boot.sector * boot.sector - boot.sector;
         assert_eq!(&image[backup as usize + 3..][..4], b"NTFS", "{args:?}");
         assert!(free.iter().all(|range| range.end <= backup), "{args:?}");
@@ -105,10 +105,10 @@ fn volume() -> Vec<u8> {
     image
 }
 
-fn with<T>(image: &Vec<u8>, look: impl FnOnce(&Files<'_>) -> T) -> T {
+fn with<T>(image: &Vec<u8>, look: impl FnOnce(&NtfsFiles<'_>) -> T) -> T {
     let volume = Volume::new(image, 0, image.len() as u64, 512);
-    let boot = Boot::read(&volume).unwrap().unwrap();
-    look(&Files::open(&volume, boot).unwrap())
+    let boot = NtfsBoot::read(&volume).unwrap().unwrap();
+    look(&NtfsFiles::open(&volume, boot).unwrap())
 }
 
 /// Where the first byte of a file is.
@@ -318,9 +318,9 @@ fn files_for_memory() {
 /// Kept unless that is asked for; a doubt about such a file keeps what is in it, and leaves out the rest as ever.
 #[test]
 fn files_for_memory_are_left_out_where_that_is_asked_for() {
-    use crate::used::{Options, map, map_leaving_out};
+    use crate::used::{LookOptions, map, map_leaving_out};
     let image = put(&formatted(&["-c", "4096"], 24 << 20), "pagefile.sys", &vec![0x50; 4 << 20]);
-    let (without, with_option) = (map(&image, 512), Options { leave_out_swap: true });
+    let (without, with_option) = (map(&image, 512), LookOptions { leave_out_swap: true });
     let asked = map_leaving_out(&image, 512, with_option);
     assert_eq!(asked.notes, ["4.1 MB in pagefile.sys is left out"]);
     let more = asked.found[0].skipped - without.found[0].skipped;

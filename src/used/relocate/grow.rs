@@ -110,7 +110,7 @@ pub fn growth(
 
 impl Movable {
     /// The last partition and its entry.
-    fn last(&self) -> Result<(LastPartition, &gpt::Entry), String> {
+    fn last(&self) -> Result<(LastPartition, &gpt::GptEntry), String> {
         let last = self.entries.iter().max_by_key(|entry| entry.last).ok_or("it has no partition")?;
         if let Some(why) = not_to_grow(last) {
             return Err(format!("partition {}, the last one, {why}", last.number));
@@ -147,7 +147,7 @@ impl Movable {
 }
 
 /// Why a partition of a GPT is not anybody's to grow.
-fn not_to_grow(entry: &gpt::Entry) -> Option<&'static str> {
+fn not_to_grow(entry: &gpt::GptEntry) -> Option<&'static str> {
     match entry.kind.as_str() {
         "c12a7328-f81f-11d2-ba4b-00a0c93ec93b" => Some("is the EFI system partition"),
         "de94bba4-06d1-4d40-a16a-bfd50179d6ac" => Some("is a recovery partition of Windows"),
@@ -159,7 +159,7 @@ fn not_to_grow(entry: &gpt::Entry) -> Option<&'static str> {
 }
 
 /// The last entry of a record all of whose entries are right, and its place in the record. `blocks` of the disk.
-fn last_of(record: &[mbr::Entry; 4], blocks: u64) -> Result<(usize, mbr::Entry), String> {
+fn last_of(record: &[mbr::MbrEntry; 4], blocks: u64) -> Result<(usize, mbr::MbrEntry), String> {
     let mut entries: Vec<_> = record.iter().copied().enumerate().filter(|(_, e)| !e.is_empty()).collect();
     entries.sort_by_key(|(_, entry)| entry.first);
     let mut behind = 1;
@@ -174,7 +174,7 @@ fn last_of(record: &[mbr::Entry; 4], blocks: u64) -> Result<(usize, mbr::Entry),
 }
 
 /// First block behind a partition.
-fn end(entry: &mbr::Entry) -> u64 {
+fn end(entry: &mbr::MbrEntry) -> u64 {
     u64::from(entry.first) + u64::from(entry.blocks)
 }
 

@@ -1,5 +1,5 @@
 use super::super::fixture::entry;
-use super::super::testing::{Random, made, run};
+use super::super::testing::{TestRandom, made, run};
 use super::*;
 use crate::io::ReadAt;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ const SIZE: usize = 6 << 20;
 fn noise() -> Vec<u8> {
     static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
     let make = || {
-        let mut random = Random(7);
+        let mut random = TestRandom(7);
         (0..SIZE / 8).flat_map(|_| random.next().to_le_bytes()).collect()
     };
     NOISE.get_or_init(make).clone()

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::bytes::{BASIC_BLOCK, KIND, checksum_matches};
-use super::system::Group;
+use super::system::AllocationGroup;
 use crate::bytes::{be16, be32, be64, field};
 use crate::used::Doubt;
 use std::ops::Range;
@@ -17,26 +17,26 @@ const MOST_BLOCKS: usize = 1 << 20;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum BtreeOrder {
     ByBlock,
     BySize,
 }
 
-impl Order {
+impl BtreeOrder {
     /// `ABTB`, `ABTC`; with checksums `AB3B`, `AB3C`
     fn magic(self, checksums: bool) -> u32 {
         match (self, checksums) {
-            (Order::ByBlock, false) => 0x4142_5442,
-            (Order::BySize, false) => 0x4142_5443,
-            (Order::ByBlock, true) => 0x4142_3342,
-            (Order::BySize, true) => 0x4142_3343,
+            (BtreeOrder::ByBlock, false) => 0x4142_5442,
+            (BtreeOrder::BySize, false) => 0x4142_5443,
+            (BtreeOrder::ByBlock, true) => 0x4142_3342,
+            (BtreeOrder::BySize, true) => 0x4142_3343,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Order::ByBlock => "btree of free space by block",
-            Order::BySize => "btree of free space by size",
+            BtreeOrder::ByBlock => "btree of free space by block",
+            BtreeOrder::BySize => "btree of free space by size",
         }
     }
 
@@ -44,23 +44,23 @@ impl Order {
     fn key(self, start: u32, length: u32) -> (u32, u32) {
         match self {
             // The length in a key is that of the record when it came, not what it is now.
-            Order::ByBlock => (start, 0),
-            Order::BySize => (length, start),
+            BtreeOrder::ByBlock => (start, 0),
+            BtreeOrder::BySize => (length, start),
         }
     }
 }
 
 /// A block of the tree, and the key that its parent has for it.
-struct Child {
+struct BtreeChild {
     block: u32,
     key: Option<(u32, u32)>,
 }
 
 /// A tree down to its leaves, which are not read yet.
-pub struct Tree {
-    order: Order,
+pub struct Btree {
+    order: BtreeOrder,
     inner: Vec<u32>,
-    leaves: Vec<Child>,
+    leaves: Vec<BtreeChild>,
 }
 
 /// What both trees must agree on.
@@ -74,13 +74,18 @@ pub struct Sum {
     hash: u64,
 }
 
-impl Tree {
+impl Btree {
     /// Reads the inner levels of the tree with this root block and number of levels.
-    pub fn descend(group: &Group<'_>, order: Order, (root, levels): (u32, u32)) -> Result<Self, Doubt> {
+    pub fn descend(
+        group: &AllocationGroup<'_>,
+        order: BtreeOrder,
+        (root, levels): (u32, u32),
+    ) -> Result<Self, Doubt> {
         if !(1..=MOST_LEVELS).contains(&levels) || !group.has(root) {
             return Err(group.doubt(&format!("the {} has an impossible root", order.name())));
         }
-        let mut tree = Tree { order, inner: Vec::new(), leaves: vec![Child { block: root, key: None }] };
+        let mut tree =
+            Btree { order, inner: Vec::new(), leaves: vec![BtreeChild { block: root, key: None }] };
         for level in (1..levels).rev() {
             let mut next = Vec::new();
             for (i, child) in tree.leaves.iter().enumerate() {
@@ -95,10 +100,10 @@ impl Tree {
                     }
                     let (start, length) = node.entry(entry);
                     let key = order.key(start, length);
-                    if next.last().is_some_and(|before: &Child| before.key >= Some(key)) {
+                    if next.last().is_some_and(|before: &BtreeChild| before.key >= Some(key)) {
                         return Err(tree.disorder(group));
                     }
-                    next.push(Child { block, key: Some(key) });
+                    next.push(BtreeChild { block, key: Some(key) });
                 }
                 tree.inner.push(child.block);
             }
@@ -115,7 +120,7 @@ impl Tree {
     /// Reads the leaves, and gives each range of free blocks to `visit`.
     pub fn sum(
         &self,
-        group: &Group<'_>,
+        group: &AllocationGroup<'_>,
         mut visit: impl FnMut(Range<u32>) -> Result<(), Doubt>,
     ) -> Result<Sum, Doubt> {
         let mut sum = Sum::default();
@@ -129,8 +134,8 @@ impl Tree {
                     return Err(group.doubt(&format!("the {} points outside", self.order.name())));
                 };
                 let rises = before.is_none_or(|(from, len)| match self.order {
-                    Order::ByBlock => start >= from + len,
-                    Order::BySize => (length, start) > (len, from),
+                    BtreeOrder::ByBlock => start >= from + len,
+                    BtreeOrder::BySize => (length, start) > (len, from),
                 });
                 if !rises {
                     return Err(self.disorder(group));
@@ -144,14 +149,14 @@ impl Tree {
     }
 
     /// Reads and checks the `i`th block of the level that `leaves` has at present.
-    fn read(&self, group: &Group<'_>, i: usize, level: u32) -> Result<Block, Doubt> {
+    fn read(&self, group: &AllocationGroup<'_>, i: usize, level: u32) -> Result<BtreeBlock, Doubt> {
         let fs = group.system.fs;
         let name = self.order.name();
         let block = |i: Option<usize>| i.and_then(|i| self.leaves.get(i)).map(|child| child.block);
         let number = block(Some(i)).unwrap_or(NONE);
         let at = fs.geometry.byte(group.number, number);
         let bytes = group.system.volume.read(KIND, at, fs.geometry.block as usize)?;
-        let node = Block { header: if fs.checksums { 56 } else { 16 }, records: be16(&bytes, 6), bytes };
+        let node = BtreeBlock { header: if fs.checksums { 56 } else { 16 }, records: be16(&bytes, 6), bytes };
         let bytes = &node.bytes;
         if be32(bytes, 0) != self.order.magic(fs.checksums) || u32::from(be16(bytes, 4)) != level {
             return Err(group.doubt(&format!("a block of the {name} is something else")));
@@ -187,19 +192,19 @@ impl Tree {
         Ok(node)
     }
 
-    fn disorder(&self, group: &Group<'_>) -> Doubt {
+    fn disorder(&self, group: &AllocationGroup<'_>) -> Doubt {
         group.doubt(&format!("the {} is out of order", self.order.name()))
     }
 }
 
 /// A block that was read: records, or keys and then pointers.
-struct Block {
+struct BtreeBlock {
     bytes: Vec<u8>,
     header: usize,
     records: u16,
 }
 
-impl Block {
+impl BtreeBlock {
     /// Most entries of `size` bytes.
     fn most(&self, size: usize) -> usize {
         (self.bytes.len() - self.header) / size

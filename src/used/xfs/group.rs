@@ -1,9 +1,9 @@
 //! One allocation group: its four headers, one sector each, and its free space.
 #![forbid(unsafe_code)]
 
-use super::btree::{Order, Tree};
+use super::btree::{Btree, BtreeOrder};
 use super::bytes::{KIND, checksum_matches};
-use super::system::{Group, System};
+use super::system::{AllocationGroup, XfsSystem};
 use crate::bytes::{be32, be64, field};
 use crate::used::{Doubt, Free};
 use std::ops::Range;
@@ -16,10 +16,14 @@ const FREE_LIST: u32 = 0x5841_464c;
 const FREE_LIST_HEADER: usize = 36;
 
 /// Adds the free space of group `number` to `free`, and gives how many blocks the superblock counts as free of it.
-pub fn read(system: &System<'_>, number: u32, free: &mut Free) -> Result<u64, Doubt> {
+pub fn read(system: &XfsSystem<'_>, number: u32, free: &mut Free) -> Result<u64, Doubt> {
     let geometry = &system.fs.geometry;
-    let group =
-        Group { system, number, blocks: geometry.blocks_of(number), headers: geometry.header_blocks() };
+    let group = AllocationGroup {
+        system,
+        number,
+        blocks: geometry.blocks_of(number),
+        headers: geometry.header_blocks(),
+    };
     let bytes = system.volume.read(KIND, geometry.byte(number, 0), 4 * geometry.sector as usize)?;
     let mut sectors = bytes.chunks_exact(geometry.sector as usize);
     let mut next = || sectors.next().unwrap_or_default();
@@ -32,8 +36,8 @@ pub fn read(system: &System<'_>, number: u32, free: &mut Free) -> Result<u64, Do
     let inode_roots = inode_roots(&group, next())?;
     let list = free_list(&group, next(), &space)?;
 
-    let by_size = Tree::descend(&group, Order::BySize, space.roots[1])?;
-    let by_block = Tree::descend(&group, Order::ByBlock, space.roots[0])?;
+    let by_size = Btree::descend(&group, BtreeOrder::BySize, space.roots[1])?;
+    let by_block = Btree::descend(&group, BtreeOrder::ByBlock, space.roots[0])?;
     // Blocks that the trees took from the list; the superblock counts them as free, as it does those of the list.
     let mut taken = by_size.blocks().count() + by_block.blocks().count() - 2;
     taken += space.owner_blocks.saturating_sub(1) as usize;
@@ -78,7 +82,7 @@ struct FreeSpace {
 }
 
 impl FreeSpace {
-    fn read(group: &Group<'_>, bytes: &[u8]) -> Result<Self, Doubt> {
+    fn read(group: &AllocationGroup<'_>, bytes: &[u8]) -> Result<Self, Doubt> {
         let fs = group.system.fs;
         check_header(group, bytes, FREE_SPACE, "header of free space", 64, 216, 208)?;
         if be32(bytes, 4) != 1 || be32(bytes, 12) != group.blocks {
@@ -99,7 +103,7 @@ impl FreeSpace {
 }
 
 /// Checks the header of inodes (AGI), and gives the roots of its btrees.
-fn inode_roots(group: &Group<'_>, bytes: &[u8]) -> Result<Vec<u32>, Doubt> {
+fn inode_roots(group: &AllocationGroup<'_>, bytes: &[u8]) -> Result<Vec<u32>, Doubt> {
     check_header(group, bytes, INODES, "header of inodes", 296, 312, 320)?;
     if be32(bytes, 4) != 1 || be32(bytes, 12) != group.blocks {
         return Err(group.doubt("the header of inodes has another version or length"));
@@ -109,7 +113,7 @@ fn inode_roots(group: &Group<'_>, bytes: &[u8]) -> Result<Vec<u32>, Doubt> {
 }
 
 /// The blocks that wait in the AGFL for growing btrees: used.
-fn free_list(group: &Group<'_>, bytes: &[u8], space: &FreeSpace) -> Result<Vec<u32>, Doubt> {
+fn free_list(group: &AllocationGroup<'_>, bytes: &[u8], space: &FreeSpace) -> Result<Vec<u32>, Doubt> {
     let mut start = 0;
     if group.system.fs.checksums {
         check_header(group, bytes, FREE_LIST, "list of free blocks", 8, 32, 24)?;
@@ -131,7 +135,7 @@ fn free_list(group: &Group<'_>, bytes: &[u8], space: &FreeSpace) -> Result<Vec<u
 
 /// Magic number and group of a header; in version 5 also UUID, checksum and log sequence number, at these bytes.
 fn check_header(
-    group: &Group<'_>,
+    group: &AllocationGroup<'_>,
     bytes: &[u8],
     magic: u32,
     what: &str,
@@ -159,7 +163,7 @@ fn check_header(
 
 /// Blocks that are known to be in use: no free range may have one.
 struct Used<'a> {
-    group: &'a Group<'a>,
+    group: &'a AllocationGroup<'a>,
     blocks: Vec<u32>,
 }
 

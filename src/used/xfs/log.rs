@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::bytes::{BASIC_BLOCK, KIND, doubt};
-use super::superblock::Superblock;
+use super::superblock::XfsSuperblock;
 use crate::bytes::{be16, be32, be64, field};
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
@@ -27,9 +27,9 @@ const PIECE: u64 = 1 << 20;
 ///
 /// # Errors
 /// The log is not clean, or its state is not certain.
-pub fn clean_head(volume: &Volume<'_>, fs: &Superblock) -> Result<u64, Doubt> {
+pub fn clean_head(volume: &Volume<'_>, fs: &XfsSuperblock) -> Result<u64, Doubt> {
     let geometry = &fs.geometry;
-    let log = Log {
+    let log = XfsLog {
         volume,
         fs,
         start: geometry.byte(geometry.log_group as u32, geometry.log_start),
@@ -42,9 +42,9 @@ pub fn clean_head(volume: &Volume<'_>, fs: &Superblock) -> Result<u64, Doubt> {
     Ok(u64::from(cycle) << 32 | u64::from(ends.head))
 }
 
-struct Log<'a> {
+struct XfsLog<'a> {
     volume: &'a Volume<'a>,
-    fs: &'a Superblock,
+    fs: &'a XfsSuperblock,
     /// Byte on the volume.
     start: u64,
     /// Blocks of 512 bytes: at most 4 million.
@@ -61,7 +61,7 @@ struct Ends {
     last: u32,
 }
 
-impl Log<'_> {
+impl XfsLog<'_> {
     /// Bytes of `count` blocks from `block` on, around the end of the ring.
     fn read(&self, block: u32, count: u32) -> Result<Vec<u8>, Doubt> {
         let block = block % self.blocks;

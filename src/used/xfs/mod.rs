@@ -21,24 +21,24 @@ mod log;
 mod superblock;
 mod system;
 
-use super::{About, Doubt, Free, Volume};
+use super::{Doubt, Free, Volume, VolumeAbout};
 use crate::bytes::be32;
 use bytes::{BASIC_BLOCK, KIND, doubt};
-use superblock::Superblock;
-use system::System;
+use superblock::XfsSuperblock;
+use system::XfsSystem;
 
 /// The [`Parser`](super::Parser) of XFS.
 ///
 /// # Errors
 /// Why the file system is imaged whole.
-pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doubt> {
+pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<VolumeAbout>, Doubt> {
     let Some(start) = volume.peek(0, BASIC_BLOCK as usize) else { return Ok(None) };
     if be32(&start, 0) != superblock::MAGIC {
         return Ok(None);
     }
-    let fs = Superblock::read(volume, &start)?;
+    let fs = XfsSuperblock::read(volume, &start)?;
     let head = log::clean_head(volume, &fs)?;
-    let system = System { volume, fs: &fs, head };
+    let system = XfsSystem { volume, fs: &fs, head };
     system.check_written(fs.lsn, "the superblock")?;
 
     let mut counted = 0u64;
@@ -51,5 +51,5 @@ pub fn parse(volume: &Volume<'_>, free: &mut Free) -> Result<Option<About>, Doub
             fs.free_blocks
         )));
     }
-    Ok(Some(About { kind: KIND, label: fs.label.clone() }))
+    Ok(Some(VolumeAbout { kind: KIND, label: fs.label.clone() }))
 }

@@ -38,7 +38,7 @@ pub struct Geometry {
 
 /// What the superblock says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Superblock {
+pub struct XfsSuperblock {
     pub geometry: Geometry,
     /// Version 5: all metadata have checksums and say where they belong.
     pub checksums: bool,
@@ -82,12 +82,12 @@ const MOST_GROUP: u64 = 1 << 40;
 /// Most bytes of a log.
 const MOST_LOG: u64 = 2 << 30;
 
-impl Superblock {
+impl XfsSuperblock {
     /// Reads the superblock of the first group; `start` is the volume's first 512 bytes.
     pub fn read(volume: &Volume<'_>, start: &[u8]) -> Result<Self, Doubt> {
         let geometry = Geometry::decode(start)?;
         let bytes = volume.read(super::bytes::KIND, 0, geometry.sector as usize)?;
-        let fs = Superblock::decode(geometry, &bytes)?;
+        let fs = XfsSuperblock::decode(geometry, &bytes)?;
         let size = fs.geometry.blocks.checked_mul(u64::from(fs.geometry.block));
         if size.is_none_or(|size| size > volume.size()) {
             return Err(doubt("it is larger than its partition"));
@@ -139,7 +139,7 @@ impl Superblock {
             return Err(doubt("its log is on another disk"));
         }
         geometry.check()?;
-        Ok(Superblock {
+        Ok(XfsSuperblock {
             checksums,
             log_v2: checksums || flags & LOG_V2 != 0,
             reverse_map,

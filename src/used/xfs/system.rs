@@ -2,18 +2,18 @@
 #![forbid(unsafe_code)]
 
 use super::bytes::doubt;
-use super::superblock::Superblock;
+use super::superblock::XfsSuperblock;
 use crate::used::{Doubt, Volume};
 
 /// What all checks of metadata need.
-pub struct System<'a> {
+pub struct XfsSystem<'a> {
     pub volume: &'a Volume<'a>,
-    pub fs: &'a Superblock,
+    pub fs: &'a XfsSuperblock,
     /// Log sequence number at which the next log record would be written.
     pub head: u64,
 }
 
-impl System<'_> {
+impl XfsSystem<'_> {
     /// Nothing on the disk can be newer than the log: every change goes there first. Only version 5 records it.
     pub fn check_written(&self, lsn: u64, what: &str) -> Result<(), Doubt> {
         // All ones: never logged.
@@ -25,8 +25,8 @@ impl System<'_> {
 }
 
 /// What the checks of a group's blocks need.
-pub struct Group<'a> {
-    pub system: &'a System<'a>,
+pub struct AllocationGroup<'a> {
+    pub system: &'a XfsSystem<'a>,
     pub number: u32,
     /// Blocks of the group.
     pub blocks: u32,
@@ -34,7 +34,7 @@ pub struct Group<'a> {
     pub headers: u32,
 }
 
-impl Group<'_> {
+impl AllocationGroup<'_> {
     pub fn doubt(&self, why: &str) -> Doubt {
         doubt(format!("{why} in allocation group {}", self.number))
     }

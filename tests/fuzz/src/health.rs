@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use testbox::block::passthrough::Firmware;
+use testbox::block::passthrough::DiskFirmware;
 use testbox::inventory::Health;
 use testbox::inventory::health::Language;
 
@@ -23,7 +23,7 @@ impl Bytes<'_> {
     }
 }
 
-impl Firmware for Bytes<'_> {
+impl DiskFirmware for Bytes<'_> {
     fn ata(&self, _: &[u8; 16], data: &mut [u8]) -> io::Result<Vec<u8>> {
         self.page(data);
         let len = self.take(1).first().copied().unwrap_or(0) % 64;

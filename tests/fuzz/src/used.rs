@@ -1,8 +1,8 @@
 //! Partition tables and file systems: whatever a disk holds, what is called free lies inside it, in order.
 
 use crate::disk::Sparse;
-use testbox::used::fat::files::{Bounds, Files};
-use testbox::used::{self, Content, Free, Parser, Volume};
+use testbox::used::fat::files::{Bounds, FatFiles};
+use testbox::used::{self, DiskContent, Free, Parser, Volume};
 
 fn parse(bytes: &[u8], parser: Parser) {
     let disk = Sparse::new(bytes);
@@ -48,7 +48,7 @@ pub fn map(bytes: &[u8]) {
 pub fn partitions(bytes: &[u8]) {
     let disk = Sparse::new(bytes);
     for sector in [512, 4096] {
-        let content = Content::read(&disk, disk.bytes(), sector);
+        let content = DiskContent::read(&disk, disk.bytes(), sector);
         assert!(content.ids().all(|(_, id)| id.bytes().all(|b| b.is_ascii_graphic())), "{content:?}");
         if let Ok(table) = used::partitions::read(&disk, sector) {
             let shown = table.to_string();
@@ -72,7 +72,7 @@ pub fn ext4(bytes: &[u8]) {
 pub fn fat(bytes: &[u8]) {
     parse(bytes, used::fat::parse);
     let disk = Sparse::new(bytes);
-    if let Ok(Some(files)) = Files::open(Volume::new(&disk, 0, disk.bytes(), 512)) {
+    if let Ok(Some(files)) = FatFiles::open(Volume::new(&disk, 0, disk.bytes(), 512)) {
         let listed = files.ending_in(".efi", "EFI", Bounds { files: 64, folders: 20, depth: 4 });
         assert!(listed.paths.len() <= 64 && listed.paths.iter().all(|path| path.starts_with("\\")));
     }

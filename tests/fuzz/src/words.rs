@@ -1,6 +1,6 @@
 //! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS, quotas.
 
-use testbox::agent::bootnet::{self, Plan};
+use testbox::agent::bootnet::{self, BootNetPlan};
 use testbox::job::Cmdline;
 use testbox::ctl::check_settings;
 use testbox::store::lease::{self, Watcher};
@@ -12,7 +12,7 @@ use testbox::store::record::Record;
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
 use testbox::store::status::Status;
-use testbox::net::tftp::{Limits, Packet, Reply, Transfer, folders};
+use testbox::net::tftp::{Limits, Packet, TftpReply, Transfer, folders};
 use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash, TftpPath, Uuid, percent_decode, percent_encode, redacted};
 use testbox::text::is_plain;
 use testbox::net::dns;
@@ -34,7 +34,7 @@ pub fn cmdline(bytes: &[u8]) {
     assert!(again.options == line.options && again.problems.is_empty(), "{printed:?}: {:?}", again.problems);
     assert!(line.problems.iter().flat_map(|p| p.chars()).all(is_plain), "{:?}", line.problems);
     // What the boot script evaluates is assignments of plain values.
-    if let Plan::Ready(lines) = bootnet::plan(&text, &[]) {
+    if let BootNetPlan::Ready(lines) = bootnet::plan(&text, &[]) {
         assert!(lines.lines().all(|l| l.matches('\'').count() == 2 && l.ends_with('\'')), "{lines:?}");
     }
     let secret = "0123456789abcdef";
@@ -212,7 +212,7 @@ pub fn tftp(bytes: &[u8]) {
         let (datagram, after) = after.split_at(usize::from(*len).min(after.len()));
         rest = after;
         match transfer.on_datagram(datagram) {
-            Ok(Reply::Done(_)) => {
+            Ok(TftpReply::Done(_)) => {
                 assert!(transfer.into_data().len() <= most);
                 return;
             }
@@ -225,7 +225,7 @@ pub fn tftp(bytes: &[u8]) {
 pub fn dns(bytes: &[u8]) {
     let (Ok(name), ip) = ("host.example".parse::<HostName>(), [10, 0, 0, 1].into()) else { return };
     for query in [dns::Query::NameOf(ip), dns::Query::AddressOf(name)] {
-        if let dns::Answer::Name(name) = dns::parse_answer(bytes, 7, &query) {
+        if let dns::DnsAnswer::Name(name) = dns::parse_answer(bytes, 7, &query) {
             assert!(name.as_str().len() <= 253);
         }
     }
@@ -233,11 +233,11 @@ pub fn dns(bytes: &[u8]) {
 
 /// A file server that answers whatever it likes to transaction 77.
 pub fn quota(bytes: &[u8]) {
-    if let Some(quota::Answer::Is(port)) = quota::parse_port(77, bytes) {
+    if let Some(quota::QuotaAnswer::Is(port)) = quota::parse_port(77, bytes) {
         assert_ne!(port, 0);
     }
     for of in [QuotaSubject::User(65534), QuotaSubject::Group(65534)] {
-        if let Some(quota::Answer::Is(quota)) = quota::parse_quota(77, bytes, of) {
+        if let Some(quota::QuotaAnswer::Is(quota)) = quota::parse_quota(77, bytes, of) {
             assert!(quota.of == of && quota.hard != Some(0));
             assert!(
                 quota

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::block::AlignedBuf;
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::member::{self, FRAME};
 use crate::io::{ReadAt, is_zero};
 use crate::progress::Progress;
@@ -39,12 +39,12 @@ pub(super) struct Buffer {
 }
 
 /// The producing end: where buffers come from and go to.
-pub(super) struct Stage {
+pub(super) struct GunzipStage {
     free: Receiver<Buffer>,
     full: Sender<Buffer>,
 }
 
-impl Stage {
+impl GunzipStage {
     // A closed channel means that the other side failed; its error is the one that counts.
     pub(super) fn buffer(&self) -> Result<Buffer, ImageError> {
         self.free.recv().map_err(|_| ImageError::cancelled())
@@ -57,7 +57,7 @@ impl Stage {
 
 /// Runs `produce` on a thread of its own beside `take` here, with a few buffers between them.
 pub(super) fn overlapped(
-    produce: impl FnOnce(&mut Stage) -> Result<(), ImageError> + Send,
+    produce: impl FnOnce(&mut GunzipStage) -> Result<(), ImageError> + Send,
     mut take: impl FnMut(&[u8]) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {
     let (free_in, free) = bounded(BUFFERS);
@@ -66,11 +66,11 @@ pub(super) fn overlapped(
         let _ = free_in.send(Buffer { bytes: AlignedBuf::new(BUFFER), len: 0 });
     }
     thread::scope(|scope| {
-        let mut stage = Stage { free, full };
+        let mut stage = GunzipStage { free, full };
         let producer = thread::Builder::new()
             .name("image-stage".into())
             .spawn_scoped(scope, move || produce(&mut stage))
-            .map_err(|source| ImageError::resource(Op::StartThread, source))?;
+            .map_err(|source| ImageError::resource(ImageOp::StartThread, source))?;
         let taken = (|| {
             for buffer in &full_out {
                 take(&buffer.bytes[..buffer.len])?;
@@ -164,7 +164,7 @@ impl<'a> Gunzip<'a> {
         Ok(())
     }
 
-    fn run(mut self, out: &mut Stage) -> Result<(), ImageError> {
+    fn run(mut self, out: &mut GunzipStage) -> Result<(), ImageError> {
         let mut buffer = out.buffer()?;
         buffer.len = 0;
         while self.next_member()? {

@@ -9,7 +9,7 @@ mod gunzip;
 mod tests;
 
 use crate::block::BlockDevice;
-use crate::image::error::{ImageError, Op};
+use crate::image::error::{ImageError, ImageOp};
 use crate::image::reader::{FileKind, file_kind};
 use crate::image::resized::AsImaged;
 use crate::image::restore::batch::drop_cache;
@@ -20,7 +20,7 @@ use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
 use crate::progress::Progress;
 use blake3::Hash;
-use gunzip::{BUFFER, Stage, inflated, overlapped};
+use gunzip::{BUFFER, GunzipStage, inflated, overlapped};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What an image file was found to hold.
@@ -154,10 +154,10 @@ fn write_content(
             if is_zero(part) {
                 progress.zero.fetch_add(len, Relaxed);
                 disk.write_zeroes(body.start, len)
-                    .map_err(|e| ImageError::transfer(disk, Op::Zero, body.start, len, e))?;
+                    .map_err(|e| ImageError::transfer(disk, ImageOp::Zero, body.start, len, e))?;
             } else {
                 disk.write_at(part, body.start)
-                    .map_err(|e| ImageError::transfer(disk, Op::Write, body.start, len, e))?;
+                    .map_err(|e| ImageError::transfer(disk, ImageOp::Write, body.start, len, e))?;
             }
         }
         at = range.end;
@@ -179,7 +179,7 @@ fn read_back(
 ) -> Result<(), ImageError> {
     match hash_of(content.size, disk, progress, |bytes, at| areas.overlay(bytes, at))? == content.hash {
         true => Ok(()),
-        false => Err(ImageError::differs(disk, &(0..content.size), Op::ReadBack)),
+        false => Err(ImageError::differs(disk, &(0..content.size), ImageOp::ReadBack)),
     }
 }
 
@@ -191,7 +191,7 @@ fn hash_of(
     change: impl Fn(&mut [u8], u64) + Sync,
 ) -> Result<Hash, ImageError> {
     let mut hasher = blake3::Hasher::new();
-    let source = |out: &mut Stage| {
+    let source = |out: &mut GunzipStage| {
         let mut at = 0;
         while at < size {
             let mut buf = out.buffer()?;
@@ -229,6 +229,6 @@ pub fn compare(content: &Measured, disk: &dyn BlockDevice, progress: &Progress) 
     let as_imaged = AsImaged::new(disk, content.size, disk.logical_block_size());
     match hash_of(content.size, &as_imaged, progress, |_, _| {})? == content.hash {
         true => Ok(()),
-        false => Err(ImageError::differs(disk, &(0..content.size), Op::Compare)),
+        false => Err(ImageError::differs(disk, &(0..content.size), ImageOp::Compare)),
     }
 }

@@ -1,6 +1,6 @@
 use super::gunzip::{FLG, INPUT};
 use super::*;
-use crate::block::mem::{Fault, MemDisk, Op};
+use crate::block::mem::{DiskFault, DiskOp, MemDisk};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use std::io::Write;
@@ -115,7 +115,7 @@ fn whatever_operation_fails_the_disk_is_unbootable_or_whole() {
         restore(&file, &content, &disk, &progress).unwrap();
         disk.log().len() as u64
     };
-    for fault in [Fault::Errno(libc::EIO), Fault::Drop, Fault::FlipBit(12_345)] {
+    for fault in [DiskFault::Errno(libc::EIO), DiskFault::Drop, DiskFault::FlipBit(12_345)] {
         for nth in 0..count {
             let disk = MemDisk::new("sda", vec![0xaa; bytes.len()], 512);
             disk.fail_nth(nth, fault, false);
@@ -132,7 +132,7 @@ fn whatever_operation_fails_the_disk_is_unbootable_or_whole() {
         }
     }
     let disk = MemDisk::new("sda", vec![0xaa; bytes.len()], 512);
-    disk.inject(Op::Write, 0..u64::MAX, Fault::Errno(libc::EIO), u64::MAX);
+    disk.inject(DiskOp::Write, 0..u64::MAX, DiskFault::Errno(libc::EIO), u64::MAX);
     let error = restore(&file, &content, &disk, &progress).unwrap_err().to_string();
     assert!(error.contains("sda") && error.contains("LBA 0"), "{error}");
 }

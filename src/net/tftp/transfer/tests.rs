@@ -86,9 +86,9 @@ fn run(mut sender: Sender, fates: &[u8]) -> Result<Vec<u8>, TftpError> {
             None => transfer.on_timeout(),
         };
         match reply? {
-            Reply::Wait => {}
-            Reply::Send(datagram) => deliver(&mut up, datagram),
-            Reply::Done(_) => return Ok(transfer.into_data()),
+            TftpReply::Wait => {}
+            TftpReply::Send(datagram) => deliver(&mut up, datagram),
+            TftpReply::Done(_) => return Ok(transfer.into_data()),
         }
     }
 }
@@ -196,8 +196,8 @@ fn retries_are_bounded_and_begin_anew_with_progress() {
     let limits = Limits { retries: 2, ..Limits::default() };
     let mut transfer = Transfer::new("f", limits, false).unwrap();
     let request = transfer.request().to_vec();
-    assert_eq!(transfer.on_timeout().unwrap(), Reply::Send(request.clone()));
-    assert_eq!(transfer.on_timeout().unwrap(), Reply::Send(request));
+    assert_eq!(transfer.on_timeout().unwrap(), TftpReply::Send(request.clone()));
+    assert_eq!(transfer.on_timeout().unwrap(), TftpReply::Send(request));
     transfer.on_datagram(&Packet::Data { block: 1, data: &[0; 512] }.encode()).unwrap();
     assert!(transfer.on_timeout().is_ok());
     assert!(transfer.on_timeout().is_ok());
@@ -212,9 +212,9 @@ fn part_of_a_window_is_acknowledged_after_silence() {
     transfer.on_datagram(&Packet::OptionAck { options }.encode()).unwrap();
     for block in [1, 2] {
         let data = Packet::Data { block, data: &[0; 512] }.encode();
-        assert_eq!(transfer.on_datagram(&data).unwrap(), Reply::Wait);
+        assert_eq!(transfer.on_datagram(&data).unwrap(), TftpReply::Wait);
     }
-    let ack = Reply::Send(Packet::Ack { block: 2 }.encode());
+    let ack = TftpReply::Send(Packet::Ack { block: 2 }.encode());
     assert_eq!(transfer.on_timeout().unwrap(), ack);
     assert_eq!(transfer.on_timeout().unwrap(), ack);
 }
@@ -224,10 +224,10 @@ fn part_of_a_window_is_acknowledged_after_silence() {
 fn a_burst_of_old_blocks_is_answered_once() {
     let mut transfer = Transfer::new("f", Limits::default(), false).unwrap();
     let first = Packet::Data { block: 1, data: &[0; 512] }.encode();
-    assert!(matches!(transfer.on_datagram(&first), Ok(Reply::Send(_))));
-    assert!(matches!(transfer.on_datagram(&first), Ok(Reply::Send(_))));
+    assert!(matches!(transfer.on_datagram(&first), Ok(TftpReply::Send(_))));
+    assert!(matches!(transfer.on_datagram(&first), Ok(TftpReply::Send(_))));
     for _ in 0..9 {
-        assert_eq!(transfer.on_datagram(&first).unwrap(), Reply::Wait);
+        assert_eq!(transfer.on_datagram(&first).unwrap(), TftpReply::Wait);
     }
 }
 

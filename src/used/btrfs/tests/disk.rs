@@ -1,11 +1,11 @@
 //! An image in memory whose superblock and nodes can be changed, with checksums that hold again.
 
-use super::super::checksum::Checksum;
+use super::super::checksum::BtrfsChecksum;
 use super::super::chunk_tree;
-use super::super::node::{Key, Root};
-use super::super::superblock::{PRIMARY, Superblock};
+use super::super::node::{BtrfsRoot, Key};
+use super::super::superblock::{BtrfsSuperblock, PRIMARY};
 use super::super::tree::Trees;
-use super::super::{Bytes, Roots};
+use super::super::{NodeBytes, Roots};
 use crate::io::ReadAt;
 use crate::used::Volume;
 use std::collections::HashMap;
@@ -99,9 +99,9 @@ impl Disk {
         }
     }
 
-    fn checksum(&self) -> Checksum {
+    fn checksum(&self) -> BtrfsChecksum {
         let number = self.bytes(PRIMARY + 0xc4, 2);
-        Checksum::new(u16::from_le_bytes([number[0], number[1]])).unwrap_or(Checksum::Crc32c)
+        BtrfsChecksum::new(u16::from_le_bytes([number[0], number[1]])).unwrap_or(BtrfsChecksum::Crc32c)
     }
 
     /// Makes the checksum of a superblock or node hold again.
@@ -127,16 +127,16 @@ impl Disk {
     /// Where the copies of a node are on the disk, as the parser sees it.
     pub fn copies(&self, logical: u64) -> Vec<u64> {
         let volume = Volume::new(self, 0, self.size, 512);
-        let superblock = Superblock::read(&volume).unwrap().unwrap();
+        let superblock = BtrfsSuperblock::read(&volume).unwrap().unwrap();
         let (chunks, _) = chunk_tree::read(&superblock, &mut Trees::new(&volume, &superblock)).unwrap();
         let chunk = chunks.covering(logical, self.node_size() as u64).unwrap();
         chunk.copies().iter().map(|copy| copy + logical - chunk.start).collect()
     }
 
     /// Where a tree begins.
-    pub fn root(&self, tree: u64) -> Root {
+    pub fn root(&self, tree: u64) -> BtrfsRoot {
         let volume = Volume::new(self, 0, self.size, 512);
-        let superblock = Superblock::read(&volume).unwrap().unwrap();
+        let superblock = BtrfsSuperblock::read(&volume).unwrap().unwrap();
         let mut trees = Trees::new(&volume, &superblock);
         let (chunks, _) = chunk_tree::read(&superblock, &mut trees).unwrap();
         let roots = Roots::read(&superblock, &chunks, &mut trees).unwrap();
@@ -208,7 +208,7 @@ impl Disk {
 
 /// The items of a leaf.
 pub fn items(leaf: &[u8]) -> Vec<(Key, Vec<u8>)> {
-    let b = Bytes(leaf);
+    let b = NodeBytes(leaf);
     let slots = 0..b.u32(96).unwrap() as usize;
     let item = |slot| {
         let at = 101 + 25 * slot;

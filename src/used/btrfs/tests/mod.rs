@@ -11,14 +11,14 @@ mod oracle;
 
 use super::parse;
 use crate::io::ReadAt;
-use crate::used::{About, Doubt, Free, Volume};
+use crate::used::{Doubt, Free, Volume, VolumeAbout};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the parser says of a whole image, and every free range, however short.
-fn map(image: &dyn ReadAt) -> Result<(Option<About>, Vec<Range<u64>>), Doubt> {
+fn map(image: &dyn ReadAt) -> Result<(Option<VolumeAbout>, Vec<Range<u64>>), Doubt> {
     let size = image.size().unwrap();
     let mut free = Free::new(1, 1 << 20);
     let about = parse(&Volume::new(image, 0, size, 512), &mut free)?;

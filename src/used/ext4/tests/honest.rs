@@ -76,7 +76,7 @@ impl Image {
     }
 
     /// Deletes, writes and punches files.
-    fn age(&self, random: &mut Random, files: u64) {
+    fn age(&self, random: &mut TestRandom, files: u64) {
         let source = NamedTempFile::new().unwrap();
         std::fs::write(source.path(), vec![0xa7; 10_000 + random.below(200_000) as usize]).unwrap();
         let mut script = String::new();
@@ -111,7 +111,7 @@ impl Image {
 fn filled_and_aged_ones() {
     let folder = tempfile::tempdir().unwrap();
     files(folder.path(), 200, 150_000);
-    let mut random = Random(1);
+    let mut random = TestRandom(1);
     for (options, _) in ROWS.iter().filter(|(options, _)| !options.contains("-r 0")) {
         let options = format!("{options} -d {}", folder.path().display());
         let image = Image::make(&options, "300M");
@@ -179,7 +179,7 @@ fn whatever_mke2fs_agrees_to() {
     let rounds = if std::env::var_os("TESTBOX_LONG").is_some() { 2000 } else { 60 };
     let folder = tempfile::tempdir().unwrap();
     files(folder.path(), 60, 60_000);
-    let mut random = Random(4);
+    let mut random = TestRandom(4);
     let (mut made, mut tried) = (0, 0);
     while made < rounds {
         tried += 1;

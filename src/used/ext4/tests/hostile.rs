@@ -2,7 +2,7 @@
 //! does not have.
 
 use super::super::bits;
-use super::super::checksum::{Checksum, crc32c};
+use super::super::checksum::{Ext4Checksum, crc32c};
 use super::*;
 
 const OPTIONS: &[&str] = &[
@@ -90,7 +90,7 @@ impl Disk {
                 self.bytes[at.start + 0x1e..][..2].copy_from_slice(&sum.to_le_bytes());
             }
         }
-        if let Checksum::Crc32c(_) = self.fs.checksum {
+        if let Ext4Checksum::Crc32c(_) = self.fs.checksum {
             let sum = crc32c(!0, &self.bytes[1024..2044]);
             self.bytes[2044..2048].copy_from_slice(&sum.to_le_bytes());
         }
@@ -108,7 +108,7 @@ impl Disk {
         add(&mut self.bytes[1024 + 0xc..], self.fs.cluster);
         // The upper half of these four bytes counts inodes: no carry in tests as small as these.
         add(&mut self.bytes[desc + 0xc..], 1);
-        if let Checksum::Crc32c(seed) = self.fs.checksum {
+        if let Ext4Checksum::Crc32c(seed) = self.fs.checksum {
             let covered = (self.fs.per_group / self.fs.cluster / 8) as usize;
             let sum = crc32c(seed, &self.bytes[bitmap][..covered]).to_le_bytes();
             self.bytes[desc + 0x18..][..2].copy_from_slice(&sum[..2]);
@@ -149,9 +149,9 @@ fn every_bit_of_superblock_and_descriptors() {
         assert!(disk.is_believed("intact"));
         for at in disk.fields() {
             let is_checked = match disk.fs.checksum {
-                Checksum::None => false,
-                Checksum::Crc16(_) => at >= 2048,
-                Checksum::Crc32c(_) => true,
+                Ext4Checksum::None => false,
+                Ext4Checksum::Crc16(_) => at >= 2048,
+                Ext4Checksum::Crc32c(_) => true,
             };
             let old = disk.bytes[at];
             for mask in (0..8).map(|bit| 1 << bit).chain([0xff, old]) {
@@ -181,7 +181,7 @@ fn every_bit_of_superblock_and_descriptors() {
 #[test]
 fn fields_with_extreme_and_with_random_numbers() {
     let rounds = if std::env::var_os("TESTBOX_LONG").is_some() { 200_000 } else { 10_000 };
-    let mut random = Random(7);
+    let mut random = TestRandom(7);
     for disk in &mut disks() {
         let intact = disk.bytes.clone();
         let fields = disk.fields();
@@ -262,7 +262,7 @@ fn bitmaps_that_call_a_structure_free() {
 
 #[test]
 fn a_group_that_pretends_to_have_no_bitmap() {
-    for disk in disks().iter_mut().filter(|disk| disk.fs.checksum != Checksum::None) {
+    for disk in disks().iter_mut().filter(|disk| disk.fs.checksum != Ext4Checksum::None) {
         for group in (0..disk.fs.groups).filter(|group| !disk.is_uninit(*group)).collect::<Vec<_>>() {
             let (at, len) = (disk.desc(group).start, disk.fs.group(group));
             // With its own count and with the one that would be right if it were empty.
@@ -322,7 +322,7 @@ impl ReadAt for Empty {
 #[test]
 fn sizes_beyond_everything() {
     let base = disks().remove(0).bytes[1024..2048].to_vec();
-    let mut random = Random(9);
+    let mut random = TestRandom(9);
     for size in [2048, 1 << 20, 1 << 44, 1 << 60, u64::MAX] {
         for _ in 0..2000 {
             let mut superblock = base.clone();

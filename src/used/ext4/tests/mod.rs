@@ -4,7 +4,7 @@ mod doubts;
 mod honest;
 mod hostile;
 
-use super::super::testing::{Random, run, total, try_parse};
+use super::super::testing::{TestRandom, run, total, try_parse};
 use super::super::{Doubt, Free, Volume};
 use super::parse;
 use super::superblock::Super;
@@ -98,13 +98,13 @@ fn superblock_of(bytes: &[u8]) -> Super {
 }
 
 /// One of a list.
-fn pick<'a, T>(random: &mut Random, list: &'a [T]) -> &'a T {
+fn pick<'a, T>(random: &mut TestRandom, list: &'a [T]) -> &'a T {
     &list[random.below(list.len() as u64) as usize]
 }
 
 /// Fills a folder with `count` files of up to `most` bytes, for `mke2fs -d`.
 fn files(folder: &Path, count: u64, most: u64) {
-    let mut random = Random(count);
+    let mut random = TestRandom(count);
     for i in 0..count {
         let parent = folder.join(format!("d{}", i % 7));
         std::fs::create_dir_all(&parent).unwrap();

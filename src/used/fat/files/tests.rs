@@ -42,8 +42,8 @@ fn image(args: &[&str], mib: u64) -> Vec<u8> {
     })
 }
 
-fn files(image: &Vec<u8>) -> Files<'_> {
-    Files::open(Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap()
+fn files(image: &Vec<u8>) -> FatFiles<'_> {
+    FatFiles::open(Volume::new(image, 0, image.len() as u64, 512)).unwrap().unwrap()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_volume_that_was_not_unmounted_is_read_too() {
     let mut image = image(&["-F", "32", "-s", "1"], 40);
     image[65] = 1;
     assert!(files(&image).find("\\EFI\\BOOT\\BOOTX64.EFI").unwrap().is_some());
-    assert!(Files::open(Volume::new(&vec![0; 4096], 0, 4096, 512)).unwrap().is_none());
+    assert!(FatFiles::open(Volume::new(&vec![0; 4096], 0, 4096, 512)).unwrap().is_none());
 }
 
 /// Where this short name stands in the image.
@@ -133,7 +133,7 @@ fn folders_that_lead_back_or_nowhere_end() {
     let mut image = good.clone();
     let many = entry(&good, b"MANY       ");
     let cluster = usize::from(image[many + 26]) + (usize::from(image[many + 27]) << 8);
-    let boot = Boot::read(&Volume::new(&good, 0, good.len() as u64, 512)).unwrap().unwrap();
+    let boot = FatBoot::read(&Volume::new(&good, 0, good.len() as u64, 512)).unwrap().unwrap();
     let fat = boot.fat as usize + 2 * cluster;
     image[fat..fat + 2].copy_from_slice(&(cluster as u16).to_le_bytes());
     assert!(files(&image).find("\\EFI\\many\\the last.efi").unwrap().is_none());
@@ -185,7 +185,7 @@ proptest! {
             image[at] = byte;
         }
         let volume = Volume::new(&image, 0, image.len() as u64, 512);
-        if let Ok(Some(files)) = Files::open(volume) {
+        if let Ok(Some(files)) = FatFiles::open(volume) {
             let listed = files.ending_in(".efi", "EFI", BOUNDS);
             prop_assert!(listed.paths.len() <= 64);
             for path in &listed.paths {
