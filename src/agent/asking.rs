@@ -34,7 +34,7 @@ enum Round {
 }
 
 /// Asks the boot servers: the file that the kernel's words name, then `testbox.cfg/<id>`, then the APPEND line of
-/// `pxelinux.cfg/<id>`, each in PXELINUX's order of ids. [`Asked::Nothing`] where no file is there, or where PXELINUX's
+/// `pxelinux.cfg/<id>`, each in PXELINUX's order of ids. [`JobAnswer::Nothing`] where no file is there, or where PXELINUX's
 /// file names no action: local boot, for one.
 ///
 /// A file that a server may not read is like one that is not there, because some servers say the same of both: what it

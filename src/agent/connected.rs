@@ -29,7 +29,7 @@ impl Connected<'_> {
     /// `status.json`, and an agent counts on it that nobody else does.
     ///
     /// # Errors
-    /// As [`Lease::take`].
+    /// As [`LeaseHolder::take`].
     pub fn acquire_lease(&self) -> Result<LeaseHolder, Failure> {
         let Named { context, facts, order, who, .. } = &self.named;
         let session = getrandom::u64().map_err(|e| internal(format!("no random numbers: {e}")))?;

@@ -167,7 +167,7 @@ impl MemDisk {
         self.state().size_now = Some(size);
     }
 
-    /// Waits until an operation hangs ([`Fault::Hang`]).
+    /// Waits until an operation hangs ([`DiskFault::Hang`]).
     ///
     /// # Panics
     /// None does within 100 s.

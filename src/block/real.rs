@@ -88,10 +88,10 @@ impl RealDisk {
         Self::open(path.as_ref(), false, false)
     }
 
-    /// Opens a disk that is imaged: held exclusively where nobody uses it, else as [`Disk::open_read`] does.
+    /// Opens a disk that is imaged: held exclusively where nobody uses it, else as [`RealDisk::open_read`] does.
     ///
     /// # Errors
-    /// As [`Disk::open_read`].
+    /// As [`RealDisk::open_read`].
     pub fn open_source(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         match Self::open(path.as_ref(), false, true) {
             Err(OpenError::Busy { .. }) => Self::open(path.as_ref(), false, false),
@@ -102,7 +102,7 @@ impl RealDisk {
     /// Opens a disk that will be overwritten; a block device that anybody uses is refused.
     ///
     /// # Errors
-    /// As [`Disk::open_read`]; and where anything has the disk in use.
+    /// As [`RealDisk::open_read`]; and where anything has the disk in use.
     pub fn open_write(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open(path.as_ref(), true, true)
     }

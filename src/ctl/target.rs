@@ -99,7 +99,7 @@ impl ImageTarget {
         }
     }
 
-    /// [`Target::check`] for a file whose bytes will change: whoever knows it by a second name would lose it too.
+    /// [`ImageTarget::check`] for a file whose bytes will change: whoever knows it by a second name would lose it too.
     pub fn check_bytes(&self, others: Others) -> Result<(), Error> {
         self.check(others)?;
         match self.about()?.nlink() {

@@ -1,7 +1,7 @@
 //! Verify: the whole image against its hashes, and the image against a disk.
 //!
 //! Both prove what the file and the disk give when they are read. That it is not this computer's page cache that gives
-//! it is the opener's business: [`crate::share::DirFiles`] drops the cached pages of a file, [`crate::block::Disk`]
+//! it is the opener's business: [`crate::share::DirFiles`] drops the cached pages of a file, [`crate::block::RealDisk`]
 //! reads past them.
 #![forbid(unsafe_code)]
 

@@ -28,7 +28,7 @@ pub(super) struct Rules<'a> {
 /// What a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LookPlace<'a> {
-    /// A partition of this type (see [`super::volume::Slot`]), or a disk without a table.
+    /// A partition of this type (see [`super::volume::VolumeSlot`]), or a disk without a table.
     Partition(&'a str),
     /// In a volume group.
     Logical,

@@ -17,7 +17,7 @@ impl ImageError {
         ImageError::disk(ErrorKind::Refused, ImageOp::Work, disk).found(why)
     }
 
-    /// A range of the disk does not hold what it should; `op` is [`Op::Compare`] or [`Op::ReadBack`].
+    /// A range of the disk does not hold what it should; `op` is [`ImageOp::Compare`] or [`ImageOp::ReadBack`].
     pub(in crate::image) fn differs(disk: &dyn BlockDevice, range: &Range<u64>, op: ImageOp) -> Self {
         ImageError::disk(ErrorKind::Differs, op, disk).at(range.start, range.end - range.start)
     }

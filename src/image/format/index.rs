@@ -21,7 +21,7 @@ pub const MAX_NODE: u32 = 12_288;
 pub struct ChildNode {
     /// Its level.
     pub level: u8,
-    /// Kinds of runs below it, as [`Kind::bit`]s.
+    /// Kinds of runs below it, as [`MemberKind::bit`]s.
     pub kinds: u8,
     /// First byte of disk below it.
     pub offset: u64,

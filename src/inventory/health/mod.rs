@@ -1,6 +1,6 @@
 //! What a disk's own firmware says of its state: that it fails, is locked, or hides a part of itself.
 //!
-//! Pure: what the disk answers comes through [`Firmware`], which is the kernel's ioctls or recorded replies. Only commands that read are ever asked for. What a disk does not answer, or answers with
+//! Pure: what the disk answers comes through [`DiskFirmware`], which is the kernel's ioctls or recorded replies. Only commands that read are ever asked for. What a disk does not answer, or answers with
 //! rubbish, is not known, and not known is taken as good: most disks of emulators and RAID controllers say nothing.
 
 mod ata;

@@ -95,7 +95,7 @@ impl DhcpClient {
         self.end
     }
 
-    /// When [`Client::due`] has something to do.
+    /// When [`DhcpClient::due`] has something to do.
     pub fn wake(&self) -> Duration {
         let ask = self.asked.map_or(self.t1, |asked| asked.again);
         let doubt = self.doubt.as_ref().map(|(_, until)| *until);

@@ -2,7 +2,7 @@
 //! default lease of a server is between ten minutes and a day: what nobody renews is given to the next machine.
 //!
 //! No request goes out for another address: the address names the machine's folder on the share, so the job stops
-//! instead. [`Client`] decides, without a socket or a clock; [`Wire`] is the network.
+//! instead. [`DhcpClient`] decides, without a socket or a clock; [`Wire`] is the network.
 #![forbid(unsafe_code)]
 
 mod client;

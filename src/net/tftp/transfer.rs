@@ -197,7 +197,7 @@ impl Transfer {
         self.limits.timeout
     }
 
-    /// The file, once [`Reply::Done`] came.
+    /// The file, once [`TftpReply::Done`] came.
     pub fn into_data(self) -> Vec<u8> {
         self.data
     }

@@ -64,7 +64,7 @@ pub enum ShareFault {
 /// How long anything waits for a hang or its end: a test that is wrong fails, and does not stand still itself.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// Where the share stands still ([`Fault::Hang`]).
+/// Where the share stands still ([`ShareFault::Hang`]).
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// It hangs, and it is not to hang any more.

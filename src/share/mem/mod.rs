@@ -309,7 +309,7 @@ impl MemFiles {
         self.state().refused = Some(errno);
     }
 
-    /// Waits until the share hangs ([`Fault::Hang`]).
+    /// Waits until the share hangs ([`ShareFault::Hang`]).
     ///
     /// # Panics
     /// It does not within 100 s.

@@ -128,7 +128,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | InvalidInput | FileTooLarge)
 }
 
-/// Gives the old set second names in its [`Slot`].
+/// Gives the old set second names in its [`HistorySlot`].
 pub fn archive(folder: &Folder, old: Option<&Old>, slot: &HistorySlot) -> io::Result<()> {
     if slot.is_kept {
         return Ok(());

@@ -37,7 +37,7 @@ pub struct File {
     cluster: u32,
 }
 
-/// How much [`Files::ending_in`] looks at.
+/// How much [`FatFiles::ending_in`] looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Most files that are listed.
@@ -48,7 +48,7 @@ pub struct Bounds {
     pub depth: u32,
 }
 
-/// What [`Files::ending_in`] found.
+/// What [`FatFiles::ending_in`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// Paths from the root, such as `\EFI\BOOT\BOOTX64.EFI`, sorted.

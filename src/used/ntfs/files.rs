@@ -160,7 +160,7 @@ impl<'v> NtfsFiles<'v> {
         Ok(Some(NtfsContent::Stream(stream)))
     }
 
-    /// As [`Files::attribute`], for what must be in clusters.
+    /// As [`NtfsFiles::attribute`], for what must be in clusters.
     pub(super) fn stream(&self, number: u64, kind: u32, name: &[u8]) -> Result<Stream, Doubt> {
         match self.attribute(number, kind, name)? {
             Some(NtfsContent::Stream(stream)) if stream.flags == 0 => Ok(stream),
