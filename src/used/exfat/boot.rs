@@ -5,7 +5,7 @@ use crate::bytes::le;
 use crate::used::sums::agree;
 use crate::used::{Doubt, Volume};
 
-/// What it is called in [`VolumeAbout`](crate::used::About) and [`Doubt`].
+/// What it is called in [`VolumeAbout`](crate::used::VolumeAbout) and [`Doubt`].
 pub(super) const KIND: &str = "exfat";
 
 /// Where the parts of the file system are; positions and lengths are bytes.

@@ -3,7 +3,7 @@
 
 use crate::used::Doubt;
 
-/// What it is called in [`VolumeAbout`](crate::used::About) and [`Doubt`].
+/// What it is called in [`VolumeAbout`](crate::used::VolumeAbout) and [`Doubt`].
 pub const KIND: &str = "ntfs";
 
 /// A doubt about a volume of this kind.

@@ -4,7 +4,7 @@
 use crate::used::Doubt;
 use crate::used::sums::agree;
 
-/// What it is called in [`VolumeAbout`](crate::used::About) and [`Doubt`].
+/// What it is called in [`VolumeAbout`](crate::used::VolumeAbout) and [`Doubt`].
 pub const KIND: &str = "xfs";
 /// Unit of disk addresses and of the log, in bytes, whatever the sector size.
 pub const BASIC_BLOCK: u64 = 512;
