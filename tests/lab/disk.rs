@@ -169,6 +169,12 @@ impl Disk {
         hash(file.take(end - start))
     }
 
+    /// Bytes of its root partition.
+    pub fn size_of_root(&self) -> u64 {
+        let Range { start, end } = self.partition(2);
+        end - start
+    }
+
     /// Runs a checker of file systems, which gets a loop device of the root file system as its last word.
     pub fn check_root(&self, checker: &str) {
         self.check(2, checker);

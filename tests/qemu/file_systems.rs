@@ -1,7 +1,11 @@
 //! A real Debian on each file system: only what is used comes back, onto a disk full of something else, and it boots.
 //! The main job does it on ext4.
 
-use crate::lab::{Boot::AgentOnly, Bus, Disk, Lab, Station::Nat};
+use crate::lab::{
+    Boot::{AgentOnly, NfsRoot},
+    Bus, Disk, Lab,
+    Station::Nat,
+};
 
 /// The machine boots its own Debian from its disk, which says how many of its files are as they were written.
 fn boots_its_own(lab: &Lab, disk: &Disk) -> u64 {
@@ -40,6 +44,38 @@ fn long_debian_on_xfs_and_on_btrfs_comes_back_and_boots() {
     for disk in &disks {
         boots_its_own(&lab, disk);
     }
+}
+
+/// Three disks are replaced by larger ones: with `--grow last` partition and file system of each fill the new disk, by the tools
+/// of the NFS root, and the machine boots from it.
+#[test]
+fn long_file_systems_grow_by_the_tools_of_the_nfs_root() {
+    let lab = Lab::new("grow");
+    let disks = [("ext4", "EXT4-1"), ("xfs", "XFS-1"), ("btrfs", "BTRFS-1")]
+        .map(|(kind, serial)| lab.debian_disk_on(kind, Bus::Virtio, serial));
+    lab.run_once(Nat, &disks.iter().collect::<Vec<_>>(), "testbox.action=backup testbox.job=one");
+
+    let larger = ["EXT4-2", "XFS-2", "BTRFS-2"]
+        .map(|serial| lab.blank_disk(Bus::Virtio, serial, (disks[0].size() >> 20) + 400));
+    let maps = "--map vda:serial=EXT4-2,vdb:serial=XFS-2,vdc:serial=BTRFS-2";
+    lab.arm(Nat, NfsRoot, &format!("restore --grow last {maps}"));
+    let machine = lab.machine(Nat).direct();
+    let mut machine = larger.iter().fold(machine, |machine, disk| machine.disk(disk)).power_on();
+    machine.wait_for_reset(60);
+    machine.wait_for_reset(900);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat), "the restore must disarm the machine: {}", lab.global_log());
+    let checks = ["e2fsck -fn", "xfs_repair -n", "btrfs check --readonly --check-data-csum"];
+    for ((disk, old), check) in larger.iter().zip(&disks).zip(checks) {
+        disk.assert_table_is_right();
+        disk.check_root(check);
+        assert!(disk.size_of_root() >= old.size_of_root() + (399 << 20), "{}", disk.describe(2));
+        boots_its_own(&lab, disk);
+    }
+    lab.run_once(Nat, &larger.iter().collect::<Vec<_>>(), "testbox.action=backup testbox.job=two");
+    lab.share_of(Nat).assert_logged("info", "vda2 ext4 'own-root': ");
+    let behind = lab.share_of(Nat).read("maintenance.log");
+    assert!(!behind.contains("behind the end of the file system"), "{behind}");
 }
 
 /// The power goes while the machine's own Debian writes. Its root file system is imaged whole, and says so; restored it
