@@ -176,7 +176,7 @@ fn a_record_that_cannot_be_relied_on_stops_everything() {
     let rows: [(&str, Vec<u8>, &str, &str); 11] = [
         ("empty", Vec::new(), "[bad-record 45]", "not a record"),
         ("cut", good.as_bytes()[..good.len() / 2].to_vec(), "[bad-record 45]", "not a record"),
-        ("of a newer version", with("\"format\": 1", "\"format\": 9"), "[newer-format 64]", "format 9"),
+        ("of a newer version", with("\"format\": 2", "\"format\": 9"), "[newer-format 64]", "format 9"),
         ("a way out", with("\"name\": \"sda\"", "\"name\": \"../../sda\""), "[bad-record 45]", "../../sda"),
         (
             "an absolute way",
