@@ -7,6 +7,20 @@ use std::path::Path;
 /// The path of a module from the crate's root: `["store", "layout"]`.
 pub type Module = Vec<String>;
 
+#[test]
+fn every_declaration_of_a_type_is_seen() {
+    for line in [
+        "struct State;",
+        "pub struct State(pub(crate) u64);",
+        "pub type State = Box<dyn Fn(u8) -> bool>;",
+        "pub(in crate::used) enum State<'a> {",
+        "pub unsafe trait State {",
+    ] {
+        assert_eq!(declared(line).as_deref(), Some("State"), "{line}");
+    }
+    assert_eq!(declared("    type Item = State;"), None);
+}
+
 /// What one file says.
 struct File {
     /// Names in its scope, and the paths that they stand for.
@@ -87,10 +101,11 @@ impl Crate {
 
 /// The name that a line declares as a type; an associated type does not stand at the beginning of its line.
 fn declared(line: &str) -> Option<String> {
-    let line = match line.strip_prefix("pub") {
-        Some(rest) => rest.split_once(") ").map_or(rest, |(_, rest)| rest).trim_start(),
-        None => line,
+    let line = match line.strip_prefix("pub(") {
+        Some(rest) => rest.split_once(") ")?.1,
+        None => line.strip_prefix("pub ").unwrap_or(line),
     };
+    let line = line.strip_prefix("unsafe ").unwrap_or(line);
     let kinds = ["struct ", "enum ", "union ", "trait ", "type "];
     let rest = kinds.iter().find_map(|kind| line.strip_prefix(kind))?;
     Some(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())

@@ -32,10 +32,10 @@ pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
 pub fn is_damaged(folder: &Folder, path: &str, root_hash: &Hash) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
     match folder.files.read_limited(&folder.path(&damage_file(path)), LIMIT) {
-        Ok(note) => Ok(note
-            .split(|b| *b == b' ')
-            .next()
-            .is_some_and(|hash| Hash::from_hex(hash).is_ok_and(|hash| hash == *root_hash))),
+        Ok(note) => {
+            let hash = note.split(|b| *b == b' ').next().unwrap_or_default();
+            Ok(Hash::from_hex(hash).map_or(true, |hash| hash == *root_hash))
+        }
         Err(e) if e.kind() == NotFound => Ok(false),
         Err(e) if matches!(e.kind(), InvalidInput | FileTooLarge) => Ok(true),
         Err(e) => Err(e),
@@ -50,4 +50,32 @@ pub fn remove_old(folder: &Folder, new: &Record) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::MemFiles;
+    use std::sync::Arc;
+
+    /// A note that cannot be read back was made for this image as likely as for another: the image must not count as good.
+    #[test]
+    fn a_note_that_names_no_hash_counts() {
+        let folder = Folder::new(Arc::new(MemFiles::new()), "10.0.0.1");
+        folder.files.make_dir("10.0.0.1").unwrap();
+        let (own, other) = (blake3::hash(b"own"), blake3::hash(b"other"));
+        for (note, expected) in [
+            (format!("{own} a member's hash is wrong\n"), true),
+            (own.to_string(), true),
+            (format!("{other} a member's hash is wrong\n"), false),
+            (String::new(), true),
+            ("\0\0\0\0".into(), true),
+            (own.to_string()[..40].into(), true),
+        ] {
+            folder.files.write_atomic(&folder.path("sda.raw.gz.damaged"), note.as_bytes()).unwrap();
+            assert_eq!(is_damaged(&folder, "sda.raw.gz", &own).unwrap(), expected, "{note:?}");
+        }
+        clear(&folder, "sda.raw.gz").unwrap();
+        assert!(!is_damaged(&folder, "sda.raw.gz", &own).unwrap());
+    }
 }
