@@ -106,7 +106,7 @@ fn each_thing_in_doubt_is_named() {
         (&first, 100, vec![0xb6, 0xa5], "its version flags"),
         (&first, 200, word(0x1018a), "its second version flags"),
         (&first, 126, vec![1], "mkfs did not finish"),
-        (&first, 216, word(0x1b), "needing xfs_repair"),
+        (&first, 216, word(0x1b), "needing `xfs_repair`"),
         (&first, 216, word(0x10b), "its incompatible features 0x10b are not known"),
         (&first, 212, word(0x1f), "its read-only compatible features 0x1f are not known"),
         (&first, 220, word(1), "it was not unmounted cleanly"),
