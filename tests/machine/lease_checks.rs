@@ -192,104 +192,90 @@ fn spoiled_image(m: &Machine) {
     m.backup.put(&format!("{IP}/sda.raw.gz"), image);
 }
 
+fn row(
+    what: &'static str,
+    action: &'static str,
+    before: fn(&Machine),
+    when: fn(&str, usize) -> bool,
+    after: &'static [&'static str],
+) -> Row {
+    Row { what, action, before, when, after }
+}
+
 /// Where the lease is lost, in the order of a boot: what is being done, and what may still be seen on the share.
 fn rows() -> Vec<Row> {
     vec![
-        Row {
-            what: "before a set that was cut is completed",
-            action: "verify",
-            before: pending,
-            when: |op, _| op == "open backup.json.part",
-            after: &[],
-        },
-        Row {
-            what: "before a set that was cut is rolled back",
-            action: "verify",
-            before: |m| m.backup.put(&format!("{IP}/backup.json.part"), "{"),
-            when: |op, _| op == "open backup.json.part",
-            after: &[],
-        },
-        Row {
-            what: "before unfinished images are removed",
-            action: "backup-again",
-            before: |m| m.backup.put(&format!("{IP}/sdx.raw.gz.part"), "the other's"),
-            when: |op, _| op == "list history",
-            after: &[],
-        },
-        Row {
-            what: "before a step",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "rename .testbox-info.zip.tmp",
-            after: &[],
-        },
-        Row {
-            what: "before an image is written",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op.starts_with("free "),
-            after: &[],
-        },
-        Row {
-            what: "before a set is published",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "sync sda.raw.gz.part",
-            after: &[],
-        },
-        Row {
-            what: "before the old set is moved",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "rename .backup.json.part.tmp",
-            after: &[],
-        },
-        Row {
-            what: "before the commit",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "rename sda.raw.gz.part",
-            after: &["remove sda.raw.gz.map", "remove backup.json.sig"],
-        },
-        Row {
-            what: "before old sets are removed",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "rename backup.json.part",
-            after: &["remove sda.raw.gz.damaged"],
-        },
-        Row {
-            what: "before it is disarmed",
-            action: "backup-again",
-            before: nothing,
-            when: |op, _| op == "remove history/1",
-            after: &[],
-        },
-        Row {
-            what: "before a disk is written",
-            action: "restore",
-            before: nothing,
-            // It is being checked.
-            when: |op, count| (op, count) == ("rename .status.json.tmp", 2),
-            after: &[],
-        },
-        Row {
-            what: "before an image is noted to be damaged",
-            action: "verify",
-            before: spoiled_image,
-            when: |op, count| (op, count) == ("rename .status.json.tmp", 2),
-            after: &[],
-        },
-        Row {
-            what: "before a step's own failure is told",
-            action: "backup-again",
-            before: |m| {
+        row(
+            "before a set that was cut is completed",
+            "verify",
+            pending,
+            |op, _| op == "open backup.json.part",
+            &[],
+        ),
+        row(
+            "before a set that was cut is rolled back",
+            "verify",
+            |m| m.backup.put(&format!("{IP}/backup.json.part"), "{"),
+            |op, _| op == "open backup.json.part",
+            &[],
+        ),
+        row(
+            "before unfinished images are removed",
+            "backup-again",
+            |m| m.backup.put(&format!("{IP}/sdx.raw.gz.part"), "the other's"),
+            |op, _| op == "list history",
+            &[],
+        ),
+        row("before a step", "backup-again", nothing, |op, _| op == "rename .testbox-info.zip.tmp", &[]),
+        row("before an image is written", "backup-again", nothing, |op, _| op.starts_with("free "), &[]),
+        row("before a set is published", "backup-again", nothing, |op, _| op == "sync sda.raw.gz.part", &[]),
+        row(
+            "before the old set is moved",
+            "backup-again",
+            nothing,
+            |op, _| op == "rename .backup.json.part.tmp",
+            &[],
+        ),
+        row(
+            "before the commit",
+            "backup-again",
+            nothing,
+            |op, _| op == "rename sda.raw.gz.part",
+            &["remove sda.raw.gz.map", "remove backup.json.sig"],
+        ),
+        row(
+            "before old sets are removed",
+            "backup-again",
+            nothing,
+            |op, _| op == "rename backup.json.part",
+            &["remove sda.raw.gz.damaged"],
+        ),
+        row("before it is disarmed", "backup-again", nothing, |op, _| op == "remove history/1", &[]),
+        // It is being checked.
+        row(
+            "before a disk is written",
+            "restore",
+            nothing,
+            |op, count| (op, count) == ("rename .status.json.tmp", 2),
+            &[],
+        ),
+        row(
+            "before an image is noted to be damaged",
+            "verify",
+            spoiled_image,
+            |op, count| (op, count) == ("rename .status.json.tmp", 2),
+            &[],
+        ),
+        row(
+            "before a step's own failure is told",
+            "backup-again",
+            |m| {
                 let bytes = m.disks.lock().unwrap()[0].bytes.clone();
                 bytes.inject(DiskOp::Read, 32768..33280, DiskFault::Errno(libc::EIO), 1000);
             },
-            when: |op, count| (op, count) == ("rename .status.json.tmp", 5),
-            after: &["create sda.raw.gz.part", "write sda.raw.gz.part"],
-        },
+            |op, count| (op, count) == ("rename .status.json.tmp", 5),
+            &["create sda.raw.gz.part", "write sda.raw.gz.part"],
+        ),
     ]
 }
 
