@@ -30,7 +30,8 @@ pub(super) fn made(bytes: u64, make: impl FnOnce(&str) -> String) -> Vec<u8> {
 
 /// An image as a file, for tools to look at.
 pub(super) fn as_file<T>(image: &[u8], look: impl FnOnce(&Path) -> T) -> T {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    // sfdisk calls the first partition of a file that ends with a digit p1, and of another 1.
+    let file = tempfile::Builder::new().suffix(".img").tempfile().unwrap();
     std::fs::write(file.path(), image).unwrap();
     look(file.path())
 }
