@@ -388,6 +388,14 @@ mod tests {
     }
 
     #[test]
+    fn records_of_every_earlier_format_are_read() {
+        for format in 1..=FORMAT {
+            let record = Record { format, ..sample() };
+            assert_eq!(Record::parse(&record.to_bytes()).unwrap(), record);
+        }
+    }
+
+    #[test]
     fn a_newer_format_is_told_whatever_else_it_has() {
         for (bytes, format) in [
             (&br#"{"format": 3}"#[..], 3),
