@@ -82,7 +82,10 @@ impl NetConf {
                 "HOSTNAME" => conf.hostname = value.parse().ok(),
                 "DNSDOMAIN" => conf.domain = value.parse().ok(),
                 "PROTO" => is_dhcp = value == "dhcp",
-                "UPTIME" => since = value.parse().ok().map(Duration::from_secs),
+                // As sysinfo(2) says it, which rounds up (kernel/sys.c, do_sysinfo): a lease must not seem to end later.
+                "UPTIME" => {
+                    since = value.parse().ok().map(|up: u64| Duration::from_secs(up.saturating_sub(1)))
+                }
                 "DHCPLEASETIME" => time = lease_time(value),
                 "filename" => conf.filename = boot_file(value),
                 _ => {}

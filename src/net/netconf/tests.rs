@@ -21,14 +21,15 @@ fn the_file_that_ipconfig_writes() {
         hostname: Some("tb1".parse().unwrap()),
         domain: Some("lab.example".parse().unwrap()),
         filename: Some("bios/pxelinux.0".into()),
-        leased: Some((Duration::from_secs(4), Term::For(Duration::from_secs(86_400)))),
+        // A second before what the file says, which is rounded up.
+        leased: Some((Duration::from_secs(3), Term::For(Duration::from_secs(86_400)))),
     };
     assert_eq!(conf, expected);
 }
 
 #[test]
 fn whether_a_lease_must_be_renewed_and_when_it_ends() {
-    let since = Duration::from_secs(7);
+    let since = Duration::from_secs(6);
     let of = |term| Some((since, term));
     for (text, leased) in [
         ("PROTO='dhcp'\nUPTIME='7'\nDHCPLEASETIME='120'", of(Term::For(Duration::from_secs(120)))),
