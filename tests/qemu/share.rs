@@ -122,3 +122,17 @@ fn the_lease_of_a_folder_is_kept_by_who_lives() {
     assert!(lab.is_armed(Nat));
     share.assert_lacks(&["vda.raw.gz", "backup.json"]);
 }
+
+/// Zeros cross neither the link nor fill the share: the file of the image has holes on the server.
+#[test]
+fn zeros_of_an_image_are_holes_on_the_server() {
+    use std::os::unix::fs::MetadataExt;
+    let lab = Lab::new("holes");
+    let disk = lab.small_disk(Bus::Virtio, "HOLES", 16);
+    let size = 4 << 30;
+    std::fs::File::options().write(true).open(&disk.path).unwrap().set_len(size).unwrap();
+    lab.run_once(Nat, &[&disk], "testbox.action=backup testbox.job=j");
+    let about = std::fs::metadata(lab.share_of(Nat).path("vda.raw.gz")).unwrap();
+    let room = about.blocks() * 512;
+    assert!(about.len() > room + (3 << 20), "{} bytes, {room} on the share", about.len());
+}
