@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 /// One kind of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,6 +343,14 @@ impl<'a> Workload<'a> {
         let Some(dir) = self.some_dir() else { return Ok(()) };
         self.files.retain(|file| !file.starts_with(&dir));
         self.dirs.retain(|other| !other.starts_with(&dir));
+        // A driver in user space hides a removed file until its last close has come to it, and may leave out
+        // names in a listing that is read while names are removed.
+        for _ in 0..50 {
+            match fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => sleep(Duration::from_millis(20)),
+                done => return done,
+            }
+        }
         fs::remove_dir_all(dir)
     }
 
