@@ -20,6 +20,7 @@ mod diff;
 mod error;
 mod file;
 mod format;
+mod group;
 mod parallel;
 mod reader;
 mod resized;

@@ -10,7 +10,8 @@ use crate::image::backup::incremental::Aligned;
 use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::member::MemberKind;
 use crate::image::format::run::{Run, data_member};
-use crate::image::parallel::{for_each, for_each_run, io_threads};
+use crate::image::group::{RunGroup, RunGroups};
+use crate::image::parallel::{for_each, io_threads};
 use crate::image::reader::{Image, Summary};
 use crate::image::resized::{AsImaged, outside};
 use crate::image::restore::needed::needed;
@@ -30,7 +31,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The first thing that is wrong, with its place; the file cannot be read; cancelled.
 pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
     check_all(image, None, threads, progress, |space, run, _| {
-        check_hash(image, space, run)?;
+        check_hash(space, run)?;
         check_content(space, run)
     })
 }
@@ -43,7 +44,7 @@ pub fn verify(image: &Image, threads: usize, progress: &Progress) -> Result<Summ
 /// # Errors
 /// As [`verify`].
 pub fn scrub(image: &Image, threads: usize, progress: &Progress) -> Result<Summary, ImageError> {
-    check_all(image, None, threads, progress, |space, run, _| check_hash(image, space, run))
+    check_all(image, None, threads, progress, |space, run, _| check_hash(space, run))
 }
 
 /// [`verify`] of an image that has members of `base`: those are not inflated again.
@@ -64,10 +65,9 @@ pub fn verify_again(
     progress: &Progress,
 ) -> Result<Summary, ImageError> {
     check_all(image, Some(base), threads, progress, |space, run, is_proven| {
-        check_hash(image, space, run)?;
+        check_hash(space, run)?;
         if is_proven && run.kind == MemberKind::Data {
-            let bytes = &space.member[..run.member_length as usize];
-            return match data_member(bytes, run) {
+            return match data_member(space.members.of(run)?, run) {
                 Ok(_) => Ok(()),
                 Err(what) => Err(ImageError::damaged(run.position, what)),
             };
@@ -99,18 +99,24 @@ fn check_all(
             }
         }
     });
-    let with_proof = counted.map(|run| {
-        let run = run?;
+    let mut is_proven = |run: &Run| {
         // A base that cannot be read proves nothing.
         let old = base.as_mut().and_then(|base| base.find(&run.range()).unwrap_or(None));
-        let is_proven = old.is_some_and(|old| (old.hash, old.member_hash) == (run.hash, run.member_hash));
-        Ok((run, is_proven))
+        old.is_some_and(|old| (old.hash, old.member_hash) == (run.hash, run.member_hash))
+    };
+    let with_proof = RunGroups::new(counted).map(|group| {
+        let group = group?;
+        let proven: Vec<bool> = group.runs().iter().map(&mut is_proven).collect();
+        Ok((group, proven))
     });
     let space = || Workspace::new(image);
-    for_each(with_proof, io_threads(threads), progress, space, |space, (run, is_proven)| {
-        check(space, &run, is_proven)?;
-        progress.image.fetch_add(run.member_length.into(), Relaxed);
-        count(progress, &run);
+    for_each(with_proof, io_threads(threads), progress, space, |space, (group, proven)| {
+        space.read_members(image, &group)?;
+        for (run, is_proven) in group.runs().iter().zip(proven) {
+            check(space, run, is_proven)?;
+            progress.image.fetch_add(run.member_length.into(), Relaxed);
+            count(progress, run);
+        }
         Ok(())
     })?;
     let footer = image.footer();
@@ -134,24 +140,24 @@ fn count(progress: &Progress, run: &Run) {
     };
 }
 
-fn check_hash(image: &Image, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
-    let bytes = space.read_member(image, run)?;
-    if blake3::hash(bytes) != run.member_hash {
+/// The hash of a member that was read.
+fn check_hash(space: &Workspace, run: &Run) -> Result<(), ImageError> {
+    if blake3::hash(space.members.of(run)?) != run.member_hash {
         let what = format!("a member's hash is wrong (disk byte {})", run.offset);
         return Err(ImageError::damaged(run.position, what));
     }
     Ok(())
 }
 
-/// What the member that was read last holds.
+/// What a member that was read holds.
 fn check_content(space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
     if run.kind == MemberKind::Data {
         space.inflate_member(run)?;
         return Ok(());
     }
-    let Workspace { member, zeros, .. } = space;
+    let Workspace { members, zeros, .. } = space;
     let (wanted, _) = zeros.get(run.kind, run.length);
-    if member.get(..wanted.len()) != Some(wanted) {
+    if members.of(run)? != wanted {
         return Err(ImageError::damaged(run.position, "a run of zeros is not written as it must be"));
     }
     Ok(())
@@ -179,30 +185,51 @@ pub fn verify_against(
     let disk = &AsImaged::of(disk, image)?;
     let hole = disk.grown.as_ref().map_or(size..size, |grown| grown.start..grown.end);
     progress.start(size.saturating_sub(unallocated));
-    for_each_run(image, image.runs(), io_threads(threads), progress, |space, run| {
-        let parts = outside(&run.range(), &hole);
-        match run.kind {
-            _ if parts.iter().all(Range::is_empty) => {}
-            MemberKind::Data => {
-                space.read_gaps(image, run)?;
-                let raw = &mut space.raw[..run.length as usize];
-                read(disk, raw, run.offset)?;
-                space.gaps.clear_in(raw, 0);
-                if space.gaps.hash(raw) != run.hash {
-                    return Err(ImageError::differs(disk, &run.range(), ImageOp::Compare));
-                }
-            }
-            MemberKind::Zero => {
-                for part in parts {
-                    expect_zeros(disk, &mut space.raw, part, ImageOp::Compare)?;
-                }
-            }
-            _ => {}
-        }
-        count(progress, run);
+    let (groups, space) = (RunGroups::new(image.runs()), || Workspace::new(image));
+    for_each(groups, io_threads(threads), progress, space, |space, group| {
+        compare(image, disk, &hole, space, &group)?;
+        group.runs().iter().for_each(|run| count(progress, run));
         Ok(())
     })?;
     Ok(disk.grown.clone())
+}
+
+/// Compares a group with what the disk holds in its place, but for what lies in `hole`.
+fn compare(
+    image: &Image,
+    disk: &dyn BlockDevice,
+    hole: &Range<u64>,
+    space: &mut Workspace,
+    group: &RunGroup,
+) -> Result<(), ImageError> {
+    let range = group.range();
+    let parts = outside(&range, hole);
+    let [first, ..] = group.runs() else { return Ok(()) };
+    match first.kind {
+        _ if parts.iter().all(Range::is_empty) => {}
+        MemberKind::Data => {
+            read(disk, space.found((range.end - range.start) as usize), range.start)?;
+            for run in
+                group.runs().iter().filter(|run| !outside(&run.range(), hole).iter().all(Range::is_empty))
+            {
+                space.read_gaps(image, run)?;
+                let gaps = std::mem::take(&mut space.gaps);
+                let raw = &mut space.found((run.range().end - range.start) as usize)
+                    [(run.offset - range.start) as usize..];
+                gaps.clear_in(raw, 0);
+                if gaps.hash(raw) != run.hash {
+                    return Err(ImageError::differs(disk, &run.range(), ImageOp::Compare));
+                }
+            }
+        }
+        MemberKind::Zero => {
+            for part in parts {
+                expect_zeros(disk, &mut space.raw, part, ImageOp::Compare)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Reads from a disk, with the place in the error.

@@ -8,18 +8,20 @@ use crate::image::format::gaps::{Gaps, MAX_LIST};
 use crate::image::format::member::{FRAME, MemberKind, RUN_PAYLOAD, UNIT};
 use crate::image::format::run::{Run, data_member, longest_data_member};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
+use crate::image::group::{GROUP, GROUP_MEMBERS, RunGroup};
 use crate::image::reader::Image;
+use std::ops::Range;
 
 /// Bytes of a data member that hold its list of gaps and all that stands before the deflate stream, in whole units.
 const GAPS_END: usize = (FRAME + RUN_PAYLOAD + MAX_LIST + UNIT).next_multiple_of(UNIT);
 
 /// What one thread needs to handle runs; made once, reused for every run.
 pub(super) struct Workspace {
-    /// Room for any member. Members lie at multiples of 4096 of the file: they are read past the page cache.
-    pub member: AlignedBuf,
-    /// Room for the raw bytes of any data run.
+    /// The members that were read last.
+    pub members: MembersRead,
+    /// Room for the raw bytes of any data run, or of a group.
     pub raw: AlignedBuf,
-    /// Room for what a disk holds in the place of a data run; made when it is first needed.
+    /// Room for what a disk holds in the place of a group; made when it is first needed.
     found: Option<AlignedBuf>,
     /// Members of zeros, to compare with.
     pub zeros: ZeroMembers,
@@ -28,14 +30,53 @@ pub(super) struct Workspace {
     inflater: Box<dyn Inflate>,
 }
 
+/// A part of the file: the members of a group, or one of any kind.
+pub(super) struct MembersRead {
+    /// Members lie at multiples of 4096 of the file: they are read past the page cache.
+    bytes: AlignedBuf,
+    place: Range<u64>,
+}
+
+impl MembersRead {
+    /// The member of a run that was read.
+    ///
+    /// # Errors
+    /// Internal: it was not.
+    pub fn of(&self, run: &Run) -> Result<&[u8], ImageError> {
+        let place = run.place();
+        let is_there = self.place.start <= place.start && place.end <= self.place.end;
+        let at = |position: u64| (position - self.place.start) as usize;
+        let bytes = is_there.then(|| self.bytes.get(at(place.start)..at(place.end))).flatten();
+        bytes.ok_or_else(|| ImageError::internal("a member is needed that was not read"))
+    }
+
+    fn read(&mut self, image: &Image, place: Range<u64>) -> Result<(), ImageError> {
+        self.place = 0..0;
+        image.read(&mut self.bytes[..(place.end - place.start) as usize], place.start)?;
+        self.place = place;
+        Ok(())
+    }
+
+    /// Takes all but the first and the last block as zeros.
+    fn read_ends(&mut self, image: &Image, place: Range<u64>) -> Result<(), ImageError> {
+        let last = (place.end - place.start) as usize - UNIT;
+        self.place = 0..0;
+        self.bytes[UNIT..last].fill(0);
+        image.read(&mut self.bytes[..UNIT], place.start)?;
+        image.read(&mut self.bytes[last..last + UNIT], place.end - UNIT as u64)?;
+        self.place = place;
+        Ok(())
+    }
+}
+
 impl Workspace {
     /// Buffers that fit this image.
     pub fn new(image: &Image) -> Self {
-        let chunk = image.header().chunk_size;
-        let member = longest_data_member(chunk.into()).max(member_len(MAX_ZERO_RUN));
+        let chunk = u64::from(image.header().chunk_size);
+        let members = longest_data_member(chunk).max(member_len(MAX_ZERO_RUN)).max(GROUP_MEMBERS);
         Workspace {
-            member: AlignedBuf::new(member as usize),
-            raw: AlignedBuf::new(chunk as usize),
+            members: MembersRead { bytes: AlignedBuf::new(members as usize), place: 0..0 },
+            raw: AlignedBuf::new(chunk.max(GROUP) as usize),
             found: None,
             zeros: ZeroMembers::default(),
             gaps: Gaps::default(),
@@ -43,10 +84,10 @@ impl Workspace {
         }
     }
 
-    /// `len` bytes of room, at most a chunk, beside the raw bytes.
+    /// `len` bytes of room, at most a group or a chunk, beside the raw bytes.
     pub fn found(&mut self, len: usize) -> &mut [u8] {
-        let chunk = self.raw.len();
-        &mut self.found.get_or_insert_with(|| AlignedBuf::new(chunk))[..len]
+        let most = self.raw.len();
+        &mut self.found.get_or_insert_with(|| AlignedBuf::new(most))[..len]
     }
 
     /// What was put into [`Workspace::found`].
@@ -54,20 +95,24 @@ impl Workspace {
         self.found.as_ref().map_or(&[], |found| &found[..len])
     }
 
-    /// Reads the member of a run as it is. The index was checked: it fits.
-    pub fn read_member(&mut self, image: &Image, run: &Run) -> Result<&[u8], ImageError> {
-        let bytes = &mut self.member[..run.member_length as usize];
-        // All of a member of zeros but its first and last block is zero: a hole, where it was written into a new file.
-        let inner = UNIT..bytes.len().saturating_sub(UNIT);
-        let place = run.position + inner.start as u64..run.position + inner.end as u64;
-        if run.kind != MemberKind::Data && !inner.is_empty() && image.file().is_hole(&place) {
-            bytes[inner.clone()].fill(0);
-            image.read(&mut bytes[..inner.start], run.position)?;
-            image.read(&mut bytes[inner.end..], place.end)?;
-        } else {
-            image.read(bytes, run.position)?;
+    /// Reads the members of a group as they are, in one call. The index was checked: they fit.
+    pub fn read_members(&mut self, image: &Image, group: &RunGroup) -> Result<(), ImageError> {
+        match group.runs() {
+            [first, .., last] => self.members.read(image, first.position..last.place().end),
+            [run] => self.read_member(image, run),
+            [] => Ok(()),
         }
-        Ok(bytes)
+    }
+
+    /// Reads the member of a run as it is. The index was checked: it fits.
+    pub fn read_member(&mut self, image: &Image, run: &Run) -> Result<(), ImageError> {
+        let place = run.place();
+        // All of a member of zeros but its first and last block is zero: a hole, where it was written into a new file.
+        let inner = place.start + UNIT as u64..place.end.saturating_sub(UNIT as u64);
+        if run.kind != MemberKind::Data && !inner.is_empty() && image.file().is_hole(&inner) {
+            return self.members.read_ends(image, place);
+        }
+        self.members.read(image, place)
     }
 
     /// The raw bytes of a data run, checked against its hash.
@@ -76,11 +121,11 @@ impl Workspace {
         self.inflate_member(run)
     }
 
-    /// Inflates the member that was read before, and checks its bytes against the run's hash.
+    /// Inflates a member that was read before, and checks its bytes against the run's hash.
     pub fn inflate_member(&mut self, run: &Run) -> Result<&[u8], ImageError> {
         let bad =
             |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
-        let (gaps, stream) = data_member(&self.member[..run.member_length as usize], run).map_err(bad)?;
+        let (gaps, stream) = data_member(self.members.of(run)?, run).map_err(bad)?;
         let raw = &mut self.raw[..run.length as usize];
         self.inflater.inflate(stream, raw).map_err(|e| bad(&e.0))?;
         if gaps.hash(raw) != run.hash {
@@ -98,9 +143,10 @@ impl Workspace {
     pub fn read_gaps(&mut self, image: &Image, run: &Run) -> Result<(), ImageError> {
         self.gaps.clear();
         if run.has_gaps {
-            let head = &mut self.member[..(run.member_length as usize).min(GAPS_END)];
-            image.read(head, run.position)?;
-            let member = data_member(head, run);
+            let len = run.member_length.min(GAPS_END as u32);
+            let head = Run { member_length: len, ..*run };
+            self.members.read(image, head.place())?;
+            let member = data_member(self.members.of(&head)?, run);
             self.gaps = member.map_err(|what| ImageError::damaged(run.position, what))?.0;
         }
         Ok(())

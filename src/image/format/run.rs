@@ -37,6 +37,11 @@ impl Run {
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset.saturating_add(self.length)
     }
+
+    /// Its member's bytes of the file.
+    pub fn place(&self) -> Range<u64> {
+        self.position..self.position.saturating_add(self.member_length.into())
+    }
 }
 
 /// Longest member that `raw` bytes of data can take: stored blocks, frame, list of gaps, padding.
