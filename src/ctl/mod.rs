@@ -5,6 +5,7 @@
 
 mod arm;
 mod config;
+mod dedup;
 mod disarm;
 mod flags;
 mod help;
@@ -16,6 +17,7 @@ mod man;
 mod network;
 mod output;
 mod ownership;
+mod published;
 mod shares;
 mod sign;
 mod status;
@@ -76,6 +78,8 @@ enum CtlCommand {
     /// Make, check and write back disk images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Let the file system of the backup share have equal parts of images once
+    Dedup(dedup::Args),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -179,6 +183,7 @@ fn dispatch(cli: Cli) -> Answer {
         CtlCommand::Disarm(args) => disarm::run(args, file, out),
         CtlCommand::Status(args) => status::run(args, file, out),
         CtlCommand::Image(command) => image::run(command, out),
+        CtlCommand::Dedup(args) => dedup::run(args, file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),

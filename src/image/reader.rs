@@ -165,6 +165,11 @@ impl Image {
         self.runs_of(range, u8::MAX)
     }
 
+    /// The runs whose members overlap a range of the file.
+    pub fn runs_at(&self, file: Range<u64>) -> ImageRuns<'_> {
+        ImageRuns { file, ..self.runs() }
+    }
+
     /// The unreadable runs; parts of the index without any are not read.
     pub fn unreadable_runs(&self) -> ImageRuns<'_> {
         self.runs_of(0..u64::MAX, MemberKind::Unreadable.bit())
@@ -192,7 +197,7 @@ impl Image {
     }
 
     fn runs_of(&self, range: Range<u64>, kinds: u8) -> ImageRuns<'_> {
-        ImageRuns { image: self, stack: Vec::new(), range, kinds, started: false }
+        ImageRuns { image: self, stack: Vec::new(), range, file: 0..u64::MAX, kinds, started: false }
     }
 
     /// The footer, for totals.
@@ -248,13 +253,18 @@ pub struct ImageRuns<'a> {
     image: &'a Image,
     stack: Vec<Level>,
     range: Range<u64>,
+    file: Range<u64>,
     kinds: u8,
     started: bool,
 }
 
 impl ImageRuns<'_> {
-    fn wanted(&self, offset: u64, length: u64, kinds: u8) -> bool {
-        offset < self.range.end && offset.saturating_add(length) > self.range.start && kinds & self.kinds != 0
+    /// `disk` and `file` are where something begins and how long it is.
+    fn wanted(&self, disk: (u64, u64), file: (u64, u64), kinds: u8) -> bool {
+        let overlaps = |wanted: &Range<u64>, (start, length): (u64, u64)| {
+            start < wanted.end && start.saturating_add(length) > wanted.start
+        };
+        overlaps(&self.range, disk) && overlaps(&self.file, file) && kinds & self.kinds != 0
     }
 
     fn enter(&mut self, entries: Entries) {
@@ -273,16 +283,21 @@ impl ImageRuns<'_> {
         while let Some(level) = self.stack.last_mut() {
             match level {
                 Level::Runs(list) => match list.next() {
-                    Some(run) if self.wanted(run.offset, run.length, run.kind.bit()) => return Ok(Some(run)),
-                    Some(_) => {}
+                    Some(run) => {
+                        let file = (run.position, run.member_length.into());
+                        if self.wanted((run.offset, run.length), file, run.kind.bit()) {
+                            return Ok(Some(run));
+                        }
+                    }
                     None => drop(self.stack.pop()),
                 },
                 Level::Nodes(list) => match list.next() {
-                    Some(node) if self.wanted(node.offset, node.disk, node.kinds) => {
-                        let entries = self.image.child(&node)?;
-                        self.enter(entries);
+                    Some(node) => {
+                        if self.wanted((node.offset, node.disk), (node.start, node.file), node.kinds) {
+                            let entries = self.image.child(&node)?;
+                            self.enter(entries);
+                        }
                     }
-                    Some(_) => {}
                     None => drop(self.stack.pop()),
                 },
             }

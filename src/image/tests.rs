@@ -19,6 +19,7 @@ mod gaps;
 mod grown;
 mod holes;
 mod order;
+mod placed;
 mod replaced;
 mod resized;
 mod resumed;

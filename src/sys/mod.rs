@@ -3,6 +3,7 @@
 //! Mounts, the clock, the host name, the reboot; and ISA-L, which is C (`isal`). Files on a share go through
 //! [`crate::share::Files`], disks through the block module.
 
+mod extents;
 mod flush;
 pub(crate) mod isal;
 #[cfg(any(test, feature = "testing"))]
@@ -13,6 +14,7 @@ mod real;
 mod recording;
 mod udp;
 
+pub use extents::{Deduped, EXTENTS, FileExtent, dedupe, extents, knows_dedupe};
 pub use flush::{drop_cached, flush_range, start_flush};
 #[cfg(any(test, feature = "testing"))]
 pub use power::{Chance, Power};

@@ -4,7 +4,7 @@ mod create;
 mod diff;
 mod read;
 mod restore;
-mod show;
+pub(super) mod show;
 
 use super::output::{Out, closed_or};
 use super::shares::{self, ShareFolder};
