@@ -340,3 +340,51 @@ fn loop_dedup_that_is_killed_harms_nothing() {
         share.prove(&proofs);
     }
 }
+
+/// A byte of the disk below the file system changes: it is in every image that has this block.
+#[test]
+fn loop_verify_lists_all_sets_that_a_bad_block_belongs_to() {
+    use std::os::unix::fs::FileExt;
+    let [first, changed, _] = disks();
+    let share = Share::new(XFS);
+    let images = [
+        share.publish("10.0.0.1", "history/1", 1, &first),
+        share.publish("10.0.0.1", "", 2, &changed),
+        share.publish("10.0.0.2", "", 3, &first),
+        share.publish("10.0.0.3", "", 4, &noise(9, 24 << 20)),
+    ];
+    let verify = |n: usize, words: &[&str]| {
+        let words = [&["image", "verify", images[n].to_str().unwrap()], words].concat();
+        let done = share.command(&words).output().unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+    };
+    assert_eq!(share.report(&[]).0, 0);
+    let all: Vec<BTreeSet<u64>> = images.iter().map(|image| blocks(image)).collect();
+    let has = |n: usize, block: &u64| all[n].contains(block);
+    let in_all = *all[1].iter().find(|block| has(0, block) && has(2, block)).unwrap();
+    let in_one = *all[1].iter().filter(|block| !has(0, block)).nth(3).unwrap();
+    let disk = fs::File::options().read(true).write(true).open(share.dir.path().join("fs")).unwrap();
+    let flip = |block: u64| {
+        let mut byte = [0];
+        disk.read_exact_at(&mut byte, block * 4096 + 2000).unwrap();
+        disk.write_all_at(&[byte[0] ^ 1], block * 4096 + 2000).unwrap();
+        disk.sync_all().unwrap();
+        fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    };
+    flip(in_all);
+    for words in [&[][..], &["--scrub"]] {
+        let (code, text) = verify(1, words);
+        assert!(code == 1 && text.contains("damaged at byte") && text.contains("the same blocks"), "{text}");
+        assert!(
+            text.contains("10.0.0.1 set 1, sda.raw.gz") && text.contains("10.0.0.2 set 3, sda.raw.gz"),
+            "{text}"
+        );
+        assert!(!text.contains("10.0.0.1 set 2") && !text.contains("10.0.0.3"), "{text}");
+        assert_eq!([0, 2, 3].map(|n| verify(n, words).0), [1, 1, 0]);
+    }
+    flip(in_all);
+    flip(in_one);
+    let (code, text) = verify(1, &[]);
+    assert!(code == 1 && text.contains("no other set of this share has the same blocks"), "{text}");
+    assert_eq!(verify(0, &[]).0, 0);
+}

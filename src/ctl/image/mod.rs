@@ -4,6 +4,7 @@ mod create;
 mod diff;
 mod read;
 mod restore;
+mod sharing;
 pub(super) mod show;
 
 use super::output::{Out, closed_or};

@@ -2,6 +2,7 @@
 
 use super::super::output::Out;
 use super::super::{Answer, Error, sign};
+use super::sharing::who_shares;
 use super::{image_error, open_disk, open_image, open_own, show, stream_error};
 use crate::block::{BlockDevice, RealDisk};
 use crate::image::{ErrorKind, Image, ImageError, ImageFile, Measured, Proof};
@@ -76,7 +77,10 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
     };
     let work = || image.verify(proof, i64::MAX as u64, args.threads, &progress);
     let (measured, time) = show::timed("verify", &progress, work);
-    let measured = measured.map_err(|e| image_error(path, &e))?;
+    let measured = measured.map_err(|e| match &image {
+        ImageFile::Own(own) => image_error(path, &e).and(&who_shares(path, own, &e)),
+        ImageFile::Foreign(_) => image_error(path, &e),
+    })?;
     out.line(whole(path, &image, &measured, time))?;
     compare(out, path, disk.as_ref(), image.unallocated(), |disk| {
         let work = || image.compare(&measured, disk, args.threads, &progress);
