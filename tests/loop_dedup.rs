@@ -211,8 +211,7 @@ fn loop_dedup_shares_what_is_equal_and_changes_no_byte() {
         assert_eq!(done["machines"][0]["ip"], "10.0.0.1", "{done}");
         assert!(share.snapshot(&paths) == before, "no byte and no time of any image has changed");
         let freed = used - share.used();
-        // btrfs frees an extent only as a whole.
-        assert!(freed + (1 << 20) > could || mkfs == BTRFS, "{mkfs:?}: {freed} of {could}");
+        assert!(freed + (1 << 20) > could, "{mkfs:?}: {freed} of {could}");
         let all =
             |images: &[PathBuf]| images.iter().map(|image| blocks(image).len() as u64 * 4096).sum::<u64>();
         let once = images.iter().flat_map(|image| blocks(image)).collect::<BTreeSet<_>>().len() as u64 * 4096;

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// Largest PXE configuration that is read, in bytes.
 const PXE_LIMIT: usize = 64 << 10;
 
+/// `BTRFS_SUPER_MAGIC`.
+pub(super) const BTRFS: u32 = 0x9123_683e;
+
 /// A folder of a share, and how to name it.
 pub(super) struct ShareFolder {
     pub path: PathBuf,
@@ -37,6 +40,12 @@ impl ShareFolder {
     /// An error about a file in here.
     pub fn error(&self, file: &str, what: &str, e: &io::Error) -> Error {
         Error::failed(format!("{}: cannot {what}: {e}", self.path.join(file).display()))
+    }
+
+    /// The number of its file system in `linux/magic.h`.
+    pub fn magic(&self) -> io::Result<u32> {
+        // They are 32 bits, in a field that is signed and longer.
+        Ok(rustix::fs::statfs(&self.path)?.f_type as u32)
     }
 
     /// Reads a file; `None` where there is none.

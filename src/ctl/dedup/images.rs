@@ -1,19 +1,26 @@
 //! The images of a share, as [`super::sharer`] works on them.
 
 use super::super::published::{OpenedImage, Published};
-use super::super::shares::ShareFolder;
+use super::super::shares::{BTRFS, ShareFolder};
 use super::sharer::Images;
 use super::table::{SeenMember, Spot};
 use crate::image::MemberKind;
+use crate::share::ownership::PRIVATE_FILE;
 use crate::sys::{self, Deduped, FileExtent};
 use crate::text::with_sources;
+use rustix::fs::{Mode, OFlags};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 /// Images that are open at a time.
 const OPEN: usize = 200;
+/// Bytes that are written anew at a time.
+const STEP: u64 = 16 << 20;
 /// Members that are read from an index at a time.
 const BATCH: usize = 1500;
 
@@ -22,11 +29,13 @@ pub(super) struct ShareImages<'a> {
     share: &'a ShareFolder,
     list: &'a [Published],
     opened: RefCell<VecDeque<(usize, Rc<OpenedImage>)>>,
+    frees_whole_extents: bool,
 }
 
 impl<'a> ShareImages<'a> {
     pub fn new(share: &'a ShareFolder, list: &'a [Published]) -> Self {
-        ShareImages { share, list, opened: RefCell::default() }
+        let frees_whole_extents = share.magic().is_ok_and(|magic| magic == BTRFS);
+        ShareImages { share, list, opened: RefCell::default(), frees_whole_extents }
     }
 
     /// `NotFound` for one that is removed by now.
@@ -42,6 +51,53 @@ impl<'a> ShareImages<'a> {
         opened.push_front((image, new.clone()));
         Ok(new)
     }
+}
+
+/// Parts of an image that are copied behind each other into a file without a name, and then shared with the image: one
+/// extent, all of which is needed.
+struct Batch<'a> {
+    opened: &'a OpenedImage,
+    copy: &'a File,
+    parts: Vec<Range<u64>>,
+    length: u64,
+}
+
+impl Batch<'_> {
+    fn add(&mut self, part: Range<u64>) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(part.end - part.start).unwrap_or(usize::MAX)];
+        self.opened.read(&mut bytes, part.start)?;
+        self.copy.write_all_at(&bytes, self.length)?;
+        self.length += bytes.len() as u64;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    /// Shares them, and begins anew with an empty file: what the image has of it stays.
+    fn finish(&mut self) -> io::Result<()> {
+        let mut at = 0;
+        for part in self.parts.drain(..) {
+            let mut done = part.start;
+            while done < part.end {
+                let (from, to) = ((self.copy, at), (self.opened.file()?, done));
+                match sys::dedupe(from, to, part.end - done)? {
+                    Deduped::Shared(bytes) if bytes > 0 => (done, at) = (done + bytes, at + bytes),
+                    _ => {
+                        return Err(io::Error::other(
+                            "a copy of it, made to free what is shared, differs from it",
+                        ));
+                    }
+                }
+            }
+        }
+        self.length = 0;
+        self.copy.set_len(0)
+    }
+}
+
+/// A file on the share that nobody sees, and that is gone with this process.
+fn unnamed_file(share: &ShareFolder) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(&share.path, flags, Mode::from_raw_mode(PRIVATE_FILE))?.into())
 }
 
 impl Images for ShareImages<'_> {
@@ -75,5 +131,26 @@ impl Images for ShareImages<'_> {
         let mut bytes = vec![0; usize::try_from(member.length).map_err(|_| io::ErrorKind::FileTooLarge)?];
         self.get(image)?.read(&mut bytes, member.position)?;
         Ok(*blake3::hash(&bytes).as_bytes() == member.hash)
+    }
+
+    fn frees_whole_extents(&self) -> bool {
+        self.frees_whole_extents
+    }
+
+    fn rewrite(&self, image: usize, ranges: &[Range<u64>]) -> io::Result<()> {
+        let (opened, copy) = (self.get(image)?, unnamed_file(self.share)?);
+        let mut batch = Batch { opened: &opened, copy: &copy, parts: Vec::new(), length: 0 };
+        for range in ranges {
+            let mut at = range.start;
+            while at < range.end {
+                let part = at..range.end.min(at + STEP);
+                at = part.end;
+                if batch.length + (part.end - part.start) > STEP {
+                    batch.finish()?;
+                }
+                batch.add(part)?;
+            }
+        }
+        batch.finish()
     }
 }

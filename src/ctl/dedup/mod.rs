@@ -6,6 +6,7 @@
 mod images;
 mod places;
 mod report;
+mod rest;
 mod sharer;
 mod table;
 

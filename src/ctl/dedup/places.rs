@@ -76,6 +76,11 @@ impl Places {
         Some(blocks)
     }
 
+    /// An image's blocks are others by now.
+    pub fn forget(&mut self, image: usize) {
+        self.windows.retain(|window| window.image != image);
+    }
+
     fn window(&mut self, ask: AskExtents<'_>, spot: Spot) -> Option<&Window> {
         let is_it = |window: &Window| window.image == spot.image && window.range.contains(&spot.position);
         if let Some(known) = self.windows.iter().position(is_it) {

@@ -1,12 +1,11 @@
 //! What `dedup` says.
 
-use super::super::shares::ShareFolder;
+use super::super::shares::{BTRFS, ShareFolder};
 use super::sharer::Totals;
 use crate::sys::errno_words;
 use crate::text::human_bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -150,13 +149,11 @@ pub(super) fn refused(error: &io::Error, share: &ShareFolder) -> String {
 
 /// Name of a share's file system by the numbers of `linux/magic.h`.
 fn file_system(share: &ShareFolder) -> String {
-    let Ok(about) = File::open(&share.path).and_then(|folder| Ok(rustix::fs::fstatfs(&folder)?)) else {
-        return "unknown".into();
-    };
-    let name = match about.f_type as u32 {
+    let Ok(magic) = share.magic() else { return "unknown".into() };
+    let name = match magic {
         0xef53 => "ext4",
         0x5846_5342 => "xfs",
-        0x9123_683e => "btrfs",
+        BTRFS => "btrfs",
         0x6969 => "nfs",
         0x0102_1994 => "tmpfs",
         0x2fc1_2fc1 => "zfs",

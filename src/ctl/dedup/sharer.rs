@@ -5,11 +5,13 @@
 //! would be moved with every backup.
 
 use super::places::{Overlap, Places};
+use super::rest::{append, rest};
 use super::table::{SeenMember, Spot, Table};
 use crate::progress::Progress;
-use crate::sys::{Deduped, FileExtent};
+use crate::sys::{Deduped, EXTENTS, FileExtent};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
 /// Most bytes that one call shares: what every file system takes, and files are not locked long.
 const LONGEST: u64 = 16 << 20;
@@ -26,6 +28,10 @@ pub(super) trait Images {
     fn dedupe(&self, from: Spot, to: Spot, length: u64) -> io::Result<Deduped>;
     /// Whether the bytes there are what the hash says.
     fn is_whole(&self, image: usize, member: &SeenMember) -> io::Result<bool>;
+    /// Whether the file system frees whole extents only.
+    fn frees_whole_extents(&self) -> bool;
+    /// Lets these ranges of an image be new blocks with the same bytes.
+    fn rewrite(&self, image: usize, ranges: &[Range<u64>]) -> io::Result<()>;
 }
 
 /// Bytes of members.
@@ -61,6 +67,10 @@ pub(super) struct Sharer<'a> {
     /// Members behind the one that was found last, where the table is sampled.
     ahead: (usize, VecDeque<SeenMember>),
     totals: Totals,
+    /// What of this image has been shared now, and what was before.
+    shared: [Vec<Range<u64>>; 2],
+    /// Some of it is shared with other members of the same image.
+    is_own_source: bool,
     /// Why the file system shares nothing.
     pub refused: Option<io::Error>,
     /// Members whose bytes are not what their index says.
@@ -88,6 +98,8 @@ impl<'a> Sharer<'a> {
             stretch: None,
             ahead: (0, VecDeque::new()),
             totals: Totals::default(),
+            shared: Default::default(),
+            is_own_source: false,
             refused: None,
             damaged: Vec::new(),
             failed: Vec::new(),
@@ -100,9 +112,47 @@ impl<'a> Sharer<'a> {
     /// Its index cannot be read; what came before that is done.
     pub fn share_image(&mut self, image: usize) -> (Totals, Result<(), String>) {
         self.totals = Totals::default();
+        self.shared = Default::default();
+        self.is_own_source = false;
+        let extents =
+            if self.images.frees_whole_extents() && !self.is_dry { self.extents(image) } else { Vec::new() };
         let walked = self.walk(image);
         self.finish_stretch();
+        let [now, before] = std::mem::take(&mut self.shared);
+        self.rewrite(image, &rest(&extents, &now, &before));
         (self.totals, walked)
+    }
+
+    /// All extents of an image; what the file system does not tell is none.
+    fn extents(&self, image: usize) -> Vec<Range<u64>> {
+        let mut all: Vec<Range<u64>> = Vec::new();
+        loop {
+            let from = all.last().map_or(0, |last| last.end);
+            let Ok(found) = self.images.extents(image, from) else { return all };
+            all.extend(
+                found.iter().map(|extent| extent.logical..extent.logical.saturating_add(extent.length)),
+            );
+            if found.len() < EXTENTS || all.last().is_none_or(|last| last.end <= from) {
+                return all;
+            }
+        }
+    }
+
+    fn rewrite(&mut self, image: usize, ranges: &[Range<u64>]) {
+        let Some(first) = ranges.first() else { return };
+        if let Err(e) = self.images.rewrite(image, ranges) {
+            let spot = Spot { image, position: first.start };
+            self.failed.push((spot, spot, first.end - first.start, e));
+        }
+        self.places.forget(image);
+        if self.is_own_source {
+            // Members that are its own twice: they are still the old blocks of what was written anew.
+            let totals = self.totals;
+            // That the index can be read it has just shown.
+            let _ = self.walk(image);
+            self.finish_stretch();
+            self.totals = totals;
+        }
     }
 
     fn walk(&mut self, image: usize) -> Result<(), String> {
@@ -130,7 +180,8 @@ impl<'a> Sharer<'a> {
             copies.iter().map(|from| self.places.overlap(&ask, *from, to, member.length)).collect();
         if let Some(same) = overlaps.iter().position(|overlap| *overlap == Overlap::Same) {
             self.totals.before += member.length;
-            self.look_ahead(copies[same], member);
+            append(&mut self.shared[1], to.position..to.position + member.length);
+            self.found(copies[same], to, member);
         } else if (copies.len() as u64) < self.copies {
             // What has blocks of another copy is not a copy of its own, and could be the only one of its other blocks.
             if overlaps.iter().all(|overlap| *overlap == Overlap::Apart) {
@@ -139,7 +190,7 @@ impl<'a> Sharer<'a> {
         } else {
             // Spread over the copies, the same one for all of an image, so that neighbours stay neighbours.
             let from = copies[image % copies.len()];
-            self.look_ahead(from, member);
+            self.found(from, to, member);
             self.push(from, to, member);
         }
     }
@@ -152,6 +203,11 @@ impl<'a> Sharer<'a> {
             members.clear();
         }
         next.map(|next| Spot { image: *image, position: next.position })
+    }
+
+    fn found(&mut self, from: Spot, to: Spot, member: &SeenMember) {
+        self.is_own_source |= from.image == to.image;
+        self.look_ahead(from, member);
     }
 
     /// Reads which members stand behind a copy, where the table cannot know all of them.
@@ -188,12 +244,17 @@ impl<'a> Sharer<'a> {
             return;
         }
         match self.share(from, to, length) {
-            Ok(true) => self.totals.now += length,
+            Ok(true) => self.add_shared(to, length),
             // Something differs, or is gone: what, and on which side.
             Ok(false) => self.share_singly(from, to, &members),
             Err(e) if is_gone(&e) => self.share_singly(from, to, &members),
             Err(e) => self.fail(from, to, length, e),
         }
+    }
+
+    fn add_shared(&mut self, to: Spot, length: u64) {
+        self.totals.now += length;
+        append(&mut self.shared[0], to.position..to.position + length);
     }
 
     /// Member by member.
@@ -202,7 +263,7 @@ impl<'a> Sharer<'a> {
             let this = Spot { position: member.position, ..to };
             let copy = Spot { position: from.position + (member.position - to.position), ..from };
             match self.share(copy, this, member.length) {
-                Ok(true) => self.totals.now += member.length,
+                Ok(true) => self.add_shared(this, member.length),
                 Ok(false) => self.judge(copy, this, member),
                 Err(e) if is_gone(&e) => self.replace(copy, this, member),
                 Err(e) => self.fail(copy, this, member.length, e),

@@ -25,6 +25,10 @@ struct Model {
     /// The process ends before this call.
     ends_at: u64,
     gone: Option<usize>,
+    /// As many blocks are an extent, which is free as a whole only; 0: each block is.
+    extent: u64,
+    /// Blocks that were given out.
+    next: Cell<u64>,
 }
 
 fn hash((content, blocks): Made) -> [u8; 32] {
@@ -38,17 +42,24 @@ impl Model {
             .map(|image| image.iter().flat_map(|made| (0..made.1).map(|n| (made.0, n))).collect())
             .collect();
         let mut next = 0;
-        // A gap behind each file.
-        let place = content.iter().map(|file: &Vec<_>| {
-            next += 1;
-            let places = file.iter().map(|_| {
-                next += 1;
-                next
-            });
-            places.collect()
+        let place = content.iter().map(|file| {
+            // A gap behind each file.
+            let start = next / 64 * 64 + 64;
+            next = start + file.len() as u64;
+            (start..next).collect()
         });
         let place = RefCell::new(place.collect());
-        Model { images, content, place, most: 4096, calls: Cell::new(0), ends_at: u64::MAX, gone: None }
+        Model {
+            images,
+            content,
+            place,
+            most: 4096,
+            calls: Cell::new(0),
+            ends_at: u64::MAX,
+            gone: None,
+            extent: 0,
+            next: Cell::new(1 << 20),
+        }
     }
 
     /// Positions and lengths in blocks.
@@ -94,6 +105,12 @@ impl Model {
     fn blocks_used(&self) -> usize {
         self.place.borrow().iter().flatten().collect::<BTreeSet<_>>().len()
     }
+
+    /// Extents of which a block is needed; what was written anew is one for each range.
+    fn extents_used(&self) -> usize {
+        let extent = |block: &u64| if *block < 1 << 20 { block / self.extent } else { *block };
+        self.place.borrow().iter().flatten().map(extent).collect::<BTreeSet<_>>().len()
+    }
 }
 
 impl Images for Model {
@@ -107,13 +124,19 @@ impl Images for Model {
     }
 
     fn extents(&self, image: usize, from: u64) -> io::Result<Vec<FileExtent>> {
-        let place = &self.place.borrow()[image];
-        let all = place.iter().enumerate().map(|(n, block)| FileExtent {
-            logical: n as u64 * BLOCK,
-            physical: Some(block * BLOCK),
-            length: BLOCK,
-        });
-        Ok(all.filter(|extent| extent.logical + BLOCK > from).take(EXTENTS).collect())
+        let mut all: Vec<FileExtent> = Vec::new();
+        for (n, block) in self.place.borrow()[image].iter().enumerate() {
+            let (logical, physical) = (n as u64 * BLOCK, block * BLOCK);
+            let is_next = |last: &&mut FileExtent| {
+                last.physical == Some(physical - last.length)
+                    && (self.extent == 0 || block % self.extent != 0)
+            };
+            match all.last_mut().filter(is_next) {
+                Some(last) => last.length += BLOCK,
+                None => all.push(FileExtent { logical, physical: Some(physical), length: BLOCK }),
+            }
+        }
+        Ok(all.into_iter().filter(|extent| extent.logical + extent.length > from).take(EXTENTS).collect())
     }
 
     fn dedupe(&self, from: Spot, to: Spot, length: u64) -> io::Result<Deduped> {
@@ -138,6 +161,20 @@ impl Images for Model {
         Ok(Deduped::Shared(count as u64 * BLOCK))
     }
 
+    fn frees_whole_extents(&self) -> bool {
+        self.extent > 0
+    }
+
+    fn rewrite(&self, image: usize, ranges: &[Range<u64>]) -> io::Result<()> {
+        for range in ranges {
+            for block in range.start / BLOCK..range.end / BLOCK {
+                self.place.borrow_mut()[image][block as usize] = self.next.get();
+                self.next.set(self.next.get() + 1);
+            }
+        }
+        Ok(())
+    }
+
     fn is_whole(&self, image: usize, member: &SeenMember) -> io::Result<bool> {
         let at = (member.position / BLOCK) as usize;
         let (content, _) = self.content[image][at];
@@ -156,8 +193,13 @@ fn images() -> impl Strategy<Value = Vec<Vec<Made>>> {
 proptest! {
     /// Every member is there once, or as often as it was where more copies are to stay; a second run has nothing to do.
     #[test]
-    fn copies_that_are_asked_for_stay_and_no_more(images in images(), copies in 1u64..4, most in 1u64..9) {
-        let model = Model { most, ..Model::new(images) };
+    fn copies_that_are_asked_for_stay_and_no_more(
+        images in images(),
+        copies in 1u64..4,
+        most in 1u64..9,
+        extent in prop_oneof![Just(0), Just(16)],
+    ) {
+        let model = Model { most, extent, ..Model::new(images) };
         let before = model.copies();
         let used = model.blocks_used();
         let (first, damaged) = model.run(Table::new(), copies);
@@ -173,8 +215,13 @@ proptest! {
 
     /// Shared with one copy, cut at any call, and then two are to stay: none is lost that was still there.
     #[test]
-    fn a_cut_run_and_another_rule_lose_no_copy(images in images(), ends_at in 1u64..30, copies in 1u64..4) {
-        let mut model = Model { ends_at, ..Model::new(images) };
+    fn a_cut_run_and_another_rule_lose_no_copy(
+        images in images(),
+        ends_at in 1u64..30,
+        copies in 1u64..4,
+        extent in prop_oneof![Just(0), Just(16)],
+    ) {
+        let mut model = Model { ends_at, extent, ..Model::new(images) };
         model.run(Table::new(), 1);
         model.ends_at = u64::MAX;
         let before = model.copies();
@@ -225,4 +272,25 @@ fn a_set_that_is_removed_meanwhile_stops_nothing() {
     let model = Model { gone: Some(0), ..Model::new(vec![disk; 3]) };
     let (totals, damaged) = model.run(Table::new(), 1);
     assert_eq!((totals.now, damaged.len()), (10 * BLOCK, 0));
+}
+
+/// btrfs: an extent that is needed in part takes all of its room.
+#[test]
+fn what_is_left_of_extents_is_written_anew_where_that_frees_more() {
+    let first: Vec<Made> = (0..32).map(|n| (n, 2)).collect();
+    // Of each extent of 8 members one is other, then all but one.
+    for (other, left) in [(1, 4 * 2), (7, 4)] {
+        let second =
+            first.iter().enumerate().map(|(n, made)| if n % 8 < other { (100 + n as u8, 2) } else { *made });
+        let model = Model { extent: 16, ..Model::new(vec![first.clone(), second.collect()]) };
+        assert_eq!(model.extents_used(), 8);
+        let (totals, _) = model.run(Table::new(), 1);
+        assert_eq!(
+            (totals.now, model.extents_used()),
+            ((32 - 4 * other as u64) * 2 * BLOCK, 4 + left),
+            "{other}"
+        );
+        let (again, _) = model.run(Table::new(), 1);
+        assert_eq!((again.before, again.now, model.extents_used()), (totals.now, 0, 4 + left), "{other}");
+    }
 }
