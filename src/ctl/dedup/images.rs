@@ -55,14 +55,14 @@ impl<'a> ShareImages<'a> {
 
 /// Parts of an image that are copied behind each other into a file without a name, and then shared with the image: one
 /// extent, all of which is needed.
-struct Batch<'a> {
+struct FreshBlocks<'a> {
     opened: &'a OpenedImage,
     copy: &'a File,
     parts: Vec<Range<u64>>,
     length: u64,
 }
 
-impl Batch<'_> {
+impl FreshBlocks<'_> {
     fn add(&mut self, part: Range<u64>) -> io::Result<()> {
         let mut bytes = vec![0; usize::try_from(part.end - part.start).unwrap_or(usize::MAX)];
         self.opened.read(&mut bytes, part.start)?;
@@ -139,18 +139,18 @@ impl Images for ShareImages<'_> {
 
     fn rewrite(&self, image: usize, ranges: &[Range<u64>]) -> io::Result<()> {
         let (opened, copy) = (self.get(image)?, unnamed_file(self.share)?);
-        let mut batch = Batch { opened: &opened, copy: &copy, parts: Vec::new(), length: 0 };
+        let mut fresh = FreshBlocks { opened: &opened, copy: &copy, parts: Vec::new(), length: 0 };
         for range in ranges {
             let mut at = range.start;
             while at < range.end {
                 let part = at..range.end.min(at + STEP);
                 at = part.end;
-                if batch.length + (part.end - part.start) > STEP {
-                    batch.finish()?;
+                if fresh.length + (part.end - part.start) > STEP {
+                    fresh.finish()?;
                 }
-                batch.add(part)?;
+                fresh.add(part)?;
             }
         }
-        batch.finish()
+        fresh.finish()
     }
 }
