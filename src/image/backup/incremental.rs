@@ -58,12 +58,20 @@ impl<I: Iterator<Item = Result<Run, ImageError>>> Aligned<I> {
     }
 }
 
-/// Reads the member of a data run of the base into the front of `member`, and proves it.
-pub(super) fn old_member(base: &Image, run: &Run, member: &mut [u8]) -> Result<(), ImageError> {
+/// Reads the member of a data run of the base behind the others in `members`, and proves it. Its place there.
+pub(super) fn old_member(base: &Image, run: &Run, members: &mut Vec<u8>) -> Result<Range<usize>, ImageError> {
+    let at = members.len();
+    members.resize(at + run.member_length as usize, 0);
+    let proven = prove_member(base, run, &mut members[at..]);
+    if proven.is_err() {
+        members.truncate(at);
+    }
+    proven.map(|()| at..members.len())
+}
+
+fn prove_member(base: &Image, run: &Run, bytes: &mut [u8]) -> Result<(), ImageError> {
     let damaged =
         |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
-    let bytes =
-        member.get_mut(..run.member_length as usize).ok_or_else(|| damaged("a member is too long"))?;
     base.read(bytes, run.position)?;
     // Its bytes are those that were inflated, and found to be the run's, when the base was verified.
     if blake3::hash(bytes) != run.member_hash {

@@ -9,21 +9,28 @@
 //! piece that it calls unallocated and that is used now is read as any other.
 #![forbid(unsafe_code)]
 
+mod carve;
+mod cut;
 pub(crate) mod incremental;
+mod moved;
 pub(crate) mod options;
 pub(crate) mod output;
+mod pack;
 pub(crate) mod pipeline;
 pub(crate) mod resume;
-pub(crate) mod slot;
+mod slot;
+mod source;
+mod sources;
 pub(crate) mod verified;
 pub(crate) mod writer;
 
 use crate::block::BlockDevice;
 use crate::image::backup::incremental::joint_codec;
 use crate::image::backup::options::{BackupOptions, Earlier, Written};
-use crate::image::backup::pipeline::{free_bytes, pipeline};
+use crate::image::backup::pipeline::pipeline;
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::MemberSources;
+use crate::image::backup::source::free_bytes;
+use crate::image::backup::sources::MemberSources;
 use crate::image::backup::writer::Writer;
 use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::found::FoundTexts;
@@ -64,13 +71,11 @@ pub fn backup_again(
     earlier: &Earlier,
     progress: &Progress,
 ) -> Result<Written, ImageError> {
-    let base = earlier.base.as_deref();
-    // Chunks of another size would meet none of the base's.
-    let chunk_size = base.map_or(opts.chunk_size, |base| base.header().chunk_size);
-    let opts = BackupOptions { chunk_size, ..opts.clone() };
+    // Runs with other bounds meet none of these.
+    let base = earlier.base.as_deref().filter(|base| base.header().chunk_size == opts.chunk_size);
     let mut header = Header {
         disk: about.clone(),
-        chunk_size,
+        chunk_size: opts.chunk_size,
         image_id: [0; 16],
         codec: joint_codec(opts.codec, base),
         writer: concat!("testbox ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -81,7 +86,7 @@ pub fn backup_again(
         let what = "the sizes of the disk are not those that the image is to record";
         return Err(ImageError::internal(format!("{}: {what}", disk.name())));
     }
-    let skipped = free_bytes(disk, &opts)?;
+    let skipped = free_bytes(disk, opts)?;
     let part = earlier.part.as_ref().map(Unfinished::new);
     header.image_id = match (opts.image_id, part.as_ref().and_then(|part| part.image_id(&header))) {
         (Some(id), _) | (None, Some(id)) => id,
@@ -96,7 +101,7 @@ pub fn backup_again(
     let unread = AtomicBool::new(!earlier.prove_base);
     let kept = part.as_ref().map(|part| part.runs(&header));
     let sources = MemberSources { base, unread: &unread, kept };
-    let mut writer = Writer::new(sink, &header, &opts, &sources, part, progress)?;
-    ImageError::catch(|| pipeline(disk, &opts, sources, progress, |slot| writer.take(disk, slot)))?;
+    let mut writer = Writer::new(sink, &header, opts, &sources, part, progress)?;
+    ImageError::catch(|| pipeline(disk, opts, sources, progress, |slot| writer.take(disk, slot)))?;
     writer.finish()
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::MemberSources;
+use crate::image::backup::sources::MemberSources;
 use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::member::UNIT;
 use crate::image::format::run::Run;

@@ -4,17 +4,19 @@
 use crate::block::BlockDevice;
 use crate::image::backup::options::{BackupOptions, Written};
 use crate::image::backup::output::Output;
+use crate::image::backup::pack::append_member;
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::{MemberSources, PieceContent, PieceSlot};
+use crate::image::backup::slot::{Piece, PieceContent, WindowContent, WindowSlot};
+use crate::image::backup::sources::MemberSources;
 use crate::image::error::ImageError;
-use crate::image::format::codec::{DataMember, Deflate, data_member};
+use crate::image::format::codec::{DataMember, Deflate};
 use crate::image::format::footer::Footer;
 use crate::image::format::header::Header;
 use crate::image::format::index::IndexWriter;
 use crate::image::format::member::MemberKind;
 use crate::image::format::run::{NO_HASH, Run};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers};
-use crate::io::{SyncWrite, is_zero};
+use crate::io::SyncWrite;
 use crate::progress::Progress;
 use crate::text::with_sources;
 use blake3::Hash;
@@ -101,34 +103,45 @@ impl<'a> Writer<'a> {
         Ok(was_there)
     }
 
-    /// Takes the next piece of disk.
-    pub fn take(&mut self, disk: &dyn BlockDevice, slot: &mut PieceSlot) -> Result<(), ImageError> {
-        let range = slot.offset..slot.offset + slot.length;
-        if let Some(error) = slot.bad_base.take() {
+    /// Takes the next window of the disk.
+    pub fn take(&mut self, disk: &dyn BlockDevice, slot: &mut WindowSlot) -> Result<(), ImageError> {
+        for error in slot.bad_base.drain(..) {
             self.written.retaken_bad += 1;
             self.written.bad_base.get_or_insert_with(|| with_sources(&error));
         }
-        match std::mem::replace(&mut slot.content, PieceContent::Raw) {
+        match std::mem::replace(&mut slot.content, WindowContent::Raw) {
+            WindowContent::Failed(error) => return Err(error),
+            WindowContent::Raw | WindowContent::Hole | WindowContent::Unallocated => {}
+        }
+        let pieces = std::mem::take(&mut slot.pieces);
+        pieces.iter().try_for_each(|piece| self.piece(disk, piece, slot))?;
+        slot.pieces = pieces;
+        Ok(())
+    }
+
+    fn piece(&mut self, disk: &dyn BlockDevice, piece: &Piece, slot: &WindowSlot) -> Result<(), ImageError> {
+        let range = piece.range.clone();
+        let length = range.end - range.start;
+        match &piece.content {
             PieceContent::Zero => self.zero(range)?,
             PieceContent::Unallocated => return self.unallocated(range),
-            PieceContent::Data(member) => self.data(range, &member, &slot.member[member.range.clone()])?,
-            PieceContent::Taken(run) => {
+            PieceContent::Unreadable => self.unreadable(disk, range)?,
+            PieceContent::Data(made) => self.data(range, made, &slot.members[made.range.clone()])?,
+            PieceContent::Taken(run, place) => {
                 self.flush_zeros()?;
-                let member = &slot.member[..run.member_length as usize];
-                match self.put(MemberKind::Data, range, (run.hash, run.has_gaps), member, run.member_hash)? {
-                    true => self.written.kept_bytes += slot.length,
-                    false => self.written.taken_bytes += slot.length,
+                let (about, member) = ((run.hash, run.has_gaps), &slot.members[place.clone()]);
+                match self.put(MemberKind::Data, range, about, member, run.member_hash)? {
+                    true => self.written.kept_bytes += length,
+                    false => self.written.taken_bytes += length,
                 }
-                self.progress.taken.fetch_add(slot.length, Relaxed);
+                self.progress.taken.fetch_add(length, Relaxed);
             }
-            PieceContent::Unread(run) => self.copy(range, &run)?,
-            PieceContent::Kept(run) => self.keep(range, &run, slot)?,
-            PieceContent::BadRanges(bad) => self.bad_ranges(disk, slot, &bad)?,
-            PieceContent::Failed(error) => return Err(error),
-            // Workers turn all raw pieces into something else.
+            PieceContent::Unread(run) => self.copy(range, run)?,
+            PieceContent::Kept(run) => self.keep(range, run, slot)?,
+            // Packers turn all raw pieces into something else.
             PieceContent::Raw => return Err(ImageError::internal("a piece of disk was not handled")),
         }
-        self.progress.add_done(slot.length);
+        self.progress.add_done(length);
         Ok(())
     }
 
@@ -145,7 +158,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A chunk whose member is copied from the base, where it does not stand in the file already.
+    /// A run whose member is copied from the base, where it does not stand in the file already.
     fn copy(&mut self, range: Range<u64>, old: &Run) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let position = self.out.position();
@@ -160,47 +173,19 @@ impl<'a> Writer<'a> {
         self.index(&Run { position, offset: range.start, ..*old })
     }
 
-    /// A chunk whose member stands in the file already, unless the file was cut before it meanwhile.
-    fn keep(&mut self, range: Range<u64>, kept: &Run, slot: &mut PieceSlot) -> Result<(), ImageError> {
+    /// A run whose member stands in the file already, unless the file was cut before it meanwhile.
+    fn keep(&mut self, range: Range<u64>, kept: &Run, slot: &WindowSlot) -> Result<(), ImageError> {
         self.flush_zeros()?;
         let position = self.out.position();
         if !self.out.keep(kept) {
-            let raw = &slot.raw[..slot.length as usize];
-            let made = data_member(&mut *self.deflater, raw, &slot.gaps, &mut slot.member);
-            return self.data(range, &made, &slot.member[made.range.clone()]);
+            let (raw, gaps) = slot.bytes(&range);
+            let mut member = Vec::new();
+            let made = append_member(&mut *self.deflater, raw, &gaps, kept.hash, &mut member);
+            return self.data(range, &made, &member);
         }
-        self.written.kept_bytes += slot.length;
-        self.progress.taken.fetch_add(slot.length, Relaxed);
+        self.written.kept_bytes += kept.length;
+        self.progress.taken.fetch_add(kept.length, Relaxed);
         self.index(&Run { position, offset: range.start, ..*kept })
-    }
-
-    /// The parts of a chunk between bad ranges, and those. Rare, so it is done here, one after the other.
-    fn bad_ranges(
-        &mut self,
-        disk: &dyn BlockDevice,
-        slot: &mut PieceSlot,
-        bad: &[Range<u64>],
-    ) -> Result<(), ImageError> {
-        let end = slot.offset + slot.length;
-        let mut at = slot.offset;
-        for lost in bad.iter().cloned().chain(std::iter::once(end..end)) {
-            if at < lost.start {
-                let part = at - slot.offset..lost.start - slot.offset;
-                let (raw, gaps) =
-                    (&slot.raw[part.start as usize..part.end as usize], slot.gaps.within(&part));
-                if is_zero(raw) {
-                    self.zero(at..lost.start)?;
-                } else {
-                    let made = data_member(&mut *self.deflater, raw, &gaps, &mut slot.member);
-                    self.data(at..lost.start, &made, &slot.member[made.range.clone()])?;
-                }
-            }
-            if lost.start < lost.end {
-                self.unreadable(disk, lost.clone())?;
-            }
-            at = lost.end;
-        }
-        Ok(())
     }
 
     fn unreadable(&mut self, disk: &dyn BlockDevice, range: Range<u64>) -> Result<(), ImageError> {

@@ -155,10 +155,10 @@ fn store(raw: &[u8], out: &mut [u8]) -> usize {
     at + TRAILER
 }
 
-/// Bytes before the stream in a buffer for [`data_member`]: frame, payload with the longest list, most padding.
+/// Bytes before the stream in a buffer for [`data_member_hashed`]: frame, payload with the longest list, most padding.
 const FRONT: usize = FRAME + RUN_PAYLOAD + MAX_LIST + UNIT;
 
-/// Bytes of buffer that [`data_member`] needs for a chunk of `raw` bytes.
+/// Bytes of buffer that [`data_member_hashed`] needs for a chunk of `raw` bytes.
 pub fn member_buffer(raw: usize) -> usize {
     FRONT + stored_len(raw)
 }
@@ -178,13 +178,14 @@ pub struct DataMember {
     pub stored: bool,
 }
 
-/// Makes the data member of `raw`, which is not empty, in `out` ([`member_buffer`] bytes or more). What it makes
-/// depends on nothing but `raw`, its gaps, which are zeros in it, and the codec.
+/// [`data_member_hashed`] for whoever does not know the hash.
+#[cfg(test)]
 pub fn data_member(deflater: &mut dyn Deflate, raw: &[u8], gaps: &Gaps, out: &mut [u8]) -> DataMember {
     data_member_hashed(deflater, raw, gaps, gaps.hash(raw), out)
 }
 
-/// [`data_member`] where the hash is known.
+/// Makes the data member of `raw`, which is not empty, in `out` ([`member_buffer`] bytes or more). What it makes depends
+/// on nothing but `raw`, its gaps, which are zeros in it, and the codec. `hash` is [`Gaps::hash`] of it.
 pub fn data_member_hashed(
     deflater: &mut dyn Deflate,
     raw: &[u8],

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Most gaps of a run: every other block of the longest chunk.
 const MOST: usize = crate::image::format::header::MAX_CHUNK as usize / UNIT / 2;
 /// Bytes that the list counts in: the smallest logical block, because a bad sector may cut a run anywhere.
-const SECTOR: u64 = 512;
+pub const SECTOR: u64 = 512;
 /// Bytes of the longest list.
 pub const MAX_LIST: usize = 2 + 4 * MOST;
 
@@ -42,25 +42,6 @@ impl Gaps {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// What lies between the gaps of a run of `length` bytes, in order.
-    pub fn between(&self, length: u64) -> Vec<Range<u64>> {
-        let starts = std::iter::once(0).chain(self.0.iter().map(|gap| gap.end));
-        let ends = self.0.iter().map(|gap| gap.start).chain([length]);
-        starts.zip(ends).map(|(start, end)| start..end).filter(|used| used.start < used.end).collect()
-    }
-
-    /// The gaps of a part of the run, whole sectors, from the beginning of that part.
-    pub fn within(&self, part: &Range<u64>) -> Gaps {
-        let mut gaps = Gaps::default();
-        for gap in &self.0 {
-            let (start, end) = (gap.start.max(part.start), gap.end.min(part.end));
-            if start < end {
-                gaps.push(start - part.start..end - part.start, SECTOR);
-            }
-        }
-        gaps
     }
 
     /// Bytes in all gaps.
@@ -162,23 +143,6 @@ mod tests {
         let most: Vec<_> = (0..2000).map(|i| i * 8192..i * 8192 + 4096).collect();
         assert_eq!(gaps(&most).encode().len(), MAX_LIST);
         assert_eq!(gaps(&most).bytes(), 2 << 20);
-    }
-
-    #[test]
-    fn what_lies_between_gaps_and_the_gaps_of_a_part() {
-        let gaps = gaps(&[0..4096, 8192..16_384]);
-        assert_eq!(gaps.between(20_000), [4096..8192, 16_384..20_000]);
-        assert_eq!(gaps.between(16_384), [Range { start: 4096, end: 8192 }]);
-        assert_eq!(Gaps::default().between(512), [Range { start: 0, end: 512 }]);
-        for (part, wanted) in [
-            (0..16_384, &[0..4096, 8192..16_384][..]),
-            (4096..12_288, &[4096..8192]),
-            // A bad sector has cut the run.
-            (512..16_384, &[0..3584, 7680..15_872]),
-            (4096..8192, &[]),
-        ] {
-            assert_eq!(gaps.within(&part).0, wanted, "{part:?}");
-        }
     }
 
     #[test]

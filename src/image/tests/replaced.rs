@@ -30,7 +30,7 @@ fn not_one_byte_of_another_image_than_the_opened_one_is_written() {
     // Longer than what makes a disk bootable at both its ends, which stays in memory to the end. Bytes that do not
     // compress: members of the same length in both, so that the places are the same too.
     let len = 3 * MIB;
-    let contents = [1, 2].map(|seed| noise(seed, len));
+    let contents = [1, 2].map(|seed| uncut_noise(seed, len));
     let files = contents.clone().map(|bytes| back_up(&MemDisk::new("sda", bytes, 512), &opts).unwrap().0);
     assert_eq!(files[0].len(), files[1].len());
     // Each member says its hash itself: the third file has the second's bytes below the first's words.
