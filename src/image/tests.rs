@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod again;
+mod cut;
 mod delta;
 mod diff;
 mod file;

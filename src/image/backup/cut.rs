@@ -141,3 +141,94 @@ impl Cutter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mark() -> impl Strategy<Value = BlockMark> {
+        prop_oneof![6 => Just(BlockMark::Plain), 3 => Just(BlockMark::Zero), 1 => Just(BlockMark::End)]
+    }
+
+    /// Stretches of the same mark, so that zeros of some length come up.
+    fn marks() -> impl Strategy<Value = Vec<BlockMark>> {
+        let stretches = prop::collection::vec((mark(), 1usize..40), 1..40);
+        stretches
+            .prop_map(|list| list.into_iter().flat_map(|(mark, n)| std::iter::repeat_n(mark, n)).collect())
+    }
+
+    fn cut(rule: CutRule, start: u64, marks: &[BlockMark]) -> Vec<Cut> {
+        let (mut cutter, mut cuts, mut at) = (Cutter::new(rule), Vec::new(), start);
+        cutter.skip(start);
+        for mark in marks {
+            at = (at / BLOCK + 1) * BLOCK;
+            cutter.block(at, *mark, &mut cuts);
+            assert!(cutter.needed() <= at);
+        }
+        cutter.finish(&mut cuts);
+        cuts
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_cover_everything_and_keep_their_bounds(
+            marks in marks(),
+            chunk in prop::sample::select(vec![4096u32, 16 << 10, 64 << 10, 256 << 10]),
+            start in (0u64..40).prop_map(|sectors| sectors * 512),
+        ) {
+            let rule = CutRule::new(chunk);
+            let cuts = cut(rule, start, &marks);
+            let end = (start / BLOCK + marks.len() as u64) * BLOCK;
+            let mut at = start;
+            for (nth, cut) in cuts.iter().enumerate() {
+                let (Cut::Data(range) | Cut::Zero(range)) = cut;
+                prop_assert_eq!(range.start, at);
+                prop_assert!(range.end > range.start);
+                at = range.end;
+                let mark_at = |byte: u64| marks[(byte / BLOCK - start / BLOCK) as usize];
+                let length = range.end - range.start;
+                let zeros = (range.start / BLOCK..range.end.div_ceil(BLOCK)).all(|nth| mark_at(nth * BLOCK) == BlockMark::Zero);
+                if let Cut::Zero(_) = cut {
+                    prop_assert!(zeros && length >= rule.zeros);
+                    continue;
+                }
+                prop_assert!(length <= u64::from(chunk));
+                prop_assert!(!zeros || length < rule.zeros, "zeros of that length are not data");
+                let is_ended = mark_at(range.end - 1) == BlockMark::End && length >= rule.least;
+                let is_longest = length + BLOCK > rule.most;
+                let is_followed = matches!(cuts.get(nth + 1), None | Some(Cut::Zero(_)));
+                prop_assert!(is_ended || is_longest || is_followed);
+                // It would have ended before, if it could have.
+                let inside = range.start + rule.least..range.end.saturating_sub(BLOCK) + 1;
+                let ends = inside.filter(|byte| byte % BLOCK == 0 && mark_at(byte - 1) == BlockMark::End);
+                prop_assert_eq!(ends.count(), 0);
+            }
+            prop_assert_eq!(at, end);
+        }
+
+        #[test]
+        fn a_hole_is_cut_as_the_zeros_that_it_is(
+            (before, after) in (marks(), marks()),
+            hole in 0usize..100,
+            chunk in prop::sample::select(vec![4096u32, 64 << 10]),
+        ) {
+            let rule = CutRule::new(chunk);
+            let all = [&before[..], &vec![BlockMark::Zero; hole], &after].concat();
+            let (mut cutter, mut cuts) = (Cutter::new(rule), Vec::new());
+            let mut at = 0;
+            for mark in &before {
+                at += BLOCK;
+                cutter.block(at, *mark, &mut cuts);
+            }
+            at += hole as u64 * BLOCK;
+            cutter.hole(at, &mut cuts);
+            for mark in &after {
+                at += BLOCK;
+                cutter.block(at, *mark, &mut cuts);
+            }
+            cutter.finish(&mut cuts);
+            prop_assert_eq!(cuts, cut(rule, 0, &all));
+        }
+    }
+}

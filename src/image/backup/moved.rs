@@ -94,3 +94,41 @@ impl<'a> MovedSearch<'a> {
         Ok(self.around.iter().find(is_it).copied())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::mem::MemDisk;
+    use crate::image::{BackupOptions, DiskAbout, backup};
+    use crate::inventory::Identity;
+    use crate::progress::Progress;
+    use std::sync::Arc;
+
+    /// Noise of 4 MiB in runs of at most 16 KiB.
+    fn image() -> Image {
+        let mut bytes = vec![0; 4 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let disk = MemDisk::new("sda", bytes, 512);
+        let opts = BackupOptions { chunk_size: 16 << 10, ..BackupOptions::default() };
+        let about = DiskAbout::new("sda", Identity::default(), &disk);
+        let mut file = Vec::new();
+        backup(&disk, &mut file, &about, &opts, &Progress::new()).unwrap();
+        Image::open(Arc::new(file)).unwrap()
+    }
+
+    #[test]
+    fn every_run_is_found_and_with_little_room_stretches_are() {
+        let image = image();
+        let runs: Vec<Run> = image.runs().map(Result::unwrap).collect();
+        assert!(runs.len() > 500);
+        for (room, least) in [(runs.len(), runs.len()), (runs.len() / 8, runs.len() * 8 / 10), (0, 0)] {
+            let moved = MovedRuns::with_room(&image, room).unwrap();
+            assert!(moved.places.len() <= room);
+            let mut search = MovedSearch::new(&image, &moved);
+            let found: Vec<_> = runs.iter().filter_map(|run| search.find(&run.hash).unwrap()).collect();
+            assert!(found.len() >= least, "{} of {} with room for {room}", found.len(), runs.len());
+            assert!(found.iter().all(|run| runs.contains(run)));
+            assert_eq!(search.find(&blake3::hash(b"another")).unwrap(), None);
+        }
+    }
+}

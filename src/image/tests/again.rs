@@ -5,7 +5,7 @@ use crate::io::ReadAt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-fn mem_disk(bytes: &[u8]) -> MemDisk {
+pub fn mem_disk(bytes: &[u8]) -> MemDisk {
     MemDisk::new("sda", bytes.to_vec(), 512)
 }
 
