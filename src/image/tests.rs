@@ -414,11 +414,9 @@ fn disks_that_do_not_fit_are_refused_before_the_first_write() {
 #[test]
 fn whatever_operation_fails_no_half_disk_boots() {
     let bytes = content(&[(2, 1100), (0, 300), (1, 200), (2, 1800)]);
-    let (file, _) = back_up(
-        &MemDisk::new("sda", bytes.clone(), 512),
-        &BackupOptions { chunk_size: 256 << 10, ..small() },
-    )
-    .unwrap();
+    let (file, _) =
+        back_up(&MemDisk::new("sda", bytes.clone(), 512), &BackupOptions { chunk_size: 1 << 20, ..small() })
+            .unwrap();
     let image = open(&file).unwrap();
     let opts = RestoreOptions { threads: 1, ..Default::default() };
     let run = |fault: Option<(u64, DiskFault, bool)>| {

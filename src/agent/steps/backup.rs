@@ -137,6 +137,7 @@ fn base(cx: &StepContext<'_>, image: &ImageRecord, disk: &Disk) -> Option<Arc<Im
         if opened.header().disk.logical_block_size != disk.logical_block_size {
             return Err("the disk has other blocks now".into());
         }
+        BackupOptions::default().check_base(&opened)?;
         Ok(Arc::new(opened))
     };
     match open() {

@@ -150,6 +150,11 @@ fn make(
         used: Arc::new(map),
         ..BackupOptions::default()
     };
+    if let Some((base, path)) = base.as_deref().zip(args.base.as_ref())
+        && let Err(why) = options.check_base(base)
+    {
+        warn(&format!("nothing is taken over from {}: {why}", path.display()));
+    }
     let file = CreatedFile { part, name: &about.name, writing: Cell::default(), reading: Cell::default() };
     // Members of the base are taken over unread, and nobody vouches for it: all of the new image is inflated afterwards.
     let made = match args.no_verify {

@@ -71,8 +71,7 @@ pub fn backup_again(
     earlier: &Earlier,
     progress: &Progress,
 ) -> Result<Written, ImageError> {
-    // Runs with other bounds meet none of these.
-    let base = earlier.base.as_deref().filter(|base| base.header().chunk_size == opts.chunk_size);
+    let base = earlier.base.as_deref().filter(|base| opts.check_base(base).is_ok());
     let mut header = Header {
         disk: about.clone(),
         chunk_size: opts.chunk_size,

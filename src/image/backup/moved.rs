@@ -37,17 +37,13 @@ impl MovedRuns {
         for run in image.runs() {
             let run = run?;
             let hash = short(&run.hash);
-            if run.kind != MemberKind::Data || hash & mask != 0 {
-                continue;
-            }
-            if places.len() == most {
+            while places.len() >= most && mask != u64::MAX {
                 mask = mask << 1 | 1;
                 places.retain(|(hash, _)| hash & mask == 0);
-                if hash & mask != 0 {
-                    continue;
-                }
             }
-            places.push((hash, run.offset));
+            if run.kind == MemberKind::Data && hash & mask == 0 && places.len() < most {
+                places.push((hash, run.offset));
+            }
         }
         places.sort_unstable();
         places.dedup_by_key(|(hash, _)| *hash);

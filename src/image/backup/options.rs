@@ -68,6 +68,23 @@ impl Default for BackupOptions {
     }
 }
 
+impl BackupOptions {
+    /// Whether an image made with these options can share members with `base`.
+    ///
+    /// # Errors
+    /// Why it cannot share any.
+    pub fn check_base(&self, base: &Image) -> Result<(), &'static str> {
+        if base.header().chunk_size == self.chunk_size {
+            Ok(())
+        } else {
+            Err(
+                "an earlier version made it, which cut data at other places: this image shares nothing with it, the next \
+                 one will share with this one",
+            )
+        }
+    }
+}
+
 /// A backup that was written and synced; not yet verified. All sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

@@ -109,7 +109,7 @@ fn sample() -> Vec<u8> {
 #[test]
 fn every_cut_at_and_near_a_member_goes_on_to_the_same_image() {
     let disk = mem_disk(&sample());
-    let opts = BackupOptions { chunk_size: 16 << 10, ..with_id(3) };
+    let opts = BackupOptions { chunk_size: 64 << 10, ..with_id(3) };
     let (full, _) = back_up(&disk, &opts).unwrap();
     let mut at = 0;
     let mut most = 0;
@@ -132,7 +132,7 @@ fn every_cut_at_and_near_a_member_goes_on_to_the_same_image() {
 fn damage_in_a_part_never_makes_a_wrong_image_that_verifies() {
     let bytes = sample();
     let disk = mem_disk(&bytes);
-    let opts = BackupOptions { chunk_size: 8 << 10, ..with_id(3) };
+    let opts = BackupOptions { chunk_size: 32 << 10, ..with_id(3) };
     let (full, _) = back_up(&disk, &opts).unwrap();
     let heads = (0..full.len()).step_by(4096).flat_map(|at| [at + 2, at + 17, at + 21, at + 30, at + 60]);
     let (mut mended, mut refused) = (0, 0);
@@ -186,7 +186,7 @@ impl ReadAt for Watched {
 #[test]
 fn kept_members_are_not_read_but_for_the_tail() {
     let disk = mem_disk(&noise(1, 5 * MIB));
-    let opts = BackupOptions { chunk_size: 16 << 10, ..with_id(3) };
+    let opts = BackupOptions { chunk_size: 64 << 10, ..with_id(3) };
     let (full, _) = back_up(&disk, &opts).unwrap();
     let part = &full[..full.len() - MIB];
     for (tail, least, most) in [(0, 0, MIB * 5 / 2), (2 * MIB as u64, 2 * MIB, 4 * MIB)] {

@@ -32,7 +32,15 @@ fn mbr_bytes() -> Vec<u8> {
 }
 
 fn image_of(bytes: &[u8]) -> Image {
-    open(&back_up(&MemDisk::new("sda", bytes.to_vec(), 512), &small()).unwrap().0).unwrap()
+    open(
+        &back_up(
+            &MemDisk::new("sda", bytes.to_vec(), 512),
+            &BackupOptions { chunk_size: 256 << 10, ..small() },
+        )
+        .unwrap()
+        .0,
+    )
+    .unwrap()
 }
 
 fn grow(image: &Image, disk: &MemDisk) -> Result<Restored, ImageError> {

@@ -41,7 +41,9 @@ fn on_larger(disk: &[u8], size: usize) -> Vec<u8> {
 }
 
 fn imaged(bytes: &[u8]) -> Vec<u8> {
-    back_up(&MemDisk::new("sda", bytes.to_vec(), 512), &small()).unwrap().0
+    back_up(&MemDisk::new("sda", bytes.to_vec(), 512), &BackupOptions { chunk_size: 256 << 10, ..small() })
+        .unwrap()
+        .0
 }
 
 fn restored(file: &[u8], disk: &MemDisk) -> Result<Restored, ImageError> {

@@ -29,7 +29,7 @@ fn parts_of(full: &[u8], base: &[u8], cut: usize) -> (u64, u64) {
 
 #[test]
 fn a_cut_backup_with_a_base_copies_only_what_is_not_there() {
-    let opts = |id| BackupOptions { chunk_size: 16 << 10, ..with_id(id) };
+    let opts = |id| BackupOptions { chunk_size: 64 << 10, ..with_id(id) };
     let before = content(&[(2, 500), (0, 300), (1, 500), (2, 600), (0, 64), (2, 1000)]);
     let (base, _) = back_up(&MemDisk::new("sda", before.clone(), 512), &opts(1)).unwrap();
     for places in [&[][..], &[40_000, 1_200_000][..]] {
@@ -56,7 +56,7 @@ fn a_cut_backup_with_a_base_copies_only_what_is_not_there() {
 
 #[test]
 fn a_wrong_byte_in_a_part_is_copied_anew_from_the_base() {
-    let opts = |id| BackupOptions { chunk_size: 16 << 10, ..with_id(id) };
+    let opts = |id| BackupOptions { chunk_size: 64 << 10, ..with_id(id) };
     let disk = MemDisk::new("sda", content(&[(2, 4096)]), 512);
     let (base, _) = back_up(&disk, &opts(1)).unwrap();
     let (full, _) = again(&disk, Vec::new(), &opts(2), &on(&base)).unwrap();

@@ -365,7 +365,7 @@ fn sample() -> (Vec<u8>, Vec<Range<u64>>, Image) {
     let bytes = content(&[(2, 1700), (0, 300), (1, 200), (2, 2800)]);
     let end = bytes.len() as u64;
     let free = vec![512 << 10..1200 << 10, 2000 << 10..2600 << 10, end - (1500 << 10)..end];
-    let opts = with(&free, &BackupOptions { chunk_size: 256 << 10, ..small() });
+    let opts = with(&free, &BackupOptions { chunk_size: 1 << 20, ..small() });
     let image = open(&back_up(&disk_of(&bytes), &opts).unwrap().0).unwrap();
     (bytes, free, image)
 }
