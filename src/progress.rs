@@ -42,6 +42,13 @@ impl Progress {
         }
     }
 
+    /// Goes on with the next part of a step, of `total` bytes of disk; what was read or written of image files stays.
+    pub fn restart(&self, total: u64) {
+        let image = self.image.load(Relaxed);
+        self.start(total);
+        self.image.store(image, Relaxed);
+    }
+
     /// Adds `bytes` of handled disk.
     pub fn add_done(&self, bytes: u64) {
         self.done.fetch_add(bytes, Relaxed);

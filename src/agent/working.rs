@@ -134,7 +134,12 @@ impl Working<'_, '_> {
             context: StepContext { world, journal, folder, reporter },
             backup: Backup { disks: &inventory.disks, export: &proven.backup.export },
             verify: Verify { images, degraded: settings.degraded },
-            restore: Restore { delta: settings.delta, free: settings.free, root: self.root().cloned() },
+            restore: Restore {
+                delta: settings.delta,
+                free: settings.free,
+                read_twice: settings.read_twice,
+                root: self.root().cloned(),
+            },
             publisher,
             times,
             who,

@@ -3,6 +3,7 @@
 use super::BlockDevice;
 use crate::sys::{Chance, Power};
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,6 +71,16 @@ struct DiskState {
     rotational: bool,
     hanging: usize,
     released: bool,
+    hook: Option<DiskHook>,
+}
+
+/// What is called before the disk is changed.
+struct DiskHook(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for DiskHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DiskHook")
+    }
 }
 
 /// Faults by chance.
@@ -180,6 +191,11 @@ impl MemDisk {
     pub fn release(&self) {
         self.state().released = true;
         self.changed.notify_all();
+    }
+
+    /// Calls this before the next operation that changes the disk.
+    pub fn before_write(&self, hook: Box<dyn FnOnce() + Send>) {
+        self.state().hook = Some(DiskHook(hook));
     }
 
     /// One operation in so many goes wrong, by chance. It depends on the seed, the operation, its place, and how often
@@ -294,6 +310,10 @@ impl MemDisk {
     }
 
     fn put(&self, op: DiskOp, offset: u64, len: u64, copy: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let hook = self.state().hook.take();
+        if let Some(DiskHook(hook)) = hook {
+            hook();
+        }
         let (mut state, fault) = self.begin(op, offset, len)?;
         if fault == Some(DiskFault::Drop) || len == 0 {
             return Ok(());

@@ -28,6 +28,13 @@ impl RunGroup {
     }
 }
 
+impl RunGroup {
+    /// Bytes of disk that it has data for.
+    pub fn data_bytes(&self) -> u64 {
+        self.0.iter().filter(|run| run.kind == MemberKind::Data).map(|run| run.length).sum()
+    }
+}
+
 /// Joins runs, which come in the order of the disk, to groups.
 pub(super) struct RunGroups<I: Iterator>(Peekable<I>);
 

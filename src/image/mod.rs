@@ -47,9 +47,10 @@ pub use format::run::Run;
 pub use reader::{FileKind, Image, ImageRuns, Summary, file_kind};
 pub use restore::boot_areas::TableFit;
 pub use restore::foreign::Measured;
+pub use restore::memory::MemberMemory;
 pub use restore::needed::{Needed, SHRINK, needed};
 pub use restore::options::RestoreOptions;
-pub use restore::phases::Restored;
+pub use restore::restored::Restored;
 pub use restore::{ImageBody, foreign, phases, restore};
 pub use verify::{scrub, verify, verify_again, verify_against};
 

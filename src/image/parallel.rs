@@ -2,9 +2,6 @@
 #![forbid(unsafe_code)]
 
 use crate::image::error::ImageError;
-use crate::image::format::run::Run;
-use crate::image::reader::Image;
-use crate::image::workspace::Workspace;
 use crate::progress::Progress;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -18,17 +15,6 @@ pub(super) fn thread_count(threads: usize) -> usize {
 /// Threads that also wait for disk and share: a few more than there are cores, so that the cores stay busy.
 pub(super) fn io_threads(threads: usize) -> usize {
     (thread_count(threads) + 3).min(16)
-}
-
-/// Calls `work` for every run, see [`for_each`].
-pub(super) fn for_each_run(
-    image: &Image,
-    runs: impl Iterator<Item = Result<Run, ImageError>> + Send,
-    threads: usize,
-    progress: &Progress,
-    work: impl Fn(&mut Workspace, &Run) -> Result<(), ImageError> + Sync,
-) -> Result<(), ImageError> {
-    for_each(runs, threads, progress, || Workspace::new(image), |space, run| work(space, &run))
 }
 
 /// Calls `work` for every item, on several threads, each with a `space` of its own, in about the order of the items. The

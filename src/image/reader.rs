@@ -11,6 +11,7 @@ use crate::io::ReadAt;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a file is, as far as its ends tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,7 @@ pub struct Image {
     size: u64,
     header: Header,
     footer: Footer,
+    read: AtomicU64,
 }
 
 impl Image {
@@ -121,6 +123,7 @@ impl Image {
             return Err(not("its footer belongs to a file of another length"));
         }
         let header = read(0, header_length as usize)?;
+        let footer_and_header = unit + header_length;
         if blake3::hash(&header) != footer.header_hash {
             return Err(ImageError::damaged(0, "the header's hash is wrong"));
         }
@@ -128,7 +131,7 @@ impl Image {
         if header.disk.size != footer.disk_size || (footer.unreadable > 0) != footer.degraded {
             return Err(ImageError::damaged(size - unit, "header and footer contradict each other"));
         }
-        let image = Image { file, size, header, footer };
+        let image = Image { file, size, header, footer, read: AtomicU64::new(footer_and_header) };
         image.root()?;
         Ok(image)
     }
@@ -212,7 +215,13 @@ impl Image {
 
     /// Fills `buf` from the file.
     pub(super) fn read(&self, buf: &mut [u8], position: u64) -> Result<(), ImageError> {
+        self.read.fetch_add(buf.len() as u64, Relaxed);
         self.file.read_exact_at(buf, position).map_err(|source| ImageError::read(position, source))
+    }
+
+    /// Bytes of the file that were read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.read.load(Relaxed)
     }
 
     fn root(&self) -> Result<Entries, ImageError> {

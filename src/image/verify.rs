@@ -141,7 +141,7 @@ fn count(progress: &Progress, run: &Run) {
 }
 
 /// The hash of a member that was read.
-fn check_hash(space: &Workspace, run: &Run) -> Result<(), ImageError> {
+pub(super) fn check_hash(space: &Workspace, run: &Run) -> Result<(), ImageError> {
     if blake3::hash(space.members.of(run)?) != run.member_hash {
         let what = format!("a member's hash is wrong (disk byte {})", run.offset);
         return Err(ImageError::damaged(run.position, what));

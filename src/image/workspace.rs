@@ -50,9 +50,13 @@ impl MembersRead {
         bytes.ok_or_else(|| ImageError::internal("a member is needed that was not read"))
     }
 
+    /// What was read last is not read again where this begins with it: it was the head of a member, for its gaps.
     fn read(&mut self, image: &Image, place: Range<u64>) -> Result<(), ImageError> {
+        let is_head = self.place.start == place.start;
+        let from = if is_head { self.place.end.min(place.end) } else { place.start };
+        let part = (from - place.start) as usize..(place.end - place.start) as usize;
         self.place = 0..0;
-        image.read(&mut self.bytes[..(place.end - place.start) as usize], place.start)?;
+        image.read(&mut self.bytes[part], from)?;
         self.place = place;
         Ok(())
     }
@@ -95,6 +99,16 @@ impl Workspace {
         self.found.as_ref().map_or(&[], |found| &found[..len])
     }
 
+    /// Puts a member there that was read and proven before.
+    pub fn put_member(&mut self, run: &Run, member: &[u8]) {
+        let place = run.place();
+        self.members.place = 0..0;
+        if let Some(bytes) = self.members.bytes.get_mut(..member.len()) {
+            bytes.copy_from_slice(member);
+            self.members.place = place.start..place.start + member.len() as u64;
+        }
+    }
+
     /// Reads the members of a group as they are, in one call. The index was checked: they fit.
     pub fn read_members(&mut self, image: &Image, group: &RunGroup) -> Result<(), ImageError> {
         match group.runs() {
@@ -123,10 +137,15 @@ impl Workspace {
 
     /// Inflates a member that was read before, and checks its bytes against the run's hash.
     pub fn inflate_member(&mut self, run: &Run) -> Result<&[u8], ImageError> {
+        self.inflate_member_at(run, 0)
+    }
+
+    /// The same, to byte `at` of the raw bytes: all of a group has room there.
+    pub fn inflate_member_at(&mut self, run: &Run, at: usize) -> Result<&[u8], ImageError> {
         let bad =
             |what: &str| ImageError::damaged(run.position, format!("{what} (disk byte {})", run.offset));
         let (gaps, stream) = data_member(self.members.of(run)?, run).map_err(bad)?;
-        let raw = &mut self.raw[..run.length as usize];
+        let raw = &mut self.raw[at..at + run.length as usize];
         self.inflater.inflate(stream, raw).map_err(|e| bad(&e.0))?;
         if gaps.hash(raw) != run.hash {
             return Err(bad("the hash of a data run is wrong"));

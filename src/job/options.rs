@@ -3,7 +3,8 @@
 
 use crate::text::quoted;
 use crate::types::{
-    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, ParameterError, SetHash, TftpPath,
+    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, ParameterError, ReadTwice, SetHash,
+    TftpPath,
 };
 use crate::used::Used;
 use std::net::Ipv4Addr;
@@ -81,7 +82,7 @@ trait Item: OptionValue + Sized {
 macro_rules! shown {
     ($($t:ty)+) => { $(impl OptionValue for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
-shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta Used FreeSpace BadSectors DegradedSet FailingDisk Grow
+shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta ReadTwice Used FreeSpace BadSectors DegradedSet FailingDisk Grow
 UnionKind RebootMode OnError NoJob TftpPath }
 
 impl OptionValue for u32 {
@@ -249,6 +250,9 @@ options! {
     /// Whether a restore reads what the disk holds and writes only what differs: `always`, `never`, or `auto`, as long as
     /// that is faster.
     delta: value Delta = Delta::Auto, str::parse, "delta" "WHEN" Disks, "auto";
+    /// Whether a restore reads what it needs of an image, and has no memory for, twice: `yes`, once to prove it before anything
+    /// is written; or `no`: damage that is found while it is written then leaves the disk unbootable.
+    read_twice: value ReadTwice = ReadTwice::Yes, str::parse, "read-twice" "HOW" Disks, "yes";
     /// What a backup leaves out: `auto`, what is unallocated in a consistent file system; `no-swap`, what is in swap areas
     /// and in page and hibernation files of Windows too; `off`, nothing.
     used: value Used = Used::Auto, str::parse, "used" "HOW" Disks, "auto";

@@ -102,6 +102,10 @@ pub trait System: Send + Sync {
     /// Time since the boot, suspend included (CLOCK_BOOTTIME): the clock that `/proc/uptime` shows.
     fn since_boot(&self) -> Duration;
 
+    /// Bytes of memory that a new program could have without anything being pushed out (`MemAvailable`, proc(5)); 0 where the
+    /// kernel does not say.
+    fn available_memory(&self) -> u64;
+
     /// Waits.
     fn sleep(&self, time: Duration);
 

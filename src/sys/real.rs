@@ -83,6 +83,13 @@ impl System for RealSystem {
         jiff::Timestamp::now()
     }
 
+    fn available_memory(&self) -> u64 {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let words = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+        let kib = words.and_then(|words| words.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or(0).saturating_mul(1024)
+    }
+
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
     }

@@ -68,6 +68,7 @@ struct RecordingState {
     replaced: Option<(&'static str, &'static str)>,
     /// Programs that no root has.
     missing: Vec<&'static str>,
+    memory: u64,
     runner: Option<Runner>,
     /// A root whose programs are run, and with what is mounted for them.
     real: Option<PathBuf>,
@@ -96,6 +97,7 @@ impl Recording {
                 mounted: Vec::new(),
                 replaced: None,
                 missing: Vec::new(),
+                memory: 1 << 30,
                 runner: None,
                 real: None,
             }),
@@ -114,6 +116,11 @@ impl Recording {
     /// Makes the effect number `nth` (from 0, not counting sleeps) fail with `errno`; may be called several times.
     pub fn fail_nth(&self, nth: usize, errno: i32) {
         self.state().fail_nth.push((nth, errno));
+    }
+
+    /// From now on so many bytes of memory are available.
+    pub fn set_memory(&self, bytes: u64) {
+        self.state().memory = bytes;
     }
 
     /// From now on the kernel takes option `to` of a mount where `from` was asked for.
@@ -244,6 +251,10 @@ impl System for Recording {
         let state = self.state();
         let elapsed = jiff::SignedDuration::try_from(state.elapsed).unwrap_or_default();
         state.start.checked_add(elapsed).unwrap_or(state.start)
+    }
+
+    fn available_memory(&self) -> u64 {
+        self.state().memory
     }
 
     fn monotonic(&self) -> Duration {

@@ -17,6 +17,18 @@ choice! {
 }
 
 choice! {
+    /// Whether a restore reads twice what it needs of an image and has no memory for: `testbox.read-twice=`.
+    #[derive(Default)]
+    ReadTwice {
+        /// Once to prove it, before the first write, and again to write it.
+        #[default]
+        Yes = "yes",
+        /// Once, and it is proven when it is written: damage that is found then leaves the disk unbootable.
+        No = "no",
+    }
+}
+
+choice! {
     /// What a restore does where the image holds nothing because it is unallocated: `testbox.free=`.
     #[derive(Default)]
     FreeSpace {

@@ -271,30 +271,36 @@ fn an_image_replaced_during_a_restore_is_never_mixed_with_it() {
     }));
     assert_refused(&machine, "before it is checked", "[bad-image 52]", "it was replaced meanwhile");
 
-    // On a real folder, after all images were proven whole, in place: what is open is read on.
-    let mut machine = backed_up();
-    let folder = machine.move_to_folder();
-    let image = folder.join("sda.raw.gz");
-    *machine.on_first_touch.lock().unwrap() = Some(Box::new(move || {
-        let mut bytes = fs::read(&image).unwrap();
-        let at = members(&bytes);
-        for member in &at[2..at.len() - 3] {
-            bytes[member + 100] ^= 1;
-        }
-        fs::write(&image, bytes).unwrap();
-    }));
-    let seen = machine.boot();
+    // On a real folder, in place, after all that is needed was proven: without memory to keep it in, it is read on.
+    let in_place = |memory| {
+        let mut machine = backed_up();
+        machine.system.set_memory(memory);
+        let image = machine.move_to_folder().join("sda.raw.gz");
+        *machine.on_first_write.lock().unwrap() = Some(Box::new(move || {
+            let mut bytes = fs::read(&image).unwrap();
+            let at = members(&bytes);
+            for member in &at[2..at.len() - 3] {
+                bytes[member + 100] ^= 1;
+            }
+            fs::write(&image, bytes).unwrap();
+        }));
+        (machine.boot(), machine)
+    };
+    let (seen, machine) = in_place(0);
     assert!(machine.is_armed() && seen.console.contains("[bad-image 52]"), "{}", seen.console);
     let (now, wanted) = (machine.disk_bytes("sda"), contents(4, 1));
     assert!(now[..512].iter().all(|b| *b == 0) && now != wanted, "the disk is left unbootable (U)");
     let next = machine.disk_bytes("sdb");
     assert!(next[1 << 20..next.len() - (1 << 20)].iter().all(|b| *b == 0x5b), "the next disk is not begun");
     assert!(next[..512].iter().all(|b| *b == 0), "and does not boot beside a disk that is half written (U)");
+    let (seen, machine) = in_place(1 << 30);
+    assert_eq!(seen.ending, REBOOT);
+    assert_eq!(machine.disk_bytes("sda"), contents(4, 1), "what was proven is in memory");
 
     // By rename, as a server's own backup-again would do: the file that was checked is the file that is written.
     let mut machine = backed_up();
     let folder = machine.move_to_folder();
-    *machine.on_first_touch.lock().unwrap() = Some(Box::new(move || {
+    *machine.on_first_write.lock().unwrap() = Some(Box::new(move || {
         fs::copy(folder.join("sdb.raw.gz"), folder.join("new")).unwrap();
         fs::rename(folder.join("new"), folder.join("sda.raw.gz")).unwrap();
     }));

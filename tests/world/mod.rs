@@ -25,7 +25,6 @@ use testbox::agent::world::{
 use testbox::agent::{Ending, Journal, Mode, run};
 use testbox::block::BlockDevice;
 use testbox::block::mem::MemDisk;
-use testbox::block::watched::WatchedDisk;
 use testbox::efi::{MemVariables, Platform, Variables};
 use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
@@ -45,7 +44,6 @@ use testbox::store::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::types::HostName;
 use testbox::used::DiskContent;
-use testbox::watch::InFlightOps;
 
 pub const IP: &str = "10.40.41.42";
 pub const HEX: &str = "0A28292A";
@@ -104,8 +102,8 @@ pub struct Machine {
     /// Called before each disk is opened, with how many were opened before.
     pub on_open: Mutex<Option<OpenHook>>,
     pub opened: Mutex<usize>,
-    /// Called before the first operation on a target disk.
-    pub on_first_touch: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Called before the first write to the target disk that is opened first.
+    pub on_first_write: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Name of its NIC.
     pub nic: &'static str,
     /// The real network of a machine that has a lease.
@@ -214,7 +212,7 @@ impl Machine {
             files: None,
             on_open: Mutex::new(None),
             opened: Mutex::default(),
-            on_first_touch: Mutex::new(None),
+            on_first_write: Mutex::new(None),
             nic: "enp0s2",
             open_wire: None,
             wire: None,
@@ -560,19 +558,13 @@ impl World for Machine {
 
     fn open_target(&self, disk: &Disk) -> Result<OpenDisk, Failure> {
         let opened = self.open_source(disk)?;
-        let Some(hook) = self.on_first_touch.lock().unwrap().take() else { return Ok(opened) };
-        // A watched disk looks at its clock before each operation.
-        let hook = Mutex::new(Some(hook));
-        let clock = move || {
-            if let Some(hook) = hook.lock().unwrap().take() {
-                hook();
-            }
-            Duration::ZERO
-        };
-        Ok(OpenDisk {
-            device: Arc::new(WatchedDisk::new(opened.device, Arc::new(InFlightOps::new(clock)))),
-            ..opened
-        })
+        let disks = self.disks.lock().unwrap();
+        if let Some(found) = disks.iter().find(|d| d.disk.name == disk.name)
+            && let Some(hook) = self.on_first_write.lock().unwrap().take()
+        {
+            found.bytes.before_write(hook);
+        }
+        Ok(opened)
     }
 
     fn efi(&self) -> Option<Platform> {

@@ -1,22 +1,23 @@
 //! The targets of a restore, all together from phase to phase: a machine whose disks are half old and half new is worse
 //! than one that does not boot.
 //!
-//! Every image is checked, then every target made unbootable, then every body written and proven, and then, one disk
-//! after the other, what boots is written. Whatever ends this early leaves no disk that boots beside one that is not
-//! finished.
+//! Every target is compared with its image, and what it lacks proven; where none lacks anything, that is the end. Then every
+//! target is made unbootable, then every body written and proven, and then, one disk after the other, what boots is written.
+//! Whatever ends this early leaves no disk that boots beside one that is not finished.
 
 use super::context::{RestoreTarget, StepContext};
-use super::grow;
 use super::listed::check_listed;
 use super::verify::Verify;
+use super::{damage, grow};
 use crate::agent::image_failure::{image_failure, internal};
 use crate::failure::{Failure, Kind};
-use crate::image::phases::{Body, Bootable, CheckedTarget, ProvenImage, Unbootable};
-use crate::image::{ImageError, Measured, RestoreOptions, Restored};
+use crate::image::phases::{Body, Bootable, CheckedTarget, ComparedTarget, ProvenImage, Unbootable};
+use crate::image::{ErrorKind, ImageError, Measured, MemberMemory, RestoreOptions, Restored};
 use crate::inventory::Disk;
 use crate::plan::{Grown, Plan, PlanStep, SetSource};
 use crate::progress::Progress;
-use crate::types::{Delta, FreeSpace};
+use crate::text::human_bytes;
+use crate::types::{Delta, FreeSpace, ReadTwice};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub struct Restore {
     pub delta: Delta,
     /// What becomes of unallocated space.
     pub free: FreeSpace,
+    /// Whether what finds no room in memory is read twice.
+    pub read_twice: ReadTwice,
     /// The root whose tools grow file systems.
     pub root: Option<PathBuf>,
 }
@@ -57,17 +60,26 @@ impl Restore {
         let opened: Result<Vec<_>, Failure> =
             targets.iter().map(|target| verify.open_checked(&target.source, measured)).collect();
         let opened = opened?;
+        let memory = MemberMemory::of_available(cx.world.system().available_memory());
         let mut bodies = Vec::new();
         for (target, (image, measured)) in targets.iter().zip(&opened) {
-            let grow = target.grown.is_some();
-            let options =
-                RestoreOptions { delta: self.delta, free: self.free, grow, ..RestoreOptions::default() };
+            let options = RestoreOptions {
+                delta: self.delta,
+                free: self.free,
+                read_twice: self.read_twice,
+                memory: memory.clone(),
+                grow: target.grown.is_some(),
+                ..RestoreOptions::default()
+            };
             let body = image.body(measured, &options);
             bodies.push(body.map_err(|e| image_failure(&e, &target.source.path))?);
         }
         let bodies = bodies.iter().map(|body| &**body).collect();
-        let checked = check_bodies(cx, targets, bodies)?;
-        let unbootable = make_unbootable(cx, targets, checked)?;
+        let compared = compare(cx, targets, check_bodies(targets, bodies)?)?;
+        if compared.iter().all(ComparedTarget::lacks_nothing) {
+            return Ok((keep(cx, targets, compared)?, None));
+        }
+        let unbootable = make_unbootable(cx, targets, compared)?;
         let proven = write(cx, targets, unbootable)?;
         let (mut notes, mut not_grown) = (Vec::new(), None);
         for (target, proven) in targets.iter().zip(&proven) {
@@ -108,26 +120,58 @@ impl Restore {
 }
 
 fn check_bodies<'t>(
-    cx: &StepContext<'_>,
     targets: &'t [RestoreTarget],
     bodies: Vec<&'t dyn Body>,
 ) -> Result<Vec<CheckedTarget<'t>>, Failure> {
     let check = |(target, body): (&'t RestoreTarget, &'t dyn Body)| {
-        let step = format!("checking the index of {}", target.source.path);
-        phase(cx, target, &step, |progress| CheckedTarget::new(&*target.device, body, progress))
+        let checked = CheckedTarget::new(&*target.device, body, &Progress::new());
+        checked.map_err(|e| image_failure(&e, &target.source.path))
     };
     targets.iter().zip(bodies).map(check).collect()
+}
+
+/// Nothing is written so far, and what will be is proven.
+fn compare<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [RestoreTarget],
+    checked: Vec<CheckedTarget<'t>>,
+) -> Result<Vec<ComparedTarget<'t>>, Failure> {
+    let compare = |(target, checked): (&'t RestoreTarget, CheckedTarget<'t>)| {
+        let (disk, path) = (&target.disk.name, &target.source.path);
+        let step = format!("comparing {disk} with {path}, and reading what it lacks");
+        let compared = phase(cx, target, &step, |progress| checked.compare(progress))?;
+        cx.journal.info(&format!("{disk}: {}; nothing is written yet", compared.lack()));
+        Ok(compared)
+    };
+    targets.iter().zip(checked).map(compare).collect()
+}
+
+/// All disks hold all of their images.
+fn keep<'t>(
+    cx: &StepContext<'_>,
+    targets: &'t [RestoreTarget],
+    compared: Vec<ComparedTarget<'t>>,
+) -> Result<Vec<String>, Failure> {
+    let mut notes = Vec::new();
+    for (target, compared) in targets.iter().zip(compared) {
+        let (disk, path) = (&target.disk.name, &target.source.path);
+        let step = format!("flushing {disk}, which holds all of {path}");
+        let restored = phase(cx, target, &step, |progress| compared.keep(progress))?;
+        tell_restored(cx, &target.disk, &restored);
+        notes.push(format!("{disk} held all of {path} already: nothing was written to it"));
+    }
+    Ok(notes)
 }
 
 fn make_unbootable<'t>(
     cx: &StepContext<'_>,
     targets: &'t [RestoreTarget],
-    checked: Vec<CheckedTarget<'t>>,
+    compared: Vec<ComparedTarget<'t>>,
 ) -> Result<Vec<Unbootable<'t>>, Failure> {
     let mut done = Vec::new();
-    for (target, checked) in targets.iter().zip(checked) {
+    for (target, compared) in targets.iter().zip(compared) {
         let step = format!("making {} unbootable", target.disk.name);
-        let made = phase(cx, target, &step, |_| checked.make_unbootable());
+        let made = phase(cx, target, &step, |_| compared.make_unbootable());
         done.push(made.map_err(|e| together(e, target, targets, done.len()))?);
     }
     Ok(done)
@@ -201,20 +245,28 @@ fn phase<T>(
         let _ = cx.reporter.check_lease();
     }
     cx.reporter.check()?;
+    if let (Some(record), Err(e)) = (&target.source.record, &done)
+        && e.kind == ErrorKind::Corrupt
+    {
+        let image = (&*target.source.path, &record.root_hash);
+        damage::note(&cx.reporter, cx.journal, cx.folder, image, &e.to_string());
+    }
     done.map_err(|e| image_failure(&e, &target.source.path))
 }
 
 fn tell_restored(cx: &StepContext<'_>, disk: &Disk, restored: &Restored) {
     cx.journal.info(&format!(
         "{}: {} bytes restored and verified: {} written and read back, {} were there already, {} are unallocated \
-         and were left alone ({} of them discarded); {} are zeros",
+         and were left alone ({} of them discarded); {} are zeros. {} of the image's {} were read from the share",
         disk.name,
         restored.disk_bytes,
         restored.written_bytes,
         restored.kept_bytes,
         restored.left_bytes,
         restored.discarded_bytes,
-        restored.zero_bytes
+        restored.zero_bytes,
+        human_bytes(restored.read_bytes),
+        human_bytes(restored.image_bytes)
     ));
     if let Some(why) = &restored.discard_error {
         cx.journal.warn(&format!("not everything unallocated was discarded: {why}"));

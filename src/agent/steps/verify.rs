@@ -68,19 +68,16 @@ impl Verify {
             let what = format!("DEGRADED: {}: parts of the disk could not be read", source.path);
             return Err(refuse_degraded(what));
         }
-        // All of it, before the first write too: a damaged chunk must show while the disk is still what it was. An image
-        // that a record names was inflated when it was made, and its hashes show whether it is still the same; each
-        // chunk is inflated and checked before it is written anyway.
-        let proof = match (action, &source.record) {
-            (Action::Restore, Some(_)) => Proof::Scrub,
-            _ => Proof::Inflate,
-        };
+        // What the disk lacks is proven before the first write, once that is known.
+        if let Some(claim) = image.claim().filter(|_| action == Action::Restore) {
+            return Ok(claim);
+        }
         // The disk bounds what a foreign gzip may inflate to.
         let target = targets.iter().find(|target| target.source.path == source.path);
         let limit = target.map_or(u64::MAX, |target| target.device.size());
         let progress = Progress::new();
         let step = format!("checking {}", source.path);
-        let verify = || image.verify(proof, limit, 0, &progress);
+        let verify = || image.verify(Proof::Inflate, limit, 0, &progress);
         let verified = cx.reporter.during(&step, Some(&source.name), &progress, false, verify);
         if let (Some(record), Err(e)) = (&source.record, &verified)
             && e.kind == ErrorKind::Corrupt

@@ -5,11 +5,13 @@ use super::super::target::{ImageTarget, TargetContent, sync_folder};
 use super::super::{Answer, Error};
 use super::{image_error, open_image_file, real_path, show, sized};
 use crate::block::{BlockDevice, FileId, RealDisk, backing_of};
-use crate::image::{ImageError, Proof, RestoreOptions, Restored};
+use crate::image::{ImageError, MemberMemory, Proof, RestoreOptions, Restored};
 use crate::inventory::Inventory;
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
-use crate::types::{Delta, FreeSpace};
+use crate::sys::{RealSystem, System};
+use crate::text::human_bytes;
+use crate::types::{Delta, FreeSpace, ReadTwice};
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -28,7 +30,8 @@ pub(in super::super) struct Args {
     /// Overwrite a regular file that is there: never an image, a file with a second name, or one that is in use
     #[arg(long)]
     overwrite: bool,
-    /// Do not check the whole image before the first write: each part is still checked before it is written
+    /// Read what is needed of the image, and has no room in memory, once: it is checked when it is written, not before the
+    /// first write; for images of testbox
     #[arg(long)]
     no_verify: bool,
     /// Threads that inflate [default: one per core]
@@ -58,10 +61,10 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     let (image, id) = open_image_file(&args.image)?;
     let onto = Onto::find(args, id)?;
     let progress = Progress::new();
-    let measured = match image.claim().filter(|_| args.no_verify) {
+    let measured = match image.claim() {
+        // What the disk lacks is proven once that is known.
         Some(claim) => claim,
         None => {
-            // What is not inflated now is before it is written, and its raw hash checked.
             let room = onto.room()?;
             let work = || image.verify(Proof::Scrub, room, args.threads, &progress);
             show::timed("check image", &progress, work).0.map_err(|e| untouched(&args.image, &e))?
@@ -71,12 +74,17 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         threads: args.threads,
         delta: args.delta,
         free: args.free,
+        memory: MemberMemory::of_available(RealSystem::new().available_memory()),
+        read_twice: if args.no_verify { ReadTwice::No } else { ReadTwice::Yes },
         ..RestoreOptions::default()
     };
     let (restored, time) = onto.write(measured.size, |disk| {
         show::timed("restore", &progress, || image.restore(&measured, disk, &options, &progress))
     })?;
-    let restored = restored.map_err(|e| image_error(&args.image, &e))?;
+    let restored = restored.map_err(|e| match e.disk_was_touched() {
+        true => image_error(&args.image, &e),
+        false => untouched(&args.image, &e),
+    })?;
     if let Some(error) = &restored.reread_error {
         warn(&format!("the kernel does not read the new partition table yet: {error}"));
     }
@@ -85,11 +93,13 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     }
     let data = restored.disk_bytes.saturating_sub(restored.zero_bytes).saturating_sub(restored.left_bytes);
     out.line(format!(
-        "{}: {} restored: {} written and read back, {} was right already; {} of it zero, {}",
+        "{}: {} restored: {} written and read back, {} was right already, {} read of the image's {}; {} of it zero, {}",
         onto.path().display(),
         show::size(restored.disk_bytes),
         show::size(restored.written_bytes),
         show::size(restored.kept_bytes),
+        human_bytes(restored.read_bytes),
+        human_bytes(restored.image_bytes),
         show::size(restored.zero_bytes),
         show::speed(data, time)
     ))?;

@@ -50,6 +50,11 @@ impl Gaps {
         self.0.iter().map(|gap| gap.end - gap.start).sum()
     }
 
+    /// In order.
+    pub fn ranges(&self) -> impl Iterator<Item = &Range<u64>> {
+        self.0.iter()
+    }
+
     /// The parts of a run's bytes that are gaps.
     fn parts<'a>(&'a self, raw: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter_map(|gap| raw.get(gap.start as usize..gap.end as usize))

@@ -19,13 +19,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Bytes that a batch writes: enough that the ends of a batch, where threads wait for each other and the disk for its
 /// cache, do not count.
 const BATCH: u64 = 256 << 20;
-/// Pieces after which a batch ends: 4 MiB of memory. One run of the image may come on top.
+/// Pieces after which a batch ends: 4 MiB of memory. The runs that are being written come on top.
 const PIECES: usize = 64 << 10;
 
 /// What a piece of the disk must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Bytes with this BLAKE3; at most a chunk of them.
+    /// Bytes with this BLAKE3; at most a group of runs, or a chunk.
     Data(Hash),
     /// Zeros, any number of them.
     Zeros,
@@ -41,6 +41,8 @@ pub struct Batch {
 struct Inner {
     pieces: Vec<(Range<u64>, Wanted)>,
     bytes: u64,
+    /// Bytes of disk that are being handled, all of which may come to be written.
+    begun: u64,
 }
 
 impl Batch {
@@ -61,6 +63,16 @@ impl Batch {
         inner.pieces.push((range, wanted));
     }
 
+    /// So many bytes of disk are handled from now on.
+    pub fn begin(&self, bytes: u64) {
+        self.inner().begun += bytes;
+    }
+
+    /// They are: what of them was written was noted.
+    pub fn end(&self, bytes: u64) {
+        self.inner().begun -= bytes;
+    }
+
     /// Bytes that were written.
     pub fn bytes(&self) -> u64 {
         self.inner().bytes
@@ -69,7 +81,7 @@ impl Batch {
     /// True where it is time to prove it.
     pub fn is_full(&self) -> bool {
         let inner = self.inner();
-        inner.bytes >= self.limit || inner.pieces.len() >= PIECES
+        inner.bytes.saturating_add(inner.begun) >= self.limit || inner.pieces.len() >= PIECES
     }
 
     /// Makes what was written durable, reads it back past the cache, and compares it.
@@ -77,7 +89,7 @@ impl Batch {
         self,
         disk: &dyn BlockDevice,
         areas: &BootAreas,
-        chunk: u32,
+        longest: usize,
         threads: usize,
         progress: &Progress,
     ) -> Result<(), ImageError> {
@@ -87,7 +99,7 @@ impl Batch {
         }
         areas.flush()?;
         drop_cache(disk)?;
-        let buffer = || AlignedBuf::new(chunk as usize);
+        let buffer = || AlignedBuf::new(longest);
         for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
             let len = range.end - range.start;
             match wanted {

@@ -198,6 +198,39 @@ impl<'a> BootAreas<'a> {
         TableFit::Moved(free)
     }
 
+    /// What became of the table of a disk that holds all that is kept already, and where it has to be: [`BootAreas::fit_table`]
+    /// and [`BootAreas::write_last`] would change nothing. What it has in the `loose` ranges of the content does not count, as
+    /// long as no table was to move there. A partition that grows is never there.
+    pub fn are_there(
+        &self,
+        sector: u32,
+        grows: bool,
+        loose: &[Range<u64>],
+    ) -> Result<Option<TableFit>, ImageError> {
+        let copy = |area: &Area| {
+            let mut copy = Area::new(area.range.clone());
+            copy.bytes.copy_from_slice(&area.bytes);
+            copy
+        };
+        let kept = Mutex::new(self.kept().each_ref().map(copy));
+        let wanted = BootAreas { disk: self.disk, size: self.size, kept };
+        let fit = wanted.fit_table(sector, grows);
+        let is_loose = self.size == self.disk.size();
+        for area in wanted.kept().iter_mut() {
+            let Some(range) = area.on_disk(self.disk) else { continue };
+            let mut found = AlignedBuf::new((range.end - range.start) as usize);
+            read(self.disk, &mut found, range.start)?;
+            for part in loose.iter().filter(|_| is_loose).filter_map(|loose| within(loose, &range)) {
+                let at = (part.start - range.start) as usize..(part.end - range.start) as usize;
+                area.bytes[at.clone()].copy_from_slice(&found[at]);
+            }
+            if area.bytes[..found.len()] != *found {
+                return Ok(None);
+            }
+        }
+        Ok(Some(fit).filter(|fit| !matches!(fit, TableFit::Grown(_))))
+    }
+
     fn keep_patches(&self, wanted: &[Patch]) {
         wanted.iter().for_each(|patch| self.keep(&patch.bytes, patch.offset));
     }

@@ -1,17 +1,21 @@
-//! Delta restore: what a disk holds already is read, found right, and left alone.
+//! The second pass of a restore: what the disk lacks is written.
 //!
-//! A run whose hash is that of the bytes on the disk is neither read from the image nor written. Of a run that
-//! differs, only the blocks that differ are written, and only they are read back. Everything else of a restore stays
-//! as it is: see [`crate::image::restore`].
+//! Of a run that differs, only the blocks that differ are written, and only they are read back. Members come from memory where
+//! the first pass has kept them ([`crate::image::restore::lack`]), else from the share, neighbours in one read. Each is
+//! checked against its run's hash before anything of it is written.
 #![forbid(unsafe_code)]
 
 use crate::block::{ALIGN, BlockDevice};
 use crate::image::error::{ImageError, ImageOp};
 use crate::image::format::member::MemberKind;
 use crate::image::format::run::Run;
+use crate::image::group::{RunGroup, RunGroups};
 use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, Wanted};
 use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::chooser::Chooser;
+use crate::image::restore::found::{FoundOnDisk, at, tolerated};
+use crate::image::restore::lack::Lack;
 use crate::image::restore::options::RestoreOptions;
 use crate::image::verify::{data_parts, read};
 use crate::image::workspace::Workspace;
@@ -19,143 +23,67 @@ use crate::io::is_zero;
 use crate::progress::Progress;
 use crate::types::{Delta, FreeSpace};
 use std::ops::Range;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
-/// Bytes that are compared before anything is decided.
-const FIRST: u64 = 16 << 20;
-/// Older figures count half once so many bytes came in: disks are not the same everywhere.
-const MEMORY: u64 = 64 << 20;
-/// While everything is written, one run in so many is compared all the same, to see whether that has changed.
-const PROBE: u32 = 16;
-
-/// What comparing and writing cost lately, on one kind of runs.
-#[derive(Debug, Default)]
-struct Costs {
-    /// Bytes that were read and compared.
-    compared: u64,
-    /// Of them, bytes of runs that differ somewhere: they were fetched from the image.
-    fetched: u64,
-    /// Of them, bytes that differ: they were written, and will be read back.
-    differing: u64,
-    reading: Duration,
-    /// Bytes of runs that were fetched and written, wholly or in part.
-    written: u64,
-    writing: Duration,
-    since_probe: u32,
-}
-
-impl Costs {
-    fn compared(&mut self, bytes: u64, fetched: u64, differing: u64, time: Duration) {
-        self.compared += bytes;
-        self.fetched += fetched;
-        self.differing += differing;
-        self.reading += time;
-        if self.compared > MEMORY {
-            for sum in [&mut self.compared, &mut self.fetched, &mut self.differing] {
-                *sum /= 2;
-            }
-            self.reading /= 2;
-        }
-    }
-
-    fn wrote(&mut self, bytes: u64, time: Duration) {
-        self.written += bytes;
-        self.writing += time;
-        if self.written > MEMORY {
-            self.written /= 2;
-            self.writing /= 2;
-        }
-    }
-
-    /// True where writing everything is cheaper. With r for reading a byte and w for fetching and writing it, p for
-    /// the part that is fetched and q for the part that differs, comparing first costs r + p w + q r (reading back)
-    /// for each byte, and writing everything w + r. So it loses where q r > (1 - p) w.
-    fn is_writing_cheaper(&self) -> bool {
-        if self.compared < FIRST || self.written == 0 {
-            return false;
-        }
-        let all = self.compared as f64;
-        let r = self.reading.as_secs_f64() / all;
-        let w = self.writing.as_secs_f64() / self.written as f64;
-        self.differing as f64 / all * r > (1.0 - self.fetched as f64 / all) * w
-    }
-}
-
-/// Decides for each run whether it is compared first. Data and zeros cost differently, so each has its own figures.
-struct Chooser {
-    mode: Delta,
-    costs: [Mutex<Costs>; 2],
-}
-
-impl Chooser {
-    fn costs(&self, kind: MemberKind) -> MutexGuard<'_, Costs> {
-        self.costs[usize::from(kind != MemberKind::Data)].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reads_first(&self, kind: MemberKind) -> bool {
-        match self.mode {
-            Delta::Always => true,
-            Delta::Never => false,
-            Delta::Auto => {
-                let mut costs = self.costs(kind);
-                costs.since_probe += 1;
-                if costs.is_writing_cheaper() && costs.since_probe < PROBE {
-                    return false;
-                }
-                costs.since_probe = 0;
-                true
-            }
-        }
-    }
-}
-
-/// The body of a restore: brings one run after the other onto the disk, and notes in a [`Batch`] what of it was written.
+/// The body of a restore: brings one group of runs after the other onto the disk, and notes in a [`Batch`] what of it was
+/// written. What lies in the boot areas is kept there already.
 pub(super) struct RunWriter<'a> {
     image: &'a Image,
     disk: &'a dyn BlockDevice,
     areas: &'a BootAreas<'a>,
+    lack: &'a Lack,
     free: FreeSpace,
     chooser: Chooser,
+    /// Ends at the first read of the disk that fails.
+    is_strict: bool,
+    /// A read of the disk has failed.
+    has_failed: AtomicBool,
     progress: &'a Progress,
 }
 
 impl<'a> RunWriter<'a> {
     pub fn new(
-        image: &'a Image,
+        (image, lack): (&'a Image, &'a Lack),
         disk: &'a dyn BlockDevice,
         areas: &'a BootAreas<'a>,
         opts: &RestoreOptions,
         progress: &'a Progress,
     ) -> Self {
-        let chooser = Chooser { mode: opts.delta, costs: Default::default() };
-        RunWriter { image, disk, areas, free: opts.free, chooser, progress }
+        let (chooser, free, has_failed) = (Chooser::new(opts.delta), opts.free, AtomicBool::new(false));
+        RunWriter { image, disk, areas, lack, free, chooser, is_strict: false, has_failed, progress }
     }
 
-    /// True where the run is brought onto the disk at all.
-    fn is_wanted(&self, run: &Run) -> bool {
-        run.kind != MemberKind::Unallocated || self.free == FreeSpace::Zero
+    /// Looks at all that a disk holds once more after an error of it: what could not be read is written already, so an error
+    /// is one now.
+    pub fn strict(self) -> Self {
+        RunWriter { chooser: Chooser::new(Delta::Always), is_strict: true, ..self }
     }
 
-    /// Makes the disk hold this run, what of it lies in the boot areas kept in memory. Progress counts what needs no reading back
-    /// twice: it is finished.
-    pub fn run(&self, space: &mut Workspace, run: &Run, batch: &Batch) -> Result<(), ImageError> {
-        if !self.is_wanted(run) {
-            // What of it lies in the boot areas is zeros by now, and stays that.
-            self.progress.skipped.fetch_add(run.length, Relaxed);
+    /// True where the disk did not give what was asked for.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
+    /// Makes the disk hold this group, but for the boot areas. Progress counts what needs no reading back twice: it is
+    /// finished.
+    pub fn group(&self, space: &mut Workspace, group: &RunGroup, batch: &Batch) -> Result<(), ImageError> {
+        let [first, ..] = group.runs() else { return Ok(()) };
+        let range = group.range();
+        let len = range.end - range.start;
+        if first.kind == MemberKind::Unallocated && self.free != FreeSpace::Zero {
+            self.progress.skipped.fetch_add(len, Relaxed);
             return Ok(());
         }
-        let body = self.areas.body(&run.range());
-        let written = if run.kind == MemberKind::Data {
-            self.data(space, run, body, batch)?
-        } else {
-            // The boot areas begin as zeros.
-            let written = body.map_or(Ok(0), |body| self.zeros(space, run.kind, body, batch))?;
-            self.progress.zero.fetch_add(2 * run.length - written, Relaxed);
-            written
+        let written = match self.areas.body(&range) {
+            Some(body) if first.kind == MemberKind::Data => self.data(space, group, &body, batch)?,
+            Some(body) => self.zeros(space, first.kind, body, batch)?,
+            None => 0,
         };
-        self.progress.add_done(2 * run.length - written);
+        if first.kind != MemberKind::Data {
+            self.progress.zero.fetch_add(2 * len - written, Relaxed);
+        }
+        self.progress.add_done(2 * len - written);
         Ok(())
     }
 
@@ -163,75 +91,108 @@ impl<'a> RunWriter<'a> {
     fn data(
         &self,
         space: &mut Workspace,
-        run: &Run,
-        body: Option<Range<u64>>,
+        group: &RunGroup,
+        body: &Range<u64>,
         batch: &Batch,
     ) -> Result<u64, ImageError> {
-        let Some(body) = body else {
-            self.fetch(space, run)?;
-            return Ok(0);
-        };
-        let len = body.end - body.start;
-        let mut found = None;
-        if self.chooser.reads_first(run.kind) {
-            let start = Instant::now();
-            // A block that cannot be read is one that differs: writing it may mend it.
-            space.read_gaps(self.image, run)?;
-            found = read(self.disk, space.found(len as usize), body.start).ok().map(|()| start);
-            if found.is_some() && self.is_there(space, &body, run) {
-                self.chooser.costs(run.kind).compared(len, 0, 0, start.elapsed());
-                return Ok(0);
-            }
-        }
-        let read_time = found.map(|start| start.elapsed());
         let start = Instant::now();
-        self.fetch(space, run)?;
-        let wanted = &space.raw[(body.start - run.offset) as usize..(body.end - run.offset) as usize];
-        let differing = match read_time {
-            None => vec![body.clone()],
-            Some(_) => {
-                let found = space.found_before(len as usize);
-                let at =
-                    |part: &Range<u64>| (part.start - body.start) as usize..(part.end - body.start) as usize;
-                blocks_where(&body, self.block(), |part| found[at(part)] != wanted[at(part)])
-            }
+        let found = match self.chooser.reads_first(MemberKind::Data) {
+            true => Some(self.find(space, group, body)?),
+            false => None,
         };
-        let mut written = 0;
-        for part in &differing {
-            let bytes = &wanted[(part.start - body.start) as usize..(part.end - body.start) as usize];
-            let len = bytes.len() as u64;
-            self.disk
-                .write_at(bytes, part.start)
-                .map_err(|e| ImageError::transfer(self.disk, ImageOp::Write, part.start, len, e))?;
-            written += len;
-            let is_hashed = *part == run.range() && !run.has_gaps;
-            let hash = if is_hashed { run.hash } else { blake3::hash(bytes) };
-            batch.wrote(part.clone(), Wanted::Data(hash));
+        let mut lacking = Vec::new();
+        for run in group.runs() {
+            let is_body = self.areas.body(&run.range()).as_ref() == Some(&run.range());
+            match found.as_ref().filter(|_| is_body) {
+                Some(found) if found.is_there(self.image, space, run, self.free)? => {}
+                _ => lacking.push(*run),
+            }
         }
-        let mut costs = self.chooser.costs(run.kind);
-        costs.wrote(len, start.elapsed());
-        if let Some(time) = read_time {
-            costs.compared(len, if differing.is_empty() { 0 } else { len }, written, time);
+        let read_time = start.elapsed();
+        let start = Instant::now();
+        let (mut written, mut fetched) = (0, 0);
+        // What memory holds is not read along with its neighbours.
+        let is_held = |run: &Run| self.lack.member(run).is_some();
+        let parts = lacking.chunk_by(|a, b| is_held(a) == is_held(b));
+        for group in parts.flat_map(|part| RunGroups::new(part.iter().copied().map(Ok))) {
+            let group = group?;
+            fetched += group.range().end - group.range().start;
+            written += self.write(space, &group, found.as_ref(), batch)?;
+        }
+        let mut costs = self.chooser.costs(MemberKind::Data);
+        if fetched > 0 {
+            costs.wrote(fetched, start.elapsed());
+        }
+        if found.is_some() {
+            costs.compared(body.end - body.start, fetched, written, read_time);
         }
         Ok(written)
     }
 
-    /// True where what was found on the disk is all of the run. Unless all that is unallocated is to be zero, what stands in
-    /// the run's gaps does not count, and is taken as zero from here on.
-    fn is_there(&self, space: &mut Workspace, body: &Range<u64>, run: &Run) -> bool {
-        let gaps = std::mem::take(&mut space.gaps);
-        let found = space.found((body.end - body.start) as usize);
-        if self.free != FreeSpace::Zero {
-            gaps.clear_in(found, body.start - run.offset);
+    fn find(
+        &self,
+        space: &mut Workspace,
+        group: &RunGroup,
+        body: &Range<u64>,
+    ) -> Result<FoundOnDisk, ImageError> {
+        if self.is_strict {
+            return FoundOnDisk::read_all(self.disk, space, body);
         }
-        *body == run.range() && gaps.hash(found) == run.hash
+        let is_bad = |part: &Range<u64>| self.lack.is_unread(part);
+        let found = FoundOnDisk::read(self.disk, self.areas, space, (group, body), is_bad)?;
+        self.has_failed.fetch_or(found.has_failed, Relaxed);
+        Ok(found)
     }
 
-    /// The raw bytes of a data run, what of it lies in the boot areas kept.
-    fn fetch(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
-        let raw = space.load(self.image, run)?;
-        self.areas.keep(raw, run.offset);
-        self.progress.image.fetch_add(run.member_length.into(), Relaxed);
+    /// Writes what differs of runs that are lacking, which stand next to each other.
+    fn write(
+        &self,
+        space: &mut Workspace,
+        group: &RunGroup,
+        found: Option<&FoundOnDisk>,
+        batch: &Batch,
+    ) -> Result<u64, ImageError> {
+        self.load(space, group)?;
+        let range = group.range();
+        let Some(body) = self.areas.body(&range) else { return Ok(0) };
+        let bytes = |part: &Range<u64>| &space.raw[at(part, range.start)];
+        let differing = match found {
+            None => vec![body],
+            Some(found) => blocks_where(&body, self.block(), |part| {
+                !found.has(part) || *found.bytes_before(space, part) != *bytes(part)
+            }),
+        };
+        let mut written = 0;
+        for part in &differing {
+            let (bytes, len) = (bytes(part), part.end - part.start);
+            self.disk
+                .write_at(bytes, part.start)
+                .map_err(|e| ImageError::transfer(self.disk, ImageOp::Write, part.start, len, e))?;
+            written += len;
+            let hash = match group.runs() {
+                [run] if *part == run.range() && !run.has_gaps => run.hash,
+                _ => blake3::hash(bytes),
+            };
+            batch.wrote(part.clone(), Wanted::Data(hash));
+        }
+        Ok(written)
+    }
+
+    /// Has the raw bytes of a group in the workspace, each run's checked against its hash.
+    fn load(&self, space: &mut Workspace, group: &RunGroup) -> Result<(), ImageError> {
+        let start = group.range().start;
+        let is_held = group.runs().iter().all(|run| self.lack.member(run).is_some());
+        if !is_held {
+            space.read_members(self.image, group)?;
+        }
+        for run in group.runs() {
+            if let Some(member) = self.lack.member(run).filter(|_| is_held) {
+                space.put_member(run, member);
+            } else {
+                self.progress.image.fetch_add(run.member_length.into(), Relaxed);
+            }
+            space.inflate_member_at(run, (run.offset - start) as usize)?;
+        }
         Ok(())
     }
 
@@ -251,14 +212,13 @@ impl<'a> RunWriter<'a> {
             dirty.clear();
             let step = space.raw.len() as u64;
             data_parts(self.disk, &body, step, |part| {
-                let bytes = &mut space.raw[..(part.end - part.start) as usize];
-                let found = read(self.disk, bytes, part.start);
-                if found.is_ok() && is_zero(bytes) {
+                let bytes = &mut space.raw[at(&part, part.start)];
+                let is_read = self.read_zeros(bytes, &part)?;
+                if is_read && is_zero(bytes) {
                     return Ok(());
                 }
                 let blocks = blocks_where(&part, self.block(), |block| {
-                    let at = (block.start - part.start) as usize..(block.end - part.start) as usize;
-                    found.is_err() || !is_zero(&bytes[at])
+                    !is_read || !is_zero(&bytes[at(block, part.start)])
                 });
                 for block in blocks {
                     push(&mut dirty, block);
@@ -286,6 +246,19 @@ impl<'a> RunWriter<'a> {
             costs.compared(len, written, written, time);
         }
         Ok(written)
+    }
+
+    /// False where a part of the disk cannot be read.
+    fn read_zeros(&self, bytes: &mut [u8], part: &Range<u64>) -> Result<bool, ImageError> {
+        if self.is_strict {
+            return read(self.disk, bytes, part.start).map(|()| true);
+        }
+        if self.lack.is_unread(part) {
+            return Ok(false);
+        }
+        let is_read = tolerated(read(self.disk, bytes, part.start))?.is_some();
+        self.has_failed.fetch_or(!is_read, Relaxed);
+        Ok(is_read)
     }
 
     /// Smallest piece that is written, in bytes.
@@ -319,65 +292,6 @@ fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    /// Figures as of `runs` runs of 1 MiB: p and q of each, r and w in microseconds.
-    fn costs(runs: u64, p: f64, q: f64, r: u64, w: u64) -> Costs {
-        let mut costs = Costs::default();
-        for i in 0..runs {
-            let fetched = (((i + 1) as f64 * p) as u64 - (i as f64 * p) as u64) * MIB;
-            let differing = (q * MIB as f64) as u64;
-            costs.compared(MIB, fetched, differing, Duration::from_micros(r));
-            if fetched > 0 {
-                costs.wrote(fetched, Duration::from_micros(w));
-            }
-        }
-        costs
-    }
-
-    #[test]
-    fn reading_first_is_given_up_where_it_costs_more_than_it_saves() {
-        for (p, q, r, w, plain) in [
-            (0.0, 0.0, 500, 500, false),
-            (0.01, 0.01, 500, 500, false),
-            (0.1, 0.1, 500, 500, false),
-            (0.4, 0.4, 500, 500, false),
-            (0.75, 0.75, 500, 500, true),
-            (1.0, 1.0, 500, 500, true),
-            // A slow share: what is not fetched from it saves much.
-            (0.75, 0.75, 500, 5000, false),
-            (1.0, 1.0, 500, 50_000, true),
-            // A disk that reads slower than it is written.
-            (0.25, 0.25, 5000, 500, true),
-            // One block of every other run: half of them are not fetched, and hardly anything is read back.
-            (0.5, 0.004, 500, 500, false),
-        ] {
-            assert_eq!(costs(200, p, q, r, w).is_writing_cheaper(), plain, "p {p} q {q} r {r} w {w}");
-        }
-        assert!(!costs(8, 1.0, 1.0, 500, 500).is_writing_cheaper(), "too little seen");
-    }
-
-    #[test]
-    fn what_was_seen_last_counts_and_probes_find_a_change() {
-        let chooser = |mode| Chooser { mode, costs: Default::default() };
-        let auto = chooser(Delta::Auto);
-        *auto.costs(MemberKind::Data) = costs(200, 1.0, 1.0, 500, 500);
-        let probes = (0..1600).filter(|_| auto.reads_first(MemberKind::Data)).count();
-        assert_eq!(probes, 100);
-        assert!(auto.reads_first(MemberKind::Zero), "zeros have their own figures");
-        // From here on the disk is right: the probes show it.
-        let mut runs = 0;
-        while auto.costs(MemberKind::Data).is_writing_cheaper() {
-            if auto.reads_first(MemberKind::Data) {
-                auto.costs(MemberKind::Data).compared(MIB, 0, 0, Duration::from_micros(500));
-            }
-            runs += 1;
-            assert!(runs < 2000);
-        }
-        assert!((0..100).all(|_| chooser(Delta::Always).reads_first(MemberKind::Data)));
-        assert!(!(0..100).any(|_| chooser(Delta::Never).reads_first(MemberKind::Data)));
-    }
 
     #[test]
     fn differing_blocks_are_cut_at_blocks_of_the_disk_and_joined() {

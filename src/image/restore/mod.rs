@@ -1,34 +1,51 @@
 //! Restore: image in, disk out, and never a disk that looks whole but is not.
 //!
-//! Order ([`phases`]): check everything that can be checked -> zero what boots ([`boot_areas`]) -> discard what is unallocated,
-//! where that is wanted -> write the body where the disk differs ([`delta`]), each run's hash checked before it is written
-//! -> flush -> read back what was written and compare ([`batch`]: both go on at the same time, one behind the other) ->
-//! write what boots. What was not written was read and found right. A restore that was interrupted is repeated: that is a
-//! delta restore, which finds what is there already.
+//! Order ([`phases`]): see that image and disk fit -> compare the disk with the index, fetch and prove what it lacks ([`compare`]);
+//! nothing was written so far, and nothing is where nothing differs -> zero what boots ([`boot_areas`]) -> discard what is
+//! unallocated, where that is wanted -> write the body where the disk differs ([`delta`]), each run's hash checked before it is
+//! written -> flush -> read back what was written and compare ([`batch`]: both go on at the same time, one behind the other) ->
+//! write what boots.
+//!
+//! What was not written was read and found right, and since then the disk has reported no error: after one, and where the disk
+//! was told to discard, all of it is compared once more before it boots. A restore that was interrupted is repeated, and finds
+//! what is there already.
 #![forbid(unsafe_code)]
 
 pub(crate) mod batch;
 pub(crate) mod boot_areas;
+mod chooser;
+mod compare;
 pub(crate) mod delta;
 pub mod foreign;
+mod found;
+mod lack;
+pub(crate) mod memory;
 pub(crate) mod needed;
 pub(crate) mod options;
 pub mod phases;
+pub(crate) mod restored;
 
 use crate::block::BlockDevice;
 use crate::image::error::{ImageError, ImageOp};
-use crate::image::parallel::{for_each_run, io_threads, make_and_finish, thread_count};
+use crate::image::format::run::Run;
+use crate::image::group::{GROUP, RunGroups};
+use crate::image::parallel::{for_each, io_threads, make_and_finish, thread_count};
 use crate::image::reader::Image;
 use crate::image::restore::batch::{Batch, drop_cache};
 use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::compare::Comparison;
 use crate::image::restore::delta::RunWriter;
+use crate::image::restore::lack::Lack;
 use crate::image::restore::needed::{Needed, needed};
 use crate::image::restore::options::RestoreOptions;
-use crate::image::restore::phases::{Body, Restored, restore_one};
+use crate::image::restore::phases::{Body, restore_one};
+use crate::image::restore::restored::Restored;
+use crate::image::workspace::Workspace;
 use crate::progress::Progress;
 use crate::text::with_sources;
 use crate::types::FreeSpace;
 use std::iter;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Writes an image onto one disk: all phases, one after the other. See the module's text for the order; a failure at any
 /// point leaves the disk unbootable, and [`ImageError::disk_was_touched`] tells whether it came to that.
@@ -80,15 +97,30 @@ impl Body for ImageBody<'_> {
         needed(self.image)
     }
 
-    /// The whole index: what is damaged there shows now.
-    fn check(&self, progress: &Progress) -> Result<(), ImageError> {
-        for run in self.image.runs() {
-            run?;
-            if progress.is_cancelled() {
-                return Err(ImageError::cancelled());
-            }
-        }
+    /// What is damaged shows when the disk is compared.
+    fn check(&self, _: &Progress) -> Result<(), ImageError> {
         Ok(())
+    }
+
+    fn compare(
+        &self,
+        disk: &dyn BlockDevice,
+        areas: &BootAreas,
+        progress: &Progress,
+    ) -> Result<Lack, ImageError> {
+        let (image, summary) = (self.image, self.image.summary());
+        progress.start(self.work() / 2);
+        let mut lack = Comparison::new(image, disk, areas, &self.opts, progress).run()?;
+        // What a smaller disk has no room for is zeros.
+        let missing = summary.disk.saturating_sub(disk.size());
+        let restored = &mut lack.restored;
+        restored.disk_bytes = summary.disk - missing;
+        restored.zero_bytes = (summary.zero + summary.unallocated - self.left()).saturating_sub(missing);
+        restored.unreadable_bytes = summary.unreadable;
+        restored.image_bytes = summary.image;
+        restored.kept_bytes = restored.disk_bytes.saturating_sub(restored.left_bytes);
+        restored.read_bytes = image.bytes_read();
+        Ok(lack)
     }
 
     fn work(&self) -> u64 {
@@ -103,91 +135,109 @@ impl Body for ImageBody<'_> {
         &self,
         disk: &dyn BlockDevice,
         areas: &BootAreas,
+        lack: &Lack,
         progress: &Progress,
     ) -> Result<Restored, ImageError> {
         let ImageBody { image, opts } = self;
-        let summary = image.summary();
-        // What a smaller disk has no room for is zeros.
-        let missing = summary.disk.saturating_sub(disk.size());
-        let mut restored = Restored {
-            disk_bytes: summary.disk - missing,
-            zero_bytes: (summary.zero + summary.unallocated - self.left()).saturating_sub(missing),
-            unreadable_bytes: summary.unreadable,
-            ..Restored::default()
-        };
-        if opts.free != FreeSpace::Zero {
-            leave(image, disk, areas, opts.free, progress, &mut restored)?;
+        let mut restored = lack.restored.clone();
+        if opts.free == FreeSpace::Discard {
+            discard(image, disk, areas, progress, &mut restored)?;
         }
-        // What is kept must be on the disk, and not only in memory.
         drop_cache(disk)?;
-        let written = write_and_prove(image, disk, areas, opts, progress)?;
+        let again =
+            lack.rest.map_or(0, |rest| self.size() - rest) + lack.listed().map(|run| run.length).sum::<u64>();
+        progress.add_done(self.work().saturating_sub(again.saturating_mul(2)));
+        let rest = lack.rest.map(|rest| image.runs_in(rest..u64::MAX));
+        let runs = lack.listed().map(Ok).chain(rest.into_iter().flatten());
+        let writer = RunWriter::new((image, lack), disk, areas, opts, progress);
+        let mut written = self.write_and_prove(runs, &writer, (disk, areas), progress)?;
+        if lack.has_failed || writer.has_failed() || opts.free == FreeSpace::Discard {
+            // What was kept must not have been found before an error of the disk.
+            progress.total.fetch_add(self.work(), Relaxed);
+            drop_cache(disk)?;
+            written += self.write_and_prove(image.runs(), &writer.strict(), (disk, areas), progress)?;
+        }
+        progress.total.store(self.work(), Relaxed);
+        progress.done.store(self.work(), Relaxed);
         restored.written_bytes = written + areas.bytes();
         restored.kept_bytes =
             restored.disk_bytes.saturating_sub(restored.written_bytes + restored.left_bytes);
+        restored.read_bytes = image.bytes_read();
         Ok(restored)
     }
 }
 
-/// Brings the body onto the disk, batch by batch; returns the bytes that were written.
-fn write_and_prove(
-    image: &Image,
-    disk: &dyn BlockDevice,
-    areas: &BootAreas,
-    opts: &RestoreOptions,
-    progress: &Progress,
-) -> Result<u64, ImageError> {
-    let writer = RunWriter::new(image, disk, areas, opts, progress);
-    let threads = io_threads(opts.threads);
-    let mut runs = image.runs().peekable();
-    let mut written = 0;
-    let write = || {
-        if runs.peek().is_none() {
-            return Ok(None);
-        }
-        let batch = Batch::new(disk, opts.batch);
-        let until_full = iter::from_fn(|| if batch.is_full() { None } else { runs.next() });
-        for_each_run(image, until_full, threads, progress, |space, run| writer.run(space, run, &batch))?;
-        written += batch.bytes();
-        Ok(Some(batch))
-    };
-    let chunk = image.header().chunk_size;
-    // Reading back only waits for the disk: more threads would only hold up those that write.
-    let readers = thread_count(opts.threads) + 1;
-    let prove = |batch: Batch| batch.prove(disk, areas, chunk, readers, progress);
-    make_and_finish(!disk.is_rotational(), write, prove)?;
-    Ok(written)
+impl ImageBody<'_> {
+    /// Brings runs onto the disk, batch by batch; returns the bytes that were written.
+    fn write_and_prove(
+        &self,
+        runs: impl Iterator<Item = Result<Run, ImageError>> + Send,
+        writer: &RunWriter<'_>,
+        (disk, areas): (&dyn BlockDevice, &BootAreas),
+        progress: &Progress,
+    ) -> Result<u64, ImageError> {
+        let ImageBody { image, opts } = self;
+        let threads = io_threads(opts.threads);
+        let mut groups = RunGroups::new(runs).peekable();
+        let mut written = 0;
+        let write = || {
+            if groups.peek().is_none() {
+                return Ok(None);
+            }
+            let batch = Batch::new(disk, opts.batch);
+            let until_full = iter::from_fn(|| {
+                let group = if batch.is_full() { None } else { groups.next() };
+                group.inspect(|group| {
+                    if let Ok(group) = group {
+                        batch.begin(group.data_bytes())
+                    }
+                })
+            });
+            for_each(
+                until_full,
+                threads,
+                progress,
+                || Workspace::new(image),
+                |space, group| {
+                    writer.group(space, &group, &batch)?;
+                    batch.end(group.data_bytes());
+                    Ok(())
+                },
+            )?;
+            written += batch.bytes();
+            Ok(Some(batch))
+        };
+        let longest = u64::from(image.header().chunk_size).max(GROUP) as usize;
+        // Reading back only waits for the disk: more threads would only hold up those that write.
+        let readers = thread_count(opts.threads) + 1;
+        let prove = |batch: Batch| batch.prove(disk, areas, longest, readers, progress);
+        make_and_finish(!disk.is_rotational(), write, prove)?;
+        Ok(written)
+    }
 }
 
-/// Counts what is left alone, and discards it, if that is wanted. Nothing else of the body was read or written yet: a
-/// disk that discards more than it was told to is found out by all that follows.
-fn leave(
+/// Tells the disk what is unallocated. Nothing of the body was written yet, and all that is kept is compared again later: a
+/// disk that discards more than it was told to is found out.
+fn discard(
     image: &Image,
     disk: &dyn BlockDevice,
     areas: &BootAreas,
-    free: FreeSpace,
     progress: &Progress,
     restored: &mut Restored,
 ) -> Result<(), ImageError> {
-    let mut discards = free == FreeSpace::Discard;
     for run in image.unallocated_runs() {
         let Some(body) = areas.body(&run?.range()) else { continue };
         if progress.is_cancelled() {
             return Err(ImageError::cancelled());
         }
         let len = body.end - body.start;
-        restored.left_bytes += len;
-        if !discards {
-            continue;
+        if let Err(e) = disk.discard(body.start, len) {
+            // A disk that cannot do it will not do it elsewhere. Nothing rests on it.
+            let error = ImageError::transfer(disk, ImageOp::Discard, body.start, len, e);
+            restored.discard_error = Some(with_sources(&error));
+            break;
         }
-        match disk.discard(body.start, len) {
-            Ok(()) => restored.discarded_bytes += len,
-            Err(e) => {
-                // A disk that cannot do it will not do it elsewhere. Nothing rests on it.
-                let error = ImageError::transfer(disk, ImageOp::Discard, body.start, len, e);
-                restored.discard_error = Some(with_sources(&error));
-                discards = false;
-            }
-        }
+        restored.discarded_bytes += len;
     }
     Ok(())
 }

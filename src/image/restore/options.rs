@@ -1,7 +1,8 @@
 //! How an image is written onto a disk.
 #![forbid(unsafe_code)]
 
-use crate::types::{Delta, FreeSpace};
+use crate::image::restore::memory::MemberMemory;
+use crate::types::{Delta, FreeSpace, ReadTwice};
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +13,10 @@ pub struct RestoreOptions {
     pub delta: Delta,
     /// What becomes of the space that was unallocated when the disk was imaged.
     pub free: FreeSpace,
+    /// Where members wait that were proven before the first write.
+    pub memory: MemberMemory,
+    /// Whether members that find no room there are read and proven before the first write all the same.
+    pub read_twice: ReadTwice,
     /// Bytes after which what was written is flushed and read back; `None` for what suits the disk.
     pub batch: Option<u64>,
     /// Whether the last partition, where it is one that can, grows up to the end of a larger disk: its entry in the table. Its

@@ -1,7 +1,8 @@
 //! The phases of a restore, each a type of its own, so that no target can skip one:
 //!
 //! ```text
-//! Checked --make_unbootable--> Unbootable --write--> Proven --make_bootable--> Bootable --finish--> Restored
+//! Checked --compare--> Compared --make_unbootable--> Unbootable --write--> Proven --make_bootable--> Bootable --finish--> Restored
+//!                          \--keep: nothing differs on any disk--> Restored
 //! ```
 //!
 //! The disks of a machine belong together, as its boot loader, its volumes and its data do. Whoever restores several
@@ -9,42 +10,19 @@
 //! they must, and a cut at any moment leaves disks that boot with the old content only, or with the new one only, or do
 //! not boot at all.
 //!
-//! Memory: the boot areas of every target wait until all are proven, 3 MiB and 8 KiB for each.
+//! Memory: the boot areas of every target wait until all are proven, 3 MiB and 8 KiB for each; and the members that the
+//! targets lack, within one bound for all of them ([`MemberMemory`](crate::image::MemberMemory)).
 #![forbid(unsafe_code)]
 
 use crate::block::BlockDevice;
 use crate::image::error::ImageError;
 use crate::image::restore::boot_areas::{BootAreas, TableFit};
+use crate::image::restore::lack::Lack;
 use crate::image::restore::needed::{Needed, SHRINK};
+use crate::image::restore::restored::Restored;
 use crate::progress::Progress;
 use crate::used::Growth;
 use std::sync::atomic::Ordering::Relaxed;
-
-/// A disk that was written, read back and found right. All sizes are bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Size of the content.
-    pub disk_bytes: u64,
-    /// Of it, zeros now: the image's zero runs, and its unallocated ones with [`FreeSpace::Zero`](crate::types::FreeSpace::Zero).
-    pub zero_bytes: u64,
-    /// Of it, what the disk did not give when it was imaged, zeroed.
-    pub unreadable_bytes: u64,
-    /// Of it, found on the disk and left alone.
-    pub kept_bytes: u64,
-    /// Of it, written; what makes a disk bootable always is.
-    pub written_bytes: u64,
-    /// Of it, what was unallocated, and was neither read, written nor compared: with the three above it makes the
-    /// whole.
-    pub left_bytes: u64,
-    /// Of `left_bytes`, discarded; that proves nothing about what is there now.
-    pub discarded_bytes: u64,
-    /// Why not more was discarded.
-    pub discard_error: Option<String>,
-    /// What became of the partition table.
-    pub table: TableFit,
-    /// The kernel did not take over the new partition table; the next boot will.
-    pub reread_error: Option<String>,
-}
 
 /// What is written onto a disk, without what makes it bootable.
 pub trait Body {
@@ -66,6 +44,17 @@ pub trait Body {
     /// What is wrong with the source.
     fn check(&self, progress: &Progress) -> Result<(), ImageError>;
 
+    /// Finds out what the disk lacks, and proves it; has `areas` keep what boots. Nothing is written.
+    ///
+    /// # Errors
+    /// What is wrong with the source; the disk is gone.
+    fn compare(
+        &self,
+        disk: &dyn BlockDevice,
+        areas: &BootAreas,
+        progress: &Progress,
+    ) -> Result<Lack, ImageError>;
+
     /// What [`Body::write`] counts as done in the end.
     fn work(&self) -> u64;
 
@@ -74,7 +63,7 @@ pub trait Body {
         false
     }
 
-    /// Writes all but what boots, which `areas` keeps; flushes it, reads it back, and compares.
+    /// Writes what is lacking but what boots, which `areas` keeps; flushes it, reads it back, and compares.
     ///
     /// # Errors
     /// What failed first.
@@ -82,6 +71,7 @@ pub trait Body {
         &self,
         disk: &dyn BlockDevice,
         areas: &BootAreas,
+        lack: &Lack,
         progress: &Progress,
     ) -> Result<Restored, ImageError>;
 }
@@ -92,11 +82,20 @@ pub struct CheckedTarget<'a> {
     body: &'a dyn Body,
 }
 
+/// A target of which it is known what it lacks; that is proven. Nothing was written.
+pub struct ComparedTarget<'a> {
+    disk: &'a dyn BlockDevice,
+    body: &'a dyn Body,
+    areas: BootAreas<'a>,
+    lack: Lack,
+}
+
 /// A target that no firmware boots. Its body is still the old one.
 pub struct Unbootable<'a> {
     disk: &'a dyn BlockDevice,
     body: &'a dyn Body,
     areas: BootAreas<'a>,
+    lack: Lack,
 }
 
 /// A target whose body was written, flushed, and read back. It does not boot yet.
@@ -131,15 +130,52 @@ impl<'a> CheckedTarget<'a> {
         Ok(CheckedTarget { disk, body })
     }
 
+    /// Compares the disk with its source, and proves what it lacks.
+    ///
+    /// # Errors
+    /// Those of [`Body::compare`].
+    pub fn compare(self, progress: &Progress) -> Result<ComparedTarget<'a>, ImageError> {
+        let CheckedTarget { disk, body } = self;
+        let areas = BootAreas::new(disk, body.size());
+        let lack = ImageError::catch(|| body.compare(disk, &areas, progress))?;
+        Ok(ComparedTarget { disk, body, areas, lack })
+    }
+}
+
+impl<'a> ComparedTarget<'a> {
+    /// True where the disk holds all of its source, and what boots of it.
+    pub fn lacks_nothing(&self) -> bool {
+        self.lack.is_nothing
+    }
+
+    /// What was found so far: bytes of disk that differ or were not compared, and what was read for that.
+    pub fn lack(&self) -> &Lack {
+        &self.lack
+    }
+
+    /// The end for a disk that lacks nothing, as no other of the restore does: only its cache is flushed, because what it
+    /// holds may be from a restore that was cut.
+    ///
+    /// # Errors
+    /// The disk cannot be flushed; internal where something is lacking.
+    pub fn keep(self, progress: &Progress) -> Result<Restored, ImageError> {
+        if !self.lacks_nothing() {
+            return Err(ImageError::internal("a disk is kept that lacks something"));
+        }
+        self.areas.flush()?;
+        progress.total.store(self.body.work(), Relaxed);
+        progress.done.store(self.body.work(), Relaxed);
+        Ok(self.lack.restored)
+    }
+
     /// Zeros what boots.
     ///
     /// # Errors
     /// `ImageError::unfinished`: what boots may be old, and the body is.
     pub fn make_unbootable(self) -> Result<Unbootable<'a>, ImageError> {
-        let CheckedTarget { disk, body } = self;
-        let areas = BootAreas::new(disk, body.size());
+        let ComparedTarget { disk, body, areas, lack } = self;
         ImageError::catch(|| areas.zero()).map_err(|e| e.unfinished(disk, (0, body.work()), PERHAPS_OLD))?;
-        Ok(Unbootable { disk, body, areas })
+        Ok(Unbootable { disk, body, areas, lack })
     }
 }
 
@@ -149,14 +185,14 @@ impl<'a> Unbootable<'a> {
     /// # Errors
     /// `ImageError::unfinished`: the disk stays unbootable.
     pub fn write(self, progress: &Progress) -> Result<ProvenImage<'a>, ImageError> {
-        let Unbootable { disk, body, areas } = self;
-        progress.start(body.work());
+        let Unbootable { disk, body, areas, lack } = self;
+        progress.restart(body.work());
         let failed = |e: ImageError| {
             let done = (progress.done.load(Relaxed), progress.total.load(Relaxed));
             e.unfinished(disk, done, LEFT_UNBOOTABLE)
         };
         let written = ImageError::catch(|| {
-            let mut restored = body.write(disk, &areas, progress)?;
+            let mut restored = body.write(disk, &areas, &lack, progress)?;
             // All of the content is known by now, and nothing of a table is on the disk.
             let sector = body.logical_block_size().unwrap_or(disk.logical_block_size());
             restored.table = areas.fit_table(sector, body.grows());
@@ -219,8 +255,11 @@ pub(in crate::image) fn restore_one(
     body: &dyn Body,
     progress: &Progress,
 ) -> Result<Restored, ImageError> {
-    let unbootable = CheckedTarget::new(disk, body, progress)?.make_unbootable()?;
-    Ok(unbootable.write(progress)?.make_bootable()?.finish())
+    let compared = CheckedTarget::new(disk, body, progress)?.compare(progress)?;
+    if compared.lacks_nothing() {
+        return compared.keep(progress);
+    }
+    Ok(compared.make_unbootable()?.write(progress)?.make_bootable()?.finish())
 }
 
 /// The rules that image and disk must meet before the first write.

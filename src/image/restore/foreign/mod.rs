@@ -14,8 +14,10 @@ use crate::image::reader::{FileKind, file_kind};
 use crate::image::resized::AsImaged;
 use crate::image::restore::batch::drop_cache;
 use crate::image::restore::boot_areas::BootAreas;
+use crate::image::restore::lack::Lack;
 use crate::image::restore::needed::Needed;
-use crate::image::restore::phases::{Body, Restored, restore_one};
+use crate::image::restore::phases::{Body, restore_one};
+use crate::image::restore::restored::Restored;
 use crate::image::verify::read;
 use crate::io::{ReadAt, is_zero};
 use crate::progress::Progress;
@@ -110,6 +112,11 @@ impl Body for GzipBody<'_> {
         Ok(())
     }
 
+    /// Nothing is known of its parts: it is written anew.
+    fn compare(&self, _: &dyn BlockDevice, _: &BootAreas, _: &Progress) -> Result<Lack, ImageError> {
+        Ok(Lack::all())
+    }
+
     fn work(&self) -> u64 {
         self.content.size.saturating_mul(2)
     }
@@ -118,9 +125,11 @@ impl Body for GzipBody<'_> {
         &self,
         disk: &dyn BlockDevice,
         areas: &BootAreas,
+        _: &Lack,
         progress: &Progress,
     ) -> Result<Restored, ImageError> {
         let GzipBody { file, content } = self;
+        let image_bytes = file.size().map_err(|source| ImageError::read(0, source))?;
         write_content(*file, content, disk, areas, progress)?;
         areas.flush()?;
         drop_cache(disk)?;
@@ -129,6 +138,9 @@ impl Body for GzipBody<'_> {
             disk_bytes: content.size,
             zero_bytes: progress.zero.load(Relaxed),
             written_bytes: content.size,
+            image_bytes,
+            // Once to measure it.
+            read_bytes: image_bytes.saturating_mul(2),
             ..Restored::default()
         })
     }
