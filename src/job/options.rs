@@ -250,8 +250,8 @@ options! {
     /// Whether a restore reads what the disk holds and writes only what differs: `always`, `never`, or `auto`, as long as
     /// that is faster.
     delta: value Delta = Delta::Auto, str::parse, "delta" "WHEN" Disks, "auto";
-    /// Whether a restore reads what it needs of an image, and has no memory for, twice: `yes`, once to prove it before anything
-    /// is written; or `no`: damage that is found while it is written then leaves the disk unbootable.
+    /// Whether a restore reads what it needs of an image, and has no memory for, twice: `yes`, the first time to prove it before
+    /// anything is written; or `no`, once: damage that shows when it is written leaves the disk unbootable.
     read_twice: value ReadTwice = ReadTwice::Yes, str::parse, "read-twice" "HOW" Disks, "yes";
     /// What a backup leaves out: `auto`, what is unallocated in a consistent file system; `no-swap`, what is in swap areas
     /// and in page and hibernation files of Windows too; `off`, nothing.

@@ -260,7 +260,13 @@ impl fmt::Display for Plan {
             writeln!(f, "  note: {note}")?;
         }
         for (n, step) in self.steps.iter().enumerate() {
-            writeln!(f, "  {}. {step}", n + 1)?;
+            match step {
+                // Of a gzip file that is all.
+                PlanStep::CheckImage(source) if self.action == Action::Restore => {
+                    writeln!(f, "  {}. prove of {} what its disk lacks", n + 1, source.path)?;
+                }
+                _ => writeln!(f, "  {}. {step}", n + 1)?,
+            }
         }
         let is_uefi = self.firmware.as_ref().is_some_and(|firmware| firmware.kind == FirmwareKind::Uefi);
         if is_uefi && self.action == Action::Restore {

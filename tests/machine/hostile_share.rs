@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::OnceLock;
 use testbox::agent::world::Purpose;
+use testbox::block::mem::DiskOp;
 use testbox::share::Files;
 use testbox::store::status::Status;
 
@@ -115,6 +116,48 @@ fn a_damaged_image_is_refused_before_any_write() {
     machine.arm("testbox.action=restore testbox.job=last");
     assert_eq!(machine.boot().ending, REBOOT);
     assert_eq!(machine.disk_bytes("sda"), contents(4, 1), "the undamaged image is restored");
+}
+
+/// All that any disk lacks is proven before the first of them is touched.
+#[test]
+fn damage_of_the_second_image_touches_no_disk() {
+    let machine = backed_up();
+    for memory in [0, 1 << 30] {
+        let mut machine = Machine { backup: machine.backup.copy(), ..with_spoiled_disks() };
+        machine.system.set_memory(memory);
+        let mut image = machine.file("sdb.raw.gz").unwrap();
+        let at = members(&image);
+        image[(at[at.len() - 4] + at[at.len() - 3]) / 2] ^= 1;
+        machine.backup.put(&format!("{IP}/sdb.raw.gz"), image);
+        machine.arm("testbox.action=restore testbox.job=second");
+        assert_refused(&machine, &format!("memory {memory}"), "[bad-image 52]", "sdb.raw.gz");
+        assert!(machine.file("sdb.raw.gz.damaged").is_some());
+    }
+}
+
+#[test]
+fn disks_that_hold_their_images_are_not_written() {
+    let mut machine = backed_up();
+    machine.set_disks(vec![disk("sda S1 @1", contents(4, 1)), disk("sdb S2 @2", contents(4, 2))]);
+    // One member of each is damaged that nobody needs.
+    for name in ["sda.raw.gz", "sdb.raw.gz"] {
+        let mut image = machine.file(name).unwrap();
+        let at = members(&image);
+        let middle = at[at.len() / 2];
+        image[middle + 100] ^= 1;
+        machine.backup.put(&format!("{IP}/{name}"), image);
+    }
+    machine.arm("testbox.action=restore testbox.job=second");
+    let seen = machine.boot();
+    assert!(seen.ending == REBOOT && !machine.is_armed(), "{}", seen.console);
+    for (nth, name) in ["sda", "sdb"].into_iter().enumerate() {
+        let disks = machine.disks.lock().unwrap();
+        let changes = [DiskOp::Write, DiskOp::Zero, DiskOp::Discard].map(|op| disks[nth].bytes.count(op));
+        assert_eq!(changes, [0, 0, 0], "{name}");
+        drop(disks);
+        let note = format!("{name} held all of {name}.raw.gz already: nothing was written to it");
+        assert!(machine.status().notes.contains(&note) && seen.console.contains(&note), "{}", seen.console);
+    }
 }
 
 #[test]

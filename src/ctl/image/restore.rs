@@ -98,7 +98,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         show::size(restored.disk_bytes),
         show::size(restored.written_bytes),
         show::size(restored.kept_bytes),
-        human_bytes(restored.read_bytes),
+        show::size(restored.read_bytes),
         human_bytes(restored.image_bytes),
         show::size(restored.zero_bytes),
         show::speed(data, time)

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! What cannot be read differs. Members that reach into the boot areas are fetched in any case. What finds no room in memory
-//! is proven all the same, and read again when it is written, unless [`RestoreOptions::read_twice`] says no. A member whose
-//! bytes the disk holds already is not read at all: a damage of it is not noticed.
+//! is proven all the same, and read again when it is written, unless [`RestoreOptions::read_twice`] says no: then it is read
+//! when it is written, and of a disk that holds something else altogether nothing more is read before. A member whose bytes
+//! the disk holds already is not read at all: a damage of it is not noticed.
 #![forbid(unsafe_code)]
 
 use crate::block::BlockDevice;
@@ -32,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of data that must differ one after the other before a disk is taken for one that holds something else.
-const OTHER: u64 = 1 << 30;
+const OTHER: u64 = 256 << 20;
 /// Of such a disk, one group in so many is compared all the same, to see whether that has changed.
 const PROBE: u64 = 16;
 
@@ -66,7 +67,11 @@ impl Streak {
     /// Whether the next group is compared.
     fn compares(&self) -> bool {
         let is_probe = self.groups.fetch_add(1, Relaxed).is_multiple_of(PROBE);
-        is_probe || self.differing.load(Relaxed) < OTHER
+        is_probe || !self.is_other()
+    }
+
+    fn is_other(&self) -> bool {
+        self.differing.load(Relaxed) >= OTHER
     }
 }
 
@@ -143,7 +148,8 @@ impl<'a> Comparison<'a> {
     /// Zeros are compared, and nothing is fetched for them. The boot areas begin as zeros.
     fn zeros(&self, space: &mut Workspace, run: &Run) -> Result<(), ImageError> {
         let Some(body) = self.areas.body(&run.range()) else { return Ok(()) };
-        let mut differs = self.opts.delta == Delta::Never;
+        let is_left = self.is_left();
+        let mut differs = self.opts.delta == Delta::Never || is_left;
         let step = space.raw.len() as u64;
         data_parts(self.disk, &body, step, |part| {
             if !differs {
@@ -157,7 +163,7 @@ impl<'a> Comparison<'a> {
             Ok(())
         })?;
         if differs {
-            let has_room = self.opts.memory.take(0);
+            let has_room = !is_left && self.opts.memory.take(0);
             self.lack().add(run, has_room, None);
         }
         Ok(())
@@ -194,11 +200,18 @@ impl<'a> Comparison<'a> {
         self.areas.body(&run.range()).as_ref() != Some(&run.range())
     }
 
+    /// True where nothing more is read before the first write but what boots.
+    fn is_left(&self) -> bool {
+        let is_other = self.opts.delta == Delta::Never || self.streak.is_other();
+        self.opts.read_twice == ReadTwice::No && is_other
+    }
+
     /// Whether a group is compared: not every one of a disk that holds something else.
     fn reads_first(&self) -> bool {
         match self.opts.delta {
-            Delta::Always => true,
             Delta::Never => false,
+            _ if self.is_left() => false,
+            Delta::Always => true,
             Delta::Auto => self.streak.compares(),
         }
     }
@@ -226,7 +239,7 @@ impl<'a> Comparison<'a> {
         let mut wanted = Vec::new();
         for run in runs {
             let is_end = self.reaches_out(run);
-            let has_room = !is_end && self.opts.memory.take(run.member_length.into());
+            let has_room = !is_end && !self.is_left() && self.opts.memory.take(run.member_length.into());
             if is_end || has_room || self.opts.read_twice == ReadTwice::Yes {
                 wanted.push((*run, is_end, has_room));
             } else {
