@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -24,19 +25,29 @@ pub fn fill(target: &Path, size: u64) -> Result<()> {
 
 /// Makes the target the disk, but for so many thousandths of it: pieces of 256 KiB, anywhere (the same ones each time).
 pub fn change(disk: &Path, target: &Path, thousandths: u64) -> Result<()> {
-    const PIECE: u64 = 256 << 10;
     fs::copy(disk, target)?;
     let file = OpenOptions::new().write(true).open(target)?;
-    let size = file.metadata()?.len();
-    let mut state = 1u64;
-    for _ in 0..size * thousandths / 1000 / PIECE {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let at = (state >> 16) % ((size - PIECE) / 4096) * 4096;
+    for (at, state) in pieces(file.metadata()?.len(), thousandths) {
         let piece: Vec<u8> =
             (0..PIECE as u32).map(|i| (i.wrapping_mul(40_503) >> 8) as u8 ^ state as u8).collect();
         file.write_all_at(&piece, at)?;
     }
     Ok(file.sync_all()?)
+}
+
+const PIECE: u64 = 256 << 10;
+
+/// Where so many thousandths of a disk of `size` bytes are changed.
+pub fn changed(size: u64, thousandths: u64) -> Vec<Range<u64>> {
+    pieces(size, thousandths).map(|(at, _)| at..at + PIECE).collect()
+}
+
+fn pieces(size: u64, thousandths: u64) -> impl Iterator<Item = (u64, u64)> {
+    let next = |state: &u64| {
+        Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+    };
+    let states = std::iter::successors(next(&1), next).take((size * thousandths / 1000 / PIECE) as usize);
+    states.map(move |state| ((state >> 16) % ((size - PIECE) / 4096) * 4096, state))
 }
 
 /// Reads a whole disk past the page cache and hashes it in chunks of 1 MiB, several at a time.

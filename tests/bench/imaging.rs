@@ -4,10 +4,11 @@
 //! Every command starts with a cold page cache and ends when its result is durable.
 
 mod disks;
+mod reads;
 mod rows;
 
 use anyhow::{Context, Result, bail, ensure};
-use disks::{Loop, change, fill, hash, move_bytes, same};
+use disks::{Loop, change, changed, fill, hash, move_bytes, same};
 use rows::{Check, Goal, Row, TABLES, Table, Target};
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -206,9 +207,9 @@ impl Bench {
         }
         Command::new("sync").status()?;
         fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the page cache")?;
-        let sample = self.run(row)?;
+        let (sample, said) = self.run(row)?;
         if first {
-            self.check(row)?;
+            self.check(row, &said)?;
         }
         Ok(sample)
     }
@@ -217,7 +218,7 @@ impl Bench {
         self.work.join(format!("{}.image", row.image))
     }
 
-    fn run(&self, row: &Row) -> Result<Sample> {
+    fn run(&self, row: &Row) -> Result<(Sample, String)> {
         let report = self.work.join("time.txt");
         let this = std::env::current_exe()?;
         let this = this.display();
@@ -245,13 +246,19 @@ impl Bench {
         let text = fs::read_to_string(&report)?;
         let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [seconds, user, system, rss] = numbers[..] else { bail!("time said {text:?}") };
-        Ok(Sample { seconds, cpu: user + system, rss_kib: rss as u64 })
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((Sample { seconds, cpu: user + system, rss_kib: rss as u64 }, said))
     }
 
-    fn check(&self, row: &Row) -> Result<()> {
+    fn check(&self, row: &Row, said: &str) -> Result<()> {
         match row.check {
             Check::None => Ok(()),
-            Check::SameDisk => same(&self.disk, &self.target),
+            Check::SameDisk => {
+                if let Target::Changed(thousandths) = row.target {
+                    reads::tell(row.name, &self.image(row), said, &changed(self.size, thousandths))?;
+                }
+                same(&self.disk, &self.target)
+            }
             Check::SoundExt4 => {
                 let output = Command::new("e2fsck").args(["-fn", &self.part_target.device]).output()?;
                 ensure!(output.status.success(), "restored ext4 is damaged");
