@@ -7,7 +7,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Arc;
 use testbox::block::mem::{DiskFault, DiskOp};
+use testbox::image::Image;
 use testbox::share::{Files, Survivors};
 use testbox::sys::Chance;
 
@@ -213,8 +215,12 @@ fn all_images_are_checked_before_the_first_disk_is_touched() {
         for damage in [
             |file: &mut Vec<u8>| file.truncate(file.len() - 100),
             |file: &mut Vec<u8>| {
-                let middle = file.len() / 2;
-                file[middle] ^= 1;
+                // In a member that every row needs.
+                let place = (1 << 20) + 512;
+                let image = Image::open(Arc::new(file.clone()));
+                let run = image.ok().and_then(|image| image.runs_in(place..place + 1).next()?.ok());
+                let at = run.map_or(file.len() / 2, |run| (run.position + run.place().end) as usize / 2);
+                file[at] ^= 1;
             },
         ] {
             let machine = row.armed();
