@@ -90,6 +90,42 @@ fn every_gzip_reader_gives_the_exact_disk() {
     }
 }
 
+/// Machines share members only where equal data makes equal ones: the codec's text in the header says so, whatever the CPU.
+#[test]
+fn long_members_are_equal_on_every_cpu() {
+    if std::env::var_os("TESTBOX_LONG").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    let program = std::fs::read(env!("CARGO_BIN_EXE_testboxctl")).unwrap();
+    let noise = &content()[3 << 20..4 << 20];
+    std::fs::write(&disk, [&program[..program.len().min(8 << 20) / 4096 * 4096], noise].concat()).unwrap();
+    // Its codec, and each run's hashes.
+    let members = |cpu: &str| {
+        let path = dir.path().join(format!("{cpu}.gz"));
+        let made = Command::new("qemu-x86_64-static")
+            .args(["-cpu", cpu, env!("CARGO_BIN_EXE_testboxctl"), "image", "create"])
+            .args([&disk, &path])
+            .output()
+            .unwrap_or_else(|e| panic!("{e}: install it: apt-get install qemu-user-static"));
+        assert!(made.status.success(), "{cpu}: {made:?}");
+        let image = image::Image::open(Arc::new(File::open(&path).unwrap())).unwrap();
+        let hashes: Vec<_> =
+            image.runs().map(|run| run.map(|run| (run.hash, run.member_hash)).unwrap()).collect();
+        assert!(hashes.len() > 50);
+        (image.header().codec.clone(), hashes)
+    };
+    let newest = members("max");
+    for cpu in ["Nehalem", "SandyBridge", "Haswell"] {
+        assert!(members(cpu) == newest, "{cpu}");
+    }
+    // Without SSE4.2 the compressor is another one.
+    let oldest = members("qemu64");
+    assert!(oldest.0 != newest.0, "{} on both", oldest.0);
+    assert!(oldest.1.iter().map(|run| run.0).eq(newest.1.iter().map(|run| run.0)), "the cuts are the same");
+}
+
 /// The longest member of zeros, 2 GiB, and one of that kind behind it.
 #[test]
 fn long_every_gzip_reader_takes_the_longest_zeros() {

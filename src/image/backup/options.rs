@@ -10,20 +10,18 @@ use blake3::Hash;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Default chunk size in bytes. Measured on the disk of `scripts/bench` (4 GiB, 3 GiB of it not zero), 2 cores, by
-/// `cargo bench --bench chunks -- --disk target/bench/reference-*.img`; the last column is what the next image does not
-/// share with this one after 1000 blocks of 4 KiB, spread evenly, have changed:
+/// Default chunk size in bytes: data runs are about 64 KiB. Measured by `cargo bench --bench sharing` with one tree of 2.3 GB of
+/// programs and documents, many of them small, on three disks: ext4, ext4 filled in the opposite order at another
+/// place, btrfs. The first column of numbers is the first image, the others are what the two that follow add:
 ///
-/// | Chunk | Image | Backup, CPU | Verify, CPU | Index | New for 1000 changes |
-/// |---|---|---|---|---|---|
-/// | 256 KiB | 1310.0 MB | 7.4 s | 4.0 s | 1.02 MB | 108 MB |
-/// | 512 KiB | 1294.9 MB | 7.3 s | 3.9 s | 0.52 MB | 211 MB |
-/// | 1 MiB | 1287.8 MB | 7.0 s | 4.0 s | 0.27 MB | 416 MB |
-/// | 2 MiB | 1285.7 MB | 7.0 s | 4.2 s | 0.14 MB | 834 MB |
-/// | 4 MiB | 1284.7 MB | 7.2 s | 4.2 s | 0.08 MB | 1284 MB |
+/// | Chunk | First image | Second, new | Third, new | All three |
+/// |---|---|---|---|---|
+/// | 64 KiB | 1163.6 MB | 200.8 MB | 117.3 MB | 1398.5 MB of 3503.6 |
+/// | 128 KiB | 951.8 MB | 225.2 MB | 151.9 MB | 1279.7 MB of 2884.3 |
+/// | 256 KiB | 867.7 MB | 261.3 MB | 193.2 MB | 1290.9 MB of 2635.9 |
+/// | 512 KiB | 830.0 MB | 308.1 MB | 237.4 MB | 1354.7 MB of 2524.2 |
 ///
-/// Above 1 MiB nothing is won, and small changes cost twice as much each time; below, every image is larger and slower.
-/// A delta restore does not depend on it: it writes blocks of 4 KiB.
+/// Half of it would share no more, and make each single image a tenth longer.
 pub const DEFAULT_CHUNK: u32 = 256 << 10;
 
 /// Default of [`BackupOptions::split`]. The used blocks of the disk of `scripts/bench` took 750.6 MB of image with 64 KiB,
