@@ -9,10 +9,11 @@ use crate::image::format::member::UNIT;
 use crate::image::format::run::Run;
 use crate::image::reader::Image;
 use crate::io::{SyncWrite, is_zero};
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// Bytes of a write: members are small.
+const WRITE: usize = 1 << 20;
 /// Bytes of a read where members are copied by reading and writing.
 const PLAIN_COPY: u64 = 1 << 20;
 
@@ -22,6 +23,8 @@ pub(super) struct Output<'a> {
     /// Bytes of image so far, those that wait to be copied among them.
     position: u64,
     holes: u64,
+    /// The last of them, which wait to be written.
+    pending: Vec<u8>,
     /// Where members may be copied from, and whether that works.
     base: Option<&'a Image>,
     unread: &'a AtomicBool,
@@ -37,6 +40,7 @@ impl<'a> Output<'a> {
             sink,
             position: 0,
             holes: 0,
+            pending: Vec::new(),
             base: sources.base,
             unread: sources.unread,
             waiting: 0..0,
@@ -72,26 +76,44 @@ impl<'a> Output<'a> {
             self.cut()?;
         }
         self.copy_waiting()?;
-        if self.part.is_none() {
-            let written = self.position;
-            let done = if is_sparse { self.append_sparse(bytes) } else { self.sink.write_all(bytes) };
-            done.map_err(|source| ImageError::sink(ImageOp::Write, written, source))?;
+        match self.part.is_some() {
+            true => self.position += bytes.len() as u64,
+            false if is_sparse => self.append_sparse(bytes)?,
+            false => self.append(bytes)?,
         }
-        self.position += bytes.len() as u64;
         Ok(self.part.is_some())
     }
 
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        self.pending.extend_from_slice(bytes);
+        self.position += bytes.len() as u64;
+        if self.pending.len() >= WRITE { self.write_pending() } else { Ok(()) }
+    }
+
+    fn write_pending(&mut self) -> Result<(), ImageError> {
+        // What waits to be copied comes behind it.
+        let waiting = self.waiting.end - self.waiting.start;
+        let written = self.position - waiting - self.pending.len() as u64;
+        let done = if self.pending.is_empty() { Ok(()) } else { self.sink.write_all(&self.pending) };
+        self.pending.clear();
+        done.map_err(|source| ImageError::sink(ImageOp::Write, written, source))
+    }
+
     /// The file is new from here on: what is left out reads as zeros.
-    fn append_sparse(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append_sparse(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
         let blocks: Vec<&[u8]> = bytes.chunks(UNIT).collect();
         let mut rest = bytes;
         for alike in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
             let (part, behind) = rest.split_at(alike.iter().map(|block| block.len()).sum());
             if is_zero(part) {
-                self.sink.append_zeros(part.len() as u64)?;
-                self.holes += part.len() as u64;
+                self.write_pending()?;
+                let (written, length) = (self.position, part.len() as u64);
+                let done = self.sink.append_zeros(length);
+                done.map_err(|source| ImageError::sink(ImageOp::Write, written, source))?;
+                self.holes += length;
+                self.position += length;
             } else {
-                self.sink.write_all(part)?;
+                self.append(part)?;
             }
             rest = behind;
         }
@@ -127,6 +149,9 @@ impl<'a> Output<'a> {
     }
 
     fn copy_waiting(&mut self) -> Result<(), ImageError> {
+        if !self.waiting.is_empty() {
+            self.write_pending()?;
+        }
         let range = std::mem::replace(&mut self.waiting, 0..0);
         let Some(base) = self.base.filter(|_| !range.is_empty()) else { return Ok(()) };
         let mut written = self.position - (range.end - range.start);
@@ -165,6 +190,7 @@ impl<'a> Output<'a> {
     pub fn finish(mut self, bytes: &[u8]) -> Result<u64, ImageError> {
         self.cut()?;
         self.write(bytes)?;
+        self.write_pending()?;
         let written = self.position;
         let sync = |source| ImageError::sink(ImageOp::Sync, written, source);
         self.sink.flush().map_err(sync)?;
