@@ -4,16 +4,13 @@
 use crate::block::AlignedBuf;
 use crate::image::error::ImageError;
 use crate::image::format::codec::{Codec, Inflate};
-use crate::image::format::gaps::{Gaps, MAX_LIST};
-use crate::image::format::member::{FRAME, MemberKind, RUN_PAYLOAD, UNIT};
-use crate::image::format::run::{Run, data_member, longest_data_member};
+use crate::image::format::gaps::Gaps;
+use crate::image::format::member::{MemberKind, UNIT};
+use crate::image::format::run::{Run, data_member, gaps_end, longest_data_member, member_gaps};
 use crate::image::format::zeros::{MAX_ZERO_RUN, ZeroMembers, member_len};
 use crate::image::group::{GROUP, GROUP_MEMBERS, RunGroup};
 use crate::image::reader::Image;
 use std::ops::Range;
-
-/// Bytes of a data member that hold its list of gaps and all that stands before the deflate stream, in whole units.
-const GAPS_END: usize = (FRAME + RUN_PAYLOAD + MAX_LIST + UNIT).next_multiple_of(UNIT);
 
 /// What one thread needs to handle runs; made once, reused for every run.
 pub(super) struct Workspace {
@@ -162,11 +159,11 @@ impl Workspace {
     pub fn read_gaps(&mut self, image: &Image, run: &Run) -> Result<(), ImageError> {
         self.gaps.clear();
         if run.has_gaps {
-            let len = run.member_length.min(GAPS_END as u32);
+            let len = run.member_length.min(gaps_end(image.header().chunk_size) as u32);
             let head = Run { member_length: len, ..*run };
             self.members.read(image, head.place())?;
-            let member = data_member(self.members.of(&head)?, run);
-            self.gaps = member.map_err(|what| ImageError::damaged(run.position, what))?.0;
+            let gaps = member_gaps(self.members.of(&head)?, run);
+            self.gaps = gaps.map_err(|what| ImageError::damaged(run.position, what))?;
         }
         Ok(())
     }

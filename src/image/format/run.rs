@@ -109,3 +109,28 @@ pub fn data_member<'a>(bytes: &'a [u8], run: &Run) -> Result<(Gaps, &'a [u8]), R
     }
     Ok((gaps, member.rest))
 }
+
+/// The gaps of the data member of `run`, from its beginning: [`gaps_end`] bytes are enough. Its padding and what follows are
+/// not looked at.
+pub fn member_gaps(head: &[u8], run: &Run) -> Result<Gaps, Reason> {
+    let wrong = "this is another data member than the index says";
+    let (kind, len) = member::peek(head).ok_or("no testbox member begins here")?;
+    let payload = le::u16(head, FRAME - 2).map_or(0, usize::from);
+    let payload = head.get(FRAME..head.len().min(FRAME + payload)).ok_or(wrong)?;
+    let hash: [u8; 32] = array(payload, 16).ok_or(wrong)?;
+    let same =
+        (kind, len) == (run.kind, run.member_length as usize) && le::u64(payload, 8) == Some(run.length);
+    let (gaps, _) = Gaps::decode(payload.get(RUN_PAYLOAD..).ok_or(wrong)?, run.length)?;
+    if same && hash == *run.hash.as_bytes() && gaps.is_empty() != run.has_gaps {
+        Ok(gaps)
+    } else {
+        Err(wrong)
+    }
+}
+
+/// Bytes of a data member that hold its list of gaps and all before it, in whole units, for runs of at most `chunk` bytes.
+pub fn gaps_end(chunk: u32) -> usize {
+    // A gap and what lies before it take two units at least; where a bad sector cut them, one more.
+    let list = (2 + 4 * (chunk as usize / member::UNIT / 2 + 1)).min(MAX_LIST);
+    member::round_up(FRAME + RUN_PAYLOAD + list)
+}
