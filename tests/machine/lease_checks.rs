@@ -274,7 +274,7 @@ fn rows() -> Vec<Row> {
                 bytes.inject(DiskOp::Read, 32768..33280, DiskFault::Errno(libc::EIO), 1000);
             },
             |op, count| (op, count) == ("rename .status.json.tmp", 5),
-            &["create sda.raw.gz.part", "write sda.raw.gz.part"],
+            &["create sda.raw.gz.part"],
         ),
     ]
 }
