@@ -1,5 +1,6 @@
 //! What lies on the backup share: a machine's folder, its sets and their record, publishing, lease and status.
 
+mod compression;
 pub mod disk_list;
 mod folder;
 pub mod layout;
@@ -10,6 +11,7 @@ mod share_failure;
 mod state;
 pub mod status;
 
+pub use compression::compression;
 pub use folder::Folder;
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};
 pub use state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};

@@ -29,6 +29,22 @@ choice! {
 }
 
 choice! {
+    /// How much time a backup takes to make its image smaller: the property of a share, so that equal data makes equal members.
+    #[derive(Default)]
+    Compression {
+        /// The fastest.
+        #[default]
+        Fast = "1",
+        /// A tenth smaller, at about a third of the speed.
+        Medium = "3",
+        /// For slow links.
+        Small = "6",
+        /// For links that are slower still, and little room.
+        Smallest = "9",
+    }
+}
+
+choice! {
     /// What a restore does where the image holds nothing because it is unallocated: `testbox.free=`.
     #[derive(Default)]
     FreeSpace {

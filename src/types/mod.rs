@@ -16,7 +16,7 @@ mod tftp_path;
 mod value;
 
 pub use crate::text::ParameterError;
-pub use choice::{Delta, FreeSpace, ReadTwice};
+pub use choice::{Compression, Delta, FreeSpace, ReadTwice};
 pub use host::HostName;
 pub use machine::{MacAddr, Uuid};
 pub use odd::{code_point, hidden_break, lines, looks_like_ours, odd_character, without_bom};

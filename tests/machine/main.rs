@@ -15,6 +15,7 @@ mod grown;
 mod hostile_share;
 mod internal_errors;
 mod lease_checks;
+mod levels;
 mod opened_disk;
 mod power;
 mod resized;

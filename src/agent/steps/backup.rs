@@ -13,9 +13,11 @@ use crate::inventory::Disk;
 use crate::net::quota::Export;
 use crate::plan::OnBad;
 use crate::progress::Progress;
+use crate::store;
 use crate::store::layout::{RECORD, image_file, part_file};
 use crate::store::record::{BAD_RANGES, BadRange, ImageRecord, SetState};
 use crate::text::with_sources;
+use crate::types::Compression;
 use crate::used::{self, Beyond, Map, Used};
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,7 +55,8 @@ impl Backup<'_> {
         let allow_bad_sectors = on_bad == OnBad::Zeros;
         let used = look(cx, &*device, used, beyond);
         notes.extend(used.to_mend(device.name()));
-        let opts = BackupOptions { used, allow_bad_sectors, ..BackupOptions::default() };
+        let codec = level(cx, notes).into();
+        let opts = BackupOptions { used, codec, allow_bad_sectors, ..BackupOptions::default() };
         // Looking at the disk can have taken long.
         cx.reporter.check_lease()?;
         let file = PartFile { reporter, folder, journal, disk, name, before };
@@ -104,6 +107,18 @@ impl Backup<'_> {
             carried: false,
         })
     }
+}
+
+/// How small the share wants its images. A setting that cannot be used costs room, and ends no backup.
+fn level(cx: &StepContext<'_>, notes: &mut Vec<String>) -> Compression {
+    store::compression(&*cx.folder.files).unwrap_or_else(|what| {
+        let note = format!("{what}; images are made with level {}", Compression::default());
+        cx.journal.warn(&note);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+        Compression::default()
+    })
 }
 
 /// What of the disk need not be imaged; the log says for each partition what was found.

@@ -15,6 +15,7 @@ use crate::io::{ReadAt, SyncWrite};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
 use crate::store::layout::PART;
+use crate::types::Compression;
 use crate::used::{self, Beyond, Used};
 use std::cell::Cell;
 use std::fs;
@@ -51,6 +52,9 @@ pub(in super::super) struct Args {
     /// Take over what this earlier image of the same disk has already, instead of compressing it again
     #[arg(long, value_name = "IMAGE")]
     base: Option<PathBuf>,
+    /// How small: 1 (the fastest), 3, 6 or 9
+    #[arg(long, value_name = "N", default_value = "1")]
+    level: Compression,
     /// Threads that compress [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
@@ -147,6 +151,7 @@ fn make(
     let options = BackupOptions {
         threads: args.threads,
         allow_bad_sectors: args.allow_bad_sectors,
+        codec: args.level.into(),
         used: Arc::new(map),
         ..BackupOptions::default()
     };

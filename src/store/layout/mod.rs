@@ -1,7 +1,7 @@
 //! Every name on the shares: exports, markers, files, folders and suffixes. Nothing else in testbox spells one out.
 //!
 //! ```text
-//! testbox-backup/        testbox-backup (marker), maintenance.log
+//! testbox-backup/        testbox-backup (marker), maintenance.log, testbox-compression
 //!   10.40.41.42/         backup.json, backup.json.sig, status.json, lease/, disk-devices.lst, testbox-info.*, logs
 //!     sda.raw.gz         and beside it, where they are needed, .part, .map, .damaged
 //!     history/<n>/       the sets before
@@ -27,6 +27,8 @@ pub const NFS_ROOT_EXPORT: &str = "/export/testbox-nfsroot";
 
 /// The file in the root of the backup share that shows that it is one, and that it is mounted.
 pub const BACKUP_MARKER: &str = "testbox-backup";
+/// Beside it, where the admin wants smaller images: the level, see [`crate::store::compression()`].
+pub const COMPRESSION: &str = "testbox-compression";
 /// The file in the root of the TFTP share that shows the same there.
 pub const TFTP_MARKER: &str = "pxelinux.0";
 
