@@ -31,9 +31,9 @@ Example:
   testboxctl image create /dev/sdb sdb.raw.gz";
 
 const RESTORE_HELP: &str = "\
-IMAGE is one of testbox, or any gzip of a disk. The image is checked whole before the first write; \
-what the disk holds already is found by its hashes and not written again; what was written is read back; what boots \
-is written last. A missing DISK is created as a file; an existing file wants --overwrite and must be large enough, and \
+IMAGE is one of testbox, or any gzip of a disk. What the disk holds already is found by its hashes, \
+and neither read from the image nor written again; the rest of the image is checked before the first write (a gzip: all \
+of it); what was written is read back; what boots is written last. A missing DISK is created as a file; an existing file wants --overwrite and must be large enough, and \
 is never an image, a file with a second name, or one that is in use.
 
 Example:

@@ -9,8 +9,9 @@ fn expected(bytes: &[u8], chunk: usize) -> Vec<(MemberKind, Range<u64>)> {
     let (least, average) = ((chunk / 16).max(UNIT), (chunk / 4).max(UNIT));
     let is_zero = |at: usize| bytes[at..at + UNIT].iter().all(|byte| *byte == 0);
     let zeros_from = |at: usize| (at..bytes.len()).step_by(UNIT).take_while(|at| is_zero(*at)).count() * UNIT;
-    let may_end =
-        |at: usize| twox_hash::XxHash64::oneshot(0, &bytes[at..at + UNIT]) % (average / UNIT) as u64 == 0;
+    let may_end = |at: usize| {
+        twox_hash::XxHash64::oneshot(0, &bytes[at..at + UNIT]).is_multiple_of((average / UNIT) as u64)
+    };
     let (mut runs, mut start) = (Vec::new(), 0);
     while start < bytes.len() {
         let zeros = zeros_from(start);
