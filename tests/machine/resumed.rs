@@ -63,11 +63,12 @@ fn a_backup_again_cut_while_it_verified_copies_nothing_twice() {
 
 #[test]
 fn a_backup_again_cut_while_it_wrote_keeps_what_it_had() {
-    let whole = {
+    let (whole, changed_bytes) = {
         let machine = changed();
         assert_eq!(machine.boot().ending, REBOOT);
-        assert_eq!(figures(&machine), (SIZE - MIB, 0));
-        machine.file("sda.raw.gz").unwrap()
+        let (taken, kept) = figures(&machine);
+        assert!(kept == 0 && taken < SIZE && taken > SIZE - MIB, "{taken}");
+        (machine.file("sda.raw.gz").unwrap(), SIZE - taken)
     };
     for pieces in 0..=SIZE / MIB {
         let mut machine = changed();
@@ -77,8 +78,8 @@ fn a_backup_again_cut_while_it_wrote_keeps_what_it_had() {
         let seen = machine.boot();
         assert_eq!(seen.ending, REBOOT, "{}", seen.console);
         let (taken, kept) = figures(&machine);
-        let made = if kept > 2 * MIB { 0 } else { MIB };
-        assert_eq!(taken + kept + made, SIZE, "{left}: {}", seen.console);
+        let made = SIZE - taken - kept;
+        assert!(made == 0 || made == changed_bytes, "{left}: {}", seen.console);
         assert!(kept + MIB >= SIZE * pieces / (SIZE / MIB), "{left}: only {kept} kept");
         assert_eq!(machine.image("sda.raw.gz").unwrap(), machine.disk_bytes("sda"));
     }

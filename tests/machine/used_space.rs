@@ -192,6 +192,12 @@ fn a_cut_backup_of_the_same_disk_keeps_what_it_has() {
     assert_eq!(machine.boot().ending, REBOOT);
     let used = (6 << 20) - sum(&ext4::map(&bytes).free);
     let log = machine.text("maintenance.log");
-    assert!(log.contains(&format!("{used} kept from a cut attempt")), "{log}");
+    let figure = |words: &str| -> u64 {
+        let (before, _) = log.rsplit_once(words).unwrap();
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    // All but zeros, and the run that the bad sector did not let end.
+    let (kept, zeros) = (figure(" kept from a cut attempt"), figure(" zero, "));
+    assert!(kept <= used && kept + zeros + (256 << 10) >= used, "{used} used: {log}");
     assert!(machine.good_sets()[&1]["sda"] == ext4::without_free(&bytes));
 }

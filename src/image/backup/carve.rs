@@ -5,7 +5,7 @@
 use crate::image::backup::cut::{BLOCK, BlockMark, Cut, CutRule, Cutter};
 use crate::image::backup::incremental::Aligned;
 use crate::image::backup::resume::KeptRuns;
-use crate::image::backup::slot::{Piece, PieceContent, WindowContent, WindowSlot};
+use crate::image::backup::slot::{DiskPiece, PieceContent, WindowContent, WindowSlot};
 use crate::image::reader::ImageRuns;
 use std::ops::Range;
 
@@ -18,6 +18,8 @@ pub(super) struct Carver<'a> {
     gaps: Vec<Range<u64>>,
     /// Bytes of disk.
     size: u64,
+    /// A window is missing: the backup has failed, and nothing more is cut.
+    has_failed: bool,
     base: Option<Aligned<ImageRuns<'a>>>,
     kept: Option<Aligned<KeptRuns>>,
 }
@@ -30,6 +32,7 @@ impl<'a> Carver<'a> {
             carried: Vec::new(),
             gaps: Vec::new(),
             size,
+            has_failed: false,
             base: base.map(Aligned::new),
             kept: kept.map(Aligned::new),
         }
@@ -37,10 +40,14 @@ impl<'a> Carver<'a> {
 
     /// Fills in the slot's pieces.
     pub fn take(&mut self, slot: &mut WindowSlot) {
+        self.has_failed |= matches!(slot.content, WindowContent::Failed(_));
+        if self.has_failed {
+            return;
+        }
         slot.put_before(&self.carried);
         slot.gaps.splice(0..0, self.gaps.drain(..));
         match slot.content {
-            WindowContent::Failed(_) => return,
+            WindowContent::Failed(_) => {}
             WindowContent::Unallocated => {
                 self.cutter.finish(&mut self.cuts);
                 self.pass(slot, slot.offset..slot.end(), PieceContent::Unallocated);
@@ -94,13 +101,13 @@ impl<'a> Carver<'a> {
     fn pass(&mut self, slot: &mut WindowSlot, range: Range<u64>, content: PieceContent) {
         self.add_pieces(slot);
         self.cutter.skip(range.end);
-        slot.pieces.push(Piece { range, content, kept: None, old: None });
+        slot.pieces.push(DiskPiece { range, content, kept: None, old: None });
     }
 
     fn add_pieces(&mut self, slot: &mut WindowSlot) {
         for cut in self.cuts.drain(..) {
             let piece = match cut {
-                Cut::Zero(range) => Piece { range, content: PieceContent::Zero, kept: None, old: None },
+                Cut::Zero(range) => DiskPiece { range, content: PieceContent::Zero, kept: None, old: None },
                 Cut::Data(range) => {
                     // Neither ends the backup: what the one cannot tell, the disk can.
                     let kept = self.kept.as_mut().and_then(|kept| kept.find(&range).unwrap_or(None));
@@ -111,10 +118,43 @@ impl<'a> Carver<'a> {
                             None
                         }
                     });
-                    Piece { range, content: PieceContent::Raw, kept, old }
+                    DiskPiece { range, content: PieceContent::Raw, kept, old }
                 }
             };
             slot.pieces.push(piece);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::error::ImageError;
+
+    fn window(number: u64, content: WindowContent) -> WindowSlot {
+        let mut slot = WindowSlot::new(64 << 10, 64 << 10);
+        slot.reset(number, number * (64 << 10));
+        (slot.length, slot.content) = (64 << 10, content);
+        slot.marks = vec![BlockMark::Plain; 16];
+        slot
+    }
+
+    /// Windows behind a failed one come all the same: what reaches over it must not be cut.
+    #[test]
+    fn nothing_is_cut_behind_a_window_that_failed() {
+        let mut carver = Carver::new(CutRule::new(64 << 10), 64 << 20, None, None);
+        let contents = [
+            WindowContent::Raw,
+            WindowContent::Failed(ImageError::cancelled()),
+            WindowContent::Raw,
+            WindowContent::Hole,
+            WindowContent::Unallocated,
+        ];
+        let pieces = contents.into_iter().enumerate().map(|(number, content)| {
+            let mut slot = window(number as u64, content);
+            carver.take(&mut slot);
+            slot.pieces.len()
+        });
+        assert_eq!(pieces.collect::<Vec<_>>(), [1, 0, 0, 0, 0]);
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn pipeline(
         let spawn_error = |source| ImageError::resource(ImageOp::StartThread, source);
         for _ in 0..readers {
             let (free, read_in) = (free.clone(), read_in.clone());
-            let reader = Reader { disk, progress, source: &source, trouble: trouble.as_ref(), rule };
+            let reader = WindowReader { disk, progress, source: &source, trouble: trouble.as_ref(), rule };
             let work = move || reader.run(&free, &read_in);
             thread::Builder::new()
                 .name("image-read".into())
@@ -138,7 +138,7 @@ fn in_order<E>(
 }
 
 /// What a thread needs that reads the disk.
-struct Reader<'a> {
+struct WindowReader<'a> {
     disk: &'a dyn BlockDevice,
     progress: &'a Progress,
     source: &'a Mutex<WindowSource<'a>>,
@@ -146,7 +146,7 @@ struct Reader<'a> {
     rule: CutRule,
 }
 
-impl Reader<'_> {
+impl WindowReader<'_> {
     fn run(&self, free: &Receiver<WindowSlot>, read: &Sender<WindowSlot>) {
         for mut slot in free {
             {

@@ -22,7 +22,7 @@ pub(super) enum WindowContent {
 }
 
 /// A piece of disk that will be a run, or a part of one.
-pub(super) struct Piece {
+pub(super) struct DiskPiece {
     /// Bytes of the disk.
     pub range: Range<u64>,
     pub content: PieceContent,
@@ -72,7 +72,7 @@ pub(super) struct WindowSlot {
     /// What is unallocated of a raw window, in bytes of the disk, whole sectors, in order; zeros in all that is made of it.
     pub gaps: Vec<Range<u64>>,
     /// What it was cut into, in the order of the disk.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<DiskPiece>,
     /// The members of pieces, one behind the other.
     pub members: Vec<u8>,
     /// What is wrong with the base here.

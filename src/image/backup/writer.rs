@@ -6,7 +6,7 @@ use crate::image::backup::options::{BackupOptions, Written};
 use crate::image::backup::output::Output;
 use crate::image::backup::pack::append_member;
 use crate::image::backup::resume::Unfinished;
-use crate::image::backup::slot::{Piece, PieceContent, WindowContent, WindowSlot};
+use crate::image::backup::slot::{DiskPiece, PieceContent, WindowContent, WindowSlot};
 use crate::image::backup::sources::MemberSources;
 use crate::image::error::ImageError;
 use crate::image::format::codec::{DataMember, Deflate};
@@ -119,7 +119,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn piece(&mut self, disk: &dyn BlockDevice, piece: &Piece, slot: &WindowSlot) -> Result<(), ImageError> {
+    fn piece(
+        &mut self,
+        disk: &dyn BlockDevice,
+        piece: &DiskPiece,
+        slot: &WindowSlot,
+    ) -> Result<(), ImageError> {
         let range = piece.range.clone();
         let length = range.end - range.start;
         match &piece.content {

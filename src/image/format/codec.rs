@@ -258,10 +258,11 @@ pub fn data_member_hashed(
 /// True where compressing is lost time: evenly spread bytes in samples, and a trial that saves less than 3 %.
 fn incompressible(deflater: &mut dyn Deflate, raw: &[u8], scratch: &mut [u8]) -> bool {
     const SAMPLE: usize = 1024;
-    const TRIAL: usize = 32 << 10;
-    if raw.len() < 4 * TRIAL {
+    // Shorter ones are compressed before their samples are counted.
+    if raw.len() < 32 << 10 {
         return false;
     }
+    let trial_len = (raw.len() / 8).min(32 << 10);
     let mut counts = [0u32; 256];
     let step = raw.len() / 16;
     for sample in raw.chunks(step).filter_map(|c| c.get(..SAMPLE)) {
@@ -274,9 +275,9 @@ fn incompressible(deflater: &mut dyn Deflate, raw: &[u8], scratch: &mut [u8]) ->
         counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / total).map(|p| -p * p.log2()).sum();
     // 16 KiB of random bytes give 7.99 bits; compressible data of this evenness is rare, hence the trial.
     entropy > 7.9
-        && [raw.len() / 4, raw.len() / 4 * 3 - TRIAL].iter().all(|at| {
-            let trial = &raw[*at..*at + TRIAL];
-            deflater.deflate(trial, scratch).is_none_or(|len| len > TRIAL / 100 * 97)
+        && [raw.len() / 4, raw.len() / 4 * 3 - trial_len].iter().all(|at| {
+            let trial = &raw[*at..*at + trial_len];
+            deflater.deflate(trial, scratch).is_none_or(|len| len > trial_len / 100 * 97)
         })
 }
 
