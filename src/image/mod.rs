@@ -1,16 +1,17 @@
 //! Images of whole disks: the format (`FORMAT.md`), backup, verify, restore, and foreign gzip files.
 //!
 //! ```text
-//!  disk --reads--> chunks --threads: zero? BLAKE3, deflate--> members --in order--> sink
-//!                                                                          |
-//!                                                      index tree, footer with the root hash
+//!  disk --reads--> windows --in order: cut by content--> runs --threads: zero? known? deflate--> members --in order--> sink
+//!                                                                                                 |
+//!                                                                             index tree, footer with the root hash
 //!
 //!  image --index--> runs --threads: is it there? else read, inflate, check hash--> disk --read back--> head last
 //! ```
 //!
 //! Memory is bounded whatever the size of the disk: about 100 MiB of buffers and 1 MiB per thread for a backup
-//! ([`BackupOptions::chunk_size`] up to 4 MiB), and 16 bytes for each unallocated range (at most 32 MiB of them,
-//! see [`crate::used::Free`]); less for everything else.
+//! ([`BackupOptions::chunk_size`] up to 4 MiB), 64 MiB for what the image before holds, and 16 bytes for each unallocated
+//! range (at most 32 MiB of them, see [`crate::used::Free`]). A restore keeps what it has proven in memory that it is given
+//! ([`RestoreOptions::memory`]); less for everything else.
 #![forbid(unsafe_code)]
 
 mod backup;
