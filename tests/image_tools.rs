@@ -102,10 +102,10 @@ fn long_members_are_equal_on_every_cpu() {
     let noise = &content()[3 << 20..4 << 20];
     std::fs::write(&disk, [&program[..program.len().min(8 << 20) / 4096 * 4096], noise].concat()).unwrap();
     // Its codec, and each run's hashes.
-    let members = |cpu: &str| {
-        let path = dir.path().join(format!("{cpu}.gz"));
+    let members = |cpu: &str, level: &str| {
+        let path = dir.path().join(format!("{cpu}-{level}.gz"));
         let made = Command::new("qemu-x86_64-static")
-            .args(["-cpu", cpu, env!("CARGO_BIN_EXE_testboxctl"), "image", "create"])
+            .args(["-cpu", cpu, env!("CARGO_BIN_EXE_testboxctl"), "image", "create", "--level", level])
             .args([&disk, &path])
             .output()
             .unwrap_or_else(|e| panic!("{e}: install it: apt-get install qemu-user-static"));
@@ -116,14 +116,20 @@ fn long_members_are_equal_on_every_cpu() {
         assert!(hashes.len() > 50);
         (image.header().codec.clone(), hashes)
     };
-    let newest = members("max");
-    for cpu in ["Nehalem", "SandyBridge", "Haswell"] {
-        assert!(members(cpu) == newest, "{cpu}");
+    for level in ["1", "3", "6", "9"] {
+        let newest = members("max", level);
+        for cpu in ["Nehalem", "SandyBridge", "Haswell"] {
+            assert!(members(cpu, level) == newest, "{cpu}, level {level}");
+        }
+        let oldest = members("qemu64", level);
+        assert!(
+            oldest.1.iter().map(|run| run.0).eq(newest.1.iter().map(|run| run.0)),
+            "the cuts are the same"
+        );
+        // Of level 1 the compressor is another one without SSE4.2, and says so.
+        assert_eq!(oldest.0 == newest.0, level != "1", "level {level}: {} and {}", oldest.0, newest.0);
+        assert_eq!(oldest.1 == newest.1, level != "1", "level {level}");
     }
-    // Without SSE4.2 the compressor is another one.
-    let oldest = members("qemu64");
-    assert!(oldest.0 != newest.0, "{} on both", oldest.0);
-    assert!(oldest.1.iter().map(|run| run.0).eq(newest.1.iter().map(|run| run.0)), "the cuts are the same");
 }
 
 /// The longest member of zeros, 2 GiB, and one of that kind behind it.
