@@ -12,6 +12,8 @@ use crate::io::{SyncWrite, is_zero};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// Bytes that wait to be copied at most: copying goes on beside reading the disk.
+const COPY: u64 = 64 << 20;
 /// Bytes of a write: members are small.
 const WRITE: usize = 1 << 20;
 /// Bytes of a read where members are copied by reading and writing.
@@ -56,6 +58,25 @@ impl<'a> Output<'a> {
     /// Writes; true where the bytes stood there already.
     pub fn write(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
         self.put(bytes, false)
+    }
+
+    /// The same for index members. Where nothing has moved since the base was made, it has the same one behind the members
+    /// that wait to be copied: then it is copied with them, and they need no call of their own.
+    pub fn write_nodes(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        let is_next =
+            !self.waiting.is_empty() && !bytes.is_empty() && self.base_holds(bytes, self.waiting.end);
+        if !is_next {
+            return self.write(bytes);
+        }
+        self.waiting.end += bytes.len() as u64;
+        self.position += bytes.len() as u64;
+        Ok(false)
+    }
+
+    /// True where the base has these bytes at `position`.
+    fn base_holds(&self, bytes: &[u8], position: u64) -> bool {
+        let mut there = vec![0; bytes.len()];
+        self.base.is_some_and(|base| base.read(&mut there, position).is_ok()) && there == bytes
     }
 
     /// The same for a member of zeros: blocks of it that are zero become holes of the file.
@@ -137,7 +158,8 @@ impl<'a> Output<'a> {
             return Ok(true);
         }
         self.cut()?;
-        if self.waiting.end != run.position {
+        let is_long = self.waiting.end - self.waiting.start >= COPY;
+        if self.waiting.end != run.position || is_long {
             self.copy_waiting()?;
             self.waiting = run.position..run.position;
         }

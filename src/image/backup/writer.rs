@@ -292,7 +292,8 @@ impl<'a> Writer<'a> {
         self.footer.runs += 1;
         let mut nodes = std::mem::take(&mut self.nodes);
         self.index.push(run, &mut nodes);
-        self.write(&nodes)?;
+        self.out.write_nodes(&nodes)?;
+        self.progress.image.store(self.out.position(), Relaxed);
         nodes.clear();
         self.nodes = nodes;
         Ok(())

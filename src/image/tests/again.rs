@@ -317,9 +317,12 @@ impl crate::io::SyncWrite for Tiring {
 
 #[test]
 fn consecutive_members_are_copied_at_once_else_read_and_proven() {
-    let disk = mem_disk(&noise(1, 5 * MIB));
+    let mut bytes = noise(1, 5 * MIB);
     let opts = |id| BackupOptions { chunk_size: 4096, ..with_id(id) };
-    let (base, _) = back_up(&disk, &opts(1)).unwrap();
+    let (base, _) = back_up(&mem_disk(&bytes), &opts(1)).unwrap();
+    // A shorter member: all that follows moves, and no leaf is the old one.
+    bytes[..4096].copy_from_slice(&content(&[(2, 4)]));
+    let disk = mem_disk(&bytes);
     let (full, _) = back_up(&disk, &opts(2)).unwrap();
     let about = DiskAbout::new("sda", Identity::default(), &disk);
     for copies in [usize::MAX, 3, 0] {
@@ -327,8 +330,10 @@ fn consecutive_members_are_copied_at_once_else_read_and_proven() {
         let written = backup_again(&disk, &mut sink, &about, &opts(2), &on(&base), &Progress::new()).unwrap();
         assert!(sink.file == full);
         // A leaf of the index follows each 150 members of 8 KiB.
-        assert!(sink.calls.iter().rev().skip(1).all(|length| *length == 150 * 8192), "{}", sink.calls.len());
-        assert_eq!(written.taken_bytes, 5 * MIB as u64);
+        let (first, calls) = sink.calls.split_first().unwrap();
+        assert_eq!(*first, 149 * 8192);
+        assert!(calls.iter().rev().skip(1).all(|length| *length == 150 * 8192), "{}", calls.len());
+        assert_eq!(written.taken_bytes, 5 * MIB as u64 - 4096);
         match copies {
             usize::MAX => assert_eq!((sink.calls.len(), written.unread_bytes), (9, written.taken_bytes)),
             // Those that were on their way when the copying ended.

@@ -89,6 +89,50 @@ fn what_has_moved_is_taken_from_the_base() {
     }
 }
 
+/// A file that counts how often it was told to copy.
+struct Copies(Vec<u8>, usize);
+
+impl std::io::Write for Copies {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl crate::io::SyncWrite for Copies {
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn append_from(&mut self, from: &dyn crate::io::ReadAt, range: Range<u64>) -> std::io::Result<u64> {
+        self.1 += 1;
+        self.0.append_from(from, range)
+    }
+}
+
+/// A file server may have to write out both files for each call.
+#[test]
+fn an_unchanged_disk_is_copied_in_one_call() {
+    let opts = |id| BackupOptions { chunk_size: 16 << 10, ..with_id(id) };
+    let mut bytes = noise(9, 8 << 20);
+    let disk = mem_disk(&bytes);
+    let (base, _) = back_up(&disk, &opts(1)).unwrap();
+    assert!(open(&base).unwrap().summary().runs > 1500, "several index members");
+    let copies = |disk: &MemDisk| {
+        let (mut file, about) = (Copies(Vec::new(), 0), DiskAbout::new("sda", Identity::default(), disk));
+        backup_again(disk, &mut file, &about, &opts(2), &on(&base), &Progress::new()).unwrap();
+        assert!(file.0 == back_up(disk, &opts(2)).unwrap().0);
+        file.1
+    };
+    assert_eq!(copies(&disk), 1);
+    bytes[5 << 20] ^= 1;
+    let changed = copies(&mem_disk(&bytes));
+    assert!((2..20).contains(&changed), "{changed} calls");
+}
+
 /// Members of a base that is damaged where the moved data stands are made from the disk.
 #[test]
 fn what_has_moved_and_is_damaged_in_the_base_is_made_again() {
