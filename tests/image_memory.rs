@@ -98,7 +98,7 @@ fn huge_disks_and_many_threads_stay_under_256_mib() {
     let written =
         image::backup(&disk, &mut sink, &about, &BackupOptions::default(), &Progress::new()).unwrap();
     assert_eq!((written.disk_bytes, written.image_bytes), (size, sink.0));
-    assert_eq!(size - written.zero_bytes, 3 << 20);
+    assert_eq!(size - written.zero_bytes, 3 << 12, "the three blocks that are not zero");
 
     // As many free ranges as a map has at most; where there is less time, fewer of them.
     let count = if std::env::var_os("TESTBOX_LONG").is_some() { 2u64 << 20 } else { 32 << 10 };
@@ -120,5 +120,6 @@ fn huge_disks_and_many_threads_stay_under_256_mib() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
     let peak = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024;
+    println!("{peak} MiB");
     assert!(peak < 256, "{peak} MiB");
 }
