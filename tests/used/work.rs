@@ -93,9 +93,10 @@ impl<'a> Workload<'a> {
         while let Some(dir) = self.dirs.get(at).cloned() {
             let mut entries: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
             entries.sort_by_key(|entry| entry.file_name());
-            for entry in
-                entries.iter().filter(|e| e.file_name() != "lost+found" && e.file_name() != "ext2_saved")
-            {
+            // What libfuse calls a removed file until its last close has come to it goes by itself.
+            let is_hidden = |name: &str| name.starts_with(".fuse_hidden");
+            let is_ours = |name: &str| !["lost+found", "ext2_saved"].contains(&name) && !is_hidden(name);
+            for entry in entries.iter().filter(|e| is_ours(&e.file_name().to_string_lossy())) {
                 match entry.metadata() {
                     Ok(about) if about.is_dir() && !(is_btrfs && is_placeholder(&about)) => {
                         self.dirs.push(entry.path())
