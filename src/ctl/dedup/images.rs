@@ -73,7 +73,11 @@ impl FreshBlocks<'_> {
     }
 
     /// Shares them, and begins anew with an empty file: what the image has of it stays.
+    ///
+    /// The old blocks are given up for these: so the kernel compares what the disk gives of them, not what was to be written.
     fn finish(&mut self) -> io::Result<()> {
+        self.copy.sync_all()?;
+        sys::drop_cached(self.copy, 0, None)?;
         let mut at = 0;
         for part in self.parts.drain(..) {
             let mut done = part.start;

@@ -27,7 +27,8 @@ pub(super) struct CutRule {
 }
 
 impl CutRule {
-    /// For runs of at most `chunk` bytes, a power of two from 4096: a quarter of that on the average, a sixteenth at least.
+    /// For runs of at most `chunk` bytes, a power of two from 4096: content ends one at a sixteenth of that at the earliest, and
+    /// then for each quarter once on the average.
     pub fn new(chunk: u32) -> Self {
         let part = |nth: u64| (u64::from(chunk) / nth).max(BLOCK);
         CutRule { most: part(1), least: part(16), mask: part(4) / BLOCK - 1, zeros: part(4) }

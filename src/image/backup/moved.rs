@@ -11,7 +11,7 @@ use crate::image::format::run::Run;
 use crate::image::reader::Image;
 use blake3::Hash;
 
-/// Runs that are known: 64 MiB of memory, and 256 GiB of data with runs of 64 KiB.
+/// Runs that are known: 64 MiB of memory (half as much again for a moment while the list grows), and some 300 GB of data.
 const MOST: usize = 4 << 20;
 /// Runs that are looked at where one was found.
 const AROUND: usize = 64;

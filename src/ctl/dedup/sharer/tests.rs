@@ -276,7 +276,7 @@ fn a_set_that_is_removed_meanwhile_stops_nothing() {
 
 /// btrfs: an extent that is needed in part takes all of its room.
 #[test]
-fn what_is_left_of_extents_is_written_anew_where_that_frees_more() {
+fn the_rest_of_an_extent_is_written_anew_where_that_frees_more() {
     let first: Vec<Made> = (0..32).map(|n| (n, 2)).collect();
     // Of each extent of 8 members one is other, then all but one.
     for (other, left) in [(1, 4 * 2), (7, 4)] {
