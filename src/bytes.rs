@@ -1,6 +1,6 @@
 //! Numbers out of bytes that may be too short.
 //!
-//! Every parser reads by [`array`], [`le`] and [`be`], which say where bytes are missing, or by [`field`] and the numbers
+//! Every parser reads by [`array()`], [`le`] and [`be`], which say where bytes are missing, or by [`field`] and the numbers
 //! beside it, where the length of a structure was checked before.
 #![forbid(unsafe_code)]
 

@@ -81,7 +81,7 @@ pub struct Summary {
 /// A file that was found to be a testbox image with a right footer, header and index root.
 ///
 /// Opening reads a few KiB. What is read later is checked when it is read: each index node and each run by its
-/// hash, which the root hash binds. Only [`crate::image::verify`] looks at everything.
+/// hash, which the root hash binds. Only [`crate::image::verify()`] looks at everything.
 pub struct Image {
     file: Arc<dyn ReadAt>,
     size: u64,
