@@ -11,8 +11,7 @@ use std::mem::MaybeUninit;
 const LEVEL: u32 = 1;
 const LEVEL_BUF: usize = 4096 + 2 * 8192 + 4 * (32 << 10);
 
-/// Bytes that are compressed by a call of their own, see [`Deflater`]. ISA-L 2.31's fast path takes inputs of more than
-/// 16 bytes, its slow path hashes from 4 bytes on.
+/// Bytes that are stored as they are, see [`Deflater`]. ISA-L hashes from 4 bytes on.
 const FIRST: usize = 8;
 
 /// What the output of ISA-L depends on: it has a portable compressor, and one for SSE4.2 and above, whose variants
@@ -27,11 +26,12 @@ pub fn cpu_level() -> &'static str {
 
 /// Compresses with ISA-L level 1. What it makes depends on nothing but its input and on [`cpu_level`].
 ///
-/// `isal_deflate_stateless`, the obvious call, has output that depends on where in memory the stream struct lies: the
-/// fast path (`igzip_icf_body_h1_gr_bt.asm`, `.write_first_byte`) takes the hash of the third byte from a register that
-/// holds the struct's address, and so overwrites a chance slot of the hash table. Its slow path is right, and inputs of
-/// up to 16 bytes go through that. So the first bytes get a block of their own (a dozen bytes), and the fast path goes
-/// on from there. Nothing else that was not written before is read: neither level buffer nor stream need be cleared.
+/// ISA-L 2.31 gives other bytes from other memory where a stream begins in its fast path: that
+/// (`igzip_icf_body_h1_gr_bt.asm`, `.write_first_byte`) takes the hash of the third byte from a register that holds the
+/// address of the stream, and so overwrites a chance slot of the hash table. After a dictionary it does not come there. So
+/// the first bytes are a stored block, which is made here, and the dictionary of all that follows: what a dictionary does
+/// in the window of a deflate stream, bytes before do just so. Nothing else that was not written before is read: neither
+/// level buffer nor stream need be cleared.
 pub struct Deflater {
     stream: Box<sys::isal_zstream>,
     level_buf: Vec<u8>,
@@ -48,37 +48,49 @@ impl Deflater {
         Deflater { stream, level_buf: vec![0; LEVEL_BUF] }
     }
 
-    /// Writes the deflate stream of `raw` and its gzip trailer (CRC32, ISIZE) to `out` and returns their length;
-    /// `None` where they do not fit.
+    /// Writes the deflate stream of `raw` to `out` and returns its length; `None` where it does not fit.
     pub fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        let stream = &mut *self.stream;
+        let (first, rest) = raw.split_at(raw.len().min(FIRST));
+        let front = stored_front(first, out)?;
+        let out = out.get_mut(front..)?;
         let avail_out = u32::try_from(out.len()).ok()?;
+        let stream = &mut *self.stream;
         // SAFETY: the stream is a valid isal_zstream; init only writes its fields.
         unsafe { sys::isal_deflate_init(stream) };
+        // SAFETY: as above; copies the bytes of a live slice into the stream.
+        let rc = unsafe {
+            sys::isal_deflate_set_dict(stream, first.as_ptr().cast_mut(), u32::try_from(first.len()).ok()?)
+        };
+        stream.next_in = rest.as_ptr().cast_mut();
+        stream.avail_in = u32::try_from(rest.len()).ok()?;
         stream.next_out = out.as_mut_ptr();
         stream.avail_out = avail_out;
         stream.level = LEVEL;
         stream.level_buf = self.level_buf.as_mut_ptr();
         stream.level_buf_size = LEVEL_BUF as u32;
-        stream.gzip_flag = sys::IGZIP_GZIP_NO_HDR as u16;
-        let (first, rest) = raw.split_at(raw.len().min(FIRST));
-        for (part, flush, is_last) in [(first, sys::SYNC_FLUSH, 0), (rest, sys::NO_FLUSH, 1)] {
-            stream.next_in = part.as_ptr().cast_mut();
-            stream.avail_in = u32::try_from(part.len()).ok()?;
-            stream.flush = flush as u16;
-            stream.end_of_stream = is_last;
-            // SAFETY: input, output and level buffer are live slices of the given lengths, disjoint by their borrows;
-            // ISA-L reads avail_in bytes, and writes at most avail_out and level_buf_size bytes. What the second call
-            // needs of the first one's input is in the stream by then.
-            let rc = unsafe { sys::isal_deflate(stream) };
-            if rc != sys::COMP_OK as i32 || stream.avail_in != 0 {
-                return None;
-            }
+        stream.flush = sys::NO_FLUSH as u16;
+        stream.end_of_stream = 1;
+        if rc != sys::COMP_OK as i32 {
+            return None;
         }
+        // SAFETY: input, output and level buffer are live slices of the given lengths, disjoint by their borrows; ISA-L
+        // reads avail_in bytes, and writes at most avail_out and level_buf_size bytes.
+        let rc = unsafe { sys::isal_deflate(stream) };
         let ended = stream.internal_state.state == sys::isal_zstate_state_ZSTATE_END;
-        let len = avail_out.checked_sub(stream.avail_out)? as usize;
-        ended.then_some(len)
+        if rc != sys::COMP_OK as i32 || stream.avail_in != 0 || !ended {
+            return None;
+        }
+        Some(front + avail_out.checked_sub(stream.avail_out)? as usize)
     }
+}
+
+/// Writes `first`, at most 65535 bytes, as a stored block that others follow (RFC 1951 3.2.4), and returns its length.
+fn stored_front(first: &[u8], out: &mut [u8]) -> Option<usize> {
+    let len = u16::try_from(first.len()).ok()?;
+    let [a, b] = len.to_le_bytes();
+    out.get_mut(..5)?.copy_from_slice(&[0, a, b, !a, !b]);
+    out.get_mut(5..5 + first.len())?.copy_from_slice(first);
+    Some(5 + first.len())
 }
 
 /// Inflates with ISA-L, whole members or a stream.

@@ -7,8 +7,8 @@ use crate::image::format::run::{data_front, write_data_front};
 use crate::sys::isal;
 use crate::types::Compression;
 use blake3::Hash;
-use flate2::{Compress, Crc, Decompress, FlushCompress, FlushDecompress, Status};
-use libdeflater::{CompressionLvl, Compressor};
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use libdeflater::{CompressionLvl, Compressor, crc32};
 use std::ops::Range;
 
 /// Which library compresses. Every one reads what the other wrote.
@@ -101,16 +101,13 @@ fn libdeflate(level: i32) -> Compressor {
 
 impl Deflate for Compressor {
     fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        let room = out.len().checked_sub(TRAILER)?;
-        let len = self.deflate_compress(raw, out.get_mut(..room)?).ok()?;
-        out.get_mut(len..len + TRAILER)?.copy_from_slice(&trailer(raw));
-        Some(len + TRAILER)
+        with_trailer(raw, out, |room| self.deflate_compress(raw, room).ok())
     }
 }
 
 impl Deflate for isal::Deflater {
     fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        isal::Deflater::deflate(self, raw, out)
+        with_trailer(raw, out, |room| isal::Deflater::deflate(self, raw, room))
     }
 }
 
@@ -128,19 +125,15 @@ fn fresh() -> Compress {
 
 impl Deflate for ZlibDeflater {
     fn deflate(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
-        self.0.reset();
-        let room = out.len().checked_sub(TRAILER)?;
-        match self.0.compress(raw, &mut out[..room], FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => {}
-            _ => {
+        with_trailer(raw, out, |room| {
+            self.0.reset();
+            if !matches!(self.0.compress(raw, room, FlushCompress::Finish), Ok(Status::StreamEnd)) {
                 // zlib-rs 0.6 keeps bits of an unfinished stream over a reset: the next stream would be wrong.
                 self.0 = fresh();
                 return None;
             }
-        }
-        let len = self.0.total_out() as usize;
-        out.get_mut(len..len + TRAILER)?.copy_from_slice(&trailer(raw));
-        Some(len + TRAILER)
+            Some(self.0.total_out() as usize)
+        })
     }
 }
 
@@ -165,12 +158,22 @@ impl Inflate for ZlibInflater {
     }
 }
 
+/// Lets `stream` write the deflate stream of `raw` into what a trailer leaves of `out`, and puts the trailer behind it.
+fn with_trailer(
+    raw: &[u8],
+    out: &mut [u8],
+    stream: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> Option<usize> {
+    let room = out.len().checked_sub(TRAILER)?;
+    let len = stream(out.get_mut(..room)?)?;
+    out.get_mut(len..len + TRAILER)?.copy_from_slice(&trailer(raw));
+    Some(len + TRAILER)
+}
+
 /// CRC32 and ISIZE of `raw`.
 fn trailer(raw: &[u8]) -> [u8; TRAILER] {
-    let mut crc = Crc::new();
-    crc.update(raw);
     let mut trailer = [0; TRAILER];
-    trailer[..4].copy_from_slice(&crc.sum().to_le_bytes());
+    trailer[..4].copy_from_slice(&crc32(raw).to_le_bytes());
     trailer[4..].copy_from_slice(&(raw.len() as u32).to_le_bytes());
     trailer
 }
@@ -257,7 +260,7 @@ pub fn data_member_hashed(
 
 /// True where compressing is lost time: evenly spread bytes in samples, and a trial that saves less than 3 %.
 fn incompressible(deflater: &mut dyn Deflate, raw: &[u8], scratch: &mut [u8]) -> bool {
-    const SAMPLE: usize = 1024;
+    const SAMPLE: usize = 256;
     // Shorter ones are compressed before their samples are counted.
     if raw.len() < 32 << 10 {
         return false;
@@ -273,7 +276,7 @@ fn incompressible(deflater: &mut dyn Deflate, raw: &[u8], scratch: &mut [u8]) ->
     let total = f64::from(counts.iter().sum::<u32>());
     let entropy: f64 =
         counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / total).map(|p| -p * p.log2()).sum();
-    // 16 KiB of random bytes give 7.99 bits; compressible data of this evenness is rare, hence the trial.
+    // 4 KiB of random bytes give 7.95 bits; compressible data of this evenness is rare, hence the trial.
     entropy > 7.9
         && [raw.len() / 4, raw.len() / 4 * 3 - trial_len].iter().all(|at| {
             let trial = &raw[*at..*at + trial_len];
