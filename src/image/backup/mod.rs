@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod carve;
+mod cheaper;
 mod cut;
 pub(crate) mod incremental;
 mod moved;

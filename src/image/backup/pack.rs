@@ -1,6 +1,7 @@
 //! Makes members of pieces of disk, or finds them.
 #![forbid(unsafe_code)]
 
+use crate::image::backup::cheaper::CheaperWay;
 use crate::image::backup::incremental::old_member;
 use crate::image::backup::moved::{MovedRuns, MovedSearch};
 use crate::image::backup::slot::{PieceContent, WindowSlot};
@@ -11,6 +12,7 @@ use crate::io::is_zero;
 use blake3::Hash;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 /// The image before.
 #[derive(Clone, Copy)]
@@ -19,6 +21,8 @@ pub(super) struct PackBase<'a> {
     /// Its members need not be read.
     pub unread: &'a AtomicBool,
     pub moved: &'a MovedRuns,
+    /// Whether they are read at all, where they have to be.
+    pub way: &'a CheaperWay,
 }
 
 /// What one thread needs.
@@ -66,7 +70,12 @@ impl<'a> Packer<'a> {
             if base.unread.load(Relaxed) {
                 return Ok(Some(PieceContent::Unread(run)));
             }
+            if !base.way.is_reading() {
+                return Ok(None);
+            }
+            let start = Instant::now();
             let place = old_member(base.image, &run, &mut slot.members)?;
+            base.way.read(run.length, start.elapsed());
             Ok(Some(PieceContent::Taken(run, place)))
         });
         taken.unwrap_or_else(|error| {
@@ -78,7 +87,11 @@ impl<'a> Packer<'a> {
     fn compress(&mut self, slot: &mut WindowSlot, range: &Range<u64>, hash: Hash) -> DataMember {
         let mut members = std::mem::take(&mut slot.members);
         let (raw, gaps) = slot.bytes(range);
+        let start = Instant::now();
         let made = append_member(&mut *self.deflater, raw, &gaps, hash, &mut members);
+        if let Some((base, _)) = &self.base {
+            base.way.made(range.end - range.start, start.elapsed());
+        }
         slot.members = members;
         made
     }

@@ -7,6 +7,7 @@
 
 use crate::block::BlockDevice;
 use crate::image::backup::carve::Carver;
+use crate::image::backup::cheaper::CheaperWay;
 use crate::image::backup::cut::CutRule;
 use crate::image::backup::moved::MovedRuns;
 use crate::image::backup::options::BackupOptions;
@@ -50,7 +51,8 @@ pub(super) fn pipeline(
 
     // What is wrong with the index of the base, the carver will find, too.
     let moved = sources.base.map(|base| MovedRuns::of(base).unwrap_or_default()).unwrap_or_default();
-    let base = sources.base.map(|image| PackBase { image, unread: sources.unread, moved: &moved });
+    let way = CheaperWay::default();
+    let base = sources.base.map(|image| PackBase { image, unread: sources.unread, moved: &moved, way: &way });
     let rule = CutRule::new(opts.chunk_size);
     let mut carver = Carver::new(rule, disk.size(), sources.base.map(|base| base.runs()), sources.kept);
     let source = Mutex::new(WindowSource::new(opts));

@@ -31,6 +31,9 @@ pub enum Wanted {
     Zeros,
 }
 
+/// Bytes of the disk that were written in one go, and what they must be.
+pub type WrittenPiece = (Range<u64>, Wanted);
+
 /// What was written lately and must be read back. Memory is bounded: see [`Batch::is_full`].
 pub struct Batch {
     limit: u64,
@@ -39,7 +42,7 @@ pub struct Batch {
 
 #[derive(Default)]
 struct Inner {
-    pieces: Vec<(Range<u64>, Wanted)>,
+    pieces: Vec<WrittenPiece>,
     bytes: u64,
     /// Bytes of disk that are being handled, all of which may come to be written.
     begun: u64,
@@ -56,11 +59,12 @@ impl Batch {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was written.
-    pub fn wrote(&self, range: Range<u64>, wanted: Wanted) {
+    /// Notes what was written: pieces in the order of the disk, which are read back together where they touch.
+    pub fn wrote(&self, pieces: impl IntoIterator<Item = WrittenPiece>) {
         let mut inner = self.inner();
-        inner.bytes += range.end - range.start;
-        inner.pieces.push((range, wanted));
+        let before = inner.pieces.len();
+        inner.pieces.extend(pieces);
+        inner.bytes += inner.pieces[before..].iter().map(|(range, _)| range.end - range.start).sum::<u64>();
     }
 
     /// So many bytes of disk are handled from now on.
@@ -100,24 +104,52 @@ impl Batch {
         areas.flush()?;
         drop_cache(disk)?;
         let buffer = || AlignedBuf::new(longest);
-        for_each(pieces.into_iter().map(Ok), threads, progress, buffer, |buf, (range, wanted)| {
+        let reads = Reads { pieces: &pieces, longest: longest as u64 };
+        for_each(reads.map(Ok), threads, progress, buffer, |buf, pieces| {
+            let [(first, wanted), ..] = pieces else { return Ok(()) };
+            let range = first.start..pieces.last().map_or(first.end, |(last, _)| last.end);
             let len = range.end - range.start;
-            match wanted {
-                Wanted::Zeros => {
-                    expect_zeros(disk, buf, range, ImageOp::ReadBack)?;
-                    progress.zero.fetch_add(len, Relaxed);
-                }
-                Wanted::Data(hash) => {
-                    let bytes = &mut buf[..len as usize];
-                    read(disk, bytes, range.start)?;
-                    if blake3::hash(bytes) != hash {
-                        return Err(ImageError::differs(disk, &range, ImageOp::ReadBack));
+            if *wanted == Wanted::Zeros {
+                expect_zeros(disk, buf, range, ImageOp::ReadBack)?;
+                progress.zero.fetch_add(len, Relaxed);
+            } else {
+                read(disk, &mut buf[..len as usize], range.start)?;
+                for (piece, wanted) in pieces {
+                    let at = |byte: u64| (byte - range.start) as usize;
+                    if *wanted != Wanted::Data(blake3::hash(&buf[at(piece.start)..at(piece.end)])) {
+                        return Err(ImageError::differs(disk, piece, ImageOp::ReadBack));
                     }
                 }
             }
             progress.add_done(len);
             Ok(())
         })
+    }
+}
+
+/// What is read back in one go: zeros, or pieces of data that touch, with at most `longest` bytes.
+struct Reads<'a> {
+    pieces: &'a [WrittenPiece],
+    longest: u64,
+}
+
+impl<'a> Iterator for Reads<'a> {
+    type Item = &'a [WrittenPiece];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first, wanted) = self.pieces.first()?;
+        let joins = |pair: &[WrittenPiece]| {
+            let [(before, _), (next, wanted)] = pair else { return false };
+            before.end == next.start && *wanted != Wanted::Zeros && next.end - first.start <= self.longest
+        };
+        let more = if *wanted == Wanted::Zeros {
+            0
+        } else {
+            self.pieces.windows(2).take_while(|pair| joins(pair)).count()
+        };
+        let (read, rest) = self.pieces.split_at(1 + more);
+        self.pieces = rest;
+        Some(read)
     }
 }
 
@@ -136,15 +168,32 @@ mod tests {
     fn a_batch_ends_after_its_bytes_or_its_pieces() {
         let disk = MemDisk::new("sda", vec![0; 512], 512);
         let batch = Batch::new(&disk, None);
-        batch.wrote(0..BATCH - 1, Wanted::Zeros);
+        batch.wrote([(0..BATCH - 1, Wanted::Zeros)]);
         assert!(!batch.is_full());
-        batch.wrote(BATCH - 1..BATCH, Wanted::Zeros);
+        batch.wrote([(BATCH - 1..BATCH, Wanted::Zeros)]);
         assert!(batch.is_full());
         assert_eq!(batch.bytes(), BATCH);
         let batch = Batch::new(&disk, None);
-        (1..PIECES as u64).for_each(|at| batch.wrote(at * 8192..at * 8192 + 512, Wanted::Data(NO_HASH)));
+        batch.wrote((1..PIECES as u64).map(|at| (at * 8192..at * 8192 + 512, Wanted::Data(NO_HASH))));
         assert!(!batch.is_full());
-        batch.wrote(0..512, Wanted::Data(NO_HASH));
+        batch.wrote([(0..512, Wanted::Data(NO_HASH))]);
         assert!(batch.is_full());
+    }
+
+    #[test]
+    fn data_that_touches_is_read_back_together_up_to_a_bound() {
+        let (data, zeros) = (Wanted::Data(NO_HASH), Wanted::Zeros);
+        let pieces = [
+            (0..4096, data),
+            (4096..8192, data),
+            (8192..8704, data),
+            (8704..9216, zeros),
+            (9216..9728, zeros),
+            (9728..20_000, data),
+            (20_480..24_576, data),
+            (24_576..24_577, data),
+        ];
+        let reads: Vec<usize> = Reads { pieces: &pieces, longest: 8192 }.map(<[WrittenPiece]>::len).collect();
+        assert_eq!(reads, [2, 1, 1, 1, 1, 2]);
     }
 }

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of data that must differ one after the other before a disk is taken for one that holds something else.
-const OTHER: u64 = 256 << 20;
+const OTHER: u64 = 64 << 20;
 /// Of such a disk, one group in so many is compared all the same, to see whether that has changed.
 const PROBE: u64 = 16;
 

@@ -11,7 +11,7 @@ use crate::image::format::member::MemberKind;
 use crate::image::format::run::Run;
 use crate::image::group::{RunGroup, RunGroups};
 use crate::image::reader::Image;
-use crate::image::restore::batch::{Batch, Wanted};
+use crate::image::restore::batch::{Batch, Wanted, WrittenPiece};
 use crate::image::restore::boot_areas::BootAreas;
 use crate::image::restore::chooser::Chooser;
 use crate::image::restore::found::{FoundOnDisk, at, tolerated};
@@ -169,11 +169,7 @@ impl<'a> RunWriter<'a> {
                 .write_at(bytes, part.start)
                 .map_err(|e| ImageError::transfer(self.disk, ImageOp::Write, part.start, len, e))?;
             written += len;
-            let hash = match group.runs() {
-                [run] if *part == run.range() && !run.has_gaps => run.hash,
-                _ => blake3::hash(bytes),
-            };
-            batch.wrote(part.clone(), Wanted::Data(hash));
+            batch.wrote(group.runs().iter().filter_map(|run| written_piece(run, part, bytes)));
         }
         Ok(written)
     }
@@ -234,7 +230,7 @@ impl<'a> RunWriter<'a> {
             self.disk
                 .write_zeroes(part.start, len)
                 .map_err(|e| ImageError::transfer(self.disk, ImageOp::Zero, part.start, len, e))?;
-            batch.wrote(part.clone(), Wanted::Zeros);
+            batch.wrote([(part.clone(), Wanted::Zeros)]);
             written += len;
         }
         let mut costs = self.chooser.costs(kind);
@@ -265,6 +261,20 @@ impl<'a> RunWriter<'a> {
     fn block(&self) -> u64 {
         (ALIGN as u64).max(self.disk.logical_block_size().into())
     }
+}
+
+/// What of a run lies in `part`, whose bytes are given, to be read back. All of a run has its hash already, unless that is of
+/// its gaps, too.
+fn written_piece(run: &Run, part: &Range<u64>, bytes: &[u8]) -> Option<WrittenPiece> {
+    let range = run.offset.max(part.start)..run.range().end.min(part.end);
+    if range.is_empty() {
+        return None;
+    }
+    let hash = match range == run.range() && !run.has_gaps {
+        true => run.hash,
+        false => blake3::hash(bytes.get(at(&range, part.start))?),
+    };
+    Some((range, Wanted::Data(hash)))
 }
 
 /// The blocks of `range` (cut at multiples of `block` bytes of the disk) for which `differs` holds, neighbours joined.
