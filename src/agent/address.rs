@@ -8,7 +8,7 @@ use super::Journal;
 use crate::agent::world::{OpenWire, World};
 use crate::failure::{Failure, Kind};
 use crate::net::dhcp::{DhcpClient, DhcpLease, DhcpNews, Lost, Term, Wire};
-use crate::sys::System;
+use crate::sys::{System, random_id};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, TryRecvError};
@@ -124,8 +124,8 @@ impl RenewalThread {
     }
 
     fn due(&mut self) -> Option<DhcpNews> {
-        let Ok(xid) = getrandom::u32() else { return None };
-        let (datagram, news) = self.client.due(self.held.system.since_boot(), xid);
+        let Ok(xid) = random_id() else { return None };
+        let (datagram, news) = self.client.due(self.held.system.since_boot(), xid as u32);
         if let Some((to, bytes)) = datagram {
             let sent = self.wire().and_then(|wire| wire.send(to, &bytes));
             self.complain(sent.err());

@@ -12,6 +12,7 @@ use crate::store::cannot_write;
 use crate::store::layout::STATUS;
 use crate::store::lease::Holder;
 use crate::store::status::{JobState, STATUS_LIMIT, Status};
+use crate::sys::random_id;
 use std::sync::Arc;
 
 /// Logs and status may be written once the lease is held.
@@ -32,7 +33,7 @@ impl Connected<'_> {
     /// As [`LeaseHolder::take`].
     pub fn acquire_lease(&self) -> Result<LeaseHolder, Failure> {
         let Named { context, facts, order, who, .. } = &self.named;
-        let session = getrandom::u64().map_err(|e| internal(format!("no random numbers: {e}")))?;
+        let session = random_id().map_err(|e| internal(format!("no random numbers: {e}")))?;
         let mut macs: Vec<String> =
             facts.macs.iter().filter(|(_, mac)| mac.0 != [0; 6]).map(|(_, mac)| mac.to_string()).collect();
         macs.sort();

@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a link that is not there yet is no news: most take one to three seconds.
+const LINK_TIME: Duration = Duration::from_secs(5);
+/// Between two looks at a link.
+const LINK_LOOK: Duration = Duration::from_millis(50);
 /// How long silent DNS servers are asked for a name that only labels the folder, once the network is known to work.
 const LABEL_WAIT: Duration = Duration::from_secs(30);
 /// How long a rescue waits for the network.
@@ -118,6 +122,24 @@ impl AgentNetwork {
         world.system().sleep(PAUSE);
     }
 
+    /// Waits, while there is no link, for so long at most: whoever is asked before is asked in vain, and again only a second
+    /// later. False where there was one.
+    fn wait_for_link(&self, world: &dyn World, limit: Duration) -> bool {
+        let has_no_link = || {
+            let mut links = world.links().into_iter();
+            links
+                .find(|link| Some(&link.name) == self.conf.device.as_ref())
+                .is_some_and(|link| !link.has_link())
+        };
+        let until = world.system().monotonic().saturating_add(limit).min(self.until);
+        let mut has_waited = false;
+        while has_no_link() && world.system().monotonic() < until {
+            world.system().sleep(LINK_LOOK);
+            has_waited = true;
+        }
+        has_waited
+    }
+
     fn dns(&self) -> &[Ipv4Addr] {
         if self.options.dns.is_empty() { &self.conf.dns } else { &self.options.dns }
     }
@@ -167,6 +189,9 @@ impl AgentNetwork {
         let mut neighbours: Vec<Ipv4Addr> = self.conf.gateway.into_iter().chain(others).collect();
         neighbours.retain(|ip| *ip != self.address);
         let mut said = false;
+        if !neighbours.is_empty() {
+            self.wait_for_link(world, LINK_TIME);
+        }
         while !neighbours.is_empty() {
             let answer = neighbours.iter().find(|ip| world.answers(**ip));
             if let Some(gateway) = self.conf.gateway {
@@ -186,7 +211,10 @@ impl AgentNetwork {
                 journal.info("nobody answers on this network yet: waiting, for testbox.net-wait at most");
                 journal.report(&self.report(world).lines());
             }
-            Self::pause(world);
+            // A port that does not forward yet tells nobody when it does.
+            if !self.wait_for_link(world, PAUSE) {
+                Self::pause(world);
+            }
         }
     }
 

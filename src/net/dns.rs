@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 use crate::net::udp::{DATAGRAM_MAX, exchange};
+use crate::sys::random_id;
 use crate::types::HostName;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
 use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -103,7 +105,7 @@ pub enum DnsError {
     },
     /// No random number for the id of a query.
     #[error("no random number: {0}")]
-    Random(getrandom::Error),
+    Random(io::Error),
 }
 
 /// Reads a datagram as the answer to `query` with this `id`. Total.
@@ -218,7 +220,7 @@ impl Resolver {
         }
         for _ in 0..self.tries {
             for server in &self.servers {
-                let id = (getrandom::u32().map_err(DnsError::Random)? & 0xffff) as u16;
+                let id = (random_id().map_err(DnsError::Random)? & 0xffff) as u16;
                 let datagram = query.encode(id)?;
                 // A server that cannot be reached is as one that does not answer: the next one is asked.
                 let parse = |bytes: &[u8]| {

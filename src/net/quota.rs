@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::net::udp::exchange;
+use crate::sys::random_id;
 use nom::bytes::complete::take;
 use nom::combinator::verify;
 use nom::number::complete::be_u32;
@@ -318,7 +319,7 @@ impl QuotaClient {
         let silent = |why| QuotaError::Silent { service, server, why };
         let mut last = io::Error::from(io::ErrorKind::TimedOut);
         for _ in 0..self.tries {
-            let id = getrandom::u32().map_err(|e| silent(io::Error::other(e.to_string())))?;
+            let id = random_id().map_err(silent)? as u32;
             match exchange(server, &question(id)?, self.timeout, |bytes| parse(id, bytes)) {
                 Ok(answer) => return Ok(answer),
                 Err(e) => last = e,

@@ -9,6 +9,7 @@ pub(crate) mod isal;
 #[cfg(any(test, feature = "testing"))]
 mod power;
 mod program;
+mod random;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 mod recording;
@@ -19,6 +20,7 @@ pub use flush::{drop_cached, flush_range, start_flush};
 #[cfg(any(test, feature = "testing"))]
 pub use power::{Chance, Power};
 pub use program::{Program, Ran};
+pub use random::random_id;
 pub use real::RealSystem;
 #[cfg(any(test, feature = "testing"))]
 pub use recording::{Call, Recording};

@@ -5,6 +5,7 @@
 use crate::world::esp::{SHIM, entry, firmware, network};
 use crate::world::{HEX, HOLD, IP, Machine, REBOOT, Seen, contents, disk};
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use testbox::agent::{Ending, Mode};
 use testbox::efi::{BootNumber, BootState};
@@ -261,6 +262,22 @@ fn a_port_that_forwards_late_is_waited_for() {
         assert_eq!(machine.status().hostname, "box1", "{}", seen.console);
         assert!(seen.console.contains("nobody answers on this network yet"), "{}", seen.console);
         assert!(seen.console.contains("gateway 10.40.0.1 DOES NOT ANSWER"), "{}", seen.console);
+    }
+}
+
+/// Nobody is asked in vain, nothing is said of what takes a moment, and a cable that is not there is told.
+#[test]
+fn a_link_that_comes_late_is_waited_for_first() {
+    for (seconds, is_told) in [(3, false), (60, true)] {
+        let mut machine = Machine::new();
+        machine.arm(WORDS);
+        machine.net_conf[0] += "IPV4NETMASK='255.255.0.0'\nIPV4GATEWAY='10.40.0.1'\n";
+        machine.link_after = Duration::from_secs(seconds);
+        let seen = machine.boot();
+        assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+        assert_eq!(machine.asked_without_link.load(Relaxed), is_told, "{}", seen.console);
+        assert_eq!(seen.console.contains("nobody answers on this network yet"), is_told, "{}", seen.console);
+        assert_eq!(seen.console.contains("NO LINK"), is_told, "{}", seen.console);
     }
 }
 

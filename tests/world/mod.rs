@@ -13,6 +13,8 @@ use std::io::{self, Read, Seek};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use testbox::agent::console::Console;
@@ -83,6 +85,10 @@ pub struct Machine {
     pub asked: Mutex<Vec<(Ipv4Addr, String)>>,
     /// When the switch port forwards, on the machine's clock: nobody answers before.
     pub forwards_after: Duration,
+    /// When its link is up, on the machine's clock.
+    pub link_after: Duration,
+    /// Somebody was asked before.
+    pub asked_without_link: AtomicBool,
     /// Names that DNS knows, beside that of the machine.
     pub hosts: Vec<(&'static str, Ipv4Addr)>,
     /// What TFTP gives in place of what is on the TFTP share, by path.
@@ -202,6 +208,8 @@ impl Machine {
             tftp_servers: vec![Ipv4Addr::new(10, 0, 0, 1)],
             asked: Mutex::default(),
             forwards_after: Duration::ZERO,
+            link_after: Duration::ZERO,
+            asked_without_link: AtomicBool::new(false),
             hosts: Vec::new(),
             served: Mutex::default(),
             refused: BTreeMap::new(),
@@ -411,8 +419,13 @@ fn image_contents(file: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 impl Machine {
+    fn has_link(&self) -> bool {
+        self.system.monotonic() >= self.link_after
+    }
+
     fn is_blocked(&self) -> bool {
-        self.system.monotonic() < self.forwards_after
+        self.asked_without_link.fetch_or(!self.has_link(), Relaxed);
+        self.system.monotonic() < self.forwards_after.max(self.link_after)
     }
 
     fn dns<T>(&self, servers: &[Ipv4Addr], answer: Option<T>) -> Result<Option<T>, DnsError> {
@@ -463,7 +476,13 @@ impl World for Machine {
 
     fn links(&self) -> Vec<Link> {
         let mac = self.mac.parse().ok();
-        vec![Link { name: "enp0s2".into(), mac, carrier: Some(true), state: "up".into(), mtu: Some(1500) }]
+        vec![Link {
+            name: "enp0s2".into(),
+            mac,
+            carrier: Some(self.has_link()),
+            state: "up".into(),
+            mtu: Some(1500),
+        }]
     }
 
     fn pci(&self) -> Vec<PciDevice> {
