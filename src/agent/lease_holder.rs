@@ -2,7 +2,7 @@
 
 use super::Journal;
 use crate::failure::{Failure, Kind};
-use crate::share::Files;
+use crate::share::{Append, Files};
 use crate::store::layout::{CLAIM, LEASE};
 use crate::store::lease::{self, After, BEAT, BLIND, Holder, Next, POLL, RELEASED, Watcher};
 use crate::store::{Folder, cannot_read, cannot_write};
@@ -30,8 +30,30 @@ struct HeldLease {
     number: u64,
     /// Why it is lost, once it is.
     lost: Mutex<Option<Failure>>,
-    /// Released: no heartbeat may follow. Held while the file is written.
-    is_over: Mutex<bool>,
+    /// Locked while the lease is written.
+    writer: Mutex<LeaseWriter>,
+}
+
+/// Writes what its holder appends to the lease.
+struct LeaseWriter {
+    /// Open since before anybody else could open it ([`crate::store::lease`] says what for); `None` where the share cannot,
+    /// or has forgotten it.
+    open: Option<Box<dyn Append>>,
+    /// Released: no heartbeat may follow.
+    is_over: bool,
+}
+
+impl LeaseWriter {
+    fn append(&mut self, files: &dyn Files, path: &str, bytes: &[u8]) -> io::Result<()> {
+        if let Some(open) = &mut self.open {
+            if open.append(bytes).is_ok() {
+                return Ok(());
+            }
+            // A server that has forgotten that it is open says so for ever.
+            self.open = files.open_append(path).ok();
+        }
+        files.append(path, bytes)
+    }
 }
 
 impl LeaseHolder {
@@ -77,27 +99,24 @@ impl LeaseHolder {
                     format!("{} leaves no number above it; no agent counts that far: remove it", number - 1);
                 return Err(failed(io::Error::other(why)));
             }
-            if claim(&*files, &dir, number, me).map_err(failed)? {
+            if let Some(writer) = claim(&*files, &dir, number, me).map_err(failed)? {
                 if after == After::Another {
                     journal.warn("the agent of another machine held the folder and is silent: taking over");
                 }
-                return Ok(LeaseHolder::keep(files, dir, number, after, journal.clone(), tick));
+                return Ok(LeaseHolder::keep(
+                    HeldLease::new(files, dir, number, writer),
+                    after,
+                    journal.clone(),
+                    tick,
+                ));
             }
         }
         let why = io::Error::other("the share says that it is taken, and does not show by whom");
         Err(cannot_write(&format!("take the lease {dir}"), &why))
     }
 
-    fn keep(
-        files: Arc<dyn Files>,
-        dir: String,
-        number: u64,
-        after: After,
-        journal: Journal,
-        tick: Duration,
-    ) -> LeaseHolder {
-        let held =
-            Arc::new(HeldLease { files, dir, number, lost: Mutex::default(), is_over: Mutex::new(false) });
+    fn keep(held: HeldLease, after: After, journal: Journal, tick: Duration) -> LeaseHolder {
+        let held = Arc::new(held);
         let (beating, stop) = mpsc::channel();
         let beat = held.clone();
         // Not joined by anybody: on a dead server it hangs in the kernel.
@@ -110,7 +129,7 @@ impl LeaseHolder {
                         Ok(true) => {}
                         Ok(false) => return,
                         Err(e) if !is_said => {
-                            journal.warn(&format!("no heartbeat in {}/{number}: {e}", beat.dir));
+                            journal.warn(&format!("no heartbeat in {}: {e}", beat.path()));
                             is_said = true;
                         }
                         Err(_) => {}
@@ -147,6 +166,14 @@ impl LeaseHolder {
 }
 
 impl HeldLease {
+    fn new(files: Arc<dyn Files>, dir: String, number: u64, writer: LeaseWriter) -> Self {
+        HeldLease { files, dir, number, lost: Mutex::default(), writer: Mutex::new(writer) }
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.dir, self.number)
+    }
+
     fn check(&self) -> Result<(), Failure> {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = &*lost {
@@ -177,8 +204,8 @@ impl HeldLease {
 
     /// One heartbeat; false where there will be none any more.
     fn beat(&self) -> io::Result<bool> {
-        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_over {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_over {
             return Ok(false);
         }
         match self.check() {
@@ -186,35 +213,44 @@ impl HeldLease {
             Err(failure) => return Err(io::Error::other(failure.what)),
             Ok(()) => {}
         }
-        self.files.append(&format!("{}/{}", self.dir, self.number), BEAT).map(|()| true)
+        writer.append(&*self.files, &self.path(), BEAT).map(|()| true)
     }
 
     fn release(&self) -> io::Result<()> {
-        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *is_over, true) || self.check().is_err() {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut writer.is_over, true) || self.check().is_err() {
             return Ok(());
         }
-        self.files.append(&format!("{}/{}", self.dir, self.number), RELEASED)
+        let released = writer.append(&*self.files, &self.path(), RELEASED);
+        writer.open = None;
+        released
     }
 }
 
-/// Takes the lease `number`, which must be free; false where somebody else was quicker. Then removes what it follows.
-fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<bool> {
+/// Takes the lease `number`, which must be free; `None` where somebody else was quicker. Then removes what it follows.
+fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<Option<LeaseWriter>> {
     files.make_dir(dir)?;
     let (claim, lease) = (format!("{dir}/{CLAIM}{}", me.session), format!("{dir}/{number}"));
     let mut file = files.create(&claim)?;
-    let linked = file.write_all(&me.to_bytes()).and_then(|()| file.sync()).and_then(|()| {
-        drop(file);
-        files.hard_link(&claim, &lease)
-    });
+    let written = file.write_all(&me.to_bytes()).and_then(|()| file.sync());
+    let linked = written.and_then(|()| files.hard_link(&claim, &lease));
+    let seen = lease::read(files, dir, number);
+    let holder = seen.as_ref().ok().and_then(Option::as_ref).and_then(lease::SeenLease::holder);
+    let is_mine = holder.is_some_and(|holder| holder == *me);
+    let mut writer = LeaseWriter { open: None, is_over: false };
+    if is_mine {
+        writer.open = files.open_append(&lease).ok();
+    }
+    // Open for writing by one name or the other all the time; and closed by the name that goes, which an NFS client would
+    // otherwise keep as another one.
+    drop(file);
     let removed = files.remove(&claim);
-    let seen = lease::read(files, dir, number)?;
-    let is_mine = seen.and_then(|seen| seen.holder()).is_some_and(|holder| holder == *me);
+    seen?;
     match linked {
         _ if is_mine => {}
         // Somebody else has it; or has it already, and has tidied up.
         Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-            return Ok(false);
+            return Ok(None);
         }
         Err(e) => return Err(e),
         Ok(()) => return Err(io::Error::other("the share says that it is done, and it is not")),
@@ -224,8 +260,9 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<b
     let names = files.list(dir)?;
     // A number is free again where its successor has removed it: who was so slow has lost.
     if names.iter().any(|name| lease::number(name).is_some_and(|other| other > number)) {
+        drop(writer);
         files.remove(&lease)?;
-        return Ok(false);
+        return Ok(None);
     }
     for name in names {
         let is_older = lease::number(&name).is_some_and(|other| other < number);
@@ -234,7 +271,7 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<b
         }
     }
     files.sync_dir(dir)?;
-    Ok(true)
+    Ok(Some(writer))
 }
 
 fn too_slow(dir: &str) -> Failure {

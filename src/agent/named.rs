@@ -98,9 +98,12 @@ impl<'a> Named<'a> {
 
     /// An NFSv4 server tells its clients apart by the host name that the kernel had when it mounted (kernel document
     /// filesystems/nfs/client-identifier.rst). Without a name, or with one that DHCP gives to all, all machines would be one
-    /// client, and each would throw out what the others have open.
+    /// client, and each would throw out what the others have open. So would two virtual machines that have one address
+    /// behind their NATs, and one MAC, before the lease of the folder tells them apart: hence the random number. The price: after
+    /// a power cut the server does not know this client again, and keeps what it had open until its lease of 4.x ends.
     fn set_host_name(&self) {
-        let own = &self.who.hexip;
+        // Without random numbers it takes no lease either.
+        let own = format!("{}-{:08x}", self.who.hexip, getrandom::u32().unwrap_or_default());
         // The kernel takes 64 bytes.
         let name: String = self.who.hostname.chars().filter(char::is_ascii).take(63 - own.len()).collect();
         if let Err(e) = self.context.world.system().set_host_name(&format!("{name}-{own}")) {

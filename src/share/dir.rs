@@ -1,7 +1,7 @@
 //! A folder of the running system as a share.
 
 use super::ownership::{PRIVATE_DIR, PRIVATE_FILE, SERVED_DIR, SERVED_FILE};
-use super::{Files, components, split_parent};
+use super::{Append, Files, components, split_parent};
 use crate::block::DirectFile;
 use crate::block::sink::FileSink;
 use crate::io::{ReadAt, SyncWrite};
@@ -107,6 +107,14 @@ fn link_is_invalid(errno: Errno) -> io::Error {
     }
 }
 
+/// Opened with `O_APPEND`.
+impl Append for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)?;
+        self.sync_all()
+    }
+}
+
 impl Files for DirFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let file = self.file(path, OFlags::RDONLY)?;
@@ -139,9 +147,12 @@ impl Files for DirFiles {
             }
             opened => (opened?, false),
         };
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        Append::append(&mut file, bytes)?;
         if is_new { self.sync_dir(folder) } else { Ok(()) }
+    }
+
+    fn open_append(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        Ok(Box::new(self.file(path, OFlags::WRONLY | OFlags::APPEND)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -210,7 +221,12 @@ impl Files for DirFiles {
     }
 
     fn owner(&self, path: &str) -> io::Result<Owner> {
-        let stat = rustix::fs::fstat(self.file(path, OFlags::RDONLY)?)?;
+        let (folder, name) = split_parent(path)?;
+        // Not opened: nothing of it is wanted, and an NFSv4 server would note that this client has it open.
+        let stat = rustix::fs::statat(self.folder(folder)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(not_regular());
+        }
         Ok(Owner { user: stat.st_uid, group: stat.st_gid })
     }
 }

@@ -25,6 +25,16 @@ use crate::net::quota::Owner;
 use std::io;
 use std::sync::Arc;
 
+/// A file that is kept open for appending.
+pub trait Append: Send {
+    /// Appends and makes that durable. Not atomic between NFS clients: what matters is read back.
+    ///
+    /// # Errors
+    /// Those of the share; some of the bytes may be there then. Where the server has forgotten that the file is open, all
+    /// further calls fail too.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
 /// The operations that testbox needs on a share. Paths are relative to its root, with `/` between names.
 ///
 /// Implementations never follow a symbolic link and never leave the root.
@@ -54,6 +64,14 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Those of the share; some of the bytes may be there then.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Opens a file that is there for appending, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// Those of the share; `NotFound`, and `Unsupported` on shares that cannot.
+    fn open_append(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Renames a file over whatever is there, or a folder. Durable after [`Files::sync_dir`] of both folders.
     ///
     /// # Errors
@@ -99,10 +117,10 @@ pub trait Files: Send + Sync {
         let _ = (a, b);
         Ok(false)
     }
-    /// Who owns a file, as the server shows it: whose quota it counts for.
+    /// Who owns a regular file, as the server shows it: whose quota it counts for.
     ///
     /// # Errors
-    /// Those of the share; `NotFound`.
+    /// Those of the share; `NotFound`, and `InvalidInput` for anything else than a regular file.
     fn owner(&self, path: &str) -> io::Result<Owner>;
 
     /// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`.

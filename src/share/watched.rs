@@ -1,7 +1,7 @@
 //! A share whose every operation is noted while it is under way: on a hard mount whose server is gone it does not come
 //! back, and the thread that waits for it cannot say so.
 
-use super::Files;
+use super::{Append, Files};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
 use crate::watch::{InFlightOps, OpPlace};
@@ -57,6 +57,11 @@ impl Files for WatchedFiles {
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.watch("append", path, |files| files.append(path, bytes))
+    }
+
+    fn open_append(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        let file = self.watch("opening", path, |files| files.open_append(path))?;
+        Ok(Box::new(self.file(path, file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -128,6 +133,12 @@ impl ReadAt for WatchedFile<Arc<dyn ReadAt>> {
 
     fn as_any(&self) -> Option<&dyn Any> {
         self.file.as_any()
+    }
+}
+
+impl Append for WatchedFile<Box<dyn Append>> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.watch("append", |file| file.append(bytes))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may use a machine's folder on the share: a lease with a heartbeat, for two agents that have one address.
 //!
-//! The shares are mounted without locks, NFSv3 has none that outlive a client, and no two clocks here agree. So the
+//! The shares are mounted without locks (NFSv3 has none that outlive a client), and no two clocks here agree. So the
 //! lease rests on two operations that every NFS server does as a whole, link(2) and append, and on no clock but the
 //! watcher's own:
 //!
@@ -37,6 +37,34 @@
 //! Looking means listing the folder `lease`, which is opened for that: NFS clients then ask the server whether it has
 //! changed (close-to-open consistency, nfs(5)), and do not answer from their caches. So `nocto`, and caches of attributes
 //! longer than [`LONGEST_CACHE`], are not done.
+//!
+//! # NFSv4
+//!
+//! A server of version 4 keeps what its clients have open, and makes an open wait for two things that no heartbeat may
+//! depend on. Times are those of Linux (`fs/nfsd/nfs4state.c`, `fs/nfs/nfs4proc.c`) unless changed there: the server's
+//! lease of its clients 90 s, its grace period 90 s; a client that is told to wait asks again after 0.1 s, 0.2 s, ... 15 s.
+//!
+//! - **Grace** (RFC 8881 section 8.4.2). After a restart of the server opens, renames and removals wait for its end, 90 s
+//!   and up to 15 s more; links, folder listings, and reads and writes of files whose open was reclaimed do not.
+//! - **Delegations** (section 10.4). A file that is opened for reading only may be delegated to that client, also past its
+//!   close; another one's open for writing waits until it is given back, which a dead client never does: until its 90 s are
+//!   over (at once where they already are), and up to 15 s more.
+//!
+//! So the holder keeps its lease **open for writing** from before its name can be seen until it lets go: the server
+//! delegates no file that another client has open for writing, and the open is reclaimed within the grace period. A heartbeat
+//! then is a folder listing and a write, as with version 3. By name, it could be silent for 105 s after a restart or a
+//! watcher's death, of [`OTHER`]'s 120 s, and longer than [`OWN`]. A server whose lease was set longer makes no
+//! difference to it.
+//!
+//! The watcher opens the lease to read it, and is the one that waits: a look that comes back late begins the time anew
+//! ([`PROMPT`]). What it has seen before a restart of the server does not count, and within grace it sees nothing. That holder
+//! and watcher wait for different times does no harm: the holder's writes are back before the watcher's looks are.
+//! A lease whose holder is dead may be delegated to that holder; it is removed only after [`OTHER`], or after [`OWN`] by the
+//! holder's own next boot, which may have to wait for what is left of the 90 s.
+//!
+//! Two machines must not be one client to the server, or each mount ends the other's session. Machines that have address, MAC
+//! and UUID in common are told apart by their lease only, after the mount; so the name of the client ends in a random number
+//! (`Named::set_host_name`).
 #![forbid(unsafe_code)]
 
 mod watcher;

@@ -2,7 +2,7 @@
 //! itself. What the agent does to the share after the theft is listed; what it had begun it may end.
 
 use crate::world::{HOLD, IP, Machine, REBOOT, Seen, contents_of, disk};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use testbox::block::mem::{DiskFault, DiskOp, MemDisk};
 use testbox::io::{ReadAt, SyncWrite};
 use testbox::net::quota::Owner;
-use testbox::share::{Files, MemFiles};
+use testbox::share::{Append, Files, MemFiles};
 use testbox::store::status::JobState;
 
 /// A machine that stands still makes no heartbeat.
@@ -24,6 +24,8 @@ struct Thief {
     when: fn(&str, usize) -> bool,
     done: Mutex<BTreeMap<String, usize>>,
     is_stolen: AtomicBool,
+    /// The server has forgotten that the lease is open.
+    forgets: AtomicBool,
     after: Mutex<Vec<String>>,
 }
 
@@ -86,6 +88,22 @@ impl SyncWrite for File {
     }
 }
 
+/// The lease as its holder keeps it open.
+struct OpenLease {
+    file: Box<dyn Append>,
+    path: String,
+    thief: Arc<Thief>,
+}
+
+impl Append for OpenLease {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.thief.forgets.load(SeqCst) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.thief.clone().note("beat", &self.path.clone(), || self.file.append(bytes))
+    }
+}
+
 impl Stolen {
     fn file(&self, path: &str, file: Box<dyn SyncWrite>) -> Box<dyn SyncWrite> {
         Box::new(File { file, path: path.into(), thief: self.0.clone() })
@@ -104,6 +122,10 @@ impl Files for Stolen {
     }
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.0.note("append", path, || self.0.files.append(path, bytes))
+    }
+    fn open_append(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        let file = self.0.note("keep open", path, || self.0.files.open_append(path))?;
+        Ok(Box::new(OpenLease { file, path: path.into(), thief: self.0.clone() }))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.0.note("rename", from, || self.0.files.rename(from, to))
@@ -150,8 +172,14 @@ fn published() -> Machine {
 
 /// Hands the share of an armed machine to the thief.
 fn watched(m: &mut Machine, when: fn(&str, usize) -> bool) -> Arc<Thief> {
-    let (files, is_stolen) = (m.backup.clone(), AtomicBool::new(false));
-    let thief = Arc::new(Thief { files, when, is_stolen, done: Mutex::default(), after: Mutex::default() });
+    let thief = Arc::new(Thief {
+        files: m.backup.clone(),
+        when,
+        done: Mutex::default(),
+        is_stolen: AtomicBool::default(),
+        forgets: AtomicBool::default(),
+        after: Mutex::default(),
+    });
     m.files = Some(Arc::new(Stolen(thief.clone())));
     thief
 }
@@ -347,19 +375,60 @@ fn a_heartbeat_that_finds_the_lease_lost_stops_the_image() {
     }
 }
 
-/// An NFSv4 server keeps the files of each client, which it knows by this name.
+/// Over NFSv4 an open waits for what dead clients have left, and for a server's grace period; a write to what is open does
+/// not. Where the server has forgotten that it is open, the name still leads there.
+#[test]
+fn a_lease_is_kept_open_and_no_heartbeat_opens_it() {
+    for forgets in [false, true] {
+        let mut m = published().copy();
+        m.tick = Duration::from_millis(1);
+        m.arm("testbox.action=backup-again testbox.job=now");
+        let thief = watched(&mut m, |_, _| false);
+        thief.forgets.store(forgets, SeqCst);
+        let seen = m.boot();
+        assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+        assert!(!m.is_armed() && m.status().state == JobState::Done, "{}", seen.console);
+        let tree = m.backup.tree();
+        let (lease, bytes) = tree.iter().find(|(path, _)| path.contains("/lease/")).expect("the lease");
+        assert!(bytes.ends_with(b"\nreleased\n"));
+        let done = thief.done.lock().unwrap();
+        let lease = lease.trim_start_matches(&format!("{IP}/"));
+        let count = |op: &str| done.get(&format!("{op} {lease}")).copied().unwrap_or_default();
+        let (opened, beats, by_name) = (count("keep open"), count("beat"), count("append"));
+        match forgets {
+            false => assert!((opened, by_name) == (1, 0) && beats > 0, "{done:?}"),
+            true => assert!(opened > 1 && by_name > 0 && beats == 0, "{done:?}"),
+        }
+    }
+}
+
+/// An NFSv4 server keeps the files of each client, which it knows by this name: another one for each boot, because two
+/// machines behind NATs can have all else in common.
 #[test]
 fn the_kernel_has_a_name_of_its_own_before_a_share_is_mounted() {
     let long = "a23456789.b23456789.c23456789.d23456789.e23456789.f23456789.g2345";
-    let cut = format!("{}-0A28292A", &long[..54]);
+    let cut = format!("{}-0A28292A", &long[..46]);
     for (host, want) in [(Some("box1"), "box1-0A28292A"), (None, "unknown-0A28292A"), (Some(long), &*cut)] {
         let mut machine = Machine::new();
         machine.host_name = host;
-        machine.arm("testbox.action=backup testbox.job=one");
         let (system, want) = (machine.system.clone(), want.to_owned());
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = names.clone();
         *machine.on_mount.lock().unwrap() = Some(Box::new(move |_| {
-            assert!(system.lines().contains(&format!("hostname {want}")), "{:?}", system.lines());
+            let lines = system.lines();
+            let name = lines.iter().rev().find_map(|line| line.strip_prefix("hostname ")).expect("a name");
+            let number =
+                name.strip_prefix(&format!("{want}-")).unwrap_or_else(|| panic!("{name}, not {want}-..."));
+            assert!(
+                number.len() == 8 && u32::from_str_radix(number, 16).is_ok() && name.len() <= 64,
+                "{name}"
+            );
+            seen.lock().unwrap().insert(name.to_owned());
         }));
-        assert_eq!(machine.boot().ending, REBOOT, "{host:?}");
+        for job in ["one", "two"] {
+            machine.arm(&format!("testbox.action=backup testbox.job={job}"));
+            assert_eq!(machine.boot().ending, REBOOT, "{host:?}");
+        }
+        assert_eq!(names.lock().unwrap().len(), 2, "one for each boot");
     }
 }

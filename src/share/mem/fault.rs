@@ -18,6 +18,7 @@ pub enum ShareOp {
     Write,
     Sync,
     Append,
+    OpenAppend,
     Rename,
     HardLink,
     Remove,

@@ -4,7 +4,7 @@ use super::fault::{ShareFault, ShareOp};
 use super::{MemFiles, MemFolder, MemNode, MemShareState, errno};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
-use crate::share::{Files, split_parent};
+use crate::share::{Append, Files, split_parent};
 use std::any::Any;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -68,6 +68,14 @@ impl Write for Handle {
     }
 }
 
+impl Append for Handle {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state()?;
+        let fault = state.begin(ShareOp::Append, &self.path)?;
+        state.append(self.inode, bytes, fault)
+    }
+}
+
 impl SyncWrite for Handle {
     fn sync(&mut self) -> io::Result<()> {
         self.state()?.sync_file(self.inode, &self.path)
@@ -103,6 +111,20 @@ impl SyncWrite for Handle {
     }
 }
 
+impl MemShareState {
+    fn append(&mut self, id: usize, bytes: &[u8], fault: Option<ShareFault>) -> io::Result<()> {
+        if self.used().saturating_add(bytes.len() as u64) > self.capacity {
+            return Err(errno(libc::ENOSPC));
+        }
+        let inode = self.inode(id)?;
+        if fault != Some(ShareFault::Dropped) {
+            inode.live.extend_from_slice(bytes);
+            inode.durable = inode.live.clone();
+        }
+        Ok(())
+    }
+}
+
 impl Files for MemFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let mut state = self.state();
@@ -134,7 +156,7 @@ impl Files for MemFiles {
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
-        let dropped = state.begin(ShareOp::Append, path)? == Some(ShareFault::Dropped);
+        let fault = state.begin(ShareOp::Append, path)?;
         let id = match state.find_file(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let id = state.new_file(path)?;
@@ -149,16 +171,14 @@ impl Files for MemFiles {
             }
             found => found?,
         };
-        let (used, capacity) = (state.used(), state.capacity);
-        if used.saturating_add(bytes.len() as u64) > capacity {
-            return Err(errno(libc::ENOSPC));
-        }
-        let inode = state.inode(id)?;
-        if !dropped {
-            inode.live.extend_from_slice(bytes);
-            inode.durable = inode.live.clone();
-        }
-        Ok(())
+        state.append(id, bytes, fault)
+    }
+
+    fn open_append(&self, path: &str) -> io::Result<Box<dyn Append>> {
+        let mut state = self.state();
+        state.begin(ShareOp::OpenAppend, path)?;
+        let inode = state.find_file(path)?;
+        Ok(Box::new(self.handle(path, inode, state.epoch)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
