@@ -1,6 +1,19 @@
 //! Brings a share here by NFS, with mount(2) and nothing else.
 //!
 //! The option words are those of nfs(5); what the kernel takes is in its `fs/nfs/fs_context.c`.
+//!
+//! # Which version
+//!
+//! [`NfsOptions::versions`] in turn, 4.2 and then 3 unless `vers=` names others: only 4.2 has CLONE (RFC 7862 section 15.13),
+//! by which images share what did not change. The kernel pings the server's RPC program before anything else
+//! (`rpc_ping` in `net/sunrpc/clnt.c`, soft and with a connection that may fail), so a server without this version says
+//! so within one round trip. Two kinds of failure:
+//!
+//! - **An answer**: `EPROTONOSUPPORT` (no version 4, or no minor version 2), `ENOENT` (a path of NFSv4 begins at the server's
+//!   pseudo root, RFC 8881 section 7.3, and may be another one than NFSv3's), `EACCES`, `EPERM`, `ECONNREFUSED`, ... The next
+//!   version is tried at once.
+//! - **Silence**: packets are lost, the host is off, or it takes the connection and says nothing. All versions go to that host
+//!   and most to one port, so the next one would wait as long again: it begins the next round instead.
 
 use super::Files;
 use super::nfs_options::{NfsOptions, Version};
@@ -100,8 +113,32 @@ impl Unmount for MountedShare {
 pub struct MountFailed {
     /// Server and path.
     pub share: String,
-    /// What the last round tried, and how each try failed.
+    /// The versions that were tried, in that order, and how each failed the last time.
     pub attempts: Vec<(Version, io::Error)>,
+}
+
+impl MountFailed {
+    fn note(&mut self, version: Version, error: io::Error) {
+        self.attempts.retain(|(tried, _)| *tried != version);
+        self.attempts.push((version, error));
+    }
+
+    /// For the line that says what is mounted: why none of these versions is.
+    fn why_not(&self, versions: &[Version]) -> String {
+        let preferred = self.attempts.iter().filter(|(tried, _)| versions.contains(tried));
+        preferred.map(|(tried, error)| format!("; {}", Attempt(*tried, error))).collect()
+    }
+}
+
+/// How one version failed, in words.
+struct Attempt<'a>(Version, &'a io::Error);
+
+impl fmt::Display for Attempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Attempt(version, error) = self;
+        write!(f, "{version}: {}", errno_words(error))?;
+        hint(error).map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
 }
 
 struct Attempts<'a>(&'a [(Version, io::Error)]);
@@ -110,10 +147,7 @@ impl fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (version, error)) in self.0.iter().enumerate() {
             let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{version}: {}", errno_words(error))?;
-            if let Some(hint) = hint(error) {
-                write!(f, " ({hint})")?;
-            }
+            write!(f, "{separator}{}", Attempt(*version, error))?;
         }
         Ok(())
     }
@@ -139,13 +173,23 @@ fn hint(error: &io::Error) -> Option<&'static str> {
         }
         libc::ESTALE => "the server has lost the export: 'exportfs -ra' there, or restart its NFS server",
         libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => {
-            "the server does not speak this version: name another one, such as ',vers=4.2'"
+            "the server does not speak this version: name one that it does, such as ',vers=4' for all of 4"
         }
         libc::ENODEV => "this kernel has no NFS client: the initramfs lacks the module nfs",
         libc::EINVAL => "the kernel does not take these options",
         libc::EBUSY => "something is mounted there already",
         _ => return None,
     })
+}
+
+/// Nobody has answered: neither that the version is spoken, nor that it is not.
+fn is_silence(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(errno) => {
+            matches!(errno, libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN)
+        }
+        None => error.kind() == io::ErrorKind::TimedOut,
+    }
 }
 
 /// No waiting mends these.
@@ -184,14 +228,15 @@ fn nfs_options_at<'a>(mountinfo: &'a str, target: &Path) -> Option<&'a str> {
     mountinfo.lines().rev().find_map(of_line)
 }
 
-/// Mounts a share: the versions of `request.options` in turn, `hard`, without locks, `nosuid,nodev,noexec`; again
-/// and again until `limit` has passed (`Duration::ZERO` tries once, `Duration::MAX` never ends). Each failed round is
-/// one line to `say`, and so are the options' notes and the success.
+/// Mounts a share: the versions of `request.options` in turn (see [above](self)), `hard`, without locks,
+/// `nosuid,nodev,noexec`; again and again until `limit` has passed (`Duration::ZERO` tries one round, `Duration::MAX`
+/// never ends). Each failed round is one line to `say`, and so are the options' notes and the success, with why an earlier
+/// version is not taken.
 ///
 /// An error that no waiting mends (no NFS client, options that the kernel does not take) ends it at once.
 ///
 /// # Errors
-/// What each version said the last time.
+/// What each version said the last time that it was tried.
 pub fn mount_nfs(
     system: &Arc<dyn System>,
     request: &MountRequest<'_>,
@@ -206,22 +251,28 @@ pub fn mount_nfs(
     };
     request.options.notes.iter().for_each(|note| say(&format!("{share}: {note}")));
 
+    let versions = &*request.options.versions;
     let start = system.monotonic();
     let mut pauses = PAUSES.into_iter();
     let mut pause = Duration::ZERO;
+    let mut failed = MountFailed { share: share_text, attempts: Vec::new() };
+    // Index of the version that begins the round.
+    let mut first = 0;
     loop {
-        let mut attempts = Vec::new();
-        for &version in &request.options.versions {
-            match attempt(system, request, version, &share) {
-                Ok(()) => {
-                    let how = if request.read_only || request.options.read_only { ", read-only" } else { "" };
-                    say(&format!("{share_text} is mounted by {version}{how}"));
-                    return Ok(MountedShare::guard(system.clone(), request.target));
-                }
-                Err(e) => attempts.push((version, e)),
+        for (index, &version) in versions.iter().enumerate().skip(std::mem::take(&mut first)) {
+            let Err(error) = attempt(system, request, version, &share) else {
+                let how = if request.read_only || request.options.read_only { ", read-only" } else { "" };
+                let why_not = failed.why_not(&versions[..index]);
+                say(&format!("{} is mounted by {version}{how}{why_not}", failed.share));
+                return Ok(MountedShare::guard(system.clone(), request.target));
+            };
+            let is_silent = is_silence(&error);
+            failed.note(version, error);
+            if is_silent {
+                first = (index + 1) % versions.len();
+                break;
             }
         }
-        let failed = MountFailed { share: share_text.clone(), attempts };
         let left = limit.saturating_sub(system.monotonic().saturating_sub(start));
         if left.is_zero() || failed.attempts.iter().all(|(_, e)| is_permanent(e)) {
             return Err(failed);
@@ -360,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn version_3_is_tried_before_4_2_and_the_guard_unmounts_lazily() {
+    fn version_4_2_is_tried_before_3_and_the_guard_unmounts_lazily() {
         let recording = Recording::new();
         recording.fail_nth(1, libc::EPROTONOSUPPORT);
         let (result, said, recording) = run(recording, "", 0);
@@ -369,15 +420,102 @@ mod tests {
             recording.lines(),
             [
                 "mkdir /run/backup",
-                "mount server.lab:/export/testbox-backup /run/backup nfs nodev,noexec,nosuid,rdonly \
-                 addr=10.0.2.2,vers=3,proto=tcp,mountproto=tcp,mountaddr=10.0.2.2,hard,nosharecache,nolock",
-                "mkdir /run/backup",
                 "mount server.lab:/export/testbox-backup /run/backup nfs4 nodev,noexec,nosuid,rdonly \
                  addr=10.0.2.2,vers=4.2,proto=tcp,clientaddr=10.0.2.15,hard,nosharecache",
+                "mkdir /run/backup",
+                "mount server.lab:/export/testbox-backup /run/backup nfs nodev,noexec,nosuid,rdonly \
+                 addr=10.0.2.2,vers=3,proto=tcp,mountproto=tcp,mountaddr=10.0.2.2,hard,nosharecache,nolock",
                 "unmount /run/backup detach",
             ]
         );
+        let [line] = &said[..] else { panic!("one line, not {said:?}") };
+        let mounted =
+            "server.lab:/export/testbox-backup (10.0.2.2) is mounted by NFSv3, read-only; NFSv4.2: ";
+        assert!(line.starts_with(mounted) && line.contains("EPROTONOSUPPORT"), "{line}");
+    }
+
+    #[test]
+    fn a_version_that_is_mounted_at_once_is_said_alone() {
+        let (result, said, _) = run(Recording::new(), "", 0);
+        result.unwrap();
         assert_eq!(said, ["server.lab:/export/testbox-backup (10.0.2.2) is mounted by NFSv4.2, read-only"]);
+    }
+
+    /// The versions whose mounts were asked for, in order, and the seconds waited in between.
+    fn versions_tried(recording: &Recording) -> Vec<&'static str> {
+        let version = |line: &String| {
+            ["4.2", "4.1", "4.0", "3"].into_iter().find(|v| line.contains(&format!(",vers={v},")))
+        };
+        recording.lines().iter().filter_map(version).collect()
+    }
+
+    #[test]
+    fn an_answer_tries_the_next_version_at_once() {
+        let answers = [
+            libc::EPROTONOSUPPORT,
+            libc::EOPNOTSUPP,
+            libc::EPFNOSUPPORT,
+            libc::ENOENT,
+            libc::EACCES,
+            libc::EPERM,
+            libc::ECONNREFUSED,
+            libc::ECONNRESET,
+            libc::EINVAL,
+            libc::ENODEV,
+            libc::EIO,
+            libc::ENOTDIR,
+            libc::ESTALE,
+        ];
+        for errno in answers {
+            let recording = Recording::new();
+            recording.fail_nth(1, errno);
+            let (result, said, recording) = run(recording, "", 60);
+            result.unwrap();
+            assert_eq!(versions_tried(&recording), ["4.2", "3"], "{errno}");
+            assert_eq!(
+                (recording.monotonic(), said.len()),
+                (Duration::ZERO, 1),
+                "{errno}: no wait, one line"
+            );
+            assert!(said[0].contains("mounted by NFSv3, read-only; NFSv4.2: "), "{}", said[0]);
+        }
+    }
+
+    #[test]
+    fn silence_ends_a_round_and_the_versions_take_turns() {
+        for errno in [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::EHOSTDOWN] {
+            let recording = Recording::new();
+            recording.fail_when(move |call| matches!(call, Call::Mount { .. }).then_some(errno));
+            let (result, said, recording) = run(recording, "", 20);
+            let error = result.unwrap_err();
+            // Rounds begin at 0, 2, 7, 17 and 20 s.
+            assert_eq!(versions_tried(&recording), ["4.2", "3", "4.2", "3", "4.2"], "{errno}");
+            assert!(error.contains("NFSv3: ") && error.contains("NFSv4.2: "), "{error}");
+            assert!(!said[0].contains("NFSv3: ") && said.len() == 4, "{said:?}");
+            // Three versions, of which two answer: the silent one costs a round, and no more.
+            let recording = Recording::new();
+            recording.fail_when(move |call| match call {
+                Call::Mount { data, .. } if data.contains("vers=4.2") => Some(libc::EPROTONOSUPPORT),
+                Call::Mount { data, .. } if data.contains("vers=4.1") => Some(errno),
+                _ => None,
+            });
+            let (result, said, recording) = run(recording, "vers=4", 20);
+            result.unwrap();
+            assert_eq!(versions_tried(&recording), ["4.2", "4.1", "4.0"], "{errno}");
+            assert!(
+                said[1].contains("NFSv4.0, read-only; NFSv4.2: ") && said[1].contains("; NFSv4.1: "),
+                "{said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_version_that_is_silent_is_tried_again_alone() {
+        let recording = Recording::new();
+        recording.fail_when(|call| matches!(call, Call::Mount { .. }).then_some(libc::ETIMEDOUT));
+        let (result, _, recording) = run(recording, "vers=4.2", 7);
+        assert!(result.is_err());
+        assert_eq!(versions_tried(&recording), ["4.2"; 3]);
     }
 
     #[test]

@@ -65,10 +65,10 @@ pub struct NfsOptions {
 }
 
 impl Default for NfsOptions {
-    /// NFSv3 first, as the original system did, then 4.2.
+    /// 4.2 first, by which the server shares what images have in common, then 3 where that is refused.
     fn default() -> Self {
         NfsOptions {
-            versions: vec![Version::V3, Version::V4_2],
+            versions: vec![Version::V4_2, Version::V3],
             read_only: false,
             notes: Vec::new(),
             common: Vec::new(),
@@ -255,7 +255,7 @@ mod tests {
         let v4 =
             |minor| format!("addr=10.0.2.2,vers=4.{minor},proto=tcp,clientaddr=10.0.2.15,hard,nosharecache");
         let table: [(&str, Vec<String>); 12] = [
-            ("", vec![v3.into(), v4(2)]),
+            ("", vec![v4(2), v3.into()]),
             ("vers=3", vec![v3.into()]),
             ("nfsvers=3,tcp", vec![v3.into()]),
             ("v3,rw,nolock,hard,intr,_netdev,retry=5", vec![v3.into()]),
