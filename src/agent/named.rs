@@ -18,6 +18,7 @@ use crate::signature::Verdict;
 use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER, is_free_for_host};
 use crate::store::status::Status;
 use crate::store::{Folder, cannot_write};
+use crate::sys::random_id;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl<'a> Named<'a> {
     /// a power cut the server does not know this client again, and keeps what it had open until its lease of 4.x ends.
     fn set_host_name(&self) {
         // Without random numbers it takes no lease either.
-        let own = format!("{}-{:08x}", self.who.hexip, getrandom::u32().unwrap_or_default());
+        let own = format!("{}-{:08x}", self.who.hexip, random_id().unwrap_or_default() & 0xffff_ffff);
         // The kernel takes 64 bytes.
         let name: String = self.who.hostname.chars().filter(char::is_ascii).take(63 - own.len()).collect();
         if let Err(e) = self.context.world.system().set_host_name(&format!("{name}-{own}")) {
