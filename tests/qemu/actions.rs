@@ -66,20 +66,21 @@ fn refresh_info_rewrites_what_is_known_of_the_machine() {
 }
 
 /// Without an action on the kernel command line the boot server is asked: `testbox.cfg/<HEXIP>`, taken away when done.
-/// The file's options go before the kernel's: this one asks for NFSv4.2, where all others use version 3.
+/// The file's options go before the kernel's: this one asks for NFSv3, where all others use version 4.2.
 #[test]
 fn the_action_may_come_by_tftp() {
     let lab = Lab::new("tftp-action");
     let (disk, share) = (lab.small_disk(Bus::Virtio, "V1", 16), lab.share_of(Nat));
     let order = lab.tftp().join("testbox.cfg").join(Nat.hexip());
     std::fs::create_dir_all(order.parent().unwrap()).unwrap();
-    let backup = format!("{}:/export/testbox-backup,vers=4.2", Nat.server());
+    let backup = format!("{}:/export/testbox-backup,vers=3", Nat.server());
     std::fs::write(&order, format!("testbox.action=backup\ntestbox.job=by-tftp\ntestbox.backup={backup}\n"))
         .unwrap();
     lab.arm_with_words(Nat, &AgentOnly.words(Nat), None);
     let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
     machine.wait_for_reset(60);
-    machine.wait_for("/export/testbox-backup is mounted by NFSv4.2", 300);
+    machine.wait_for("/export/testbox-tftp is mounted by NFSv4.2", 300);
+    machine.wait_for("/export/testbox-backup is mounted by NFSv3", 300);
     machine.wait_for_reset(300);
     machine.cut_power();
     assert!(!order.exists(), "the file that the order came from is taken away");
