@@ -430,6 +430,18 @@ fn assert_kept_sets(machine: &Machine, seen: &Seen) {
     assert!(machine.good_sets()[&1]["sda"] == small(1) && machine.is_armed(), "{}", seen.console);
 }
 
+/// An NFSv4 server may tell names in place of numbers, of which the client makes nobody.
+#[test]
+fn the_quota_of_an_owner_that_has_no_number_refuses_nothing() {
+    let mut machine = machine(&published(), 2);
+    machine.backup.set_owner(Owner { user: u32::MAX - 1, group: u32::MAX - 1 });
+    machine.quota = |of| Ok(Some(Quota { of, is_active: true, hard: Some(1), used: 1 }));
+    machine.arm(AGAIN);
+    let seen = machine.boot();
+    says(&seen, &["quota of user 4294967294 cannot be told", "tells names, not numbers"]);
+    assert!(machine.good_sets()[&2]["sda"] == small(2) && !machine.is_armed(), "{}", seen.console);
+}
+
 /// The anonymous user of a server that squashes root may have a quota, of which statfs(2) tells nothing.
 #[test]
 fn a_quota_is_looked_up_before_the_disk_is_read() {

@@ -10,6 +10,10 @@ use crate::store::Folder;
 use crate::store::layout::{STATUS, part_file};
 use crate::store::record::ImageRecord;
 
+/// What Linux's NFS client shows as owner where it cannot make a number of the name that an NFSv4 server tells
+/// (`nfs_fhget` in `fs/nfs/inode.c`): nobody's quota.
+const UNMAPPED: u32 = u32::MAX - 1;
+
 /// The backup share, as far as its room is concerned.
 pub struct ShareSpace<'a> {
     /// Asks for quotas.
@@ -71,6 +75,10 @@ impl ShareSpace<'_> {
             }
         };
         let ask = |of: QuotaSubject| {
+            if matches!(of, QuotaSubject::User(UNMAPPED) | QuotaSubject::Group(UNMAPPED)) {
+                self.unknown(&of.to_string(), "an NFSv4 server that tells names, not numbers");
+                return None;
+            }
             let answer = self.world.quota(self.export, of);
             answer.unwrap_or_else(|e| {
                 self.unknown(&of.to_string(), &e.to_string());
