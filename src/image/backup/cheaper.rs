@@ -1,7 +1,8 @@
 //! Whether a member that the base has is read from the share, or made once more: whichever takes less time.
 //!
 //! Only where the share cannot copy by itself. Over a fast link to a slow computer, or with a high level, reading is
-//! quicker; else it costs what the other machines of the link lack. The image is as good either way.
+//! quicker; else it costs what the other machines of the link lack. The image is as good either way. A bad member of the base is
+//! noticed only where it is read: the action `verify` looks at all of them.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

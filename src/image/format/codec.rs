@@ -55,7 +55,8 @@ impl Codec {
     /// Name for the header: equal names make equal members of equal data.
     pub fn name(self) -> String {
         match self {
-            Codec::Isal => format!("isal-1 {}", isal::cpu_level()),
+            // b: the first bytes of a member are a stored block; without it they were one of their own codes.
+            Codec::Isal => format!("isal-1b {}", isal::cpu_level()),
             Codec::Libdeflate3 => "libdeflate-3".to_owned(),
             Codec::Libdeflate6 => "libdeflate-6".to_owned(),
             Codec::Libdeflate9 => "libdeflate-9".to_owned(),

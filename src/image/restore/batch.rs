@@ -180,6 +180,22 @@ mod tests {
         assert!(batch.is_full());
     }
 
+    /// Pieces that are read together are told apart: the one that is not what was written is named.
+    #[test]
+    fn each_piece_that_is_read_back_is_compared() {
+        let disk = MemDisk::new("sda", vec![7; 1 << 20], 512);
+        let areas = BootAreas::new(&disk, 1 << 20);
+        let good = Wanted::Data(blake3::hash(&[7; 4096]));
+        for bad in [None, Some(0), Some(1), Some(2)] {
+            let batch = Batch::new(&disk, None);
+            let wanted = |nth| if bad == Some(nth) { Wanted::Data(NO_HASH) } else { good };
+            batch.wrote((0..3).map(|nth| (nth * 4096..(nth + 1) * 4096, wanted(nth))));
+            let proven = batch.prove(&disk, &areas, 1 << 20, 1, &Progress::new());
+            let offset = proven.err().map(|error| error.offset);
+            assert_eq!(offset, bad.map(|nth| Some(nth * 4096)));
+        }
+    }
+
     #[test]
     fn data_that_touches_is_read_back_together_up_to_a_bound() {
         let (data, zeros) = (Wanted::Data(NO_HASH), Wanted::Zeros);
