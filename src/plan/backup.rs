@@ -21,6 +21,8 @@ pub(super) fn plan(
     let record = share.record.as_ref();
     let memory = Memory::new(inventory, share);
     let (chosen, mut others) = select(request, &memory, share)?;
+    let mut findings = twins(inventory);
+    findings.extend(names_by_chance(request, inventory, share, &others));
     let named = assign_names(request, &memory, record, &chosen)?;
     if request.action == Action::Backup {
         refuse_existing(&named, share)?;
@@ -51,7 +53,7 @@ pub(super) fn plan(
     };
     steps.extend(named.into_iter().map(step));
     steps.push(PlanStep::Publish(Publish { generation, carried, others }));
-    Ok(Plan { action: request.action, notes, findings: twins(inventory), steps, firmware: None })
+    Ok(Plan { action: request.action, notes, findings, steps, firmware: None })
 }
 
 /// Above every set that may still be somewhere, even where a record got lost. One number between is left where the set
@@ -165,6 +167,41 @@ fn select<'a>(
         ));
     }
     Ok((chosen, others))
+}
+
+/// What the result says of names that chose between disks by nothing but the order in which the kernel found them. Linux
+/// probes SCSI, SATA and NVMe disks side by side, so that `sda` may be another one at each boot; once a set knows the
+/// disk, its name there is the set's.
+fn names_by_chance(
+    request: &PlanRequest,
+    inventory: &Inventory,
+    share: &ShareState,
+    left_out: &[OtherDisk],
+) -> Vec<String> {
+    let listed = share.disk_list.iter().flatten().map(|s| (s, DISK_LIST));
+    let asked = request.disks.iter().map(|s| (s, "testbox.disks"));
+    let is_known = |name: &str| share.record.iter().flat_map(known).any(|entry| entry.name == name);
+    let is_mapped = |name: &str| request.map.iter().any(|entry| entry.image.as_str() == name);
+    let kind = |name: &str| name.chars().take(2).collect::<String>();
+    let mut findings = Vec::new();
+    for (word, from) in listed.chain(asked) {
+        let DiskSelector::Name(name) = word else { continue };
+        let name = name.as_str();
+        let Some(disk) = inventory.disks.iter().find(|d| d.name == name) else { continue };
+        let is_rival = |d: &&Disk| {
+            d.name != name && kind(&d.name) == kind(name) && left_out.iter().any(|other| other.name == d.name)
+        };
+        let Some(rival) = inventory.disks.iter().find(is_rival) else { continue };
+        if is_known(name) || is_mapped(name) {
+            continue;
+        }
+        findings.push(format!(
+            "NAME: '{name}' in {from} is what the kernel called this disk at this boot: {disk}. At another boot the name may \
+             be that of {rival}: if that is the disk that was meant, say '{}', and back up again",
+            selector(rival, inventory)
+        ));
+    }
+    findings
 }
 
 /// Gives every disk its name in the set: the name that the record has for it, else its kernel name, else that with
@@ -356,6 +393,34 @@ mod tests {
         request.disks = selectors("sda");
         let refusal = super::plan(&request, &inventory(&disks), &listed("sdb")).unwrap_err();
         assert_eq!(refusal.kind, Kind::DiskList);
+    }
+
+    /// Linux finds disks side by side: once, on a first backup in the lab, `sda` was the data disk.
+    #[test]
+    fn a_kernel_name_that_chose_by_chance_is_told() {
+        let disks = ["sda S1 4G@1", "sdb S2 8G@2", "nvme0n1 N 4G@3"];
+        let findings = |list: &str, map: &str, record: Option<Record>| {
+            let mut request = request(Action::BackupAgain);
+            request.map = selectors(map)
+                .into_iter()
+                .map(|disk| MapEntry { image: "sda".parse().unwrap(), disk })
+                .collect();
+            let share = match record {
+                Some(record) => share(record),
+                None => ShareState::default(),
+            };
+            let share = ShareState { disk_list: Some(selectors(list)), ..share };
+            super::plan(&request, &inventory(&disks), &share).unwrap().findings
+        };
+        let told = findings("sda nvme0n1", "", None);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("NAME: 'sda' in disk-devices.lst"), "{told:?}");
+        assert!(told[0].contains("sdb") && told[0].contains("'serial=S2'"), "{told:?}");
+        // All of them, by identity, by the map, or by what a set says: nothing was left to chance.
+        assert_eq!(findings("sda sdb", "", None), [""; 0]);
+        assert_eq!(findings("serial=S1 nvme0n1", "", None), [""; 0]);
+        assert_eq!(findings("sda", "serial=S1", None), [""; 0]);
+        assert_eq!(findings("sda", "", Some(record(1, &["sda S1 4G@1"], &[]))), [""; 0]);
     }
 
     #[test]
