@@ -3,8 +3,10 @@
 mod compression;
 pub mod disk_list;
 mod folder;
+mod keeper;
 pub mod layout;
 pub mod lease;
+pub mod protocol;
 pub mod publish;
 pub mod record;
 mod share_failure;
@@ -13,5 +15,6 @@ pub mod status;
 
 pub use compression::compression;
 pub use folder::Folder;
+pub use keeper::{Keeper, NotProven, ProvenImage};
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};
 pub use state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};
