@@ -3,14 +3,13 @@
 use super::address::Address;
 use super::disk_watch::DiskWatch;
 use super::image_failure::internal;
-use super::lease_holder::LeaseHolder;
 use super::named::{Named, ProvenJob};
 use super::shares::Shares;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::store::cannot_write;
 use crate::store::layout::STATUS;
-use crate::store::lease::Holder;
+use crate::store::lease::{Holder, LeaseHolder, Tell};
 use crate::store::status::{JobState, STATUS_LIMIT, Status};
 use crate::sys::random_id;
 use std::sync::Arc;
@@ -46,7 +45,8 @@ impl Connected<'_> {
             job: order.words.job.as_ref().map(|id| id.as_str().to_owned()),
         };
         let world = context.world;
-        LeaseHolder::take(&*world.system(), context.journal, &self.proven.folder, &me, world.tick())
+        let tell: Arc<dyn Tell> = Arc::new(context.journal.clone());
+        LeaseHolder::take(&*world.system(), &tell, &self.proven.folder, &me, world.tick())
     }
 
     /// The folder is another's: then all machines' log tells who was refused.

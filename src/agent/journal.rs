@@ -3,6 +3,7 @@
 use crate::agent::console::{Console, banner, verdict};
 use crate::agent::logging::{AgentLog, GLOBAL};
 use crate::share::Files;
+use crate::store::lease::Tell;
 use log::{Level, Log, Record};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,6 +14,16 @@ use std::time::Duration;
 pub struct Journal {
     log: AgentLog,
     console: Arc<Console>,
+}
+
+impl Tell for Journal {
+    fn info(&self, text: &str) {
+        Journal::info(self, text);
+    }
+
+    fn warn(&self, text: &str) {
+        Journal::warn(self, text);
+    }
 }
 
 impl Journal {

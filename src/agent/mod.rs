@@ -30,7 +30,6 @@ pub mod hostkey;
 mod image_failure;
 pub mod info;
 mod journal;
-mod lease_holder;
 mod located;
 pub mod logging;
 mod named;

@@ -2,7 +2,6 @@
 
 use super::address::Address;
 use super::journal::Journal;
-use super::lease_holder::LeaseHolder;
 use super::{Ending, policy};
 use crate::agent::world::World;
 use crate::block::BlockDevice;
@@ -12,6 +11,7 @@ use crate::job::{OnError, RebootMode, Settings};
 use crate::progress::{Meter, Progress};
 use crate::store::Folder;
 use crate::store::layout::STATUS;
+use crate::store::lease::LeaseHolder;
 use crate::store::status::Status;
 use crate::sys::{Reboot, System};
 use crate::text::progress_line;

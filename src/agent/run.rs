@@ -3,7 +3,6 @@
 use super::booted::Booted;
 use super::connected::Connected;
 use super::image_failure::caught;
-use super::lease_holder::LeaseHolder;
 use super::located::Located;
 use super::named::Named;
 use super::shares::Shares;
@@ -11,6 +10,7 @@ use super::working::Working;
 use super::{CLOSE_LIMIT, Ending, Journal, Mode, policy};
 use crate::agent::world::World;
 use crate::job::Settings;
+use crate::store::lease::LeaseHolder;
 use std::sync::Arc;
 
 /// What the panic of a state is told as.

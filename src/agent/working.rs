@@ -2,7 +2,6 @@
 
 use super::connected::Connected;
 use super::context::Context;
-use super::lease_holder::LeaseHolder;
 use super::named::{Named, ProvenJob};
 use super::report::Reporter;
 use super::shares::Shares;
@@ -17,6 +16,7 @@ use crate::job::{Action, Grow, Job};
 use crate::plan::{self, Plan, PlanRequest};
 use crate::store::Folder;
 use crate::store::layout::RECORD;
+use crate::store::lease::LeaseHolder;
 use crate::store::publish::{self, Recovered};
 use crate::store::record::Machine;
 use crate::store::status::{JobState, Status};

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::lease::Holder;
-use super::protocol::{Disarmed, Opened, Published, Room};
+use super::protocol::{DisarmResult, Opened, PublishedSet, Room};
 use super::record::Record;
 use crate::failure::Failure;
 use crate::image::Hash;
@@ -16,7 +16,7 @@ use std::io;
 
 /// What an image was proven to be, by its keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProvenImage {
+pub struct KeptImage {
     /// Its root hash.
     pub root_hash: Hash,
     /// Its length in bytes.
@@ -72,19 +72,19 @@ pub trait Keeper: Send + Sync {
     ///
     /// # Errors
     /// It is damaged, or cannot be read.
-    fn prove(&self, path: &str, progress: &Progress) -> Result<ProvenImage, NotProven>;
+    fn prove(&self, path: &str, progress: &Progress) -> Result<KeptImage, NotProven>;
 
     /// Makes the parts that this record names the machine's set.
     ///
     /// # Errors
     /// The set before is as it was.
-    fn publish(&self, record: &Record) -> Result<Published, Failure>;
+    fn publish(&self, record: &Record) -> Result<PublishedSet, Failure>;
 
     /// Removes the file that armed the machine, where it still holds this job.
     ///
     /// # Errors
     /// It is still there.
-    fn disarm(&self) -> Result<Disarmed, Failure>;
+    fn disarm(&self) -> Result<DisarmResult, Failure>;
 
     /// Has the boot server start this loader where the machine is not armed: a path on its EFI system partition.
     ///

@@ -67,8 +67,10 @@
 //! (`Named::set_host_name`).
 #![forbid(unsafe_code)]
 
+mod holder;
 mod watcher;
 
+pub use holder::{LeaseHolder, Tell};
 pub use watcher::{After, Next, Watcher};
 
 use crate::share::{Files, LONGEST_CACHE};

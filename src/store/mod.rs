@@ -15,6 +15,6 @@ pub mod status;
 
 pub use compression::compression;
 pub use folder::Folder;
-pub use keeper::{Keeper, NotProven, ProvenImage};
+pub use keeper::{Keeper, KeptImage, NotProven};
 pub(crate) use share_failure::{advice, cannot_read, cannot_write};
 pub use state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};

@@ -64,7 +64,7 @@ pub enum Recovery {
 /// How far the proof of an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Proof {
+pub enum ProofState {
     /// The server reads it: bytes of disk so far, and in all.
     Running {
         /// So far.
@@ -89,7 +89,7 @@ pub enum Proof {
 
 /// A set was published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
+pub struct PublishedSet {
     /// Its number.
     pub generation: u64,
     /// Folders of the history that the admin's rules have removed.
@@ -106,7 +106,7 @@ pub struct Room {
 /// What became of the file that armed the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Disarmed {
+pub enum DisarmResult {
     /// It was removed.
     Removed,
     /// Somebody else has removed it.

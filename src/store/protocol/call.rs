@@ -73,7 +73,7 @@ impl Method {
 
 /// What is asked of a store. Offsets and lengths are bytes. Each may be sent again where its answer was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum StoreCall {
     /// Whom the token names, and what it is for. Binds nothing.
     Job,
     /// Removes the file that armed the machine.
@@ -119,48 +119,48 @@ pub enum Call {
     Loader,
 }
 
-impl Call {
+impl StoreCall {
     /// The method and the target of the request: the path with its query. The range of a read is in its header.
     pub fn target(&self) -> (Method, String) {
         use Method::{Delete, Get, Head, Post, Put};
         let v = format!("/v{VERSION}");
         let file = |path: &StorePath| format!("{v}/files/{path}");
         match self {
-            Call::Job => (Get, format!("{v}/job")),
-            Call::Disarm => (Delete, format!("{v}/job")),
-            Call::Open => (Put, format!("{v}/session")),
-            Call::Beat => (Post, format!("{v}/session")),
-            Call::Close => (Delete, format!("{v}/session")),
-            Call::Room => (Get, format!("{v}/room")),
-            Call::List(path) if path.0.is_empty() => (Get, file(path)),
-            Call::List(path) => (Get, format!("{}/", file(path))),
-            Call::Read(path, _) => (Get, file(path)),
-            Call::Length(path) => (Head, file(path)),
-            Call::Replace(path) => (Put, file(path)),
-            Call::Append(path, number) => (Post, format!("{}?append={number}", file(path))),
-            Call::Create(path) => (Put, format!("{}?create", file(path))),
-            Call::Write(path, at) => (Put, format!("{}?at={at}", file(path))),
-            Call::Zeros(path, at, length) => (Put, format!("{}?at={at}&zeros={length}", file(path))),
-            Call::Copy(path, at, from, range) => {
+            StoreCall::Job => (Get, format!("{v}/job")),
+            StoreCall::Disarm => (Delete, format!("{v}/job")),
+            StoreCall::Open => (Put, format!("{v}/session")),
+            StoreCall::Beat => (Post, format!("{v}/session")),
+            StoreCall::Close => (Delete, format!("{v}/session")),
+            StoreCall::Room => (Get, format!("{v}/room")),
+            StoreCall::List(path) if path.0.is_empty() => (Get, file(path)),
+            StoreCall::List(path) => (Get, format!("{}/", file(path))),
+            StoreCall::Read(path, _) => (Get, file(path)),
+            StoreCall::Length(path) => (Head, file(path)),
+            StoreCall::Replace(path) => (Put, file(path)),
+            StoreCall::Append(path, number) => (Post, format!("{}?append={number}", file(path))),
+            StoreCall::Create(path) => (Put, format!("{}?create", file(path))),
+            StoreCall::Write(path, at) => (Put, format!("{}?at={at}", file(path))),
+            StoreCall::Zeros(path, at, length) => (Put, format!("{}?at={at}&zeros={length}", file(path))),
+            StoreCall::Copy(path, at, from, range) => {
                 let (start, end) = (range.start, range.end);
                 (Put, format!("{}?at={at}&from={from}&start={start}&end={end}", file(path)))
             }
-            Call::Sync(path) => (Post, format!("{}?sync", file(path))),
-            Call::Remove(path) => (Delete, file(path)),
-            Call::Sweep(keep) => {
+            StoreCall::Sync(path) => (Post, format!("{}?sync", file(path))),
+            StoreCall::Remove(path) => (Delete, file(path)),
+            StoreCall::Sweep(keep) => {
                 let names: Vec<&str> = keep.iter().map(DiskName::as_str).collect();
                 (Post, format!("{v}/sweep?keep={}", names.join(",")))
             }
-            Call::Prove(path) => (Post, format!("{v}/proofs/{path}")),
-            Call::Publish => (Post, format!("{v}/sets")),
-            Call::Loader => (Put, format!("{v}/loader")),
+            StoreCall::Prove(path) => (Post, format!("{v}/proofs/{path}")),
+            StoreCall::Publish => (Post, format!("{v}/sets")),
+            StoreCall::Loader => (Put, format!("{v}/loader")),
         }
     }
 
     /// The header `Range` of the request, where it has one.
     pub fn range(&self) -> Option<String> {
         match self {
-            Call::Read(_, Some(range)) => {
+            StoreCall::Read(_, Some(range)) => {
                 Some(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
             }
             _ => None,
@@ -170,8 +170,8 @@ impl Call {
     /// Reads a request: the one that has exactly this spelling.
     ///
     /// # Errors
-    /// It is none of the protocol, or is spelled otherwise than [`Call::target`] does.
-    pub fn parse(method: Method, target: &str, range: Option<&str>) -> Result<Call, BadCall> {
+    /// It is none of the protocol, or is spelled otherwise than [`StoreCall::target`] does.
+    pub fn parse(method: Method, target: &str, range: Option<&str>) -> Result<StoreCall, BadCall> {
         let call = parse(method, target, range).ok_or(BadCall("no such request"))?;
         // What has two spellings could be read in two ways.
         match call.target() == (method, target.to_owned()) && call.range().as_deref() == range {
@@ -184,13 +184,13 @@ impl Call {
     pub fn is_writing(&self) -> bool {
         !matches!(
             self,
-            Call::Job
-                | Call::Beat
-                | Call::Room
-                | Call::List(_)
-                | Call::Read(..)
-                | Call::Length(_)
-                | Call::Prove(_)
+            StoreCall::Job
+                | StoreCall::Beat
+                | StoreCall::Room
+                | StoreCall::List(_)
+                | StoreCall::Read(..)
+                | StoreCall::Length(_)
+                | StoreCall::Prove(_)
         )
     }
 
@@ -201,31 +201,31 @@ impl Call {
     }
 }
 
-fn parse(method: Method, target: &str, range: Option<&str>) -> Option<Call> {
+fn parse(method: Method, target: &str, range: Option<&str>) -> Option<StoreCall> {
     use Method::{Delete, Get, Head, Post, Put};
     let (path, query) = target.split_once('?').map_or((target, ""), |(path, query)| (path, query));
     let path = path.strip_prefix(&format!("/v{VERSION}/"))?;
     match (method, path, query) {
-        (Get, "job", "") => return Some(Call::Job),
-        (Delete, "job", "") => return Some(Call::Disarm),
-        (Put, "session", "") => return Some(Call::Open),
-        (Post, "session", "") => return Some(Call::Beat),
-        (Delete, "session", "") => return Some(Call::Close),
-        (Get, "room", "") => return Some(Call::Room),
-        (Post, "sets", "") => return Some(Call::Publish),
-        (Put, "loader", "") => return Some(Call::Loader),
+        (Get, "job", "") => return Some(StoreCall::Job),
+        (Delete, "job", "") => return Some(StoreCall::Disarm),
+        (Put, "session", "") => return Some(StoreCall::Open),
+        (Post, "session", "") => return Some(StoreCall::Beat),
+        (Delete, "session", "") => return Some(StoreCall::Close),
+        (Get, "room", "") => return Some(StoreCall::Room),
+        (Post, "sets", "") => return Some(StoreCall::Publish),
+        (Put, "loader", "") => return Some(StoreCall::Loader),
         (Post, "sweep", query) => {
             let names = query.strip_prefix("keep=")?.split(',').filter(|name| !name.is_empty());
-            return Some(Call::Sweep(names.map(str::parse).collect::<Result<_, _>>().ok()?));
+            return Some(StoreCall::Sweep(names.map(str::parse).collect::<Result<_, _>>().ok()?));
         }
         _ => {}
     }
     if let Some(path) = path.strip_prefix("proofs/") {
-        return (method == Post).then_some(Call::Prove(path.parse().ok()?));
+        return (method == Post).then_some(StoreCall::Prove(path.parse().ok()?));
     }
     let path = path.strip_prefix("files/")?;
     if method == Get && (path.is_empty() || path.ends_with('/')) {
-        return Some(Call::List(path.trim_end_matches('/').parse().ok()?));
+        return Some(StoreCall::List(path.trim_end_matches('/').parse().ok()?));
     }
     let path: StorePath = path.parse().ok()?;
     let words: Vec<(&str, &str)> = query
@@ -234,18 +234,18 @@ fn parse(method: Method, target: &str, range: Option<&str>) -> Option<Call> {
         .map(|word| word.split_once('=').unwrap_or((word, "")))
         .collect();
     Some(match (method, &words[..]) {
-        (Get, []) => Call::Read(path, range.map_or(Some(None), |text| bytes_range(text).map(Some))?),
-        (Head, []) => Call::Length(path),
-        (Put, []) => Call::Replace(path),
-        (Post, [("append", n)]) => Call::Append(path, number(n)?),
-        (Put, [("create", "")]) => Call::Create(path),
-        (Put, [("at", at)]) => Call::Write(path, number(at)?),
-        (Put, [("at", at), ("zeros", length)]) => Call::Zeros(path, number(at)?, number(length)?),
+        (Get, []) => StoreCall::Read(path, range.map_or(Some(None), |text| bytes_range(text).map(Some))?),
+        (Head, []) => StoreCall::Length(path),
+        (Put, []) => StoreCall::Replace(path),
+        (Post, [("append", n)]) => StoreCall::Append(path, number(n)?),
+        (Put, [("create", "")]) => StoreCall::Create(path),
+        (Put, [("at", at)]) => StoreCall::Write(path, number(at)?),
+        (Put, [("at", at), ("zeros", length)]) => StoreCall::Zeros(path, number(at)?, number(length)?),
         (Put, [("at", at), ("from", from), ("start", start), ("end", end)]) => {
-            Call::Copy(path, number(at)?, from.parse().ok()?, range_of(number(start)?, number(end)?)?)
+            StoreCall::Copy(path, number(at)?, from.parse().ok()?, range_of(number(start)?, number(end)?)?)
         }
-        (Post, [("sync", "")]) => Call::Sync(path),
-        (Delete, []) => Call::Remove(path),
+        (Post, [("sync", "")]) => StoreCall::Sync(path),
+        (Delete, []) => StoreCall::Remove(path),
         _ => return None,
     })
 }
@@ -274,38 +274,38 @@ mod tests {
         "[a-z0-9._~-]{1,9}(/[A-Z0-9._~-]{1,9}){0,2}".prop_filter_map("a path", |text| text.parse().ok())
     }
 
-    fn calls() -> impl Strategy<Value = Call> {
+    fn calls() -> impl Strategy<Value = StoreCall> {
         let n = 0..=i64::MAX as u64 - 1;
         let range = (n.clone(), 1..1_000_000u64)
             .prop_map(|(start, len)| start..start.saturating_add(len).min(i64::MAX as u64));
         let named = prop_oneof![
-            Just(Call::Job),
-            Just(Call::Disarm),
-            Just(Call::Open),
-            Just(Call::Beat),
-            Just(Call::Close),
-            Just(Call::Room),
-            Just(Call::Publish),
-            Just(Call::Loader),
-            Just(Call::List("".parse().unwrap())),
+            Just(StoreCall::Job),
+            Just(StoreCall::Disarm),
+            Just(StoreCall::Open),
+            Just(StoreCall::Beat),
+            Just(StoreCall::Close),
+            Just(StoreCall::Room),
+            Just(StoreCall::Publish),
+            Just(StoreCall::Loader),
+            Just(StoreCall::List("".parse().unwrap())),
             proptest::collection::vec("sd[a-z]", 0..4)
-                .prop_map(|names| Call::Sweep(names.iter().map(|n| n.parse().unwrap()).collect())),
+                .prop_map(|names| StoreCall::Sweep(names.iter().map(|n| n.parse().unwrap()).collect())),
         ];
         let of_path = (path(), path(), n.clone(), n, range).prop_flat_map(|(p, from, a, b, range)| {
             prop_oneof![
-                Just(Call::List(p.clone())),
-                Just(Call::Read(p.clone(), None)),
-                Just(Call::Read(p.clone(), Some(range.clone()))),
-                Just(Call::Length(p.clone())),
-                Just(Call::Replace(p.clone())),
-                Just(Call::Append(p.clone(), a)),
-                Just(Call::Create(p.clone())),
-                Just(Call::Write(p.clone(), a)),
-                Just(Call::Zeros(p.clone(), a, b)),
-                Just(Call::Copy(p.clone(), a, from, range)),
-                Just(Call::Sync(p.clone())),
-                Just(Call::Remove(p.clone())),
-                Just(Call::Prove(p)),
+                Just(StoreCall::List(p.clone())),
+                Just(StoreCall::Read(p.clone(), None)),
+                Just(StoreCall::Read(p.clone(), Some(range.clone()))),
+                Just(StoreCall::Length(p.clone())),
+                Just(StoreCall::Replace(p.clone())),
+                Just(StoreCall::Append(p.clone(), a)),
+                Just(StoreCall::Create(p.clone())),
+                Just(StoreCall::Write(p.clone(), a)),
+                Just(StoreCall::Zeros(p.clone(), a, b)),
+                Just(StoreCall::Copy(p.clone(), a, from, range)),
+                Just(StoreCall::Sync(p.clone())),
+                Just(StoreCall::Remove(p.clone())),
+                Just(StoreCall::Prove(p)),
             ]
         });
         prop_oneof![named, of_path]
@@ -315,13 +315,13 @@ mod tests {
         #[test]
         fn every_call_is_read_back(call in calls()) {
             let (method, target) = call.target();
-            prop_assert_eq!(Call::parse(method, &target, call.range().as_deref()), Ok(call));
+            prop_assert_eq!(StoreCall::parse(method, &target, call.range().as_deref()), Ok(call));
         }
 
         #[test]
         fn what_is_read_has_one_spelling(method in 0..5usize, target in "/v1/[a-z]{1,8}(/[a-z.%/]{0,12})?([?&][a-z]{1,6}(=[0-9a-z,+]{0,4})?){0,3}") {
             let method = [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete][method];
-            if let Ok(call) = Call::parse(method, &target, None) {
+            if let Ok(call) = StoreCall::parse(method, &target, None) {
                 prop_assert_eq!(call.target(), (method, target));
             }
         }
@@ -349,7 +349,7 @@ mod tests {
             (Method::Post, "/v1/sweep?keep=../x", None),
             (Method::Get, "/v2/job", None),
         ] {
-            assert!(Call::parse(method, target, range).is_err(), "{target} {range:?}");
+            assert!(StoreCall::parse(method, target, range).is_err(), "{target} {range:?}");
         }
     }
 }

@@ -6,8 +6,10 @@
 mod answer;
 mod call;
 
-pub use answer::{Code, Disarmed, JobFound, Opened, Proof, Published, Recovery, Refusal, Room, Welcome};
-pub use call::{BadCall, Call, Method, StorePath};
+pub use answer::{
+    Code, DisarmResult, JobFound, Opened, ProofState, PublishedSet, Recovery, Refusal, Room, Welcome,
+};
+pub use call::{BadCall, Method, StoreCall, StorePath};
 
 /// The version of the protocol, which is the first name of every path. A server answers what it does not know of it with
 /// `404 newer-protocol`, and the agent says which of the two to upgrade.

@@ -1,11 +1,14 @@
-//! Takes, keeps and lets go of the lease on the machine's folder. The rules, and what they are worth: [`crate::store::lease`].
+//! Takes, keeps and lets go of the lease on a machine's folder: an agent its own, and a store that of each of its sessions.
+//! The rules, and what they are worth: [`super`].
+#![forbid(unsafe_code)]
 
-use super::Journal;
+use super::{After, BEAT, BLIND, Holder, Next, POLL, RELEASED, Watcher};
+use super::{SeenLease, current, newest, read};
 use crate::failure::{Failure, Kind};
 use crate::share::{Append, Files};
+use crate::store::folder::Folder;
 use crate::store::layout::{CLAIM, LEASE};
-use crate::store::lease::{self, After, BEAT, BLIND, Holder, Next, POLL, RELEASED, Watcher};
-use crate::store::{Folder, cannot_read, cannot_write};
+use crate::store::share_failure::{cannot_read, cannot_write};
 use crate::sys::{System, with_deadline};
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -14,6 +17,14 @@ use std::time::Duration;
 
 /// Others that were quicker, before something else must be wrong.
 const LOST_RACES: u32 = 20;
+
+/// Where the lines of whoever holds a lease go.
+pub trait Tell: Send + Sync {
+    /// What somebody who waits should know.
+    fn info(&self, text: &str);
+    /// What is not as it should be.
+    fn warn(&self, text: &str);
+}
 
 /// The lease that this agent holds. Its heartbeat ends when it is dropped.
 pub struct LeaseHolder {
@@ -63,7 +74,7 @@ impl LeaseHolder {
     /// [`Kind::Lease`]: another agent has it, and lives. Nothing was changed then.
     pub fn take(
         system: &dyn System,
-        journal: &Journal,
+        tell: &Arc<dyn Tell>,
         folder: &Folder,
         me: &Holder,
         tick: Duration,
@@ -75,7 +86,7 @@ impl LeaseHolder {
         let began = system.monotonic();
         for _ in 0..LOST_RACES {
             let (number, after) = loop {
-                let seen = lease::current(&*files, &dir).map_err(failed)?;
+                let seen = current(&*files, &dir).map_err(failed)?;
                 match watcher.look(seen.clone(), system.monotonic()) {
                     Next::Claim(number, after) => break (number, after),
                     Next::GiveWay => return Err(in_use(folder, seen.as_ref())),
@@ -84,8 +95,8 @@ impl LeaseHolder {
                     }
                     Next::Watch(limit) => {
                         if !std::mem::replace(&mut is_said, true) {
-                            let who = seen.as_ref().map_or_else(String::new, lease::SeenLease::who);
-                            journal.info(&format!(
+                            let who = seen.as_ref().map_or_else(String::new, SeenLease::who);
+                            tell.info(&format!(
                                 "{dir} was not released by {who}: watching for up to {} s whether that agent lives",
                                 limit.as_secs()
                             ));
@@ -94,19 +105,19 @@ impl LeaseHolder {
                     }
                 }
             };
-            if lease::number(&number.to_string()).is_none() {
+            if super::number(&number.to_string()).is_none() {
                 let why =
                     format!("{} leaves no number above it; no agent counts that far: remove it", number - 1);
                 return Err(failed(io::Error::other(why)));
             }
             if let Some(writer) = claim(&*files, &dir, number, me).map_err(failed)? {
                 if after == After::Another {
-                    journal.warn("the agent of another machine held the folder and is silent: taking over");
+                    tell.warn("the agent of another machine held the folder and is silent: taking over");
                 }
                 return Ok(LeaseHolder::keep(
                     HeldLease::new(files, dir, number, writer),
                     after,
-                    journal.clone(),
+                    tell.clone(),
                     tick,
                 ));
             }
@@ -115,13 +126,13 @@ impl LeaseHolder {
         Err(cannot_write(&format!("take the lease {dir}"), &why))
     }
 
-    fn keep(held: HeldLease, after: After, journal: Journal, tick: Duration) -> LeaseHolder {
+    fn keep(held: HeldLease, after: After, tell: Arc<dyn Tell>, tick: Duration) -> LeaseHolder {
         let held = Arc::new(held);
         let (beating, stop) = mpsc::channel();
         let beat = held.clone();
         // Not joined by anybody: on a dead server it hangs in the kernel.
         let spawned = std::thread::Builder::new().name("lease".into()).spawn({
-            let journal = journal.clone();
+            let tell = tell.clone();
             move || {
                 let mut is_said = false;
                 while stop.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) {
@@ -129,7 +140,7 @@ impl LeaseHolder {
                         Ok(true) => {}
                         Ok(false) => return,
                         Err(e) if !is_said => {
-                            journal.warn(&format!("no heartbeat in {}: {e}", beat.path()));
+                            tell.warn(&format!("no heartbeat in {}: {e}", beat.path()));
                             is_said = true;
                         }
                         Err(_) => {}
@@ -138,7 +149,7 @@ impl LeaseHolder {
             }
         });
         if let Err(e) = spawned {
-            journal.warn(&format!("no thread for the heartbeat, others will take this agent for dead: {e}"));
+            tell.warn(&format!("no thread for the heartbeat, others will take this agent for dead: {e}"));
         }
         LeaseHolder { held, is_from_another: after == After::Another, _beating: beating }
     }
@@ -180,12 +191,12 @@ impl HeldLease {
             return Err(failure.clone());
         }
         drop(lost);
-        let newest = lease::newest(&*self.files, &self.dir)
+        let newest = newest(&*self.files, &self.dir)
             .map_err(|e| cannot_read(&format!("look who holds {}", self.dir), &e))?;
         if newest == Some(self.number) {
             return Ok(());
         }
-        let by = newest.and_then(|number| lease::read(&*self.files, &self.dir, number).ok().flatten());
+        let by = newest.and_then(|number| read(&*self.files, &self.dir, number).ok().flatten());
         let failure = Failure::new(
             Kind::Lease,
             match by {
@@ -234,8 +245,8 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<O
     let mut file = files.create(&claim)?;
     let written = file.write_all(&me.to_bytes()).and_then(|()| file.sync());
     let linked = written.and_then(|()| files.hard_link(&claim, &lease));
-    let seen = lease::read(files, dir, number);
-    let holder = seen.as_ref().ok().and_then(Option::as_ref).and_then(lease::SeenLease::holder);
+    let seen = read(files, dir, number);
+    let holder = seen.as_ref().ok().and_then(Option::as_ref).and_then(SeenLease::holder);
     let is_mine = holder.is_some_and(|holder| holder == *me);
     let mut writer = LeaseWriter { open: None, is_over: false };
     if is_mine {
@@ -259,13 +270,13 @@ fn claim(files: &dyn Files, dir: &str, number: u64, me: &Holder) -> io::Result<O
     files.sync_dir(dir)?;
     let names = files.list(dir)?;
     // A number is free again where its successor has removed it: who was so slow has lost.
-    if names.iter().any(|name| lease::number(name).is_some_and(|other| other > number)) {
+    if names.iter().any(|name| super::number(name).is_some_and(|other| other > number)) {
         drop(writer);
         files.remove(&lease)?;
         return Ok(None);
     }
     for name in names {
-        let is_older = lease::number(&name).is_some_and(|other| other < number);
+        let is_older = super::number(&name).is_some_and(|other| other < number);
         if is_older || name.starts_with(CLAIM) {
             files.remove_if_exists(&format!("{dir}/{name}"))?;
         }
@@ -286,8 +297,8 @@ fn too_slow(dir: &str) -> Failure {
     )
 }
 
-fn in_use(folder: &Folder, seen: Option<&lease::SeenLease>) -> Failure {
-    let who = seen.map_or_else(String::new, lease::SeenLease::who);
+fn in_use(folder: &Folder, seen: Option<&SeenLease>) -> Failure {
+    let who = seen.map_or_else(String::new, SeenLease::who);
     Failure::new(
         Kind::Lease,
         format!(
