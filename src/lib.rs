@@ -59,7 +59,7 @@
 //!
 //! # Rooms
 //!
-//! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
+//! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`serve`] -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
 //! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`efi`] -> [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
 //! [`bytes`], [`guid`], [`progress`], [`failure`], [`watch`].
 
@@ -78,6 +78,7 @@ pub mod manual;
 pub mod net;
 pub mod plan;
 pub mod progress;
+pub mod serve;
 pub mod share;
 pub mod signature;
 pub mod store;

@@ -18,6 +18,7 @@ mod network;
 mod output;
 mod ownership;
 mod published;
+mod serve;
 mod shares;
 mod sign;
 mod status;
@@ -80,6 +81,8 @@ enum CtlCommand {
     Image(image::ImageCommand),
     /// Let the file system of the backup share have equal parts of images once
     Dedup(dedup::Args),
+    /// Keep the backups for machines that need no NFS: the lab's server
+    Serve(serve::Args),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -184,6 +187,7 @@ fn dispatch(cli: Cli) -> Answer {
         CtlCommand::Status(args) => status::run(args, file, out),
         CtlCommand::Image(command) => image::run(command, out),
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
+        CtlCommand::Serve(args) => serve::run(&args, &file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),

@@ -220,6 +220,13 @@ impl Files for DirFiles {
         Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }
 
+    fn allocated(&self, path: &str) -> io::Result<u64> {
+        let (folder, name) = split_parent(path)?;
+        let stat = rustix::fs::statat(self.folder(folder)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        // Blocks of 512 bytes (stat(2)).
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
     fn owner(&self, path: &str) -> io::Result<Owner> {
         let (folder, name) = split_parent(path)?;
         // Not opened: nothing of it is wanted, and an NFSv4 server would note that this client has it open.

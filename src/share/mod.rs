@@ -123,6 +123,14 @@ pub trait Files: Send + Sync {
     /// Those of the share; `NotFound`, and `InvalidInput` for anything else than a regular file.
     fn owner(&self, path: &str) -> io::Result<Owner>;
 
+    /// Bytes that a file takes on the disk, its holes not counted, where the share can tell; else its length.
+    ///
+    /// # Errors
+    /// Those of [`Files::open`].
+    fn allocated(&self, path: &str) -> io::Result<u64> {
+        self.open(path)?.size()
+    }
+
     /// True where a regular file of that name can be opened. `NotFound`, and `NotADirectory` on the way, are `false`.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod damage;
 mod history;
 
 pub use damage::{clear, mark};
+pub use history::{is_whole, remove_set};
 
 use super::folder::Folder;
 use super::share_failure::{advice, is_full};

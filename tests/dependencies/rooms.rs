@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// From top to bottom. A room uses only rooms of lower rows; those of one row, as the two programs, nothing of each other.
-const ROWS: [&[&str]; 12] = [
+const ROWS: [&[&str]; 13] = [
     &["bin"],
     &["ctl", "agent"],
+    &["serve"],
     &["plan", "manual"],
     &["store"],
     &["image"],

@@ -81,6 +81,18 @@ pub const LEASE: &str = "lease";
 pub const CLAIM: &str = "claim-";
 /// The folder that keeps the sets before the current one.
 pub const HISTORY: &str = "history";
+/// The folder in the root of the backup folder that a store keeps its own things in.
+pub const STORE: &str = ".store";
+/// The jobs of a store, below [`STORE`], by the SHA-256 of their tokens.
+pub const STORE_JOBS: &str = ".store/jobs";
+/// Which sets a store has proven when it published them, below [`STORE`], by the SHA-256 of their records.
+pub const STORE_PROVEN: &str = ".store/proven";
+/// Which job the parts of a machine are of, below [`STORE`], by its address.
+pub const STORE_PARTS: &str = ".store/parts";
+/// Suffix of the session that a job's token is bound to.
+pub const SESSION: &str = ".session";
+/// The file beside a record that keeps its set from being pruned by a store.
+pub const PINNED: &str = "pinned";
 /// Suffix of what is being made and not yet published.
 pub const PART: &str = ".part";
 

@@ -155,6 +155,9 @@ impl LeaseHolder {
     }
 
     /// Looks whether the lease is still this agent's.
+    ///
+    /// # Errors
+    /// [`Kind::Lease`]: it is not. Those of the share.
     pub fn check(&self) -> Result<(), Failure> {
         self.held.check()
     }
@@ -170,6 +173,9 @@ impl LeaseHolder {
     }
 
     /// Lets go of the folder: who comes next need not wait.
+    ///
+    /// # Errors
+    /// Those of the share, also that it did not answer in time.
     pub fn release(&self, limit: Duration) -> io::Result<()> {
         let held = self.held.clone();
         with_deadline(limit, move || held.release())

@@ -92,6 +92,11 @@ pub enum StoreCall {
     Read(StorePath, Option<Range<u64>>),
     /// The length of a file.
     Length(StorePath),
+    /// The heads of the members of a part from `at` on, where one begins, up to the next leaf of its index, which comes
+    /// whole. Each is its place (8 bytes), the number of its bytes that follow (4 bytes), both little endian, and these.
+    Heads(StorePath, u64),
+    /// The BLAKE3 hash of a range of a part: 32 bytes.
+    Digest(StorePath, Range<u64>),
     /// Replaces a small file as a whole. Body: its content.
     Replace(StorePath),
     /// Appends to a log; `number` is above that of every append before, and one that was taken before is not taken again.
@@ -136,6 +141,10 @@ impl StoreCall {
             StoreCall::List(path) => (Get, format!("{}/", file(path))),
             StoreCall::Read(path, _) => (Get, file(path)),
             StoreCall::Length(path) => (Head, file(path)),
+            StoreCall::Heads(path, at) => (Get, format!("{}?heads={at}", file(path))),
+            StoreCall::Digest(path, range) => {
+                (Get, format!("{}?digest&start={}&end={}", file(path), range.start, range.end))
+            }
             StoreCall::Replace(path) => (Put, file(path)),
             StoreCall::Append(path, number) => (Post, format!("{}?append={number}", file(path))),
             StoreCall::Create(path) => (Put, format!("{}?create", file(path))),
@@ -180,20 +189,6 @@ impl StoreCall {
         }
     }
 
-    /// True where the server, once it has done it, has changed something that stays.
-    pub fn is_writing(&self) -> bool {
-        !matches!(
-            self,
-            StoreCall::Job
-                | StoreCall::Beat
-                | StoreCall::Room
-                | StoreCall::List(_)
-                | StoreCall::Read(..)
-                | StoreCall::Length(_)
-                | StoreCall::Prove(_)
-        )
-    }
-
     /// The method of an HTTP request by its name.
     pub fn method(name: &str) -> Option<Method> {
         use Method::{Delete, Get, Head, Post, Put};
@@ -236,6 +231,10 @@ fn parse(method: Method, target: &str, range: Option<&str>) -> Option<StoreCall>
     Some(match (method, &words[..]) {
         (Get, []) => StoreCall::Read(path, range.map_or(Some(None), |text| bytes_range(text).map(Some))?),
         (Head, []) => StoreCall::Length(path),
+        (Get, [("heads", at)]) => StoreCall::Heads(path, number(at)?),
+        (Get, [("digest", ""), ("start", start), ("end", end)]) => {
+            StoreCall::Digest(path, range_of(number(start)?, number(end)?)?)
+        }
         (Put, []) => StoreCall::Replace(path),
         (Post, [("append", n)]) => StoreCall::Append(path, number(n)?),
         (Put, [("create", "")]) => StoreCall::Create(path),
@@ -297,6 +296,8 @@ mod tests {
                 Just(StoreCall::Read(p.clone(), None)),
                 Just(StoreCall::Read(p.clone(), Some(range.clone()))),
                 Just(StoreCall::Length(p.clone())),
+                Just(StoreCall::Heads(p.clone(), a)),
+                Just(StoreCall::Digest(p.clone(), range.clone())),
                 Just(StoreCall::Replace(p.clone())),
                 Just(StoreCall::Append(p.clone(), a)),
                 Just(StoreCall::Create(p.clone())),

@@ -254,7 +254,7 @@ pub fn prune(folder: &Folder, new: &Record, keep: u32) -> Result<(), Failure> {
             }
         };
         if is_surplus {
-            remove(folder, &at).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))?;
+            remove_set(folder, &at)?;
         }
     }
     Ok(())
@@ -273,7 +273,10 @@ fn worth(folder: &Folder, at: &str, known: &mut BTreeSet<Vec<u8>>) -> io::Result
 }
 
 /// True where the images of a set stand below `prefix`, and none of them is known to be damaged.
-fn is_whole(folder: &Folder, prefix: &str, record: &Record) -> io::Result<bool> {
+///
+/// # Errors
+/// Those of the share.
+pub fn is_whole(folder: &Folder, prefix: &str, record: &Record) -> io::Result<bool> {
     for image in &record.images {
         let path = format!("{prefix}{}", image.file());
         if !is_image(folder, &path, &image.root_hash)? || is_damaged(folder, &path, &image.root_hash)? {
@@ -281,6 +284,14 @@ fn is_whole(folder: &Folder, prefix: &str, record: &Record) -> io::Result<bool> 
         }
     }
     Ok(!record.images.is_empty())
+}
+
+/// Removes the set in the folder `at` of the history.
+///
+/// # Errors
+/// [`Kind::Publish`], with what could not be removed.
+pub fn remove_set(folder: &Folder, at: &str) -> Result<(), Failure> {
+    remove(folder, at).map_err(|e| failed(folder, &format!("remove the old set {at}"), &e))
 }
 
 /// The record goes first, so that a set that is half removed is not trusted.

@@ -1,0 +1,206 @@
+//! `serve`: the lab's server, until a signal ends it.
+
+use super::config::SettingsFile;
+use super::output::{Out, say, warn};
+use super::shares::{self, ShareFolder};
+use super::{Answer, Error};
+use crate::serve::http::{self, Listen};
+use crate::serve::retention::Keep;
+use crate::serve::{Store, StoreRules, tls};
+use crate::share::{DirFiles, Files};
+use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
+use crate::store::lease::Tell;
+use crate::sys::RealSystem;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const AFTER_HELP: &str = "\
+Machines that are armed with --store reach this server by HTTPS, and need no NFS. It keeps the sets in the folder that an NFS
+server would export; both kinds of machines may use it at once, as long as no machine can write it by NFS that should not.
+
+Examples:
+  testboxctl serve --backup-dir /export/testbox-backup --tftp-dir /export/testbox-tftp
+        as the user that owns both folders; it prints the two lines that arm needs in /etc/testbox.toml
+  testboxctl serve --listen 10.42.1.1:7443 --quota 200G --reserve 50G --keep-sets 5
+
+SIGTERM ends it; machines at work wait, and go on when it is back.";
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// The folder with the backups, here [default: the settings file's]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+    /// The folder that the TFTP server serves, here
+    #[arg(long, value_name = "DIR")]
+    tftp_dir: PathBuf,
+    /// Address and port to listen on
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443")]
+    listen: SocketAddr,
+    /// The server's key, made where it is missing; agents are told its hash when they are armed
+    #[arg(long, value_name = "FILE", default_value = "/etc/testbox/store-key.pem")]
+    key: PathBuf,
+    /// HTTP without TLS: whoever is on the network reads and changes what machines and server say. Machines need
+    /// --store-plain allow too
+    #[arg(long)]
+    plain: bool,
+    /// Proven sets of a machine that stay beside the current one, at most one a day counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    keep_sets: u32,
+    /// No set is removed that is younger
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=36500))]
+    keep_days: u32,
+    /// Bytes that sets, parts and logs of one machine may take (K, M, G, T) [default: a quarter of the file system]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    quota: Option<u64>,
+    /// Bytes that stay free whoever writes (K, M, G, T) [default: a twentieth of what is free, at most 50G]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    reserve: Option<u64>,
+}
+
+/// `200G`: powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a size such as 500M, 200G or 2T");
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+    let shift = match text.get(digits.len()..) {
+        Some("") => 0,
+        Some("K") => 10,
+        Some("M") => 20,
+        Some("G") => 30,
+        Some("T") => 40,
+        _ => return Err(wrong()),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// The server's log: standard error, which systemd keeps.
+struct Stderr;
+
+impl Tell for Stderr {
+    fn info(&self, text: &str) {
+        say(&format!("{} info: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
+    }
+
+    fn warn(&self, text: &str) {
+        say(&format!("{} warning: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
+    }
+}
+
+pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
+    let settings =
+        SettingsFile { backup_dir: args.backup_dir.clone(), ..SettingsFile::default() }.or(file.clone());
+    let backup = shares::open_backup_dir(&settings)?
+        .ok_or_else(|| Error::usage("where are the backups? Give --backup-dir"))?;
+    let boot = ShareFolder::open(&args.tftp_dir)?;
+    for (share, marker) in [(&backup, BACKUP_MARKER), (&boot, TFTP_MARKER)] {
+        if !share.files.exists(marker).map_err(|e| share.error(marker, "look for it", &e))? {
+            let dir = share.path.display();
+            return Err(Error::failed(format!(
+                "{dir} has no {marker}: it is not the folder, or is not mounted. 'testboxctl init' lays it out"
+            )));
+        }
+    }
+    exported_writable(&backup.path).iter().for_each(|line| {
+        warn(&format!(
+            "{} is exported writable by NFS ({line}): machines can delete and change every backup there, whatever this \
+             server does. Export it read-only, or not at all",
+            backup.path.display()
+        ));
+    });
+    let free = backup.files.free_bytes("").map_err(|e| backup.error("", "look for free space in it", &e))?;
+    let rules = StoreRules {
+        keep: Keep { sets: args.keep_sets, age: u64::from(args.keep_days) * 86_400 },
+        quota: args.quota.unwrap_or(free / 4),
+        reserve: args.reserve.unwrap_or((free / 20).min(50 << 30)),
+    };
+    let failed = |e: std::io::Error| Error::failed(format!("cannot serve on {}: {e}", args.listen));
+    let files: Arc<dyn Files> = Arc::new(DirFiles::open(&backup.path).map_err(failed)?);
+    let served: Arc<dyn Files> = Arc::new(DirFiles::open(&boot.path).map_err(failed)?.served());
+    let store = Store::new(files, served, Arc::new(RealSystem::new()), rules, Arc::new(Stderr));
+    let (listen, scheme) = match args.plain {
+        true => (Listen::Plain(args.listen), "http"),
+        false => {
+            let pin = tls::pin(&args.key)
+                .map_err(|e| Error::failed(format!("cannot use the server's key: {e}")))?;
+            out.line(format!("store-key = \"{pin}\""))?;
+            (Listen::Tls(args.listen, &args.key), "https")
+        }
+    };
+    out.line(format!("store = \"{scheme}://{}\"", args.listen))?;
+    http::serve(Arc::new(store), listen, |address| {
+        Stderr.info(&format!(
+            "testboxctl {} serves {} on {address}",
+            env!("CARGO_PKG_VERSION"),
+            backup.path.display()
+        ));
+    })
+    .map_err(failed)?;
+    Stderr.info("ended; machines at work wait until it is back");
+    Ok(true)
+}
+
+/// The lines of the kernel's table of exports (exports(5), `/var/lib/nfs/etab`) by which the folder can be written.
+fn exported_writable(folder: &Path) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let table = [read("/var/lib/nfs/etab"), read("/etc/exports")].concat();
+    writable_exports(&table, &folder)
+}
+
+fn writable_exports(table: &str, folder: &Path) -> Vec<String> {
+    let is_writable = |line: &&str| {
+        let mut words = line.split_ascii_whitespace();
+        let path = words.next().map(|path| Path::new(path.trim_matches('"')));
+        let holds = path.is_some_and(|path| path.is_absolute() && folder.starts_with(path));
+        let is_rw = |word: &str| {
+            let options = word.split_once('(').map_or("", |(_, options)| options.trim_end_matches(')'));
+            options.split(',').any(|option| option == "rw")
+        };
+        holds && words.any(is_rw)
+    };
+    table.lines().filter(is_writable).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("3K", Some(3 << 10)),
+            ("200G", Some(200 << 30)),
+            ("2T", Some(2 << 40)),
+            ("", None),
+            ("G", None),
+            ("1GG", None),
+            ("-1G", None),
+            ("1.5G", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(size(text).ok(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_export_that_machines_can_write_is_seen() {
+        let table = "/export/testbox-backup 10.0.0.0/24(rw,sync)\n/export/ro *(ro)\n# /export *(rw)\n/srv *(ro) 10.0.0.9(rw,no_root_squash)\n";
+        for (folder, seen) in [
+            ("/export/testbox-backup", 1),
+            ("/export/testbox-backup/below", 1),
+            ("/export/testbox-backup2", 0),
+            ("/export/ro", 0),
+            ("/srv/x", 1),
+            ("/home", 0),
+        ] {
+            assert_eq!(writable_exports(table, Path::new(folder)).len(), seen, "{folder}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The shell that speaks HTTP/1.1: it takes a request apart, has the [`Store`] answer it in a thread of its own, and puts the
+//! answer together. What could be understood in two ways is refused here.
+
+use super::store::{Reply, Store};
+use super::{Caller, tls};
+use crate::io::ReadAt;
+use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum_server::Handle;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Requests that are answered at once, of all machines; the others wait.
+pub const AT_ONCE: usize = 32;
+/// Of one address.
+const OF_ONE: usize = 6;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// How long the head of a request may take to arrive, and a connection be idle.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+/// How long what is under way may take when the server ends.
+const END_TIME: Duration = Duration::from_secs(10);
+/// How often the store is tended.
+const TEND: Duration = Duration::from_secs(5);
+/// Bytes of a file that are read at once while it is sent.
+const PIECE: usize = 1 << 20;
+
+/// Where and how to listen.
+pub enum Listen<'a> {
+    /// HTTPS, with the key in this file, which is made where it is missing.
+    Tls(SocketAddr, &'a Path),
+    /// HTTP: whoever is on the network reads and changes everything.
+    Plain(SocketAddr),
+}
+
+struct Shell {
+    store: Arc<Store>,
+    at_once: Arc<Semaphore>,
+    peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+}
+
+impl Shell {
+    /// The share of one address, made where it has none; shares that nobody uses go.
+    fn share_of(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|_, share| Arc::strong_count(share) > 1);
+        peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))).clone()
+    }
+}
+
+/// Serves until a signal ends it; `ready` is told once it listens.
+///
+/// # Errors
+/// It cannot listen there, or the key cannot be read or made.
+pub fn serve(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(run(store.clone(), listen, ready));
+    runtime.shutdown_timeout(END_TIME);
+    store.end();
+    served
+}
+
+async fn run(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    let address = match listen {
+        Listen::Tls(address, _) | Listen::Plain(address) => address,
+    };
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let at_once = Arc::new(Semaphore::new(AT_ONCE));
+    let shell = Arc::new(Shell { store: store.clone(), at_once, peers: Mutex::default() });
+    let app =
+        Router::new().fallback(handle).with_state(shell).into_make_service_with_connect_info::<SocketAddr>();
+    let handle = Handle::new();
+    tokio::spawn(end_on_signal(handle.clone()));
+    tokio::spawn(tend(store));
+    match listen {
+        Listen::Tls(_, key) => {
+            let config = axum_server::tls_rustls::RustlsConfig::from_config(tls::config(key)?);
+            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            server
+                .http_builder()
+                .http1()
+                .header_read_timeout(HEAD_TIME)
+                .timer(hyper_util::rt::TokioTimer::new());
+            ready(address);
+            server.serve(app).await
+        }
+        Listen::Plain(_) => {
+            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            server
+                .http_builder()
+                .http1()
+                .header_read_timeout(HEAD_TIME)
+                .timer(hyper_util::rt::TokioTimer::new());
+            ready(address);
+            server.serve(app).await
+        }
+    }
+}
+
+async fn tend(store: Arc<Store>) {
+    loop {
+        tokio::time::sleep(TEND).await;
+        let store = store.clone();
+        // A tending that hangs in the file system holds up the next, and nothing else.
+        let _ = tokio::task::spawn_blocking(move || store.tend()).await;
+    }
+}
+
+async fn end_on_signal(handle: Handle<SocketAddr>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    handle.graceful_shutdown(Some(END_TIME));
+}
+
+async fn handle(
+    State(shell): State<Arc<Shell>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response<Body> {
+    let share = shell.share_of(peer.ip());
+    let (Ok(of_peer), Ok(of_all)) =
+        (share.acquire_owned().await, shell.at_once.clone().acquire_owned().await)
+    else {
+        return refused(&Refusal::new(Code::Busy, "the server ends"));
+    };
+    let (parts, body) = request.into_parts();
+    if parts.uri.path() == "/" {
+        return welcome();
+    }
+    let (call, caller) = match taken_apart(&parts.method, &parts.uri.to_string(), &parts.headers, peer.ip()) {
+        Ok(both) => both,
+        Err(refusal) => return refused(&refusal),
+    };
+    let body = match timeout(BODY_TIME, to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return refused(&Refusal::new(Code::TooLarge, "the body is cut short, or longer than allowed"));
+        }
+        Err(_) => return refused(&Refusal::new(Code::Malformed, "the body did not arrive in time")),
+    };
+    let store = shell.store.clone();
+    let answered = tokio::task::spawn_blocking(move || store.answer(&caller, &call, &body)).await;
+    let reply = answered.unwrap_or_else(|_| {
+        Reply::Refused(Refusal::new(Code::Failed, "internal error of the server: please report its log"))
+    });
+    put_together(reply, (of_peer, of_all))
+}
+
+/// The request as the protocol has it, and who asks.
+fn taken_apart(
+    method: &axum::http::Method,
+    target: &str,
+    headers: &HeaderMap,
+    peer: IpAddr,
+) -> Result<(StoreCall, Caller), Refusal> {
+    let malformed = |why: &str| Refusal::new(Code::Malformed, why);
+    for ambiguous in [header::TRANSFER_ENCODING, header::CONTENT_ENCODING, header::UPGRADE, header::EXPECT] {
+        if headers.contains_key(&ambiguous) {
+            return Err(malformed(&format!(
+                "the header {ambiguous} is not allowed: a body has a length, and is as it is"
+            )));
+        }
+    }
+    let one = |name: &str| -> Result<Option<&str>, Refusal> {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().map(|value| value.to_str()).transpose();
+        let value = value.map_err(|_| malformed(&format!("the header {name} is not ASCII")))?;
+        match values.next() {
+            None => Ok(value),
+            Some(_) => Err(malformed(&format!("the header {name} is there twice"))),
+        }
+    };
+    one("content-length")?;
+    let method = StoreCall::method(method.as_str()).ok_or_else(|| malformed("no such method"))?;
+    let call = StoreCall::parse(method, target, one("range")?)
+        .map_err(|e| malformed(&format!("{e}; this server speaks version {VERSION} of the protocol")))?;
+    let token = one("authorization")?.and_then(|value| value.strip_prefix("Bearer "));
+    let token =
+        token.ok_or_else(|| Refusal::new(Code::UnknownToken, "no token: Authorization: Bearer <token>"))?;
+    let session = one(SESSION_HEADER)?.unwrap_or_default();
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_hex(token) || token.len() != 64 || !is_hex(session) || !matches!(session.len(), 0 | 32) {
+        return Err(malformed("a token has 64 hex digits, and a session 32"));
+    }
+    if session.is_empty() && call != StoreCall::Job {
+        return Err(malformed(&format!("no session: {SESSION_HEADER}: <32 hex digits>")));
+    }
+    Ok((call, Caller { token: token.to_owned(), session: session.to_owned(), peer: peer.to_canonical() }))
+}
+
+fn welcome() -> Response<Body> {
+    let text = Welcome {
+        server: "testbox store".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        protocols: vec![VERSION],
+    };
+    json(StatusCode::OK, serde_json::to_vec(&text).unwrap_or_default())
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, serde_json::to_vec(refusal).unwrap_or_default())
+}
+
+fn json(status: StatusCode, mut bytes: Vec<u8>) -> Response<Body> {
+    bytes.push(b'\n');
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, "application/json");
+    response
+}
+
+fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = value.parse() {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// The answer. What is still to be sent of a file keeps the places of its request.
+fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
+    match reply {
+        Reply::Json(bytes) => json(StatusCode::OK, bytes),
+        Reply::Refused(refusal) => refused(&refusal),
+        Reply::Done => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Reply::Length(length) => {
+            let mut response = Response::new(Body::empty());
+            set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+            response
+        }
+        Reply::Bytes(bytes, range) => {
+            let mut response = Response::new(Body::from(bytes));
+            if let Some((range, size)) = range {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let text = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+                set(&mut response, header::CONTENT_RANGE, &text);
+            }
+            response
+        }
+        Reply::File(file, size) => {
+            let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(2);
+            tokio::task::spawn_blocking(move || {
+                send(&*file, size, &sender);
+                drop(places);
+            });
+            let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
+            set(&mut response, header::CONTENT_LENGTH, &size.to_string());
+            response
+        }
+    }
+}
+
+/// A read that fails ends the connection before its length: whoever reads sees that something is missing.
+fn send(file: &dyn ReadAt, size: u64, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
+    let mut at = 0;
+    while at < size {
+        let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(PIECE);
+        let mut piece = vec![0; length];
+        let read = file.read_exact_at(&mut piece, at).map(|()| piece);
+        let is_over = read.is_err();
+        if to.blocking_send(read).is_err() || is_over {
+            return;
+        }
+        at += length as u64;
+    }
+}

@@ -1,0 +1,186 @@
+//! The jobs that a store knows: a file for each token, under the SHA-256 of it, so that whoever reads the folder has no
+//! token. `arm` writes it; the store writes beside it which session has bound the token.
+
+use crate::job::pxe::{Candidate, CandidateKind};
+use crate::job::{Action, FoundJob, JobSource};
+use crate::share::Files;
+use crate::store::layout::{SESSION, STORE, STORE_JOBS};
+use crate::store::lease::Holder;
+use crate::sys::random_id;
+use crate::types::{SetHash, TftpPath};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// Longest file of a job, or of its session, in bytes.
+const LIMIT: usize = 64 << 10;
+/// Longest file that arms a machine, in bytes.
+const ARMED_LIMIT: usize = 64 << 10;
+
+/// What a token is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreJob {
+    /// The machine's address, which is the name of its folder.
+    pub ip: String,
+    /// Id of the job.
+    pub job: String,
+    /// The action.
+    pub action: String,
+    /// The file that arms the machine, below the root of the boot server.
+    pub armed_file: String,
+    /// Who has armed it.
+    pub by: String,
+    /// When.
+    pub armed: Timestamp,
+}
+
+impl StoreJob {
+    /// The action, where it is one that this version knows.
+    pub fn action(&self) -> Option<Action> {
+        self.action.parse().ok()
+    }
+
+    /// What stands in the file that armed the machine, where it still holds this job.
+    ///
+    /// # Errors
+    /// Those of the boot server's folder.
+    pub fn armed_text(&self, boot: &dyn Files) -> io::Result<Option<Vec<u8>>> {
+        let bytes = match boot.read_limited(&self.armed_file, ARMED_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Some(bytes).filter(|bytes| self.is_in(bytes)))
+    }
+
+    /// True where these bytes of an armed file hold this job.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let Ok(path) = self.armed_file.parse::<TftpPath>() else { return false };
+        let source = match path.as_str().rsplit('/').nth(1) {
+            Some(folder) if folder == JobSource::TestboxCfg.folder() => JobSource::TestboxCfg,
+            _ => JobSource::PxelinuxCfg,
+        };
+        let candidate = Candidate { name: path.file_name().to_owned(), kind: CandidateKind::HexIp };
+        let found = FoundJob { source, candidate, path: path.as_str().into(), bytes: bytes.to_vec() };
+        found.cmdline().job.is_some_and(|id| id.as_str() == self.job)
+    }
+}
+
+/// The session that uses a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// SHA-256 of what the agent calls itself.
+    pub session: String,
+    /// The address that it came from first.
+    pub peer: String,
+    /// Who it is, for the lease.
+    pub holder: Holder,
+    /// Since when.
+    pub since: Timestamp,
+    /// It has ended by itself.
+    pub is_closed: bool,
+    /// The set that it has published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<u64>,
+}
+
+/// A new token: 64 hex digits.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn new_token() -> io::Result<String> {
+    (0..4).map(|_| random_id().map(|part| format!("{part:016x}"))).collect()
+}
+
+/// What stands for a secret on the disk: its SHA-256 in hex.
+pub fn hashed(secret: &str) -> String {
+    SetHash::of(secret.as_bytes()).to_string()
+}
+
+fn path(token: &str) -> String {
+    format!("{STORE_JOBS}/{}", hashed(token))
+}
+
+/// Writes down what a token is for.
+///
+/// # Errors
+/// Those of the folder.
+pub fn write(files: &dyn Files, token: &str, job: &StoreJob) -> io::Result<()> {
+    files.make_dir(STORE)?;
+    files.make_dir(STORE_JOBS)?;
+    files.write_atomic(&path(token), &json(job))
+}
+
+/// What a token is for; `None` where the store does not know it.
+///
+/// # Errors
+/// Those of the folder; what stands there is none of a job.
+pub fn find(files: &dyn Files, token: &str) -> io::Result<Option<StoreJob>> {
+    read(files, &path(token))
+}
+
+/// The session that a token is bound to.
+///
+/// # Errors
+/// As [`find`].
+pub fn binding(files: &dyn Files, token: &str) -> io::Result<Option<Binding>> {
+    read(files, &format!("{}{SESSION}", path(token)))
+}
+
+/// Binds a token, or says what has become of its session.
+///
+/// # Errors
+/// Those of the folder.
+pub fn bind(files: &dyn Files, token: &str, binding: &Binding) -> io::Result<()> {
+    files.write_atomic(&format!("{}{SESSION}", path(token)), &json(binding))
+}
+
+/// Removes the jobs that no file of the boot server holds any more, but for those whose token's hash `is_used`. How many.
+///
+/// # Errors
+/// Those of both folders.
+pub fn sweep(
+    files: &dyn Files,
+    boot: &dyn Files,
+    is_used: &dyn Fn(&str) -> bool,
+    now: Timestamp,
+) -> io::Result<usize> {
+    let names = match files.list(STORE_JOBS) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        names => names?,
+    };
+    let mut swept = 0;
+    for name in names.iter().filter(|name| name.parse::<SetHash>().is_ok() && !is_used(name)) {
+        let at = format!("{STORE_JOBS}/{name}");
+        let is_over = match read::<StoreJob>(files, &at) {
+            // It is written before the file that arms the machine is.
+            Ok(Some(job)) => {
+                now.as_second() - job.armed.as_second() > 3600 && job.armed_text(boot)?.is_none()
+            }
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        if is_over {
+            files.remove_if_exists(&format!("{at}{SESSION}"))?;
+            files.remove_if_exists(&at)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn read<T: for<'de> Deserialize<'de>>(files: &dyn Files, path: &str) -> io::Result<Option<T>> {
+    match files.read_limited(path, LIMIT) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,31 @@
+//! The lab's server: a store of backups that no machine can lose ([`Store`]), and its shell that speaks HTTP ([`http`]).
+//!
+//! The folder is the one that an NFS server would export: the same sets under the same names, so `ls` and `zcat` work, and
+//! machines on NFS and on the store may take turns. What differs is who does the steps that matter: here the server does
+//! them, on its own disk, and no request can touch what is published.
+//!
+//! - [`access`]: what a token allows, as a pure function.
+//! - [`jobs`]: the tokens, hashed, and the sessions that they are bound to.
+//! - [`sessions`]: who holds which folder; one lease for agents of both kinds.
+//! - [`parts`]: images in the making, which grow at a stated place.
+//! - [`proofs`]: images read back from the disk.
+//! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes.
+//!
+//! Memory: at most [`http::AT_ONCE`] requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes, and what two
+//! proofs need, whatever the number of machines.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod http;
+pub mod jobs;
+mod parts;
+mod proofs;
+mod reads;
+pub mod retention;
+mod sessions;
+mod sets;
+mod store;
+pub mod tls;
+
+pub use sessions::Caller;
+pub use store::{Reply, Store, StoreRules};

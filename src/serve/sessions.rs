@@ -1,0 +1,463 @@
+//! The sessions: who uses which token, holds which folder's lease, and writes which parts.
+
+use super::jobs::{self, Binding, StoreJob};
+use super::parts::Parts;
+use super::sets;
+use crate::failure::{Failure, Kind};
+use crate::job::Action;
+use crate::share::Files;
+use crate::store::layout::{HISTORY, STORE, STORE_PARTS, history_dir};
+use crate::store::lease::{Holder, LeaseHolder, OTHER, Tell};
+use crate::store::protocol::{Code, Opened, Recovery, Refusal};
+use crate::store::publish::{self, Recovered};
+use crate::store::{Folder, cannot_write};
+use crate::sys::System;
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a session is silent before the same machine may begin another one. Its agent says that it lives every 3 s.
+pub const SILENT: Duration = Duration::from_secs(30);
+/// How often the lease of a session beats.
+const BEAT: Duration = Duration::from_secs(3);
+/// How long letting go of a lease may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How far a session is.
+enum Stage {
+    /// Its lease is waited for.
+    Opening { waits_for: Option<String> },
+    /// It holds the folder.
+    Open { lease: LeaseHolder, opened: Opened },
+    /// It has not got it.
+    Failed(Failure),
+    /// It has let go.
+    Closed,
+}
+
+/// One session.
+pub struct Session {
+    /// What its token is for.
+    pub job: StoreJob,
+    /// The action.
+    pub action: Action,
+    /// The machine's folder.
+    pub folder: Folder,
+    /// SHA-256 of what the agent calls itself.
+    id: String,
+    stage: Mutex<Stage>,
+    parts: Mutex<Parts>,
+    /// The number of the last append to each log.
+    appended: Mutex<HashMap<String, u64>>,
+    last: Mutex<Duration>,
+    used: Mutex<Option<u64>>,
+}
+
+impl Session {
+    /// The parts that it writes.
+    pub fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that the folder took on the disk when this was first asked.
+    ///
+    /// # Errors
+    /// Those of the folder.
+    pub fn used(&self, files: &dyn Files) -> io::Result<u64> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = *used {
+            return Ok(used);
+        }
+        let dir = self.folder.path("");
+        let mut dirs = vec![dir.clone(), format!("{dir}/{HISTORY}")];
+        let generations = self.folder.generations().map_err(|f| io::Error::other(f.what))?;
+        dirs.extend(generations.into_iter().map(|n| self.folder.path(&history_dir(n))));
+        let mut sum = 0u64;
+        for dir in dirs {
+            let names = match files.list(&dir) {
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
+                names => names?,
+            };
+            sum = names.iter().fold(sum, |sum, name| {
+                sum.saturating_add(files.allocated(&format!("{dir}/{name}")).unwrap_or(0))
+            });
+        }
+        Ok(*used.insert(sum))
+    }
+
+    /// True the first time that this append, or a later one, comes.
+    pub fn is_new_append(&self, path: &str, number: u64) -> bool {
+        let mut appended = self.appended.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = appended.entry(path.to_owned()).or_default();
+        let is_new = number > *last;
+        *last = number.max(*last);
+        is_new
+    }
+
+    /// The append has failed: it may come again.
+    pub fn forget_append(&self, path: &str) {
+        self.appended.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
+    /// How the session stands, as the answer to opening it.
+    fn answer(&self) -> Result<Opened, Refusal> {
+        match &*self.stage() {
+            Stage::Opening { waits_for } => Ok(Opened {
+                is_open: false,
+                waits_for: waits_for.clone(),
+                is_from_another: false,
+                recovery: Recovery::Nothing,
+            }),
+            Stage::Open { opened, .. } => Ok(opened.clone()),
+            Stage::Failed(failure) => Err(Refusal::of_failure(failure)),
+            Stage::Closed => Err(over("the session has ended")),
+        }
+    }
+
+    /// Looks whether the folder is still this session's.
+    ///
+    /// # Errors
+    /// The failure that says who has it.
+    pub fn check(&self) -> Result<(), Failure> {
+        match &*self.stage() {
+            Stage::Open { lease, .. } => lease.check(),
+            Stage::Failed(failure) => Err(failure.clone()),
+            Stage::Opening { .. } | Stage::Closed => Err(Failure::new(
+                Kind::Lease,
+                "the session does not hold the folder",
+                "boot the machine again.",
+            )),
+        }
+    }
+
+    /// Whether it holds the folder, as far as its heartbeat has noticed.
+    fn usable(&self) -> Result<(), Refusal> {
+        match &*self.stage() {
+            Stage::Open { lease, .. } => lease.lost().map_or(Ok(()), |failure| Err(lost(&failure))),
+            Stage::Opening { .. } => Err(Refusal::new(Code::Busy, "the session is being opened")),
+            Stage::Failed(failure) => Err(lost(failure)),
+            Stage::Closed => Err(over("the session has ended")),
+        }
+    }
+
+    fn is_failed(&self) -> bool {
+        matches!(&*self.stage(), Stage::Failed(_) | Stage::Closed)
+    }
+
+    /// Lets go of everything.
+    fn close(&self) -> io::Result<()> {
+        self.parts().close();
+        match std::mem::replace(&mut *self.stage(), Stage::Closed) {
+            Stage::Open { lease, .. } => lease.release(CLOSE_LIMIT),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The sessions of a store.
+pub struct Sessions {
+    files: Arc<dyn Files>,
+    system: Arc<dyn System>,
+    tell: Arc<dyn Tell>,
+    began: Duration,
+    /// By their tokens' hashes.
+    open: Mutex<HashMap<String, Arc<Session>>>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The token.
+    pub token: String,
+    /// What the agent calls itself.
+    pub session: String,
+    /// Where it asks from.
+    pub peer: IpAddr,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(files: Arc<dyn Files>, system: Arc<dyn System>, tell: Arc<dyn Tell>) -> Sessions {
+        let began = system.monotonic();
+        Sessions { files, system, tell, began, open: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while a session uses the token with this hash.
+    pub fn uses(&self, token_hash: &str) -> bool {
+        self.lock().contains_key(token_hash)
+    }
+
+    /// The session that this caller has opened. After a restart of the server it is opened again by itself.
+    ///
+    /// # Errors
+    /// [`Code::NoSession`], [`Code::Busy`], [`Code::Bound`].
+    pub fn of(&self, caller: &Caller, job: &StoreJob, action: Action) -> Result<Arc<Session>, Refusal> {
+        let id = jobs::hashed(&caller.session);
+        let known = self.lock().get(&jobs::hashed(&caller.token)).cloned();
+        let session = match known {
+            Some(session) if session.id == id => session,
+            Some(_) => return Err(Refusal::new(Code::Bound, "another session uses this token")),
+            None => {
+                let binding = self.binding(caller)?;
+                let mine = binding.filter(|binding| binding.session == id && !binding.is_closed);
+                let holder = mine.ok_or_else(|| over("there is no such session"))?.holder;
+                self.begin(caller, job, action, &holder)?
+            }
+        };
+        self.touch(&session);
+        session.usable().map(|()| session)
+    }
+
+    fn touch(&self, session: &Session) {
+        *session.last.lock().unwrap_or_else(PoisonError::into_inner) = self.system.monotonic();
+    }
+
+    fn silence(&self, session: &Session) -> Duration {
+        let last = *session.last.lock().unwrap_or_else(PoisonError::into_inner);
+        self.system.monotonic().saturating_sub(last)
+    }
+
+    fn binding(&self, caller: &Caller) -> Result<Option<Binding>, Refusal> {
+        jobs::binding(&*self.files, &caller.token).map_err(|e| Refusal::of_error("the session's file", &e))
+    }
+
+    /// Opens a session, or says how far its opening is. The first one binds the token; another one takes its place only
+    /// from the same address, and only where the first has ended or is silent.
+    ///
+    /// # Errors
+    /// [`Code::Bound`], told to the admin; what became of the lease.
+    pub fn open(
+        &self,
+        caller: &Caller,
+        job: &StoreJob,
+        action: Action,
+        me: &Holder,
+    ) -> Result<Opened, Refusal> {
+        let id = jobs::hashed(&caller.session);
+        let known = self.lock().get(&jobs::hashed(&caller.token)).cloned();
+        if let Some(session) = known.as_ref().filter(|session| session.id == id) {
+            self.touch(session);
+            return session.answer();
+        }
+        self.may_bind(caller, job, &id, known.as_ref())?;
+        if let Some(before) = known {
+            // Silent or over: its lease is found again by the new one, which is the same machine's.
+            let _ = before.close();
+        }
+        let published = self.binding(caller)?.and_then(|binding| binding.published);
+        let binding = Binding {
+            session: id,
+            peer: caller.peer.to_string(),
+            holder: me.clone(),
+            since: self.system.now(),
+            is_closed: false,
+            published,
+        };
+        jobs::bind(&*self.files, &caller.token, &binding)
+            .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
+        self.begin(caller, job, action, me)?.answer()
+    }
+
+    fn may_bind(
+        &self,
+        caller: &Caller,
+        job: &StoreJob,
+        id: &str,
+        known: Option<&Arc<Session>>,
+    ) -> Result<(), Refusal> {
+        let Some(bound) = self.binding(caller)?.filter(|bound| bound.session != id) else { return Ok(()) };
+        let who = format!("{} (job {} of {}, {})", caller.peer, job.job, job.ip, job.action);
+        let is_alive = !bound.is_closed
+            && match known {
+                Some(session) => !session.is_failed() && self.silence(session) < SILENT,
+                // The server has just begun: its agent has had no time to say that it lives.
+                None => self.system.monotonic().saturating_sub(self.began) < SILENT,
+            };
+        let refused = |why: &str| {
+            self.tell.warn(&format!("SECOND CLAIM: {who} wants to use a token that {}: {why}", bound.peer));
+            Err(Refusal::new(Code::Bound, format!("the token is used by {}, {why}", bound.peer)))
+        };
+        if caller.peer.to_string() != bound.peer {
+            return refused(
+                "and it comes from another address: refused. Arm the machine again if it has moved",
+            );
+        }
+        if is_alive {
+            return refused("which is at work: refused");
+        }
+        self.tell.info(&format!(
+            "{who} begins again: a session of the same address before it has ended or is silent"
+        ));
+        Ok(())
+    }
+
+    /// Begins to open a session; a thread waits for its lease.
+    fn begin(
+        &self,
+        caller: &Caller,
+        job: &StoreJob,
+        action: Action,
+        me: &Holder,
+    ) -> Result<Arc<Session>, Refusal> {
+        let session = Arc::new(Session {
+            job: job.clone(),
+            action,
+            folder: Folder::new(self.files.clone(), job.ip.clone()),
+            id: jobs::hashed(&caller.session),
+            stage: Mutex::new(Stage::Opening { waits_for: None }),
+            parts: Mutex::new(Parts::new(self.files.clone())),
+            appended: Mutex::default(),
+            last: Mutex::new(self.system.monotonic()),
+            used: Mutex::default(),
+        });
+        self.lock().insert(jobs::hashed(&caller.token), session.clone());
+        let opening = Opening { session: session.clone(), system: self.system.clone(), me: me.clone() };
+        let tell: Arc<dyn Tell> = Arc::new(SessionTell { session: session.clone(), tell: self.tell.clone() });
+        let spawned = std::thread::Builder::new().name("opening".into()).spawn(move || opening.run(&tell));
+        spawned.map_err(|e| Refusal::of_error("no thread to open the session", &e))?;
+        Ok(session)
+    }
+
+    /// Ends the caller's session. One that has ended already is fine.
+    ///
+    /// # Errors
+    /// The lease was not let go of; whoever comes next has to wait.
+    pub fn close(&self, caller: &Caller) -> Result<(), Refusal> {
+        let id = jobs::hashed(&caller.session);
+        let hash = jobs::hashed(&caller.token);
+        if let Some(mut binding) = self.binding(caller)?.filter(|binding| binding.session == id) {
+            binding.is_closed = true;
+            jobs::bind(&*self.files, &caller.token, &binding)
+                .map_err(|e| Refusal::of_error("cannot end the session", &e))?;
+        }
+        let mine = self.lock().get(&hash).filter(|session| session.id == id).cloned();
+        let Some(session) = mine else { return Ok(()) };
+        let closed = session.close();
+        self.lock().remove(&hash);
+        closed.map_err(|e| Refusal::of_error("the lease of the folder is not let go of", &e))
+    }
+
+    /// Lets go of the folders whose agents are silent for so long that an agent on a mounted share would be taken for dead.
+    pub fn reap(&self) {
+        let silent: Vec<(String, Arc<Session>)> = {
+            let open = self.lock();
+            let silent = open.iter().filter(|(_, session)| self.silence(session) > OTHER);
+            silent.map(|(hash, session)| (hash.clone(), session.clone())).collect()
+        };
+        for (hash, session) in silent {
+            let StoreJob { ip, job, .. } = &session.job;
+            self.tell.warn(&format!(
+                "{ip}: the agent of job {job} is silent for {} s: its folder is free",
+                OTHER.as_secs()
+            ));
+            if let Err(e) = session.close() {
+                self.tell.warn(&format!("{ip}: its lease is not let go of: {e}"));
+            }
+            self.lock().remove(&hash);
+        }
+    }
+
+    /// Lets go of all folders; the sessions go on when the store begins again.
+    pub fn end(&self) {
+        for (_, session) in self.lock().drain() {
+            let _ = session.close();
+        }
+    }
+}
+
+struct Opening {
+    session: Arc<Session>,
+    system: Arc<dyn System>,
+    me: Holder,
+}
+
+impl Opening {
+    fn run(&self, tell: &Arc<dyn Tell>) {
+        let stage = match self.open(tell) {
+            Ok((lease, opened)) => Stage::Open { lease, opened },
+            Err(failure) => Stage::Failed(failure),
+        };
+        let mut now = self.session.stage();
+        // Closed meanwhile: then dropping the lease ends its heartbeat, and it is found dead.
+        if matches!(*now, Stage::Opening { .. }) {
+            *now = stage;
+        } else if let Stage::Open { lease, .. } = stage {
+            let _ = lease.release(CLOSE_LIMIT);
+        }
+    }
+
+    fn open(&self, tell: &Arc<dyn Tell>) -> Result<(LeaseHolder, Opened), Failure> {
+        let Session { folder, job, action, .. } = &*self.session;
+        let failed = |what: &str, e: io::Error| cannot_write(what, &e);
+        let ip =
+            job.ip.parse().map_err(|_| failed("read the job", io::Error::other("it names no address")))?;
+        sets::make_folder(&*folder.files, ip, &self.me.hostname)
+            .map_err(|e| failed(&format!("make the folder {ip}"), e))?;
+        let lease = LeaseHolder::take(&*self.system, tell, folder, &self.me, BEAT)?;
+        let recovered = publish::recover(folder, None, 0, &|| lease.check())?;
+        let recovery = match recovered {
+            Recovered::Nothing => Recovery::Nothing,
+            Recovered::Completed(record) => Recovery::Completed(record.generation),
+            Recovered::RolledBack(why) => Recovery::RolledBack(why),
+        };
+        if action.is_backup() {
+            self.sweep_foreign_parts(&lease).map_err(|e| failed("remove parts of another job", e))?;
+        }
+        let is_from_another = lease.is_from_another;
+        Ok((lease, Opened { is_open: true, waits_for: None, is_from_another, recovery }))
+    }
+
+    /// Parts of another job are no work of this one: nothing is known of what stands in them.
+    fn sweep_foreign_parts(&self, lease: &LeaseHolder) -> io::Result<()> {
+        let (folder, job) = (&self.session.folder, &self.session.job);
+        let files = &*folder.files;
+        files.make_dir(STORE)?;
+        files.make_dir(STORE_PARTS)?;
+        let note = format!("{STORE_PARTS}/{}", job.ip);
+        let owner = files.read_limited(&note, 1 << 10).unwrap_or_default();
+        if owner == job.job.as_bytes() && !lease.is_from_another {
+            return Ok(());
+        }
+        lease.check().and_then(|()| publish::sweep(folder, &[])).map_err(|f| io::Error::other(f.what))?;
+        files.write_atomic(&note, job.job.as_bytes())
+    }
+}
+
+/// What taking a lease says goes to the server's log, and to the agent that waits.
+struct SessionTell {
+    session: Arc<Session>,
+    tell: Arc<dyn Tell>,
+}
+
+impl Tell for SessionTell {
+    fn info(&self, text: &str) {
+        if let Stage::Opening { waits_for } = &mut *self.session.stage() {
+            *waits_for = Some(text.to_owned());
+        }
+        self.tell.info(text);
+    }
+
+    fn warn(&self, text: &str) {
+        self.tell.warn(text);
+    }
+}
+
+fn over(why: &str) -> Refusal {
+    Refusal::new(Code::NoSession, why)
+}
+
+fn lost(failure: &Failure) -> Refusal {
+    Refusal { code: Code::NoSession, ..Refusal::of_failure(failure) }
+}

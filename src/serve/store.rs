@@ -1,0 +1,385 @@
+//! A request, and what is answered. Everything that a store does begins here, and nothing here knows HTTP.
+
+use super::access::{Reading, permit};
+use super::jobs::{self, StoreJob};
+use super::parts::{COPY_LIMIT, PartPiece};
+use super::proofs::Proofs;
+use super::retention::Keep;
+use super::sessions::{Caller, Session, Sessions};
+use super::sets::Publishing;
+use super::{access, reads};
+use crate::failure::Failure;
+use crate::io::ReadAt;
+use crate::job::pxe::{HexIp, own_loader_script};
+use crate::share::Files;
+use crate::store::layout::own_loader_file;
+use crate::store::lease::{Holder, Tell};
+use crate::store::protocol::{BODY_LIMIT, Code, DisarmResult, JobFound, Refusal, Room, StoreCall, StorePath};
+use crate::store::publish;
+use crate::sys::System;
+use serde::Serialize;
+use std::io;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Longest log of a machine, and of all machines, in bytes: a machine that floods it fills nothing else.
+const LOG_LIMIT: u64 = 64 << 20;
+/// Longest path of a loader.
+const LOADER_LIMIT: usize = 255;
+
+/// What the admin has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreRules {
+    /// Which old sets stay.
+    pub keep: Keep,
+    /// Bytes that the sets, parts and logs of one machine may take.
+    pub quota: u64,
+    /// Bytes that stay free on the file system, whoever writes.
+    pub reserve: u64,
+}
+
+/// What is answered.
+pub enum Reply {
+    /// JSON.
+    Json(Vec<u8>),
+    /// Bytes of a file; those of a range where one was named.
+    Bytes(Vec<u8>, Option<(Range<u64>, u64)>),
+    /// A whole file, read while it is sent.
+    File(Arc<dyn ReadAt>, u64),
+    /// The length of a file.
+    Length(u64),
+    /// It is done.
+    Done,
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// A store.
+pub struct Store {
+    files: Arc<dyn Files>,
+    boot: Arc<dyn Files>,
+    system: Arc<dyn System>,
+    rules: StoreRules,
+    tell: Arc<dyn Tell>,
+    sessions: Sessions,
+    proofs: Proofs,
+}
+
+impl Store {
+    /// The store of a backup folder, for machines that are armed by files in the folder of the boot server.
+    pub fn new(
+        files: Arc<dyn Files>,
+        boot: Arc<dyn Files>,
+        system: Arc<dyn System>,
+        rules: StoreRules,
+        tell: Arc<dyn Tell>,
+    ) -> Store {
+        let sessions = Sessions::new(files.clone(), system.clone(), tell.clone());
+        let proofs = Proofs::new(files.clone(), system.clone());
+        Store { files, boot, system, rules, tell, sessions, proofs }
+    }
+
+    /// What is to be done now and then: folders of silent agents are let go of, jobs that are over removed.
+    pub fn tend(&self) {
+        self.sessions.reap();
+        let is_used = |hash: &str| self.sessions.uses(hash);
+        match jobs::sweep(&*self.files, &*self.boot, &is_used, self.system.now()) {
+            Ok(0) => {}
+            Ok(n) => self.tell.info(&format!("{n} jobs are over, and their tokens gone")),
+            Err(e) => self.tell.warn(&format!("cannot look for jobs that are over: {e}")),
+        }
+    }
+
+    /// Lets go of all folders.
+    pub fn end(&self) {
+        self.sessions.end();
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, caller: &Caller, call: &StoreCall, body: &[u8]) -> Reply {
+        self.dispatch(caller, call, body).unwrap_or_else(Reply::Refused)
+    }
+
+    fn dispatch(&self, caller: &Caller, call: &StoreCall, body: &[u8]) -> Result<Reply, Refusal> {
+        if body.len() > BODY_LIMIT {
+            return Err(Refusal::new(Code::TooLarge, format!("a request has at most {BODY_LIMIT} bytes")));
+        }
+        let job = jobs::find(&*self.files, &caller.token).map_err(|e| Refusal::of_error("the job", &e))?;
+        let job = job.ok_or_else(|| {
+            Refusal::new(Code::UnknownToken, "no job has this token: it is over, or was armed anew")
+        })?;
+        let action = job.action();
+        let action =
+            action.ok_or_else(|| Refusal::new(Code::Failed, "the job's action is unknown to this server"))?;
+        let reading = permit(action, &job.ip, call).inspect_err(|refusal| {
+            self.tell.warn(&format!("{}: refused: {}", caller.peer, refusal.text));
+        })?;
+        match call {
+            StoreCall::Job => return self.job(job).and_then(|found| json(&found)),
+            StoreCall::Open => {
+                self.armed(&job)?;
+                let me: Holder = serde_json::from_slice(body)
+                    .map_err(|e| Refusal::new(Code::Malformed, format!("the holder: {e}")))?;
+                return json(&self.sessions.open(caller, &job, action, &me)?);
+            }
+            StoreCall::Close => return self.sessions.close(caller).map(|()| Reply::Done),
+            _ => {}
+        }
+        let session = self.sessions.of(caller, &job, action)?;
+        self.of_session(&session, caller, call, body, reading)
+    }
+
+    fn of_session(
+        &self,
+        session: &Session,
+        caller: &Caller,
+        call: &StoreCall,
+        body: &[u8],
+        reading: Reading,
+    ) -> Result<Reply, Refusal> {
+        match call {
+            StoreCall::Beat => session.check().map(|()| Reply::Done).map_err(|f| no_session(&f)),
+            StoreCall::Room => json(&Room { left: self.room(session)? }),
+            StoreCall::List(path) => json(&self.files.list(path.as_str()).map_err(|e| failed(path, &e))?),
+            StoreCall::Length(path) => match access::classify(path, &session.job.ip) {
+                access::PathClass::Part => session.parts().length(path.as_str()).map(Reply::Length),
+                _ => self.open(path)?.size().map(Reply::Length).map_err(|e| failed(path, &e)),
+            },
+            StoreCall::Read(path, range) => self.read(path, range.clone(), reading),
+            StoreCall::Heads(path, at) => Ok(Reply::Bytes(reads::heads(&*self.open(path)?, *at)?, None)),
+            StoreCall::Digest(path, range) => {
+                let hash = reads::digest(&*self.open(path)?, range)?;
+                Ok(Reply::Bytes(hash.as_bytes().to_vec(), None))
+            }
+            StoreCall::Replace(path) => {
+                session.check().map_err(|f| no_session(&f))?;
+                let written = self.files.write_atomic(path.as_str(), body);
+                written.map(|()| Reply::Done).map_err(|e| failed(path, &e))
+            }
+            StoreCall::Append(path, number) => self.append(session, path, *number, body),
+            StoreCall::Create(_)
+            | StoreCall::Write(..)
+            | StoreCall::Zeros(..)
+            | StoreCall::Copy(..)
+            | StoreCall::Sync(_)
+            | StoreCall::Remove(_)
+            | StoreCall::Sweep(_) => self.part(session, call, body),
+            StoreCall::Prove(path) => json(&self.proofs.ask(path.as_str(), &session.job.ip)?),
+            StoreCall::Publish => self.publish(session, caller, body),
+            StoreCall::Loader => self.loader(session, body),
+            StoreCall::Disarm => json(&self.disarm(session)?),
+            StoreCall::Job | StoreCall::Open | StoreCall::Close => {
+                Err(Refusal::new(Code::Malformed, "internal error: answered already"))
+            }
+        }
+    }
+
+    fn job(&self, job: StoreJob) -> Result<JobFound, Refusal> {
+        let armed_text = String::from_utf8_lossy(&self.armed(&job)?).into_owned();
+        let StoreJob { ip, job, action, armed_file, .. } = job;
+        Ok(JobFound { ip, job, action, armed_file, armed_text, version: env!("CARGO_PKG_VERSION").into() })
+    }
+
+    /// The file that armed the machine, which must hold this job still.
+    fn armed(&self, job: &StoreJob) -> Result<Vec<u8>, Refusal> {
+        let text = job.armed_text(&*self.boot).map_err(|e| Refusal::of_error(&job.armed_file, &e))?;
+        text.ok_or_else(|| {
+            let why = format!(
+                "{} does not hold job {} any more: it was disarmed, or armed anew",
+                job.armed_file, job.job
+            );
+            Refusal::new(Code::UnknownToken, why)
+        })
+    }
+
+    fn open(&self, path: &StorePath) -> Result<Arc<dyn ReadAt>, Refusal> {
+        self.files.open(path.as_str()).map_err(|e| failed(path, &e))
+    }
+
+    fn read(&self, path: &StorePath, range: Option<Range<u64>>, reading: Reading) -> Result<Reply, Refusal> {
+        let file = self.open(path)?;
+        let size = file.size().map_err(|e| failed(path, &e))?;
+        let Some(range) = range else {
+            reads::permit_range(&*file, &(0..size), reading)?;
+            return Ok(Reply::File(file, size));
+        };
+        reads::permit_range(&*file, &range, reading)?;
+        let bytes = reads::bytes(&*file, &range)?;
+        let end = range.start.saturating_add(bytes.len() as u64);
+        Ok(Reply::Bytes(bytes, Some((range.start..end, size))))
+    }
+
+    fn append(
+        &self,
+        session: &Session,
+        path: &StorePath,
+        number: u64,
+        body: &[u8],
+    ) -> Result<Reply, Refusal> {
+        let at = path.as_str();
+        let there = self.files.open(at).and_then(|file| file.size()).unwrap_or(0);
+        if there.saturating_add(body.len() as u64) > LOG_LIMIT {
+            return Err(Refusal::new(
+                Code::Quota,
+                format!("{at} has {there} bytes: the admin must move it away"),
+            ));
+        }
+        if !session.is_new_append(at, number) {
+            return Ok(Reply::Done);
+        }
+        self.files.append(at, body).map(|()| Reply::Done).map_err(|e| {
+            session.forget_append(at);
+            failed(path, &e)
+        })
+    }
+
+    fn part(&self, session: &Session, call: &StoreCall, body: &[u8]) -> Result<Reply, Refusal> {
+        session.check().map_err(|f| no_session(&f))?;
+        let mut parts = session.parts();
+        let mut put = |path: &StorePath, at: u64, piece: PartPiece<'_>, length: u64| {
+            self.proofs.forget(path.as_str());
+            self.check_room(session, parts.written, length)?;
+            parts.put(path.as_str(), at, &piece).map(Reply::Length)
+        };
+        match call {
+            StoreCall::Write(path, at) => put(path, *at, PartPiece::Bytes(body), body.len() as u64),
+            StoreCall::Zeros(path, at, length) => put(path, *at, PartPiece::Zeros(*length), 0),
+            StoreCall::Copy(path, at, from, range) => {
+                let length = range.end - range.start;
+                if length > COPY_LIMIT {
+                    return Err(Refusal::new(
+                        Code::TooLarge,
+                        format!("at most {COPY_LIMIT} bytes in one copy"),
+                    ));
+                }
+                let from = self.open(from)?;
+                put(path, *at, PartPiece::Copy(&*from, range.clone()), length)
+            }
+            StoreCall::Create(path) => parts.create(path.as_str()).map(|()| Reply::Done),
+            StoreCall::Sync(path) => parts.sync(path.as_str()).map(|()| Reply::Done),
+            StoreCall::Remove(path) => {
+                self.proofs.forget(path.as_str());
+                parts.remove(path.as_str()).map(|()| Reply::Done)
+            }
+            StoreCall::Sweep(keep) => {
+                parts.close();
+                let keep: Vec<String> = keep.iter().map(|name| name.as_str().to_owned()).collect();
+                publish::sweep(&session.folder, &keep)
+                    .map(|()| Reply::Done)
+                    .map_err(|f| Refusal::of_failure(&f))
+            }
+            _ => Err(Refusal::new(Code::Malformed, "internal error: not of a part")),
+        }
+    }
+
+    fn publish(&self, session: &Session, caller: &Caller, body: &[u8]) -> Result<Reply, Refusal> {
+        self.armed(&session.job)?;
+        // What is open could be written behind its proof.
+        session.parts().close();
+        let publishing = Publishing {
+            folder: &session.folder,
+            proofs: &self.proofs,
+            job: &session.job,
+            keep: &self.rules.keep,
+            now: self.system.now(),
+        };
+        let published = publishing.publish(body, &|| session.check())?;
+        let StoreJob { ip, job, .. } = &session.job;
+        let (generation, pruned) = (published.generation, published.pruned.join(", "));
+        self.tell
+            .info(&format!("{ip}: set {generation} of job {job} is published (told by {})", caller.peer));
+        if !pruned.is_empty() {
+            self.tell.info(&format!("{ip}: pruned by the rules: {pruned}"));
+        }
+        json(&published)
+    }
+
+    /// Bytes that the machine may still write.
+    fn room(&self, session: &Session) -> Result<u64, Refusal> {
+        let parts = session.parts();
+        self.room_beside(session, parts.written)
+    }
+
+    fn room_beside(&self, session: &Session, written: u64) -> Result<u64, Refusal> {
+        let folder = session.folder.path("");
+        let free = self.files.free_bytes(&folder).map_err(|e| Refusal::of_error("free space", &e))?;
+        let used = session.used(&*self.files).map_err(|e| Refusal::of_error(&folder, &e))?;
+        let of_quota = self.rules.quota.saturating_sub(used.saturating_add(written));
+        Ok(free.saturating_sub(self.rules.reserve).min(of_quota))
+    }
+
+    fn check_room(&self, session: &Session, written: u64, length: u64) -> Result<(), Refusal> {
+        let left = self.room_beside(session, written)?;
+        if length <= left {
+            return Ok(());
+        }
+        let folder = session.folder.path("");
+        let free = self.files.free_bytes(&folder).unwrap_or(0);
+        let reserve = self.rules.reserve;
+        Err(match free.saturating_sub(reserve) < length {
+            true => Refusal::new(
+                Code::Full,
+                format!("the server has {free} bytes free, of which {reserve} are its reserve"),
+            ),
+            false => Refusal::new(
+                Code::Quota,
+                format!(
+                    "sets, parts and logs of {} have reached its quota of {} bytes",
+                    session.job.ip, self.rules.quota
+                ),
+            ),
+        })
+    }
+
+    fn loader(&self, session: &Session, body: &[u8]) -> Result<Reply, Refusal> {
+        let malformed = |why: &str| Refusal::new(Code::Malformed, format!("the loader's path {why}"));
+        let path = std::str::from_utf8(body).map_err(|_| malformed("is not UTF-8"))?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+        if path.len() > LOADER_LIMIT
+            || !path.starts_with('/')
+            || !path.chars().all(is_plain)
+            || path.contains("..")
+        {
+            return Err(malformed("is none on an EFI system partition"));
+        }
+        let ip: Ipv4Addr = session.job.ip.parse().map_err(|_| malformed("is of no machine"))?;
+        let (file, text) = (own_loader_file(HexIp(ip)), own_loader_script(path));
+        if self.boot.read_limited(&file, text.len() + 1).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(Reply::Done);
+        }
+        let written = self.boot.write_atomic(&file, text.as_bytes());
+        written.map(|()| Reply::Done).map_err(|e| Refusal::of_error(&file, &e))
+    }
+
+    fn disarm(&self, session: &Session) -> Result<DisarmResult, Refusal> {
+        session.check().map_err(|f| no_session(&f))?;
+        let file = &session.job.armed_file;
+        let failed = |e: &io::Error| Refusal::of_error(file, e);
+        if session.job.armed_text(&*self.boot).map_err(|e| failed(&e))?.is_none() {
+            return Ok(match self.boot.exists(file).map_err(|e| failed(&e))? {
+                true => DisarmResult::ArmedAgain,
+                false => DisarmResult::WasGone,
+            });
+        }
+        self.boot.remove_if_exists(file).map_err(|e| failed(&e))?;
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.boot.sync_dir(folder).map_err(|e| failed(&e))?;
+        let StoreJob { ip, job, action, .. } = &session.job;
+        self.tell.info(&format!("{ip}: job {job} ({action}) is done and disarmed"));
+        Ok(DisarmResult::Removed)
+    }
+}
+
+fn failed(path: &StorePath, error: &io::Error) -> Refusal {
+    Refusal::of_error(path.as_str(), error)
+}
+
+fn no_session(failure: &Failure) -> Refusal {
+    Refusal { code: Code::NoSession, ..Refusal::of_failure(failure) }
+}
+
+fn json(value: &impl Serialize) -> Result<Reply, Refusal> {
+    let bytes = serde_json::to_vec(value);
+    bytes.map(Reply::Json).map_err(|e| Refusal::new(Code::Failed, format!("internal error: {e}")))
+}

@@ -1,0 +1,563 @@
+//! The store, asked as an agent asks it, and as a hostile one does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use testbox::block::mem::MemDisk;
+use testbox::image::{BackupOptions, DiskAbout, Image, backup};
+use testbox::inventory::Identity;
+use testbox::progress::Progress;
+use testbox::serve::jobs::{self, StoreJob};
+use testbox::serve::retention::Keep;
+use testbox::serve::{Caller, Reply, Store, StoreRules};
+use testbox::share::{Files, MemFiles, ShareFault, ShareOp};
+use testbox::store::lease::{Holder, Tell};
+use testbox::store::protocol::{Code, Opened, ProofState, PublishedSet, Refusal, StoreCall};
+use testbox::store::record::{ImageRecord, Machine, Record, SetState};
+use testbox::sys::Recording;
+
+const IP: &str = "10.0.0.5";
+const PART: &str = "10.0.0.5/sda.raw.gz.part";
+
+#[derive(Default)]
+struct Lines(Mutex<Vec<String>>);
+
+impl Tell for Lines {
+    fn info(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+
+    fn warn(&self, text: &str) {
+        self.0.lock().unwrap().push(format!("warning: {text}"));
+    }
+}
+
+struct Lab {
+    files: MemFiles,
+    boot: MemFiles,
+    clock: Arc<Recording>,
+    lines: Arc<Lines>,
+    rules: StoreRules,
+    store: Store,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        Lab::with(StoreRules { keep: Keep { sets: 1, age: 0 }, quota: 1 << 30, reserve: 0 })
+    }
+
+    fn with(rules: StoreRules) -> Lab {
+        let (files, boot) = (MemFiles::new(), MemFiles::new());
+        boot.make_dir("pxelinux.cfg").unwrap();
+        let (clock, lines) = (Arc::new(Recording::new()), Arc::new(Lines::default()));
+        let store = store(&files, &boot, &clock, &lines, rules);
+        Lab { files, boot, clock, lines, rules, store }
+    }
+
+    /// The server is killed, and started again.
+    fn restart(&mut self) {
+        self.store = store(&self.files, &self.boot, &self.clock, &self.lines, self.rules);
+    }
+
+    fn arm(&self, token: &str, job: &str, action: &str) {
+        let text =
+            format!("DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action={action} testbox.job={job}\n");
+        self.boot.put("pxelinux.cfg/0A000005", text);
+        let job = StoreJob {
+            ip: IP.into(),
+            job: job.into(),
+            action: action.into(),
+            armed_file: "pxelinux.cfg/0A000005".into(),
+            by: "tests".into(),
+            armed: jiff::Timestamp::UNIX_EPOCH,
+        };
+        jobs::write(&self.files, token, &job).unwrap();
+    }
+
+    fn agent(&self, token: &str, session: u8) -> Agent<'_> {
+        Agent {
+            lab: self,
+            caller: Caller {
+                token: token.into(),
+                session: format!("{session:032x}"),
+                peer: IpAddr::from([10, 0, 0, 5]),
+            },
+        }
+    }
+
+    fn told(&self, text: &str) -> bool {
+        self.lines.0.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
+    /// A first set, and the bytes of its image and record.
+    fn first_set(&self) -> (Vec<u8>, Vec<u8>) {
+        let token = "a".repeat(64);
+        self.arm(&token, "one", "backup");
+        let agent = self.agent(&token, 1);
+        let image = image(1);
+        agent.open().unwrap();
+        agent.back_up(&image).unwrap();
+        agent.ask(&StoreCall::Disarm, b"").unwrap();
+        agent.ask(&StoreCall::Close, b"").unwrap();
+        (image, self.files.get("10.0.0.5/backup.json").unwrap())
+    }
+}
+
+fn store(
+    files: &MemFiles,
+    boot: &MemFiles,
+    clock: &Arc<Recording>,
+    lines: &Arc<Lines>,
+    rules: StoreRules,
+) -> Store {
+    Store::new(Arc::new(files.clone()), Arc::new(boot.clone()), clock.clone(), rules, lines.clone())
+}
+
+fn disk(seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 256 << 10];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes[..200 << 10]);
+    bytes
+}
+
+fn image(seed: u64) -> Vec<u8> {
+    let disk = MemDisk::new("sda", disk(seed), 512);
+    let mut image = Vec::new();
+    let about = DiskAbout::new("sda", Identity::default(), &disk);
+    backup(&disk, &mut image, &about, &BackupOptions::default(), &Progress::default()).unwrap();
+    image
+}
+
+fn record(image: &[u8], job: &str) -> Record {
+    let summary = Image::open(Arc::new(image.to_vec())).unwrap().summary();
+    let machine = Machine { ip: "10.0.0.99".into(), hexip: "x".into(), hostname: "tb5".into() };
+    let mut record = Record::new(1, Some(job.into()), machine, jiff::Timestamp::UNIX_EPOCH);
+    record.images.push(ImageRecord {
+        name: "sda".into(),
+        identity: Identity::default(),
+        location: "pci-1".into(),
+        disk_size: summary.disk,
+        logical_block_size: 512,
+        physical_block_size: 512,
+        image_size: summary.image,
+        root_hash: summary.root_hash,
+        state: SetState::Complete,
+        bad_ranges: Vec::new(),
+        unreadable_bytes: 0,
+        hidden_bytes: 0,
+        partitions: Vec::new(),
+        content: Default::default(),
+        twin: false,
+        carried: false,
+    });
+    record
+}
+
+struct Agent<'a> {
+    lab: &'a Lab,
+    caller: Caller,
+}
+
+impl Agent<'_> {
+    fn ask(&self, call: &StoreCall, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+        match self.lab.store.answer(&self.caller, call, body) {
+            Reply::Refused(refusal) => Err(refusal),
+            Reply::Json(bytes) | Reply::Bytes(bytes, _) => Ok(bytes),
+            Reply::Length(length) => Ok(length.to_string().into_bytes()),
+            Reply::File(file, size) => {
+                let mut bytes = vec![0; size as usize];
+                file.read_exact_at(&mut bytes, 0).unwrap();
+                Ok(bytes)
+            }
+            Reply::Done => Ok(Vec::new()),
+        }
+    }
+
+    /// Asks twice, as where the first answer was lost.
+    fn ask_twice(&self, call: &StoreCall, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.ask(call, body)?;
+        self.ask(call, body)
+    }
+
+    fn until<T>(&self, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(done) = done() {
+                return done;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{what} does not end: {:?}",
+                self.lab.lines.0.lock().unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn open(&self) -> Result<Opened, Refusal> {
+        let me = Holder {
+            session: self.caller.session.clone(),
+            uuid: None,
+            macs: vec!["52:54:00:00:00:05".into()],
+            hostname: "tb5".into(),
+            action: "backup".into(),
+            job: None,
+        };
+        let body = serde_json::to_vec(&me).unwrap();
+        self.until("opening", || match self.ask(&StoreCall::Open, &body) {
+            Ok(bytes) => {
+                Some(serde_json::from_slice::<Opened>(&bytes).unwrap()).filter(|o| o.is_open).map(Ok)
+            }
+            Err(refusal) => Some(Err(refusal)),
+        })
+    }
+
+    fn write(&self, image: &[u8]) -> Result<(), Refusal> {
+        let part = || PART.parse().unwrap();
+        self.ask_twice(&StoreCall::Create(part()), b"")?;
+        for (n, piece) in image.chunks(60_000).enumerate() {
+            self.ask_twice(&StoreCall::Write(part(), n as u64 * 60_000), piece)?;
+        }
+        self.ask_twice(&StoreCall::Sync(part()), b"").map(drop)
+    }
+
+    fn prove(&self, path: &str) -> Result<ProofState, Refusal> {
+        self.until("the proof", || match self.ask(&StoreCall::Prove(path.parse().unwrap()), b"") {
+            Ok(bytes) => match serde_json::from_slice(&bytes).unwrap() {
+                ProofState::Running { .. } => None,
+                state => Some(Ok(state)),
+            },
+            Err(refusal) => Some(Err(refusal)),
+        })
+    }
+
+    fn publish(&self, image: &[u8]) -> Result<PublishedSet, Refusal> {
+        let body = record(image, "whatever").to_bytes();
+        self.until("publishing", || match self.ask(&StoreCall::Publish, &body) {
+            Err(refusal) if refusal.code == Code::Busy => None,
+            answer => Some(answer.map(|bytes| serde_json::from_slice(&bytes).unwrap())),
+        })
+    }
+
+    fn back_up(&self, image: &[u8]) -> Result<PublishedSet, Refusal> {
+        self.write(image)?;
+        self.prove(PART)?;
+        let set = self.publish(image)?;
+        assert_eq!(self.publish(image)?, PublishedSet { pruned: Vec::new(), ..set.clone() }, "asked again");
+        Ok(set)
+    }
+}
+
+fn code<T: std::fmt::Debug>(answer: Result<T, Refusal>) -> Code {
+    answer.unwrap_err().code
+}
+
+#[test]
+fn a_set_is_what_the_store_has_proven_whatever_is_asked_twice() {
+    let lab = Lab::new();
+    let (image, record) = lab.first_set();
+    assert_eq!(lab.files.get("10.0.0.5/sda.raw.gz").unwrap(), image);
+    let record = Record::parse(&record).unwrap();
+    assert_eq!(record.machine.ip, IP, "the store says whose it is, and not the agent");
+    assert_eq!(record.job.as_deref(), Some("one"));
+    assert_eq!(lab.boot.get("pxelinux.cfg/0A000005"), None, "disarmed");
+    assert_eq!(lab.files.get(PART), None);
+}
+
+#[test]
+fn a_part_that_is_damaged_on_the_servers_disk_becomes_no_set() {
+    let lab = Lab::new();
+    let token = "b".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    let image = image(1);
+    agent.write(&image).unwrap();
+    let mut bad = image.clone();
+    bad[70_000] ^= 1;
+    lab.files.put(PART, bad);
+    assert!(matches!(agent.prove(PART), Ok(ProofState::Damaged(_))));
+    assert!(agent.until(
+        "publishing",
+        || match agent.ask(&StoreCall::Publish, &record(&image, "x").to_bytes()) {
+            // It is proven once more, and again.
+            Err(refusal) if refusal.code == Code::Busy => Some(true),
+            _ => Some(false),
+        }
+    ));
+    assert_eq!(lab.files.get("10.0.0.5/backup.json"), None);
+}
+
+#[test]
+fn a_record_says_no_more_than_what_was_proven() {
+    let lab = Lab::new();
+    let (first, first_record) = lab.first_set();
+    let token = "b".repeat(64);
+    lab.arm(&token, "two", "backup-again");
+    let agent = lab.agent(&token, 2);
+    agent.open().unwrap();
+    let (image, other) = (image(2), image(3));
+    agent.write(&image).unwrap();
+    agent.prove(PART).unwrap();
+    let publish = |record: &Record| code(agent.ask(&StoreCall::Publish, &record.to_bytes()));
+    assert_eq!(publish(&record(&other, "two")), Code::Forbidden, "another image than the proven one");
+    let mut carried = record(&image, "two");
+    carried.images[0].carried = true;
+    assert_eq!(publish(&carried), Code::Forbidden, "carried over, and not of the set before");
+    let mut renamed = record(&image, "two");
+    renamed.images[0].name = "sdb".into();
+    assert_eq!(publish(&renamed), Code::NotFound, "no part of that name");
+    let mut fewer = record(&image, "two");
+    fewer.images.clear();
+    assert_eq!(publish(&fewer), Code::Forbidden, "no image at all");
+    assert_eq!(lab.files.get("10.0.0.5/backup.json").unwrap(), first_record);
+    assert_eq!(lab.files.get("10.0.0.5/sda.raw.gz").unwrap(), first);
+    // What it says beside is the store's own.
+    let mut told = record(&image, "two");
+    (told.images[0].disk_size, told.images[0].state) = (512, SetState::Degraded);
+    agent.ask(&StoreCall::Publish, &told.to_bytes()).unwrap();
+    let published = Record::parse(&lab.files.get("10.0.0.5/backup.json").unwrap()).unwrap();
+    assert_eq!((published.images[0].disk_size, published.images[0].state), (256 << 10, SetState::Complete));
+    assert_eq!(lab.files.get("10.0.0.5/history/1/sda.raw.gz").unwrap(), first);
+}
+
+#[test]
+fn what_is_written_behind_a_proof_is_not_proven() {
+    let lab = Lab::new();
+    let token = "b".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    let image = image(1);
+    agent.write(&image).unwrap();
+    assert!(matches!(agent.prove(PART), Ok(ProofState::Proven { .. })));
+    agent
+        .ask(
+            &StoreCall::Write(PART.parse().unwrap(), image.len() as u64 - 4096),
+            &image[image.len() - 4096..],
+        )
+        .unwrap();
+    let answer = agent.ask(&StoreCall::Publish, &record(&image, "x").to_bytes());
+    assert_eq!(code(answer), Code::Busy, "it is proven anew first");
+    agent.publish(&image).unwrap();
+}
+
+#[test]
+fn a_second_claimant_is_refused_and_told() {
+    let lab = Lab::new();
+    let token = "c".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    // Whoever has read the file that TFTP serves.
+    let mut thief = lab.agent(&token, 2);
+    thief.caller.peer = IpAddr::from([10, 0, 0, 66]);
+    assert_eq!(code(thief.open()), Code::Bound);
+    assert!(lab.told("SECOND CLAIM: 10.0.0.66"));
+    assert_eq!(code(thief.ask(&StoreCall::Create(PART.parse().unwrap()), b"")), Code::Bound);
+    // Not from the machine's own address either, as long as its agent lives; afterwards that is its next boot.
+    let next = lab.agent(&token, 3);
+    assert_eq!(code(next.open()), Code::Bound);
+    lab.clock.advance(Duration::from_secs(31));
+    next.open().unwrap();
+    assert!(lab.told("begins again"));
+    assert_eq!(code(agent.ask(&StoreCall::Room, b"")), Code::Bound);
+    lab.clock.advance(Duration::from_secs(31));
+    assert_eq!(code(thief.open()), Code::Bound, "another address never");
+}
+
+#[test]
+fn a_server_that_restarts_takes_its_agents_up_again() {
+    let mut lab = Lab::new();
+    let token = "d".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let image = image(1);
+    lab.agent(&token, 1).open().unwrap();
+    lab.agent(&token, 1).write(&image).unwrap();
+    lab.restart();
+    let agent = lab.agent(&token, 1);
+    let set =
+        agent.until("publishing", || match agent.ask(&StoreCall::Publish, &record(&image, "x").to_bytes()) {
+            Err(refusal) if refusal.code == Code::Busy => None,
+            answer => Some(answer),
+        });
+    set.unwrap();
+    assert_eq!(lab.files.get("10.0.0.5/sda.raw.gz").unwrap(), image);
+}
+
+#[test]
+fn a_disarmed_job_opens_and_publishes_nothing() {
+    let lab = Lab::new();
+    let token = "e".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    let image = image(1);
+    agent.write(&image).unwrap();
+    agent.prove(PART).unwrap();
+    lab.boot.remove("pxelinux.cfg/0A000005").unwrap();
+    assert_eq!(code(agent.publish(&image)), Code::UnknownToken);
+    assert_eq!(code(lab.agent(&"f".repeat(64), 1).open()), Code::UnknownToken);
+    assert_eq!(lab.files.get("10.0.0.5/backup.json"), None);
+}
+
+#[test]
+fn quota_and_reserve_end_a_part_and_nothing_else() {
+    for (rules, expected) in [
+        (StoreRules { keep: Keep::default(), quota: 50_000, reserve: 0 }, Code::Quota),
+        (StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: u64::MAX / 2 }, Code::Full),
+    ] {
+        let lab = Lab::with(rules);
+        let token = "1".repeat(64);
+        lab.arm(&token, "one", "backup");
+        let agent = lab.agent(&token, 1);
+        agent.open().unwrap();
+        assert_eq!(code(agent.write(&image(1))), expected);
+        agent.ask(&StoreCall::Append("10.0.0.5/maintenance.log".parse().unwrap(), 1), b"a line\n").unwrap();
+        agent.ask(&StoreCall::Replace("10.0.0.5/status.json".parse().unwrap()), b"{}").unwrap();
+    }
+}
+
+#[test]
+fn an_append_that_comes_twice_is_one_line() {
+    let lab = Lab::new();
+    let token = "2".repeat(64);
+    lab.arm(&token, "one", "restore");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    for number in [1, 2, 2, 1, 3] {
+        let call = StoreCall::Append("maintenance.log".parse().unwrap(), number);
+        agent.ask(&call, format!("{number}\n").as_bytes()).unwrap();
+    }
+    assert_eq!(lab.files.get("maintenance.log").unwrap(), b"1\n2\n3\n");
+}
+
+#[test]
+fn a_backup_reads_no_byte_of_a_disk() {
+    let lab = Lab::new();
+    let (image, _) = lab.first_set();
+    let token = "3".repeat(64);
+    lab.arm(&token, "two", "backup-again");
+    let agent = lab.agent(&token, 2);
+    agent.open().unwrap();
+    let read = |range| agent.ask(&StoreCall::Read("10.0.0.5/sda.raw.gz".parse().unwrap(), Some(range)), b"");
+    let size = image.len() as u64;
+    assert_eq!(read(size - 4096..size).unwrap(), image[image.len() - 4096..]);
+    assert!(read(0..4096).is_ok());
+    let secret = disk(1);
+    for at in (0..size).step_by(512) {
+        for length in [16, 100, 512, 4096, 60_000] {
+            let Ok(bytes) = read(at..at + length) else { continue };
+            let is_told =
+                secret.chunks(16).take(200 << 6).any(|part| bytes.windows(16).any(|window| window == part));
+            assert!(!is_told, "{length} bytes at {at} hold 16 bytes of the disk");
+        }
+    }
+    assert_eq!(
+        code(agent.ask(&StoreCall::Read("10.0.0.5/sda.raw.gz".parse().unwrap(), None), b"")),
+        Code::Forbidden
+    );
+}
+
+/// One thing that a hostile agent with a token may try.
+fn attempts() -> impl Strategy<Value = (StoreCall, Vec<u8>, u64)> {
+    let files = [
+        "10.0.0.5/sda.raw.gz.part",
+        "10.0.0.5/sdb.raw.gz.part",
+        "10.0.0.5/sda.raw.gz",
+        "10.0.0.5/backup.json",
+        "10.0.0.5/backup.json.part",
+        "10.0.0.5/history/1/sda.raw.gz",
+        "10.0.0.5/history/1/backup.json",
+        "10.0.0.5/history/1",
+        "10.0.0.5/status.json",
+        "10.0.0.5/maintenance.log",
+        "10.0.0.5/lease/1",
+        "10.0.0.6/backup.json",
+        ".store/proven",
+        "10.0.0.5",
+    ];
+    let path = proptest::sample::select(files.to_vec()).prop_map(|text| text.parse().unwrap());
+    let path = || path.clone();
+    let number = prop_oneof![Just(0u64), Just(60_000), 0..400_000u64];
+    let body = prop_oneof![
+        Just(image(7)),
+        Just(image(8)),
+        Just(record(&image(7), "evil").to_bytes()),
+        Just(record(&image(8), "evil").to_bytes()),
+        Just(b"x".to_vec()),
+        Just(Vec::new()),
+    ];
+    let mut carried = record(&image(7), "evil");
+    carried.images[0].carried = true;
+    let call = prop_oneof![
+        4 => (path(), number.clone()).prop_map(|(path, at)| StoreCall::Write(path, at)),
+        2 => path().prop_map(StoreCall::Create),
+        1 => (path(), number.clone(), number.clone()).prop_map(|(path, at, n)| StoreCall::Zeros(path, at, n)),
+        2 => (path(), number.clone(), path(), 0..300_000u64).prop_map(|(path, at, from, n)| StoreCall::Copy(path, at, from, n..n + 5000)),
+        2 => path().prop_map(StoreCall::Sync),
+        2 => path().prop_map(StoreCall::Remove),
+        2 => path().prop_map(StoreCall::Replace),
+        1 => (path(), number).prop_map(|(path, n)| StoreCall::Append(path, n)),
+        3 => path().prop_map(StoreCall::Prove),
+        4 => Just(StoreCall::Publish),
+        1 => Just(StoreCall::Sweep(Vec::new())),
+        1 => Just(StoreCall::Disarm),
+        1 => Just(StoreCall::Close),
+    ];
+    (call, body, prop_oneof![9 => Just(0u64), 1 => 0..200u64 * 86_400])
+}
+
+/// The first set, byte for byte, in place or in the history.
+fn has_first(lab: &Lab, image: &[u8], record: &[u8]) -> bool {
+    let tree = lab.files.tree();
+    tree.iter().any(|(path, bytes)| {
+        let folder = path.strip_suffix("backup.json").filter(|_| bytes == record);
+        folder.is_some_and(|folder| {
+            tree.get(&format!("{folder}sda.raw.gz")).is_some_and(|there| there == image)
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Whatever a machine asks with its tokens, however long it takes, with a disk that fails: the set before is there, and
+    /// what is current was proven.
+    #[test]
+    fn no_machine_loses_its_set_before(
+        steps in proptest::collection::vec(attempts(), 1..40),
+        action in proptest::sample::select(vec!["backup", "backup-again", "restore", "verify", "refresh-info"]),
+        fault in proptest::option::of(0..60usize),
+        is_begun in any::<bool>(),
+    ) {
+        let lab = Lab::new();
+        let (first, first_record) = lab.first_set();
+        let token = "9".repeat(64);
+        lab.arm(&token, "evil", action);
+        let agent = lab.agent(&token, 9);
+        agent.open().unwrap();
+        if is_begun && action.starts_with("backup") {
+            agent.write(&image(7)).unwrap();
+            agent.prove(PART).unwrap();
+        }
+        if let Some(nth) = fault {
+            lab.files.fail_nth_of(ShareOp::Write, nth, ShareFault::Errno(libc::ENOSPC));
+        }
+        for (call, body, seconds) in steps {
+            let _ = agent.ask(&call, &body);
+            lab.clock.advance(Duration::from_secs(seconds));
+            lab.store.tend();
+            prop_assert!(has_first(&lab, &first, &first_record), "after {call:?}");
+        }
+        lab.files.clear_faults();
+        let current = lab.files.get("10.0.0.5/backup.json").unwrap();
+        let record = Record::parse(&current).unwrap();
+        let image = Image::open(Arc::new(lab.files.get("10.0.0.5/sda.raw.gz").unwrap())).unwrap();
+        prop_assert_eq!(image.summary().root_hash, record.images[0].root_hash);
+        testbox::image::verify(&image, 1, &Progress::default()).unwrap();
+        prop_assert!(record.job.as_deref() == Some("one") || record.job.as_deref() == Some("evil"));
+    }
+}
