@@ -9,6 +9,7 @@ pub mod lease;
 pub mod protocol;
 pub mod publish;
 pub mod record;
+pub mod remote;
 mod share_failure;
 mod state;
 pub mod status;

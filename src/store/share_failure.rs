@@ -1,11 +1,15 @@
 //! Errors of the shares as failures: which outcome, and what the admin should look at, by errno.
 
+use super::protocol::{Code, Refusal};
 use crate::failure::{Failure, Kind};
 use crate::sys::errno_words;
 use std::io;
 
 /// Something cannot be written, made or removed there: `what` says what, without "cannot".
 pub fn cannot_write(what: &str, error: &io::Error) -> Failure {
+    if let Some(failure) = of_store(what, error) {
+        return failure;
+    }
     let kind = if is_full(error) { Kind::NoSpace } else { Kind::ShareWrite };
     let advice = advice(error).unwrap_or("check free space, quota and permissions of the share.");
     let text = format!("cannot {what} on the backup share: {}", errno_words(error));
@@ -14,9 +18,30 @@ pub fn cannot_write(what: &str, error: &io::Error) -> Failure {
 
 /// Something cannot be read there: `what` says what, without "cannot".
 pub fn cannot_read(what: &str, error: &io::Error) -> Failure {
+    if let Some(failure) = of_store(what, error) {
+        return failure;
+    }
     let advice = advice(error).unwrap_or("check the share and the permissions of the file.");
     let text = format!("cannot {what} on the backup share: {}", errno_words(error));
     Failure::new(Kind::ShareRead, text, advice)
+}
+
+/// What a store has said that is more than an error of a file: a step that failed there, a session or a job that is over.
+fn of_store(what: &str, error: &io::Error) -> Option<Failure> {
+    let refusal = Refusal::of(error)?;
+    let (kind, advice) = match refusal.code {
+        Code::NoSession => (
+            Kind::Lease,
+            "this agent has stopped; what it has not published does not count. If two machines have one address, mend that. The \
+             machine stays armed, and tries again after a reboot.",
+        ),
+        Code::UnknownToken => (
+            Kind::NotArmed,
+            "it was disarmed or armed anew meanwhile: the next boot does what is said then. What is published is as it was.",
+        ),
+        _ => return refusal.failure(),
+    };
+    Some(Failure::new(kind, format!("cannot {what}: {error}"), advice))
 }
 
 /// True where room is what is missing.
@@ -26,6 +51,13 @@ pub fn is_full(error: &io::Error) -> bool {
 
 /// What mends it, where the errno tells.
 pub fn advice(error: &io::Error) -> Option<&'static str> {
+    if let Some(refusal) = Refusal::of(error) {
+        return match refusal.code {
+            Code::Full => Some("make room on the disk of the store."),
+            Code::Quota => Some("raise the quota of the machine on the store, or make room."),
+            _ => None,
+        };
+    }
     Some(match error.raw_os_error()? {
         libc::ENOSPC => "make room on the share.",
         libc::EDQUOT => {

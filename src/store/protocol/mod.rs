@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod refused;
 
 pub use answer::{
     Code, DisarmResult, JobFound, Opened, ProofState, PublishedSet, Recovery, Refusal, Room, Welcome,

@@ -1,0 +1,21 @@
+//! A store that is asked over a wire: its files as one more share, and whoever keeps them.
+//!
+//! ```text
+//! RemoteFiles, RemoteKeeper -> RemoteStore (what an answer means) -> Transport (one request, one answer)
+//! ```
+#![forbid(unsafe_code)]
+
+mod client;
+mod file;
+mod files;
+mod keeper;
+mod patient;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use client::RemoteStore;
+pub use files::RemoteFiles;
+pub use keeper::RemoteKeeper;
+pub use patient::PatientTransport;
+pub use transport::{Answer, Transport, WatchedTransport};
