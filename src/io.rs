@@ -53,6 +53,17 @@ pub trait ReadAt: Send + Sync {
         false
     }
 
+    /// The BLAKE3 hash of a range of bytes. A share whose server can tell it sends no bytes for it.
+    ///
+    /// # Errors
+    /// Those of [`ReadAt::read_exact_at`].
+    fn hash_at(&self, range: &Range<u64>) -> io::Result<blake3::Hash> {
+        let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        self.read_exact_at(&mut bytes, range.start)?;
+        Ok(blake3::hash(&bytes))
+    }
+
     /// What [`SyncWrite::append_from`] of the same kind of share can copy from.
     fn as_any(&self) -> Option<&dyn Any> {
         None

@@ -8,6 +8,7 @@ use crate::job::pxe::{Candidate, candidates};
 use crate::job::{FoundJob, JobSource, Order, Origin};
 use crate::net::tftp::TftpError;
 use crate::share::Files;
+use crate::store::protocol::DisarmResult;
 use crate::types::TftpPath;
 use std::io;
 
@@ -15,17 +16,6 @@ use std::io;
 const LIMIT: usize = 64 << 10;
 /// Folders of the share in which a PXE folder is looked for.
 const FOLDERS_MAX: usize = 256;
-
-/// What [`disarm`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disarmed {
-    /// The file was removed, and is gone.
-    Removed,
-    /// Somebody else has removed it.
-    WasGone,
-    /// It holds another job by now, and was left alone.
-    ArmedAgain,
-}
 
 fn read(files: &dyn Files, path: &str) -> io::Result<Option<Vec<u8>>> {
     match files.read_limited(path, LIMIT) {
@@ -195,7 +185,7 @@ pub fn disarm(
     network: &AgentNetwork,
     share: &Share,
     armed: &FoundJob,
-) -> Result<Disarmed, Failure> {
+) -> Result<DisarmResult, Failure> {
     let failed = |what: &str, e: &io::Error| {
         Failure::new(
             Kind::Disarm,
@@ -208,19 +198,19 @@ pub fn disarm(
         None => bytes == armed.bytes,
     };
     let Some(bytes) = read(&*share.files, &armed.path).map_err(|e| failed("read", &e))? else {
-        return Ok(Disarmed::WasGone);
+        return Ok(DisarmResult::WasGone);
     };
     if !is_ours(&bytes) {
-        return Ok(Disarmed::ArmedAgain);
+        return Ok(DisarmResult::ArmedAgain);
     }
     let served = served(world, journal, network, armed);
     if served.as_ref().is_some_and(|(_, bytes)| !is_ours(bytes)) {
-        return Ok(Disarmed::ArmedAgain);
+        return Ok(DisarmResult::ArmedAgain);
     }
     // Gone, by whomever: by the admin meanwhile, or by this very request, whose reply was lost and which was sent again.
     let done = match share.files.remove(&armed.path) {
-        Ok(()) => Disarmed::Removed,
-        Err(e) if is_gone(&e) => Disarmed::WasGone,
+        Ok(()) => DisarmResult::Removed,
+        Err(e) if is_gone(&e) => DisarmResult::WasGone,
         Err(e) => return Err(failed("removed", &e)),
     };
     let dir = armed.path.rsplit_once('/').map_or("", |(dir, _)| dir);
@@ -238,7 +228,7 @@ pub fn disarm(
             &io::Error::other("TFTP still gives it: is the share the folder that TFTP serves?"),
         )),
         Ok(None) => Ok(done),
-        Ok(Some(bytes)) if !is_ours(&bytes) => Ok(Disarmed::ArmedAgain),
+        Ok(Some(bytes)) if !is_ours(&bytes) => Ok(DisarmResult::ArmedAgain),
         Ok(Some(_)) => {
             let back = io::Error::other("it is there again, or the share does not do what it says");
             Err(failed("removed", &back))

@@ -51,7 +51,9 @@ impl Connected<'_> {
 
     /// The folder is another's: then all machines' log tells who was refused.
     pub fn tell_all_machines(&self, shares: &Shares<'_>, failure: &Failure) {
-        if failure.kind != Kind::Lease || shares.given_up().is_some() {
+        let is_kept = self.proven.folder.keeper().is_some();
+        // A store tells it itself.
+        if failure.kind != Kind::Lease || shares.given_up().is_some() || is_kept {
             return;
         }
         let journal = self.named.context.journal;

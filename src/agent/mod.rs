@@ -43,6 +43,7 @@ mod run;
 mod share_guard;
 mod shares;
 mod steps;
+mod stored;
 mod times;
 mod working;
 pub mod world;

@@ -6,7 +6,7 @@ use super::disk_watch::DiskWatch;
 use super::network::AgentNetwork;
 use super::shares::Shares;
 use super::times::BootStage;
-use super::{CLOSE_LIMIT, Ending, Mode, arming};
+use super::{CLOSE_LIMIT, Ending, Mode, arming, stored};
 use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
@@ -17,7 +17,7 @@ use crate::share::mount::check_marker;
 use crate::signature::Verdict;
 use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER, is_free_for_host};
 use crate::store::status::Status;
-use crate::store::{Folder, cannot_write};
+use crate::store::{Folder, Keeper, cannot_write};
 use crate::sys::random_id;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +36,17 @@ pub struct Named<'a> {
     pub unsigned: Option<Failure>,
 }
 
-/// Both shares, proven ours.
+/// How the file that armed this machine is reached.
+pub enum BootFiles {
+    /// On the TFTP share.
+    Mounted(Share),
+    /// By the store, which removes it itself.
+    Kept(Arc<dyn Keeper>),
+}
+
+/// The shares, or the store, proven ours.
 pub struct ProvenJob {
-    pub tftp: Share,
+    pub boot: BootFiles,
     pub backup: Share,
     /// The file that armed this machine.
     pub armed: FoundJob,
@@ -120,6 +128,10 @@ impl<'a> Named<'a> {
         for problem in &self.order.words.problems {
             journal.warn(problem);
         }
+        if self.context.settings.store.is_some() {
+            journal.warn("rescue continues without a log: a store takes lines only in a session, which nobody would end");
+            return self.hand_over();
+        }
         match self.connect(shares, RESCUE_MOUNT_WAIT) {
             Ok(ProvenJob { folder, .. }) => self.logged(&folder, || {
                 journal.global("rescue: the machine is left to its admin");
@@ -158,6 +170,9 @@ impl<'a> Named<'a> {
     /// and what names the machine there.
     fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<ProvenJob, Failure> {
         self.context.times.enter(BootStage::Shares);
+        if let Some(order) = self.context.settings.store() {
+            return stored::connect(self, shares, &order.map_err(bad_words)?, wait);
+        }
         self.set_host_name();
         let tftp = self.mount(shares, Purpose::Tftp, wait)?;
         check_marker(&*tftp.files, &tftp.name, TFTP_MARKER).map_err(|e| not_the_share(&e.to_string()))?;
@@ -178,7 +193,7 @@ impl<'a> Named<'a> {
             backup.files.sync_dir("")
         };
         made().map_err(|e| cannot_write(&format!("make the folder {}", self.who.ip), &e))?;
-        Ok(ProvenJob { tftp, backup, armed, folder })
+        Ok(ProvenJob { boot: BootFiles::Mounted(tftp), backup, armed, folder })
     }
 
     /// Mounts a share for this purpose, retrying for as long as `limit` says.
@@ -253,4 +268,8 @@ fn not_the_share(why: &str) -> Failure {
         why,
         "check testbox.backup= and testbox.tftp=; 'testboxctl init' lays the shares out. Nothing was written there.",
     )
+}
+
+fn bad_words(why: String) -> Failure {
+    Failure::new(Kind::BadWords, why, "arm the machine again with testboxctl arm. No disk was touched.")
 }

@@ -2,26 +2,29 @@
 
 use super::Journal;
 use super::firmware;
+use super::named::BootFiles;
 use super::network::AgentNetwork;
-use crate::agent::world::{Share, World};
+use crate::agent::world::World;
 use crate::job::pxe::{HexIp, own_loader_script};
 use crate::store::layout::own_loader_file;
 
 /// Writes down what the firmware of this machine would start without the network, where it is not written already: the
 /// script of the boot server's GRUB tries it before all loaders that it knows. A machine without UEFI has none.
-pub fn tell_loader(world: &dyn World, journal: &Journal, network: &AgentNetwork, tftp: &Share) {
+pub fn tell_loader(world: &dyn World, journal: &Journal, network: &AgentNetwork, boot: &BootFiles) {
     let Some(platform) = world.efi() else { return };
     let Some(path) = firmware::state(&platform).ok().and_then(|state| state.own_loader()) else { return };
     let (file, text) = (own_loader_file(HexIp(network.address)), own_loader_script(&path));
-    let written = match tftp.files.read_limited(&file, text.len() + 1) {
-        Ok(there) if there == text.as_bytes() => return,
-        _ => tftp.files.write_atomic(&file, text.as_bytes()),
+    let (written, name) = match boot {
+        BootFiles::Kept(keeper) => (keeper.tell_loader(&path), "the store"),
+        BootFiles::Mounted(tftp) => match tftp.files.read_limited(&file, text.len() + 1) {
+            Ok(there) if there == text.as_bytes() => return,
+            _ => (tftp.files.write_atomic(&file, text.as_bytes()), tftp.name.as_str()),
+        },
     };
     match written {
         Ok(()) => journal.info(&format!("{file}: where it is not armed, the machine starts {path}")),
         Err(e) => journal.warn(&format!(
-            "{file} on {}: cannot write it: {e}; where the machine is not armed, GRUB starts the first loader that it knows",
-            tftp.name
+            "{file} on {name}: cannot write it: {e}; where the machine is not armed, GRUB starts the first loader that it knows"
         )),
     }
 }

@@ -58,7 +58,17 @@ fn named(state: Named<'_>) -> Ending {
 
 fn connected(state: &Connected<'_>, shares: &mut Shares<'_>) -> Ending {
     match caught(&AGENT, || state.acquire_lease()) {
-        Ok(lease) => state.named.logged(&state.proven.folder, || leased(state, Arc::new(lease), shares)),
+        Ok(lease) => {
+            let lease = Arc::new(lease);
+            let ending = state.named.logged(&state.proven.folder, || leased(state, lease.clone(), shares));
+            // Behind the last line of the log: what follows is somebody else's.
+            if let Err(e) = lease.release(CLOSE_LIMIT) {
+                let what =
+                    format!("the lease of the folder is not released, the next agent has to wait: {e}");
+                state.named.context.journal.warn(&what);
+            }
+            ending
+        }
         Err(failure) => {
             state.tell_all_machines(shares, &failure);
             state.named.fail(shares, &failure, None, None)
@@ -67,15 +77,10 @@ fn connected(state: &Connected<'_>, shares: &mut Shares<'_>) -> Ending {
 }
 
 fn leased(state: &Connected<'_>, lease: Arc<LeaseHolder>, shares: &mut Shares<'_>) -> Ending {
-    let ending = match caught(&AGENT, || state.count_attempt()) {
-        Ok(status) => working(Working { connected: state, lease: lease.clone(), status }, shares),
+    match caught(&AGENT, || state.count_attempt()) {
+        Ok(status) => working(Working { connected: state, lease, status }, shares),
         Err(failure) => state.named.fail(shares, &failure, None, None),
-    };
-    if let Err(e) = lease.release(CLOSE_LIMIT) {
-        let what = format!("the lease of the folder is not released, the next agent has to wait: {e}");
-        state.named.context.journal.warn(&what);
     }
-    ending
 }
 
 fn working(mut state: Working<'_, '_>, shares: &mut Shares<'_>) -> Ending {

@@ -6,6 +6,7 @@ use super::{Ending, Journal, policy};
 use crate::failure::{Failure, Kind};
 use crate::job::{OnError, RebootMode, Settings};
 use crate::share::{Files, WatchedFiles};
+use crate::store::remote::{Transport, WatchedTransport};
 use crate::sys::{Reboot, System};
 use crate::watch::{Finding, InFlightOps, Watch};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -46,6 +47,11 @@ impl ShareGuard {
     /// The share `name`, watched from now on.
     pub fn watch(&self, name: &str, files: Arc<dyn Files>) -> Arc<dyn Files> {
         Arc::new(WatchedFiles::new(files, name, self.ops.clone()))
+    }
+
+    /// What is asked of the store `name`, watched from now on.
+    pub fn watch_store(&self, name: &str, transport: Arc<dyn Transport>) -> Arc<dyn Transport> {
+        Arc::new(WatchedTransport::new(transport, name, self.ops.clone()))
     }
 
     /// How the run was ended where a share hung; waits for that end while it goes on.

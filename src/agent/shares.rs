@@ -5,6 +5,8 @@ use super::share_guard::ShareGuard;
 use super::{CLOSE_LIMIT, Ending, Journal};
 use crate::agent::world::{Close, MountOrder, MountedShares, Share, World};
 use crate::share::mount::MountFailed;
+use crate::store::remote::Transport;
+use std::sync::Arc;
 
 /// All shares of one run.
 pub struct Shares<'a> {
@@ -31,6 +33,11 @@ impl<'a> Shares<'a> {
         let MountedShares { share, close } = self.world.mount(order, &mut |line| self.journal.info(line))?;
         self.open.push((share.name.clone(), close));
         Ok(Share { files: self.guard.watch(&share.name, share.files), ..share })
+    }
+
+    /// Watches what is asked of a store, as it watches a mounted share; there is nothing to unmount.
+    pub fn watch_store(&self, name: &str, transport: Arc<dyn Transport>) -> Arc<dyn Transport> {
+        self.guard.watch_store(name, transport)
     }
 
     /// How the run was ended where a share hung; waits for that end while it goes on.

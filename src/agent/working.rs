@@ -2,7 +2,7 @@
 
 use super::connected::Connected;
 use super::context::Context;
-use super::named::{Named, ProvenJob};
+use super::named::{BootFiles, Named, ProvenJob};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Publisher, Restore, StepContext, StepOutcome, Verify};
@@ -17,7 +17,8 @@ use crate::plan::{self, Plan, PlanRequest};
 use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::lease::LeaseHolder;
-use crate::store::publish::{self, Recovered};
+use crate::store::protocol::{DisarmResult, Recovery};
+use crate::store::publish;
 use crate::store::record::Machine;
 use crate::store::status::{JobState, Status};
 use std::collections::BTreeMap;
@@ -75,12 +76,16 @@ impl Working<'_, '_> {
         let id = job.id.as_ref().map(|id| id.as_str().to_owned());
         // Only the action that made a set removes older ones.
         let maker = id.as_deref().filter(|_| job.action.is_backup());
-        match publish::recover(folder, maker, settings.keep, &|| self.lease.check())? {
-            Recovered::Nothing => {}
-            Recovered::Completed(record) => {
-                journal.global(&format!("completed set {}, whose publishing was cut", record.generation));
+        let recovery = match &self.lease.recovery {
+            Some(recovery) => recovery.clone(),
+            None => publish::recover(folder, maker, settings.keep, &|| self.lease.check())?,
+        };
+        match recovery {
+            Recovery::Nothing => {}
+            Recovery::Completed(generation) => {
+                journal.global(&format!("completed set {generation}, whose publishing was cut"));
             }
-            Recovered::RolledBack(why) => {
+            Recovery::RolledBack(why) => {
                 journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
             }
         }
@@ -118,7 +123,7 @@ impl Working<'_, '_> {
         let plan = self.plan(job, &inventory)?;
         let images = match job.action {
             // Images are read through a mount that cannot write them.
-            Action::Restore | Action::Verify => {
+            Action::Restore | Action::Verify if folder.keeper().is_none() => {
                 let share = named.mount(shares, Purpose::Images, settings.mount_wait)?;
                 Folder::new(share.files, folder.path(""))
             }
@@ -132,7 +137,7 @@ impl Working<'_, '_> {
         let reporter = Reporter::new(world, journal, folder, status, settings, lease, address.clone());
         let run = steps::JobRun {
             context: StepContext { world, journal, folder, reporter },
-            backup: Backup { disks: &inventory.disks, export: &proven.backup.export },
+            backup: Backup { disks: &inventory.disks, export: proven.backup.export.as_ref() },
             verify: Verify { images, degraded: settings.degraded },
             restore: Restore {
                 delta: settings.delta,
@@ -256,7 +261,7 @@ impl Working<'_, '_> {
         let Connected { named, address, proven, .. } = self.connected;
         let Named { context, network, who, .. } = named;
         let Context { world, journal, ref settings, .. } = *context;
-        let ProvenJob { tftp, armed, folder, .. } = proven;
+        let ProvenJob { boot, armed, folder, .. } = proven;
         notes.iter().for_each(|note| journal.info(note));
         context.times.enter(BootStage::Disarm);
         self.lease.check()?;
@@ -271,11 +276,15 @@ impl Working<'_, '_> {
             status.code = Some(failure.kind.code());
         }
         policy::write_status(journal, &*world.system(), status, folder);
-        own_boot::tell_loader(world, journal, network, tftp);
-        match arming::disarm(world, journal, network, tftp, armed)? {
-            arming::Disarmed::Removed => journal.info(&format!("disarmed: {} is gone", armed.path)),
-            arming::Disarmed::WasGone => journal.warn(&format!("{} was gone already", armed.path)),
-            arming::Disarmed::ArmedAgain => {
+        own_boot::tell_loader(world, journal, network, boot);
+        let disarmed = match boot {
+            BootFiles::Mounted(tftp) => arming::disarm(world, journal, network, tftp, armed)?,
+            BootFiles::Kept(keeper) => keeper.disarm()?,
+        };
+        match disarmed {
+            DisarmResult::Removed => journal.info(&format!("disarmed: {} is gone", armed.path)),
+            DisarmResult::WasGone => journal.warn(&format!("{} was gone already", armed.path)),
+            DisarmResult::ArmedAgain => {
                 journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
             }
         }

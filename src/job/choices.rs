@@ -99,3 +99,15 @@ choice! {
         BootDisk = "boot-disk",
     }
 }
+
+choice! {
+    /// Whether a store may be reached without TLS: `testbox.store-plain=`.
+    #[derive(Default)]
+    StorePlain {
+        /// By HTTPS only.
+        #[default]
+        Refuse = "refuse",
+        /// By HTTP too: whoever is on the network reads and changes everything.
+        Allow = "allow",
+    }
+}

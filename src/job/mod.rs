@@ -11,10 +11,12 @@ pub mod search;
 pub mod signed_text;
 
 pub use action::{Action, UnknownAction};
-pub use choices::{BadSectors, DegradedSet, FailingDisk, Grow, NoJob, OnError, RebootMode, UnionKind};
+pub use choices::{
+    BadSectors, DegradedSet, FailingDisk, Grow, NoJob, OnError, RebootMode, StorePlain, UnionKind,
+};
 pub use cmdline::Cmdline;
 pub(crate) use cmdline::without_comment;
-pub use options::{Form, Given, OPTIONS, OptionAbout, Options, Settings};
+pub use options::{Form, Given, OPTIONS, OptionAbout, Options, Settings, StoreOrder};
 pub use order::{Job, Order, Origin};
 pub use search::{FoundJob, JobSource, find_job_file};
 pub use signed_text::job_text;

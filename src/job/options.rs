@@ -3,8 +3,8 @@
 
 use crate::text::quoted;
 use crate::types::{
-    Delta, DiskSelector, FreeSpace, HostName, MapEntry, NfsSource, ParameterError, ReadTwice, SetHash,
-    TftpPath,
+    Delta, DiskSelector, FreeSpace, HostName, KeyPin, MapEntry, NfsSource, ParameterError, ReadTwice,
+    SetHash, StoreUrl, TftpPath, Token,
 };
 use crate::used::Used;
 use std::net::Ipv4Addr;
@@ -83,7 +83,7 @@ macro_rules! shown {
     ($($t:ty)+) => { $(impl OptionValue for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
 shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta ReadTwice Used FreeSpace BadSectors DegradedSet FailingDisk Grow
-UnionKind RebootMode OnError NoJob TftpPath }
+UnionKind RebootMode OnError NoJob TftpPath StoreUrl Token KeyPin StorePlain }
 
 impl OptionValue for u32 {
     const FORM: Form = Form::Number;
@@ -237,6 +237,15 @@ options! {
         "`/export/testbox-backup` on the server of the other share, of `nfsroot=`, or the boot server";
     /// The TFTP share, as the machine mounts it to disarm itself.
     tftp: maybe NfsSource, str::parse, "tftp" "HOST:PATH[,OPTION...]" Boot, "`/export/testbox-tftp`, likewise";
+    /// The store that keeps the backups, in place of both shares.
+    store: maybe StoreUrl, str::parse, "store" "https://HOST[:PORT]" Boot, "none: the shares";
+    /// What the store knows this job by; `arm` makes one for each machine and job.
+    token: maybe Token, str::parse, "token" "64HEX" Arm, "none";
+    /// The key of the store: SHA-256 of its SubjectPublicKeyInfo, as `testboxctl serve` prints it.
+    store_key: maybe KeyPin, str::parse, "store-key" "SHA256" Boot, "none: needed for https";
+    /// Whether the store may be reached without TLS, by http://: `refuse` or `allow`. Whoever is on the network then reads
+    /// and changes everything.
+    store_plain: value StorePlain = StorePlain::Refuse, str::parse, "store-plain" "HOW" Boot, "refuse";
     /// Only these disks: names, serial=..., wwn=..., at=...
     disks: list DiskSelector, str::parse, "disks" "DISK,..." Disks, "all but USB and removable";
     /// Which image belongs on which disk, as sda:serial=ABC.
@@ -302,6 +311,40 @@ options! {
 impl Default for Settings {
     fn default() -> Self {
         Options::default().settings()
+    }
+}
+
+/// How the store is reached that keeps the backups.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOrder<'a> {
+    /// Where it is.
+    pub url: &'a StoreUrl,
+    /// What it knows the job by.
+    pub token: &'a Token,
+    /// Its key, for HTTPS.
+    pub key: Option<&'a KeyPin>,
+}
+
+impl Settings {
+    /// The store, where one keeps the backups; or what is missing to reach it.
+    pub fn store(&self) -> Option<Result<StoreOrder<'_>, String>> {
+        let url = self.store.as_ref()?;
+        let Some(token) = &self.token else {
+            return Some(Err(format!(
+                "testbox.store={url} without testbox.token=: nobody could say whose job this is"
+            )));
+        };
+        let key = self.store_key.as_ref();
+        Some(match (url.is_tls, key, self.store_plain) {
+            (true, None, _) => {
+                Err(format!("testbox.store={url} without testbox.store-key=, the hash of its key"))
+            }
+            (false, _, StorePlain::Refuse) => Err(format!(
+                "testbox.store={url} is not https, and whoever is on the network could read and change everything: where that is \
+                 meant, say testbox.store-plain=allow"
+            )),
+            _ => Ok(StoreOrder { url, token, key }),
+        })
     }
 }
 

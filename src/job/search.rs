@@ -1,7 +1,8 @@
 //! The search for the file that tells a machine its job.
 
 use crate::job::Cmdline;
-use crate::job::pxe::{Candidate, PxeFile};
+use crate::job::pxe::{Candidate, CandidateKind, PxeFile};
+use crate::types::TftpPath;
 
 /// Which kind of file a job came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,15 @@ pub struct FoundJob {
 }
 
 impl FoundJob {
+    /// The file at this path, which carries the name of one machine.
+    pub fn of_machine(path: &TftpPath, bytes: Vec<u8>) -> FoundJob {
+        let folder = path.as_str().rsplit('/').nth(1).unwrap_or_default();
+        let is_cfg = folder == JobSource::TestboxCfg.folder();
+        let source = if is_cfg { JobSource::TestboxCfg } else { JobSource::PxelinuxCfg };
+        let candidate = Candidate { name: path.file_name().to_owned(), kind: CandidateKind::HexIp };
+        FoundJob { source, candidate, path: path.as_str().to_owned(), bytes }
+    }
+
     /// The words in the file. Bytes that are not UTF-8 end up in a problem, unless they stand in a comment.
     pub fn cmdline(&self) -> Cmdline {
         let text = String::from_utf8_lossy(&self.bytes);

@@ -186,7 +186,10 @@ fn taken_apart(
             Some(_) => Err(malformed(&format!("the header {name} is there twice"))),
         }
     };
-    one("content-length")?;
+    let length = one("content-length")?.map_or(Ok(0), str::parse::<u64>);
+    if length.map_err(|_| malformed("the body's length is not a number"))? > BODY_LIMIT as u64 {
+        return Err(Refusal::new(Code::TooLarge, format!("a request has at most {BODY_LIMIT} bytes")));
+    }
     let method = StoreCall::method(method.as_str()).ok_or_else(|| malformed("no such method"))?;
     let call = StoreCall::parse(method, target, one("range")?)
         .map_err(|e| malformed(&format!("{e}; this server speaks version {VERSION} of the protocol")))?;

@@ -1,8 +1,7 @@
 //! The jobs that a store knows: a file for each token, under the SHA-256 of it, so that whoever reads the folder has no
 //! token. `arm` writes it; the store writes beside it which session has bound the token.
 
-use crate::job::pxe::{Candidate, CandidateKind};
-use crate::job::{Action, FoundJob, JobSource};
+use crate::job::{Action, FoundJob};
 use crate::share::Files;
 use crate::store::layout::{SESSION, STORE, STORE_JOBS};
 use crate::store::lease::Holder;
@@ -58,12 +57,7 @@ impl StoreJob {
     /// True where these bytes of an armed file hold this job.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         let Ok(path) = self.armed_file.parse::<TftpPath>() else { return false };
-        let source = match path.as_str().rsplit('/').nth(1) {
-            Some(folder) if folder == JobSource::TestboxCfg.folder() => JobSource::TestboxCfg,
-            _ => JobSource::PxelinuxCfg,
-        };
-        let candidate = Candidate { name: path.file_name().to_owned(), kind: CandidateKind::HexIp };
-        let found = FoundJob { source, candidate, path: path.as_str().into(), bytes: bytes.to_vec() };
+        let found = FoundJob::of_machine(&path, bytes.to_vec());
         found.cmdline().job.is_some_and(|id| id.as_str() == self.job)
     }
 }

@@ -9,9 +9,6 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Longest copy of one request, in bytes: it must end before the agent takes the server for dead.
-pub const COPY_LIMIT: u64 = 1 << 30;
-
 struct OpenPart {
     sink: Box<dyn SyncWrite>,
     length: u64,

@@ -9,7 +9,7 @@ use crate::share::Files;
 use crate::store::layout::{HISTORY, STORE, STORE_PARTS, history_dir};
 use crate::store::lease::{Holder, LeaseHolder, OTHER, Tell};
 use crate::store::protocol::{Code, Opened, Recovery, Refusal};
-use crate::store::publish::{self, Recovered};
+use crate::store::publish;
 use crate::store::{Folder, cannot_write};
 use crate::sys::System;
 use std::collections::HashMap;
@@ -406,12 +406,7 @@ impl Opening {
         sets::make_folder(&*folder.files, ip, &self.me.hostname)
             .map_err(|e| failed(&format!("make the folder {ip}"), e))?;
         let lease = LeaseHolder::take(&*self.system, tell, folder, &self.me, BEAT)?;
-        let recovered = publish::recover(folder, None, 0, &|| lease.check())?;
-        let recovery = match recovered {
-            Recovered::Nothing => Recovery::Nothing,
-            Recovered::Completed(record) => Recovery::Completed(record.generation),
-            Recovered::RolledBack(why) => Recovery::RolledBack(why),
-        };
+        let recovery = publish::recover(folder, None, 0, &|| lease.check())?;
         if action.is_backup() {
             self.sweep_foreign_parts(&lease).map_err(|e| failed("remove parts of another job", e))?;
         }

@@ -2,7 +2,7 @@
 
 use super::access::{Reading, permit};
 use super::jobs::{self, StoreJob};
-use super::parts::{COPY_LIMIT, PartPiece};
+use super::parts::PartPiece;
 use super::proofs::Proofs;
 use super::retention::Keep;
 use super::sessions::{Caller, Session, Sessions};
@@ -14,7 +14,9 @@ use crate::job::pxe::{HexIp, own_loader_script};
 use crate::share::Files;
 use crate::store::layout::own_loader_file;
 use crate::store::lease::{Holder, Tell};
-use crate::store::protocol::{BODY_LIMIT, Code, DisarmResult, JobFound, Refusal, Room, StoreCall, StorePath};
+use crate::store::protocol::{
+    BODY_LIMIT, COPY_LIMIT, Code, DisarmResult, JobFound, Refusal, Room, StoreCall, StorePath,
+};
 use crate::store::publish;
 use crate::sys::System;
 use serde::Serialize;

@@ -64,6 +64,10 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Those of the share; some of the bytes may be there then.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
+    /// True where an append is whole and at the end, whoever else appends at the same time.
+    fn appends_whole(&self) -> bool {
+        false
+    }
     /// Opens a file that is there for appending, for as long as the answer lives.
     ///
     /// # Errors

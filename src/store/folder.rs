@@ -1,5 +1,6 @@
 //! A machine's folder on the backup share, and what stands in it.
 
+use super::keeper::Keeper;
 use super::share_failure::cannot_read;
 use crate::failure::{Failure, Kind};
 use crate::image::{DiskAbout, Image, ImageError, Needed, needed};
@@ -29,12 +30,29 @@ pub struct Folder {
     /// The share.
     pub files: Arc<dyn Files>,
     dir: String,
+    /// Who does the steps that matter, where that is not whoever has this.
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Folder {
     /// The folder called `dir` in the root of the share.
     pub fn new(files: Arc<dyn Files>, dir: impl Into<String>) -> Self {
-        Folder { files, dir: dir.into() }
+        Folder { files, dir: dir.into(), keeper: None }
+    }
+
+    /// The same, of a store, whose keeper does the steps by itself.
+    pub fn kept_by(self, keeper: Arc<dyn Keeper>) -> Self {
+        Folder { keeper: Some(keeper), ..self }
+    }
+
+    /// The server that keeps the folder, where one does.
+    pub fn keeper(&self) -> Option<&dyn Keeper> {
+        self.keeper.as_deref()
+    }
+
+    /// The same, for who keeps it longer.
+    pub fn shared_keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.clone()
     }
 
     /// `name` as a path of the share; the folder itself for an empty name.

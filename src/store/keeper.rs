@@ -74,6 +74,13 @@ pub trait Keeper: Send + Sync {
     /// It is damaged, or cannot be read.
     fn prove(&self, path: &str, progress: &Progress) -> Result<KeptImage, NotProven>;
 
+    /// Has the image at `path`, below the root of the share, looked at again, without waiting for that: damage is noted
+    /// beside it, and such a note taken back where it is whole.
+    ///
+    /// # Errors
+    /// Those of the server.
+    fn suspect(&self, path: &str) -> io::Result<()>;
+
     /// Makes the parts that this record names the machine's set.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub use damage::{clear, mark};
 pub use history::{is_whole, remove_set};
 
 use super::folder::Folder;
+use super::protocol::Recovery;
 use super::share_failure::{advice, is_full};
 use crate::failure::{Failure, Kind};
 use crate::image::{Image, ddrescue_map};
@@ -30,27 +31,19 @@ use crate::sys::errno_words;
 use blake3::Hash;
 use std::io;
 
-/// What [`recover`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Recovered {
-    /// Nothing was under way.
-    Nothing,
-    /// A set was complete and is published now.
-    Completed(Box<Record>),
-    /// A set could not be completed: the old one is as it was.
-    RolledBack(String),
-}
-
 /// Says whether the folder is still this agent's.
 pub type Ours<'a> = &'a dyn Fn() -> Result<(), Failure>;
 
 /// Makes the images that `new` names the machine's set, and gives its generation, which is higher than asked for where
 /// that is taken. Those of the images that are new stand verified in their `*.part` files; the others are those of the
-/// set before. Of older sets `keep` whole ones stay.
+/// set before. Of older sets `keep` whole ones stay; in a folder of a store those that its rules keep.
 ///
 /// # Errors
 /// [`Kind::Publish`] and errors of the share: the old set is in place or in the history, and [`recover`] resumes.
 pub fn publish(folder: &Folder, new: &Record, keep: u32, ours: Ours) -> Result<u64, Failure> {
+    if let Some(keeper) = folder.keeper() {
+        return keeper.publish(new).map(|published| published.generation);
+    }
     write_pending(folder, new)?;
     complete(folder, new.clone(), Some(keep), ours).map(|published| published.generation)
 }
@@ -60,10 +53,10 @@ pub fn publish(folder: &Folder, new: &Record, keep: u32, ours: Ours) -> Result<u
 ///
 /// # Errors
 /// As [`publish`]; [`Kind::NewerFormat`]: what is there was left alone.
-pub fn recover(folder: &Folder, job: Option<&str>, keep: u32, ours: Ours) -> Result<Recovered, Failure> {
+pub fn recover(folder: &Folder, job: Option<&str>, keep: u32, ours: Ours) -> Result<Recovery, Failure> {
     let step = |what: &str, e: io::Error| failed(folder, what, &e);
     let found = match folder.record(RECORD_PENDING) {
-        Ok(None) => return Ok(Recovered::Nothing),
+        Ok(None) => return Ok(Recovery::Nothing),
         Ok(Some(new)) => match missing(folder, &new).map_err(|e| step("look for the new images", e))? {
             None => Ok(new),
             Some(why) => Err(why),
@@ -76,7 +69,7 @@ pub fn recover(folder: &Folder, job: Option<&str>, keep: u32, ours: Ours) -> Res
         Ok(new) => {
             let keep = (job.is_some() && new.job.as_deref() == job).then_some(keep);
             let published = complete(folder, new, keep, ours)?;
-            Ok(Recovered::Completed(Box::new(published)))
+            Ok(Recovery::Completed(published.generation))
         }
         Err(why) => {
             ours()?;
@@ -86,7 +79,7 @@ pub fn recover(folder: &Folder, job: Option<&str>, keep: u32, ours: Ours) -> Res
                 .remove(&folder.path(RECORD_PENDING))
                 .map_err(|e| step("remove the record of the cut set", e))?;
             folder.files.sync_dir(&folder.path("")).map_err(|e| step("sync the folder", e))?;
-            Ok(Recovered::RolledBack(why))
+            Ok(Recovery::RolledBack(why))
         }
     }
 }
@@ -111,6 +104,9 @@ fn write_pending(folder: &Folder, new: &Record) -> Result<(), Failure> {
 /// # Errors
 /// [`Kind::Publish`], with what could not be removed.
 pub fn sweep(folder: &Folder, wanted: &[String]) -> Result<(), Failure> {
+    if let Some(keeper) = folder.keeper() {
+        return keeper.sweep(wanted);
+    }
     let sweep = || -> io::Result<()> {
         let names = folder.files.list(&folder.path(""))?;
         if names.iter().any(|n| n == RECORD_PENDING) {

@@ -12,6 +12,7 @@ mod percent;
 mod secret;
 mod signed;
 mod split;
+mod store;
 mod tftp_path;
 mod value;
 
@@ -24,5 +25,6 @@ pub use percent::{decode as percent_decode, encode as percent_encode};
 pub use secret::{REDACTED, Redactor, redacted};
 pub use signed::{JobSignature, SetHash};
 pub use split::{Word, split};
+pub use store::{KeyPin, StoreUrl, Token};
 pub use tftp_path::TftpPath;
 pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};

@@ -24,6 +24,7 @@ mod scenarios;
 mod sets;
 mod share_faults;
 mod signed;
+mod stored;
 mod times;
 mod together;
 mod used_space;

@@ -6,6 +6,7 @@ pub mod dhcp;
 pub mod disk;
 pub mod esp;
 pub mod ext4;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store::{TestStore, token_of};
 use testbox::agent::console::Console;
 use testbox::agent::hostkey::HostKey;
 use testbox::agent::info::MachineIdentity;
@@ -32,7 +34,7 @@ use testbox::failure::{Failure, Kind};
 use testbox::image::{Image, verify};
 use testbox::inventory::pci::PciDevice;
 use testbox::inventory::{Disk, Health, Identity, Inventory};
-use testbox::job::RebootMode;
+use testbox::job::{RebootMode, StoreOrder};
 use testbox::net::dns::DnsError;
 use testbox::net::links::Link;
 use testbox::net::quota::{Export, Quota, QuotaError, QuotaSubject};
@@ -42,6 +44,7 @@ use testbox::share::mount::MountFailed;
 use testbox::share::{DirFiles, Files, MemFiles, Survivors, Version};
 use testbox::signature::Trust;
 use testbox::store::record::Record;
+use testbox::store::remote::Transport;
 use testbox::store::status::Status;
 use testbox::sys::{Chance, Power, Recording, System};
 use testbox::types::HostName;
@@ -124,6 +127,8 @@ pub struct Machine {
     pub pci: Vec<PciDevice>,
     /// A real disk, which is opened in place of every other one.
     pub real: Mutex<Option<Arc<dyn BlockDevice>>>,
+    /// The store that keeps its backups, in place of the shares.
+    pub store: Option<Arc<TestStore>>,
 }
 
 pub type Hook = Box<dyn FnMut(Purpose) + Send>;
@@ -228,11 +233,24 @@ impl Machine {
             efi: None,
             pci: Vec::new(),
             real: Mutex::default(),
+            store: None,
         };
         machine.backup.plug(&machine.power);
         machine.tftp.plug(&machine.power);
         machine.set_disks(vec![disk("sda S1 @1", contents(2, 1))]);
         machine
+    }
+
+    /// The same with a store, which keeps the same folders.
+    pub fn stored() -> Self {
+        let mut machine = Machine::new();
+        machine.restart_store();
+        machine
+    }
+
+    /// Starts the store anew.
+    pub fn restart_store(&mut self) {
+        self.store = Some(TestStore::new(&self.backup, &self.tftp, &self.system));
     }
 
     /// The same machine once more, with all that is on its disks and shares, and power again.
@@ -273,6 +291,14 @@ impl Machine {
             "boot=testbox testbox.backup=10.0.0.1:/b testbox.tftp=10.0.0.1:/t testbox.settle=1 testbox.error-wait=5 {words}"
         );
         self.put_pxe(words);
+        if let Some(store) = &self.store {
+            store.know(words);
+            let job = words.split(' ').find_map(|word| word.strip_prefix("testbox.job=")).unwrap_or_default();
+            self.cmdline += &format!(
+                " testbox.store=http://10.0.0.1 testbox.store-plain=allow testbox.token={}",
+                token_of(job)
+            );
+        }
         self
     }
 
@@ -524,11 +550,16 @@ impl World for Machine {
             (None, _) => self.files.clone().unwrap_or_else(|| Arc::new(self.backup.clone())),
             (Some(folder), _) => Arc::new(DirFiles::open(folder.path()).unwrap()),
         };
-        let export = Export { server: order.server, path: order.source.path.clone() };
+        let export = Some(Export { server: order.server, path: order.source.path.clone() });
         Ok(MountedShares {
             share: Share { name: share, export, files },
             close: Box::new(|_: Duration| Ok(())),
         })
+    }
+
+    fn store(&self, order: &StoreOrder<'_>, _: Ipv4Addr, session: &str) -> Arc<dyn Transport> {
+        let store = self.store.as_ref().unwrap_or_else(|| panic!("no store is there"));
+        store.transport(order.token.as_str(), session)
     }
 
     fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {

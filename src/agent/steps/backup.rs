@@ -26,8 +26,8 @@ use std::sync::Arc;
 pub struct Backup<'a> {
     /// All disks of the machine, those that no step names too.
     pub disks: &'a [Disk],
-    /// Where the backup share is mounted from.
-    pub export: &'a Export,
+    /// Where the backup share is mounted from, where it is.
+    pub export: Option<&'a Export>,
 }
 
 impl Backup<'_> {

@@ -3,14 +3,14 @@
 use super::damage;
 use crate::agent::journal::Journal;
 use crate::agent::report::Reporter;
-use crate::image::{BackupFile, ImageError, Part, Pass, Written};
+use crate::image::{BackupFile, Hash, ImageError, Part, Pass, Written};
 use crate::inventory::Disk;
 use crate::io::{ReadAt, SyncWrite};
 use crate::progress::Progress;
 use crate::share::Files;
-use crate::store::Folder;
 use crate::store::layout::{image_file, part_file};
 use crate::store::record::ImageRecord;
+use crate::store::{Folder, KeptImage, NotProven};
 use crate::text::with_sources;
 use std::io;
 use std::sync::Arc;
@@ -68,6 +68,19 @@ impl BackupFile for PartFile<'_> {
 
     fn reopen(&self) -> io::Result<Arc<dyn ReadAt>> {
         self.folder.files.open(&self.path())
+    }
+
+    fn prove_there(&self, progress: &Progress) -> Option<Result<(Hash, u64), ImageError>> {
+        let keeper = self.folder.keeper()?;
+        Some(match keeper.prove(&self.path(), progress) {
+            Ok(KeptImage { root_hash, size }) => Ok((root_hash, size)),
+            Err(NotProven::Damaged(why)) => Err(ImageError::damaged(0, why)),
+            Err(NotProven::Unknown(e)) => Err(ImageError::read(0, e)),
+        })
+    }
+
+    fn hides_base(&self) -> bool {
+        self.folder.keeper().is_some()
     }
 
     fn discard(&self, why: &ImageError) -> io::Result<()> {

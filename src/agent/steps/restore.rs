@@ -60,13 +60,15 @@ impl Restore {
         let opened: Result<Vec<_>, Failure> =
             targets.iter().map(|target| verify.open_checked(&target.source, measured)).collect();
         let opened = opened?;
+        // What the server has just proven from its disk need not be read to be proven, and then once more.
+        let read_twice = if cx.folder.keeper().is_some() { ReadTwice::No } else { self.read_twice };
         let memory = MemberMemory::of_available(cx.world.system().available_memory());
         let mut bodies = Vec::new();
         for (target, (image, measured)) in targets.iter().zip(&opened) {
             let options = RestoreOptions {
                 delta: self.delta,
                 free: self.free,
-                read_twice: self.read_twice,
+                read_twice,
                 memory: memory.clone(),
                 grow: target.grown.is_some(),
                 ..RestoreOptions::default()

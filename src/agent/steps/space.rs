@@ -22,8 +22,8 @@ pub struct ShareSpace<'a> {
     pub journal: &'a Journal,
     /// The machine's folder.
     pub folder: &'a Folder,
-    /// Where the share is mounted from.
-    pub export: &'a Export,
+    /// Where the share is mounted from. A store says itself what it leaves the machine, quota included.
+    pub export: Option<&'a Export>,
 }
 
 impl ShareSpace<'_> {
@@ -64,6 +64,7 @@ impl ShareSpace<'_> {
     /// What the server says of the owner of our files. Root has no limits (quotactl(2): `CAP_SYS_RESOURCE`, which an NFS
     /// server leaves to root that is not squashed).
     fn quotas(&self) -> Vec<Quota> {
+        let Some(export) = self.export else { return Vec::new() };
         // This agent has written it, whoever the server takes it for.
         let mine = self.folder.path(STATUS);
         let whose = match self.folder.files.owner(&mine) {
@@ -79,7 +80,7 @@ impl ShareSpace<'_> {
                 self.unknown(&of.to_string(), "an NFSv4 server that tells names, not numbers");
                 return None;
             }
-            let answer = self.world.quota(self.export, of);
+            let answer = self.world.quota(export, of);
             answer.unwrap_or_else(|e| {
                 self.unknown(&of.to_string(), &e.to_string());
                 None

@@ -11,9 +11,9 @@ use crate::job::Action;
 use crate::job::DegradedSet;
 use crate::plan::{SetSource, refuse_degraded};
 use crate::progress::Progress;
-use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::publish;
+use crate::store::{Folder, Keeper, NotProven};
 use crate::used::Growth;
 use std::collections::BTreeMap;
 
@@ -68,6 +68,11 @@ impl Verify {
             let what = format!("DEGRADED: {}: parts of the disk could not be read", source.path);
             return Err(refuse_degraded(what));
         }
+        if let (Some(claim), Some(keeper)) = (image.claim(), cx.folder.keeper()) {
+            self.have_proven(cx, source, keeper, &claim)?;
+            tell_whole(cx, source, action, &claim);
+            return Ok(claim);
+        }
         // What the disk lacks is proven before the first write, once that is known.
         if let Some(claim) = image.claim().filter(|_| action == Action::Restore) {
             return Ok(claim);
@@ -91,6 +96,26 @@ impl Verify {
             ImageFile::Foreign(_) => check_size(cx, source, &measured, target)?,
         }
         Ok(measured)
+    }
+
+    /// Whoever keeps the image reads all of it from its own disk: nothing of that crosses the link.
+    fn have_proven(
+        &self,
+        cx: &StepContext<'_>,
+        source: &SetSource,
+        keeper: &dyn Keeper,
+        claim: &Measured,
+    ) -> Result<(), Failure> {
+        let (path, progress) = (self.images.path(&source.path), Progress::new());
+        let step = format!("the server proves {}", source.path);
+        let prove = || keeper.prove(&path, &progress);
+        let error = match cx.reporter.during(&step, Some(&source.name), &progress, false, prove) {
+            Ok(proven) if proven.root_hash == claim.hash => return Ok(()),
+            Ok(_) => ImageError::damaged(0, "the server has proven another image: it was replaced meanwhile"),
+            Err(NotProven::Damaged(why)) => ImageError::damaged(0, why),
+            Err(NotProven::Unknown(e)) => ImageError::read(0, e),
+        };
+        Err(image_failure(&error, &source.path))
     }
 
     /// Compares a disk with its image: the result as a note, and the EFI system partitions of the disk.
@@ -138,6 +163,7 @@ fn tell_same(disk: &Disk, source: &SetSource, unallocated: u64, grown: Option<&G
 
 fn tell_whole(cx: &StepContext<'_>, source: &SetSource, action: Action, measured: &Measured) {
     if action == Action::Verify
+        && cx.folder.keeper().is_none()
         && cx.reporter.check_lease().is_ok()
         && let Err(e) = publish::clear(cx.folder, &source.path)
     {

@@ -11,6 +11,7 @@ use crate::efi::Platform;
 use crate::failure::Failure;
 use crate::inventory::pci::PciDevice;
 use crate::inventory::{Disk, Health, Inventory, ScanError};
+use crate::job::StoreOrder;
 use crate::net::dhcp::Wire;
 use crate::net::dns::DnsError;
 use crate::net::links::Link;
@@ -19,6 +20,7 @@ use crate::net::tftp::TftpError;
 use crate::share::Files;
 use crate::share::mount::MountFailed;
 use crate::signature::Trust;
+use crate::store::remote::Transport;
 use crate::sys::System;
 use crate::types::{HostName, MacAddr, NfsSource, Uuid};
 use crate::used::DiskContent;
@@ -83,8 +85,8 @@ pub struct MountedShares {
 pub struct Share {
     /// Server and path, for messages.
     pub name: String,
-    /// Where it comes from: whom to ask for quotas.
-    pub export: Export,
+    /// Where it comes from: whom to ask for quotas. `None` for a store, which counts by itself.
+    pub export: Option<Export>,
     /// What is on it.
     pub files: Arc<dyn Files>,
 }
@@ -166,6 +168,9 @@ pub trait World: Send + Sync {
     /// # Errors
     /// No version of NFS worked until the time was over; what each said the last time.
     fn mount(&self, order: &MountOrder<'_>, say: &mut dyn FnMut(&str)) -> Result<MountedShares, MountFailed>;
+
+    /// The way to a store at this address, in a session of this name; every request is tried once.
+    fn store(&self, order: &StoreOrder<'_>, server: Ipv4Addr, session: &str) -> Arc<dyn Transport>;
 
     /// A quota on the file system of an export; ends in bounded time, whatever the server does.
     ///

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::health::Language;
 use crate::inventory::pci::PciDevice;
 use crate::inventory::{Disk, Health, Inventory, why_in_use};
+use crate::job::StoreOrder;
 use crate::net::dhcp::Datagrams;
 use crate::net::dns::{DnsError, Resolver};
 use crate::net::links::{self, Link};
@@ -19,6 +20,7 @@ use crate::net::tftp::{self, TftpError};
 use crate::share::mount::{MountFailed, MountRequest, mount_nfs};
 use crate::share::{DirFiles, NfsOptions};
 use crate::signature::Trust;
+use crate::store::remote::{HttpTransport, Transport};
 use crate::sys::{MountFlags, RealSystem, System, errno_words, with_deadline};
 use crate::types::{HostName, MacAddr};
 use crate::used::DiskContent;
@@ -239,9 +241,13 @@ impl World for RealWorld {
         let files = with_deadline(OPEN_LIMIT, move || DirFiles::open(&target)).map_err(refused)?;
         let files = if order.purpose == Purpose::Tftp { files.served() } else { files };
         let close = move |limit: Duration| guard.close(limit);
-        let export = Export { server: order.server, path: order.source.path.clone() };
+        let export = Some(Export { server: order.server, path: order.source.path.clone() });
         let share = Share { name, export, files: Arc::new(files) };
         Ok(MountedShares { share, close: Box::new(close) })
+    }
+
+    fn store(&self, order: &StoreOrder<'_>, server: Ipv4Addr, session: &str) -> Arc<dyn Transport> {
+        Arc::new(HttpTransport::new(order, server, session))
     }
 
     fn quota(&self, export: &Export, of: QuotaSubject) -> Result<Option<Quota>, QuotaError> {

@@ -12,14 +12,16 @@ use super::ownership;
 use super::shares::{self, Armed, ShareFolder};
 use super::target::ImageTarget;
 use super::{Answer, Error, keys};
-use crate::job::Action;
+use crate::job::{Action, Options};
+use crate::serve::jobs;
 use crate::share::Files;
 use crate::share::ownership::SERVED_FILE;
 use crate::signature::SecretKey;
-use crate::types::{JobId, SetHash};
+use crate::types::{JobId, REDACTED, SetHash, Token};
 use order::{ArmedFile, Servers, initrd, kernel, orders};
 use served::{Served, ServedCheck};
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 const AFTER_HELP: &str = "\
 Actions:
@@ -87,7 +89,8 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let boot_problems: Vec<String> = boot_problems.into_iter().flatten().collect();
     refusals(&orders, &what, args.force, &boot_problems)?;
     warnings(&cfg, &orders, &what, &boot_problems)?;
-    let lab = ArmLab { cfg: &cfg, served: &served, server: servers.boot, force: args.force };
+    let store = check_store(&settings, what.backup.as_ref())?;
+    let lab = ArmLab { store, cfg: &cfg, served: &served, server: servers.boot, force: args.force };
     if args.dry_run { show(&lab, &orders, out) } else { write_all(&lab, &orders, action, out) }
 }
 
@@ -102,10 +105,33 @@ struct What {
 
 /// Where the files go.
 struct ArmLab<'a> {
+    /// The folder of the store, where one keeps the backups.
+    store: Option<&'a ShareFolder>,
     cfg: &'a ShareFolder,
     served: &'a Served,
     server: Option<Ipv4Addr>,
     force: bool,
+}
+
+/// A store must know each job before its machine boots.
+fn check_store<'a>(
+    settings: &SettingsFile,
+    backup: Option<&'a ShareFolder>,
+) -> Result<Option<&'a ShareFolder>, Error> {
+    let options = settings.options();
+    let Some(url) = &options.store else { return Ok(None) };
+    // A token is made for each machine.
+    let token = Token::from_str(&"0".repeat(64)).ok();
+    let settled = Options { token, ..options.clone() }.settings();
+    if let Some(Err(why)) = settled.store() {
+        return Err(Error::usage(format!("{why}; 'testboxctl serve' prints what it is")));
+    }
+    let Some(backup) = backup else {
+        return Err(Error::usage(format!(
+            "--store {url} needs --backup-dir, the folder that it serves: each job is written down there"
+        )));
+    };
+    Ok(Some(backup))
 }
 
 /// Addresses that no machine can have, or with which it would reach nobody.
@@ -239,9 +265,17 @@ fn show(lab: &ArmLab, orders: &[ArmedFile], out: &mut Out) -> Answer {
             continue;
         }
         say(&format!("{}: would be written, nothing was:", lab.cfg.path.join(&order.file).display()));
-        out.text(&order.text)?;
+        out.text(&redacted_token(order))?;
     }
     Ok(is_good)
+}
+
+/// Whoever reads a terminal needs no token.
+fn redacted_token(order: &ArmedFile) -> String {
+    match &order.stored {
+        Some((token, _)) => order.text.replace(token.as_str(), REDACTED),
+        None => order.text.clone(),
+    }
 }
 
 fn write_all(lab: &ArmLab, orders: &[ArmedFile], action: Action, out: &mut Out) -> Answer {
@@ -280,6 +314,10 @@ fn write_all(lab: &ArmLab, orders: &[ArmedFile], action: Action, out: &mut Out) 
 
 /// Publishes one file: PXELINUX finds the old one or the new one, never a half. One that no machine would get is removed.
 fn write(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
+    if let (Some(store), Some((token, job))) = (lab.store, &order.stored) {
+        let written = jobs::write(&store.files, token.as_str(), job);
+        written.map_err(|e| format!("cannot write the job down in {}: {e}", store.path.display()))?;
+    }
     let path = lab.cfg.path.join(&order.file);
     let temporary =
         ImageTarget::create(&lab.cfg.path.join(format!(".{}.{}.tmp", order.file, order.job)), SERVED_FILE)

@@ -12,10 +12,11 @@ use crate::job::Options;
 use crate::job::job_text;
 use crate::job::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
 use crate::net::netconf::IpWord;
+use crate::serve::jobs::StoreJob;
 use crate::signature::{JOB_NAMESPACE, SIGNATURE_LIMIT, SecretKey, Trust};
 use crate::store::layout::{INITRD, KERNEL, RECORD, SIGNATURE};
 use crate::store::record::RECORD_LIMIT;
-use crate::types::{HostName, JobId, JobSignature, SetHash};
+use crate::types::{HostName, JobId, JobSignature, SetHash, TftpPath, Token};
 use std::net::Ipv4Addr;
 
 /// What will be written for one machine.
@@ -25,6 +26,8 @@ pub(super) struct ArmedFile {
     pub job: JobId,
     pub text: String,
     pub before: Armed,
+    /// What a store is told of it, where one keeps the backups, and the token that it knows it by.
+    pub stored: Option<(Token, StoreJob)>,
 }
 
 /// The servers, as addresses.
@@ -66,6 +69,11 @@ pub(super) fn orders(
             (set, _) => set,
         };
         let file = HexIp(machine.ip).to_string();
+        let armed_file = served.path_of(&file)?;
+        let stored = match settings.options().store {
+            Some(_) => Some(stored(&machine, what.action, &job, &armed_file)?),
+            None => None,
+        };
         let mut pxe = PxeJob {
             program: concat!("testboxctl ", env!("CARGO_PKG_VERSION")).into(),
             action: what.action,
@@ -77,7 +85,8 @@ pub(super) fn orders(
             ip: ip_word(machine.ip, servers.shares, settings)?,
             options: Options {
                 set,
-                armed_file: Some(served.path_of(&file)?),
+                armed_file: Some(armed_file),
+                token: stored.as_ref().map(|(token, _)| token.clone()),
                 boot_server: servers.boot,
                 ..settings.options()
             },
@@ -93,9 +102,36 @@ pub(super) fn orders(
             text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
         }
         let before = cfg.armed(&file)?;
-        Ok(ArmedFile { machine, file, job, text, before })
+        Ok(ArmedFile { machine, file, job, text, before, stored })
     };
     machines.into_iter().map(order).collect()
+}
+
+/// A token for one machine, one job, one action, and what the store is told of it.
+fn stored(
+    machine: &MachineName,
+    action: Action,
+    job: &JobId,
+    armed_file: &TftpPath,
+) -> Result<(Token, StoreJob), Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|e| Error::failed(format!("no random bytes for the token: {e}; nothing was written")))?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = digits.parse().map_err(|e| Error::failed(format!("{e}")))?;
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let uid = rustix::process::getuid().as_raw();
+    Ok((
+        token,
+        StoreJob {
+            ip: machine.ip.to_string(),
+            job: job.to_string(),
+            action: action.to_string(),
+            armed_file: armed_file.as_str().to_owned(),
+            by: user.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})")),
+            armed: jiff::Timestamp::now(),
+        },
+    ))
 }
 
 /// The set that a signed restore names where the admin names none: the current one.

@@ -48,14 +48,13 @@ pub(super) struct Unfinished {
     tail: u64,
     /// The file was cut: nothing of it may be kept or read any more.
     is_cut: Arc<AtomicBool>,
-    compared: Vec<u8>,
 }
 
 impl Unfinished {
     /// A file whose size cannot be told is taken as empty.
     pub fn new(part: &Part) -> Self {
         let (file, size) = (part.file.clone(), part.file.size().unwrap_or(0));
-        Unfinished { file, size, tail: part.tail, is_cut: Arc::default(), compared: Vec::new() }
+        Unfinished { file, size, tail: part.tail, is_cut: Arc::default() }
     }
 
     /// The image id, where all else in its header is as in `header`.
@@ -85,21 +84,19 @@ impl Unfinished {
     }
 
     /// True where the file holds `bytes` at `position`.
-    pub fn holds(&mut self, bytes: &[u8], position: u64) -> bool {
-        self.compared.resize(bytes.len(), 0);
-        let end = position.saturating_add(bytes.len() as u64);
-        end <= self.size
-            && self.file.read_exact_at(&mut self.compared, position).is_ok()
-            && self.compared == bytes
+    pub fn holds(&self, bytes: &[u8], position: u64) -> bool {
+        self.has(position, bytes.len() as u64, || blake3::hash(bytes))
     }
 
     /// True where the file holds the member of a run of the base at `position`.
-    pub fn holds_member(&mut self, run: &Run, position: u64) -> bool {
-        self.compared.resize(run.member_length as usize, 0);
-        let end = position.saturating_add(u64::from(run.member_length));
-        end <= self.size
-            && self.file.read_exact_at(&mut self.compared, position).is_ok()
-            && blake3::hash(&self.compared) == run.member_hash
+    pub fn holds_member(&self, run: &Run, position: u64) -> bool {
+        self.has(position, u64::from(run.member_length), || run.member_hash)
+    }
+
+    /// By hash, which a store tells without sending what it has.
+    fn has(&self, position: u64, length: u64, hash: impl FnOnce() -> Hash) -> bool {
+        let end = position.saturating_add(length);
+        end <= self.size && self.file.hash_at(&(position..end)).is_ok_and(|there| there == hash())
     }
 
     /// Nothing of it may be kept or read from here on: it is written over.

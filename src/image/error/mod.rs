@@ -274,7 +274,7 @@ impl ImageError {
     }
 
     /// A part of the image is not what its hashes say.
-    pub(in crate::image) fn damaged(position: u64, what: impl Into<String>) -> Self {
+    pub fn damaged(position: u64, what: impl Into<String>) -> Self {
         ImageError::corrupt(what).at(position, 0)
     }
 

@@ -7,7 +7,9 @@ use super::{SeenLease, current, newest, read};
 use crate::failure::{Failure, Kind};
 use crate::share::{Append, Files};
 use crate::store::folder::Folder;
+use crate::store::keeper::Keeper;
 use crate::store::layout::{CLAIM, LEASE};
+use crate::store::protocol::Recovery;
 use crate::store::share_failure::{cannot_read, cannot_write};
 use crate::sys::{System, with_deadline};
 use std::io;
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 /// Others that were quicker, before something else must be wrong.
 const LOST_RACES: u32 = 20;
+/// How long a server may keep an agent waiting for its folder: longer than it watches a lease of another machine.
+const KEEPER_WAIT: Duration = Duration::from_secs(300);
 
 /// Where the lines of whoever holds a lease go.
 pub trait Tell: Send + Sync {
@@ -28,10 +32,26 @@ pub trait Tell: Send + Sync {
 
 /// The lease that this agent holds. Its heartbeat ends when it is dropped.
 pub struct LeaseHolder {
-    held: Arc<HeldLease>,
+    held: Arc<dyn Hold>,
     /// It was taken over from another machine, which may still have files open.
     pub is_from_another: bool,
+    /// What became of a set whose publishing was cut, where the keeper of the folder has looked already.
+    pub recovery: Option<Recovery>,
     _beating: mpsc::Sender<()>,
+}
+
+/// A lease in somebody's hands: in a file of a share, or with the keeper of the folder.
+trait Hold: Send + Sync {
+    /// Looks whether it is still theirs.
+    fn check(&self) -> Result<(), Failure>;
+    /// Why it is lost, as far as that was noticed.
+    fn lost(&self) -> Option<Failure>;
+    /// One heartbeat; false where there will be none any more.
+    fn beat(&self) -> io::Result<bool>;
+    /// Lets go of it.
+    fn release(&self) -> io::Result<()>;
+    /// Where it is, for messages.
+    fn place(&self) -> String;
 }
 
 struct HeldLease {
@@ -79,6 +99,9 @@ impl LeaseHolder {
         me: &Holder,
         tick: Duration,
     ) -> Result<LeaseHolder, Failure> {
+        if let Some(keeper) = folder.shared_keeper() {
+            return LeaseHolder::take_kept(system, tell, folder, me, tick, keeper);
+        }
         let (files, dir) = (folder.files.clone(), folder.path(LEASE));
         let failed = |e: io::Error| cannot_write(&format!("take the lease {dir}"), &e);
         let mut watcher = Watcher::new(me.clone());
@@ -114,20 +137,53 @@ impl LeaseHolder {
                 if after == After::Another {
                     tell.warn("the agent of another machine held the folder and is silent: taking over");
                 }
-                return Ok(LeaseHolder::keep(
-                    HeldLease::new(files, dir, number, writer),
-                    after,
-                    tell.clone(),
-                    tick,
-                ));
+                let held = Arc::new(HeldLease::new(files, dir, number, writer));
+                let is_from_another = after == After::Another;
+                return Ok(LeaseHolder::keep(held, is_from_another, None, tell.clone(), tick));
             }
         }
         let why = io::Error::other("the share says that it is taken, and does not show by whom");
         Err(cannot_write(&format!("take the lease {dir}"), &why))
     }
 
-    fn keep(held: HeldLease, after: After, tell: Arc<dyn Tell>, tick: Duration) -> LeaseHolder {
-        let held = Arc::new(held);
+    /// The same of a folder that a server keeps: it watches whoever has the folder, and says whom it waits for.
+    fn take_kept(
+        system: &dyn System,
+        tell: &Arc<dyn Tell>,
+        folder: &Folder,
+        me: &Holder,
+        tick: Duration,
+        keeper: Arc<dyn Keeper>,
+    ) -> Result<LeaseHolder, Failure> {
+        let began = system.monotonic();
+        let mut is_said = false;
+        loop {
+            let opened = keeper.open(me)?;
+            if opened.is_open {
+                let place = format!("the session for {}", folder.path(""));
+                let held =
+                    Arc::new(KeptLease { keeper, place, lost: Mutex::default(), is_over: Mutex::default() });
+                let (is_from_another, recovery) = (opened.is_from_another, Some(opened.recovery));
+                return Ok(LeaseHolder::keep(held, is_from_another, recovery, tell.clone(), tick));
+            }
+            let who = opened.waits_for.unwrap_or_else(|| "the server".into());
+            if system.monotonic().saturating_sub(began) > KEEPER_WAIT {
+                return Err(kept_by_another(folder, &who));
+            }
+            if !std::mem::replace(&mut is_said, true) {
+                tell.info(&format!("waiting for the folder {}: {who}", folder.path("")));
+            }
+            system.sleep(POLL);
+        }
+    }
+
+    fn keep(
+        held: Arc<dyn Hold>,
+        is_from_another: bool,
+        recovery: Option<Recovery>,
+        tell: Arc<dyn Tell>,
+        tick: Duration,
+    ) -> LeaseHolder {
         let (beating, stop) = mpsc::channel();
         let beat = held.clone();
         // Not joined by anybody: on a dead server it hangs in the kernel.
@@ -140,7 +196,7 @@ impl LeaseHolder {
                         Ok(true) => {}
                         Ok(false) => return,
                         Err(e) if !is_said => {
-                            tell.warn(&format!("no heartbeat in {}: {e}", beat.path()));
+                            tell.warn(&format!("no heartbeat in {}: {e}", beat.place()));
                             is_said = true;
                         }
                         Err(_) => {}
@@ -151,7 +207,7 @@ impl LeaseHolder {
         if let Err(e) = spawned {
             tell.warn(&format!("no thread for the heartbeat, others will take this agent for dead: {e}"));
         }
-        LeaseHolder { held, is_from_another: after == After::Another, _beating: beating }
+        LeaseHolder { held, is_from_another, recovery, _beating: beating }
     }
 
     /// Looks whether the lease is still this agent's.
@@ -169,7 +225,7 @@ impl LeaseHolder {
 
     /// Why the lease is lost, as far as the heartbeat has noticed.
     pub fn lost(&self) -> Option<Failure> {
-        self.held.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.lost()
     }
 
     /// Lets go of the folder: who comes next need not wait.
@@ -190,7 +246,9 @@ impl HeldLease {
     fn path(&self) -> String {
         format!("{}/{}", self.dir, self.number)
     }
+}
 
+impl Hold for HeldLease {
     fn check(&self) -> Result<(), Failure> {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = &*lost {
@@ -219,7 +277,6 @@ impl HeldLease {
         Err(failure)
     }
 
-    /// One heartbeat; false where there will be none any more.
     fn beat(&self) -> io::Result<bool> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.is_over {
@@ -241,6 +298,64 @@ impl HeldLease {
         let released = writer.append(&*self.files, &self.path(), RELEASED);
         writer.open = None;
         released
+    }
+
+    fn lost(&self) -> Option<Failure> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn place(&self) -> String {
+        self.path()
+    }
+}
+
+/// A lease that the keeper of the folder holds for the session of this agent.
+struct KeptLease {
+    keeper: Arc<dyn Keeper>,
+    place: String,
+    lost: Mutex<Option<Failure>>,
+    /// Locked while the keeper is told anything: nothing may follow the end.
+    is_over: Mutex<bool>,
+}
+
+impl Hold for KeptLease {
+    fn check(&self) -> Result<(), Failure> {
+        if let Some(failure) = self.lost() {
+            return Err(failure);
+        }
+        self.keeper.beat().inspect_err(|failure| {
+            if failure.kind == Kind::Lease {
+                *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+            }
+        })
+    }
+
+    fn lost(&self) -> Option<Failure> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn beat(&self) -> io::Result<bool> {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_over {
+            return Ok(false);
+        }
+        match self.check() {
+            Err(failure) if failure.kind == Kind::Lease => Ok(false),
+            Err(failure) => Err(io::Error::other(failure.what)),
+            Ok(()) => Ok(true),
+        }
+    }
+
+    fn release(&self) -> io::Result<()> {
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *is_over, true) || self.lost().is_some() {
+            return Ok(());
+        }
+        self.keeper.close()
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
     }
 }
 
@@ -300,6 +415,16 @@ fn too_slow(dir: &str) -> Failure {
         ),
         "look at the server and the network: an answer took several seconds again and again. Nothing was changed; this \
          machine stays armed, and tries again after a reboot.",
+    )
+}
+
+fn kept_by_another(folder: &Folder, who: &str) -> Failure {
+    let minutes = KEEPER_WAIT.as_secs() / 60;
+    Failure::new(
+        Kind::Lease,
+        format!("the folder {} was not free for {minutes} minutes: {who}", folder.path("")),
+        "look at the log of the server: two machines may have this address, or somebody uses the token of this one. Nothing was \
+         changed; this machine stays armed, and tries again after a reboot.",
     )
 }
 

@@ -19,5 +19,7 @@ pub const VERSION: u32 = 1;
 pub const SESSION_HEADER: &str = "testbox-session";
 /// Longest body of a request, in bytes; longest answer to a read that names a range.
 pub const BODY_LIMIT: usize = 8 << 20;
+/// Longest copy of one request, in bytes: it must end before the agent takes the server for dead.
+pub const COPY_LIMIT: u64 = 256 << 20;
 /// Longest path of a file, and longest list of names, in bytes.
 pub const PATH_LIMIT: usize = 512;

@@ -1,6 +1,6 @@
 //! `sda.raw.gz.damaged` beside an image: that an agent has found it damaged behind its header and index, which alone look
 //! whole. Such a set is kept, and never counts as a good one. The note names the root hash, so it says nothing of another
-//! image of that name.
+//! image of that name. A store believes no agent there: it looks for itself.
 
 use crate::store::Folder;
 use crate::store::layout::damage_file;
@@ -16,6 +16,9 @@ const LIMIT: usize = 64 << 10;
 /// # Errors
 /// Those of the share.
 pub fn mark(folder: &Folder, path: &str, root_hash: &Hash, why: &str) -> io::Result<()> {
+    if let Some(keeper) = folder.keeper() {
+        return keeper.suspect(&folder.path(path));
+    }
     let text = format!("{root_hash} {}\n", why.replace(char::is_control, " "));
     folder.files.write_atomic(&folder.path(&damage_file(path)), text.as_bytes())
 }
@@ -25,6 +28,9 @@ pub fn mark(folder: &Folder, path: &str, root_hash: &Hash, why: &str) -> io::Res
 /// # Errors
 /// Those of the share.
 pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
+    if let Some(keeper) = folder.keeper() {
+        return keeper.suspect(&folder.path(path));
+    }
     folder.files.remove_if_exists(&folder.path(&damage_file(path))).map(drop)
 }
 

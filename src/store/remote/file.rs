@@ -2,11 +2,14 @@
 
 use super::client::{RemoteStore, strange};
 use crate::io::{ReadAt, SyncWrite};
-use crate::store::protocol::{BODY_LIMIT, Code, Refusal, StoreCall, StorePath};
+use crate::store::layout::is_part_file;
+use crate::store::protocol::{BODY_LIMIT, COPY_LIMIT, Code, Refusal, StoreCall, StorePath};
+use blake3::Hash;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that are sent in one request.
 const SEND: usize = 4 << 20;
@@ -18,6 +21,46 @@ pub struct RemoteFile {
     pub store: Arc<RemoteStore>,
     pub path: StorePath,
     pub size: u64,
+    /// The beginnings of members of a part that came together with the last one that was asked for, by their places.
+    heads: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+impl RemoteFile {
+    /// The file at this path, of so many bytes.
+    pub fn new(store: Arc<RemoteStore>, path: StorePath, size: u64) -> Self {
+        RemoteFile { store, path, size, heads: Mutex::default() }
+    }
+
+    /// A store shows of a part what its members begin with, many at once, and not what is in them.
+    fn is_part(&self) -> bool {
+        self.path.as_str().rsplit('/').next().is_some_and(is_part_file)
+    }
+
+    /// The beginning of the member at this place of a part, where so much of it is shown.
+    fn head(&self, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !heads.contains_key(&offset) {
+            let call = StoreCall::Heads(self.path.clone(), offset);
+            *heads = parse_heads(&self.store.send(&call, b"")?.body)
+                .ok_or_else(|| strange(&call, "gave what are not heads of members"))?;
+        }
+        let Some(head) = heads.get(&offset).and_then(|head| head.get(..buf.len())) else { return Ok(false) };
+        buf.copy_from_slice(head);
+        Ok(true)
+    }
+}
+
+/// Place, number of bytes, bytes; and so on.
+fn parse_heads(mut bytes: &[u8]) -> Option<BTreeMap<u64, Vec<u8>>> {
+    let mut heads = BTreeMap::new();
+    while let Some((place, rest)) = bytes.split_first_chunk::<8>() {
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (head, rest) = rest.split_at_checked(length)?;
+        heads.insert(u64::from_le_bytes(*place), head.to_vec());
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(heads)
 }
 
 impl ReadAt for RemoteFile {
@@ -31,6 +74,9 @@ impl ReadAt for RemoteFile {
         if range.is_empty() {
             return Ok(0);
         }
+        if self.is_part() && self.head(buf, offset)? {
+            return Ok(buf.len());
+        }
         let call = StoreCall::Read(self.path.clone(), Some(range));
         let bytes = self.store.send(&call, b"")?.body;
         // Where the file was cut meanwhile, fewer; never more.
@@ -39,6 +85,19 @@ impl ReadAt for RemoteFile {
         };
         place.copy_from_slice(&bytes);
         Ok(bytes.len())
+    }
+
+    fn hash_at(&self, range: &Range<u64>) -> io::Result<Hash> {
+        let call = StoreCall::Digest(self.path.clone(), range.clone());
+        if !self.is_part() || range.is_empty() {
+            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; length];
+            self.read_exact_at(&mut bytes, range.start)?;
+            return Ok(blake3::hash(&bytes));
+        }
+        let bytes = self.store.send(&call, b"")?.body;
+        let hash: Result<[u8; 32], _> = bytes.try_into();
+        hash.map(Hash::from_bytes).map_err(|_| strange(&call, "gave what is not a hash"))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -135,16 +194,20 @@ impl SyncWrite for RemotePart {
             return Ok(0);
         }
         self.send_waiting()?;
-        let length = range.end - range.start;
-        let call = StoreCall::Copy(self.path.clone(), self.at, from.path.clone(), range);
-        match self.extend(&call, b"", length) {
-            Ok(()) => Ok(length),
-            // Nothing was copied, and the next write shows whether the part can still be written.
-            Err(e) if Refusal::of(&e).is_some() => {
-                self.is_broken = false;
-                Ok(0)
+        let mut copied = range.start;
+        while copied < range.end {
+            let end = range.end.min(copied.saturating_add(COPY_LIMIT));
+            let call = StoreCall::Copy(self.path.clone(), self.at, from.path.clone(), copied..end);
+            match self.extend(&call, b"", end - copied) {
+                Ok(()) => copied = end,
+                // Nothing was copied, and the next write shows whether the part can still be written.
+                Err(e) if Refusal::of(&e).is_some() => {
+                    self.is_broken = false;
+                    break;
+                }
+                Err(e) => return Err(e),
             }
-            Err(e) => Err(e),
         }
+        Ok(copied - range.start)
     }
 }

@@ -45,7 +45,7 @@ impl Files for RemoteFiles {
     fn open(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
         let path = path(name)?;
         let size = self.size(&path)?;
-        Ok(Arc::new(RemoteFile { store: self.store.clone(), path, size }))
+        Ok(Arc::new(RemoteFile::new(self.store.clone(), path, size)))
     }
 
     /// Only parts can be made.
@@ -64,6 +64,10 @@ impl Files for RemoteFiles {
     fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = path(name)?;
         bytes.chunks(BODY_LIMIT).try_for_each(|bytes| self.store.append(&path, bytes))
+    }
+
+    fn appends_whole(&self) -> bool {
+        true
     }
 
     fn rename(&self, _: &str, _: &str) -> io::Result<()> {

@@ -97,6 +97,13 @@ impl Keeper for RemoteKeeper {
         }
     }
 
+    fn suspect(&self, path: &str) -> io::Result<()> {
+        let place: StorePath = path
+            .parse()
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?}: {e}")))?;
+        self.store.have_done(&StoreCall::Prove(place), b"")
+    }
+
     fn publish(&self, record: &Record) -> Result<PublishedSet, Failure> {
         self.store.ask(&StoreCall::Publish, &record.to_bytes()).map_err(|e| match Refusal::of(&e) {
             None => Failure { kind: Kind::Publish, ..cannot_write("publish the set", &e) },

@@ -8,14 +8,17 @@
 mod client;
 mod file;
 mod files;
+mod http;
 mod keeper;
 mod patient;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 
 pub use client::RemoteStore;
 pub use files::RemoteFiles;
+pub use http::HttpTransport;
 pub use keeper::RemoteKeeper;
 pub use patient::PatientTransport;
 pub use transport::{Answer, Transport, WatchedTransport};

@@ -32,6 +32,8 @@ impl<T: Transport> Transport for PatientTransport<T> {
         loop {
             match self.transport.send(call, body) {
                 Ok(answer) if answer.status != Code::Busy.status() => return Ok(answer),
+                // It answers, and is another server.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(e),
                 Ok(_) | Err(_) => self.system.sleep(pause),
             }
             pause = (pause * 2).min(LONGEST);

@@ -1,0 +1,150 @@
+//! The same machine with its backups on a store: what crosses the link, what the server does, and what gets lost.
+
+use crate::world::{HEX, IP, Machine, REBOOT, contents, disk};
+use std::sync::atomic::Ordering::SeqCst;
+use testbox::store::protocol::StoreCall;
+use testbox::store::status::JobState;
+
+/// A machine whose backups are kept by a store, with its set 1.
+fn backed_up() -> Machine {
+    let mut machine = Machine::stored();
+    machine.arm("testbox.action=backup testbox.job=first");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    machine
+}
+
+fn reads_of_images(machine: &Machine) -> usize {
+    let calls = machine.store.as_ref().unwrap().calls.lock().unwrap();
+    let is_body = |call: &&StoreCall| matches!(call, StoreCall::Read(path, Some(range)) if path.as_str().contains(".gz") && range.end - range.start > 20_000);
+    calls.iter().filter(is_body).count()
+}
+
+#[test]
+fn a_backup_to_a_store_is_a_set_as_any_other() {
+    let machine = backed_up();
+    assert!(!machine.is_armed());
+    assert!(machine.image("sda.raw.gz").unwrap() == contents(2, 1));
+    let record = machine.record();
+    assert_eq!((record.generation, record.job.as_deref()), (1, Some("first")));
+    assert_eq!((record.machine.ip.as_str(), record.machine.hostname.as_str()), (IP, "box1"));
+    assert_eq!(machine.status().state, JobState::Done);
+    for file in ["box1", HEX, "testbox-info.txt", "testbox-info.zip", "maintenance-output.log"] {
+        assert!(machine.file(file).is_some(), "{file}");
+    }
+    let log = machine.text("maintenance.log");
+    assert!(log.contains("backup: done"), "{log}");
+    let global = String::from_utf8(machine.backup.get("maintenance.log").unwrap()).unwrap();
+    assert!(global.contains("started: ") && global.contains("backup: done"), "{global}");
+    assert!(
+        !machine
+            .backup
+            .tree()
+            .keys()
+            .any(|k| k.starts_with(IP) && (k.contains(".part") || k.contains(".tmp")))
+    );
+    assert_eq!(reads_of_images(&machine), 0, "the server proves the image, and nothing of it is read back");
+}
+
+#[test]
+fn a_restore_from_a_store_reads_what_the_disk_lacks() {
+    let mut machine = Machine::stored();
+    machine.set_disks(vec![disk("sda S1 @1", contents(8, 1))]);
+    machine.arm("testbox.action=backup testbox.job=first");
+    assert_eq!(machine.boot().ending, REBOOT);
+    let mut changed = contents(8, 1);
+    changed[4_000_000..4_010_000].fill(7);
+    machine.set_disks(vec![disk("sda S1 @1", changed)]);
+    machine.arm("testbox.action=restore testbox.job=r");
+    let before = machine.store.as_ref().unwrap().received.load(SeqCst);
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert!(machine.disk_bytes("sda") == contents(8, 1));
+    assert!(!machine.is_armed());
+    assert!(seen.console.contains("the server proves sda.raw.gz"), "{}", seen.console);
+    let read = machine.store.as_ref().unwrap().received.load(SeqCst) - before;
+    let image = machine.file("sda.raw.gz").unwrap().len();
+    assert!(read < image / 2, "{read} of {image} bytes");
+}
+
+#[test]
+fn a_damaged_image_is_told_before_a_disk_is_touched() {
+    let mut machine = backed_up();
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), image);
+    let blank = vec![0xa5; 2 << 20];
+    machine.set_disks(vec![disk("sda S1 @1", blank.clone())]);
+    machine.arm("testbox.action=restore testbox.job=r");
+    // The proof of then counts for a day; this server was started since.
+    machine.restart_store();
+    let seen = machine.boot();
+    assert!(seen.console.contains("[bad-image"), "{}", seen.console);
+    assert!(machine.disk_bytes("sda") == blank);
+    assert!(machine.is_armed());
+    assert!(machine.file("sda.raw.gz.damaged").is_some(), "the server notes it");
+}
+
+#[test]
+fn backup_again_sends_what_changed_and_keeps_the_set() {
+    let mut machine = backed_up();
+    let mut changed = contents(2, 1);
+    changed[1_000_000..1_010_000].fill(7);
+    machine.set_disks(vec![disk("sda S1 @1", changed.clone())]);
+    machine.arm("testbox.action=backup-again testbox.job=second");
+    let before = machine.store.as_ref().unwrap().sent.load(SeqCst);
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert!(machine.image("sda.raw.gz").unwrap() == changed);
+    assert!(machine.image("history/1/sda.raw.gz").unwrap() == contents(2, 1));
+    let sent = machine.store.as_ref().unwrap().sent.load(SeqCst) - before;
+    let image = machine.file("sda.raw.gz").unwrap().len();
+    assert!(sent < image / 2, "{sent} of {image} bytes");
+    assert_eq!(reads_of_images(&machine), 0);
+    assert!(!machine.text("maintenance.log").contains("DAMAGED"));
+}
+
+#[test]
+fn verify_of_a_store_is_done_by_its_server() {
+    let mut machine = backed_up();
+    machine.arm("testbox.action=verify testbox.job=v");
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert!(seen.console.contains("sda is what sda.raw.gz holds"), "{}", seen.console);
+}
+
+#[test]
+fn a_job_of_another_machine_is_not_done() {
+    let mut machine = backed_up();
+    machine.arm("testbox.action=backup-again testbox.job=second");
+    machine.cmdline = machine.cmdline.replace("testbox.job=second", "testbox.job=third");
+    let seen = machine.boot();
+    assert!(seen.console.contains("[not-armed"), "{}", seen.console);
+    assert!(machine.is_armed());
+}
+
+/// The server is killed behind each request in turn, its answer lost: the agent asks again, and the result is the same.
+#[test]
+fn a_server_killed_at_any_request_changes_no_result() {
+    let calls = backed_up().store.as_ref().unwrap().calls.lock().unwrap().len();
+    for number in 1..=calls + 3 {
+        let mut machine = Machine::stored();
+        machine.arm("testbox.action=backup testbox.job=first");
+        machine.store.as_ref().unwrap().killed_at.lock().unwrap().push(number);
+        let seen = machine.boot();
+        let call = machine.store.as_ref().unwrap().calls.lock().unwrap().get(number - 1).cloned();
+        // What was not durable may be lost with the server: then the next boot goes on.
+        if seen.ending != REBOOT || machine.is_armed() {
+            let again = machine.boot();
+            assert_eq!(
+                again.ending, REBOOT,
+                "killed at {number}, {call:?}: {}\nand then: {}",
+                seen.console, again.console
+            );
+        }
+        assert!(machine.image("sda.raw.gz") == Some(contents(2, 1)), "killed at {number}, {call:?}");
+        assert!(!machine.is_armed(), "killed at {number}, {call:?}");
+        assert_eq!(machine.record().generation, 1, "killed at {number}, {call:?}");
+    }
+}

@@ -1,0 +1,242 @@
+//! The store over real connections: HTTPS with a pinned key, and clients that lie, wait, or are somebody else's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use testbox::job::StoreOrder;
+use testbox::serve::http::{Listen, serve};
+use testbox::serve::jobs::{self, StoreJob};
+use testbox::serve::retention::Keep;
+use testbox::serve::{Store, StoreRules, tls};
+use testbox::share::{DirFiles, Files};
+use testbox::store::Keeper;
+use testbox::store::lease::{Holder, Tell};
+use testbox::store::protocol::StoreCall;
+use testbox::store::remote::{HttpTransport, RemoteFiles, RemoteKeeper, RemoteStore, Transport};
+use testbox::sys::RealSystem;
+use testbox::types::{KeyPin, StoreUrl, Token};
+
+const IP: &str = "10.0.0.5";
+const SESSION: &str = "0123456789abcdef0123456789abcdef";
+
+struct Quiet;
+
+impl Tell for Quiet {
+    fn info(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
+}
+
+/// A server in a folder of its own, with one job.
+struct Server {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    token: Token,
+    key: Option<KeyPin>,
+}
+
+impl Server {
+    fn start(is_tls: bool) -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        let (backup, boot) = (dir.path().join("backup"), dir.path().join("tftp"));
+        std::fs::create_dir_all(boot.join("pxelinux.cfg")).unwrap();
+        std::fs::create_dir(&backup).unwrap();
+        let armed = "DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action=backup testbox.job=one\n";
+        std::fs::write(boot.join("pxelinux.cfg/0A000005"), armed).unwrap();
+        let files = DirFiles::open(&backup).unwrap();
+        let token: Token = jobs::new_token().unwrap().parse().unwrap();
+        let job = StoreJob {
+            ip: IP.into(),
+            job: "one".into(),
+            action: "backup".into(),
+            armed_file: "pxelinux.cfg/0A000005".into(),
+            by: "tests".into(),
+            armed: jiff::Timestamp::now(),
+        };
+        jobs::write(&files, token.as_str(), &job).unwrap();
+        let rules = StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: 0 };
+        let boot = DirFiles::open(&boot).unwrap();
+        let store =
+            Store::new(Arc::new(files), Arc::new(boot), Arc::new(RealSystem::new()), rules, Arc::new(Quiet));
+        let key_file = dir.path().join("key.pem");
+        let key = is_tls.then(|| tls::pin(&key_file).unwrap().to_string().parse().unwrap());
+        let (ready, at) = mpsc::channel();
+        std::thread::spawn(move || {
+            let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+            let listen = if is_tls { Listen::Tls(any, &key_file) } else { Listen::Plain(any) };
+            serve(Arc::new(store), listen, |address| ready.send(address).unwrap()).unwrap();
+        });
+        let address = at.recv_timeout(Duration::from_secs(60)).unwrap();
+        Server { dir, address, token, key }
+    }
+
+    fn transport(&self, key: Option<&KeyPin>) -> HttpTransport {
+        let scheme = if key.is_some() { "https" } else { "http" };
+        let url: StoreUrl = format!("{scheme}://127.0.0.1:{}", self.address.port()).parse().unwrap();
+        let order = StoreOrder { url: &url, token: &self.token, key };
+        HttpTransport::new(&order, Ipv4Addr::LOCALHOST, SESSION)
+    }
+
+    fn file(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.dir.path().join("backup").join(path)).ok()
+    }
+
+    /// What is answered to these bytes: its first line.
+    fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut bytes = vec![0; 4096];
+        let n = stream.read(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..n]).lines().next().unwrap_or_default().to_owned()
+    }
+
+    fn headers(&self) -> String {
+        format!("Host: x\r\nAuthorization: Bearer {}\r\nTestbox-Session: {SESSION}\r\n", self.token)
+    }
+}
+
+fn open(keeper: &RemoteKeeper) {
+    let me = Holder {
+        session: SESSION.into(),
+        uuid: None,
+        macs: vec!["52:54:00:00:00:05".into()],
+        hostname: "tb5".into(),
+        action: "backup".into(),
+        job: None,
+    };
+    while !keeper.open(&me).unwrap().is_open {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_part_goes_over_https_and_comes_back() {
+    let server = Server::start(true);
+    let store = RemoteStore::new(Arc::new(server.transport(server.key.as_ref())));
+    let (files, keeper) =
+        (RemoteFiles::new(store.clone()), RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    open(&keeper);
+    let part = "10.0.0.5/sda.raw.gz.part";
+    let bytes: Vec<u8> = (0..9_000_000u32).flat_map(|n| (n as u16).to_le_bytes()).collect();
+    let mut sink = files.create(part).unwrap();
+    sink.write_all(&bytes).unwrap();
+    sink.append_zeros(1 << 20).unwrap();
+    sink.sync().unwrap();
+    let there = server.file(part).unwrap();
+    assert!(there[..bytes.len()] == bytes[..] && there.len() == bytes.len() + (1 << 20));
+    files.write_atomic("10.0.0.5/status.json", b"{}").unwrap();
+    assert_eq!(files.read_limited("10.0.0.5/status.json", 100).unwrap(), b"{}");
+    assert!(files.list(IP).unwrap().contains(&"status.json".to_owned()));
+    assert_eq!(files.open("10.0.0.5/none").err().unwrap().kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(
+        files.read_limited("10.0.0.5/backup.json", 100).unwrap_err().kind(),
+        std::io::ErrorKind::NotFound
+    );
+    assert!(keeper.disarm().is_ok());
+    keeper.close().unwrap();
+    assert!(!server.dir.path().join("tftp/pxelinux.cfg/0A000005").exists());
+}
+
+#[test]
+fn another_key_is_no_server_for_this_machine() {
+    let server = Server::start(true);
+    let other: KeyPin = "ab".repeat(32).parse().unwrap();
+    let error = server.transport(Some(&other)).send(&StoreCall::Job, b"").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("not the server whose key"), "{error}");
+    // And what speaks no TLS at all.
+    let plain = Server::start(false);
+    let error = plain.transport(Some(&other)).send(&StoreCall::Job, b"").unwrap_err();
+    assert!(error.to_string().contains("no TLS"), "{error}");
+    assert!(plain.transport(None).send(&StoreCall::Job, b"").is_ok());
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    let server = Server::start(false);
+    let headers = server.headers();
+    for (request, status) in [
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "200"),
+        (format!("GET /v1/job HTTP/1.1\r\n{headers}\r\n"), "200"),
+        (format!("GET /v1/job HTTP/1.1\r\nHost: x\r\n\r\n"), "401"),
+        (format!("GET /v1/job HTTP/1.1\r\n{headers}Authorization: Bearer x\r\n\r\n"), "400"),
+        (format!("GET /v1/job HTTP/1.1\r\n{headers}Range: bytes=0-1\r\n\r\n"), "400"),
+        (format!("GET /v2/job HTTP/1.1\r\n{headers}\r\n"), "400"),
+        (format!("GET /v1/files/10.0.0.5/%62ackup.json HTTP/1.1\r\n{headers}\r\n"), "400"),
+        (format!("GET /v1/files/../etc/passwd HTTP/1.1\r\n{headers}\r\n"), "400"),
+        (format!("PUT /v1/session HTTP/1.1\r\n{headers}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "400"),
+        (
+            format!(
+                "PUT /v1/session HTTP/1.1\r\n{headers}Content-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
+            ),
+            "400",
+        ),
+        (
+            format!("PUT /v1/session HTTP/1.1\r\n{headers}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+            "400",
+        ),
+        (format!("PUT /v1/session HTTP/1.1\r\n{headers}Content-Length: 99999999\r\n\r\n"), "413"),
+        (format!("BREW /v1/job HTTP/1.1\r\n{headers}\r\n"), "400"),
+        (format!("POST /v1/room HTTP/1.1\r\n{headers}Content-Length: 0\r\n\r\n"), "400"),
+    ] {
+        let line = server.raw(&request);
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{line}");
+    }
+}
+
+/// Connections that send nothing, half a head, or half a body hold up nobody else.
+#[test]
+fn slow_and_half_open_clients_hold_up_nobody() {
+    let server = Server::start(false);
+    let headers = server.headers();
+    let held: Vec<TcpStream> = (0..300)
+        .map(|n| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let text = match n % 3 {
+                0 => String::new(),
+                1 => "GET /v1/jo".into(),
+                // As many of these as one address may have at once must not be all of them.
+                _ if n > 6 => String::new(),
+                _ => format!("PUT /v1/session HTTP/1.1\r\n{headers}Content-Length: 5\r\n\r\nab"),
+            };
+            stream.write_all(text.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let line = server.raw(&format!("GET /v1/job HTTP/1.1\r\n{headers}\r\n"));
+    assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    drop(held);
+}
+
+fn curl(server: &Server, args: &[&str], path: &str) -> Vec<u8> {
+    let url = format!("http://127.0.0.1:{}{path}", server.address.port());
+    let token = format!("Authorization: Bearer {}", server.token);
+    let session = format!("Testbox-Session: {SESSION}");
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "60", "-H", &token, "-H", &session])
+        .args(args)
+        .arg(url)
+        .output()
+        .expect("curl: scripts/packages test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn curl_is_enough_to_ask_a_store() {
+    let server = Server::start(false);
+    assert!(String::from_utf8(curl(&server, &[], "/")).unwrap().contains("testbox store"));
+    let store = RemoteStore::new(Arc::new(server.transport(None)));
+    open(&RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    std::fs::write(server.dir.path().join("backup/10.0.0.5/disk-devices.lst"), "# only\nsda\n").unwrap();
+    let names = String::from_utf8(curl(&server, &[], "/v1/files/10.0.0.5/")).unwrap();
+    assert!(names.contains("\"disk-devices.lst\""), "{names}");
+    assert_eq!(curl(&server, &[], "/v1/files/10.0.0.5/disk-devices.lst"), b"# only\nsda\n");
+    assert_eq!(curl(&server, &["-r", "2-5"], "/v1/files/10.0.0.5/disk-devices.lst"), b"only");
+    assert!(Path::new(&server.dir.path().join("backup/10.0.0.5/lease")).exists());
+}
