@@ -3,7 +3,8 @@
 use super::address::Address;
 use super::disk_watch::DiskWatch;
 use super::image_failure::internal;
-use super::named::{Named, ProvenJob};
+use super::named::Named;
+use super::proven::ProvenJob;
 use super::shares::Shares;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;

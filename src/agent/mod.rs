@@ -38,6 +38,7 @@ mod network;
 pub mod overlay;
 mod own_boot;
 mod policy;
+mod proven;
 mod report;
 mod run;
 mod share_guard;

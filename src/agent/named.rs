@@ -4,6 +4,7 @@ use super::address::Address;
 use super::context::Context;
 use super::disk_watch::DiskWatch;
 use super::network::AgentNetwork;
+use super::proven::{BootFiles, ProvenJob};
 use super::shares::Shares;
 use super::times::BootStage;
 use super::{CLOSE_LIMIT, Ending, Mode, arming, stored};
@@ -11,13 +12,13 @@ use crate::agent::hostkey::HostKey;
 use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
 use crate::failure::{Failure, Kind};
-use crate::job::{Action, FoundJob, Order};
+use crate::job::{Action, Order};
 use crate::share::Files;
 use crate::share::mount::check_marker;
 use crate::signature::Verdict;
 use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER, is_free_for_host};
 use crate::store::status::Status;
-use crate::store::{Folder, Keeper, cannot_write};
+use crate::store::{Folder, cannot_write};
 use crate::sys::random_id;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,24 +35,6 @@ pub struct Named<'a> {
     pub who: MachineIdentity,
     /// Why this job needs a signature that it does not have; said only once it can be logged.
     pub unsigned: Option<Failure>,
-}
-
-/// How the file that armed this machine is reached.
-pub enum BootFiles {
-    /// On the TFTP share.
-    Mounted(Share),
-    /// By the store, which removes it itself.
-    Kept(Arc<dyn Keeper>),
-}
-
-/// The shares, or the store, proven ours.
-pub struct ProvenJob {
-    pub boot: BootFiles,
-    pub backup: Share,
-    /// The file that armed this machine.
-    pub armed: FoundJob,
-    /// The machine's folder.
-    pub folder: Folder,
 }
 
 impl<'a> Named<'a> {
@@ -171,7 +154,14 @@ impl<'a> Named<'a> {
     fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<ProvenJob, Failure> {
         self.context.times.enter(BootStage::Shares);
         if let Some(order) = self.context.settings.store() {
-            return stored::connect(self, shares, &order.map_err(bad_words)?, wait);
+            return stored::connect(
+                &self.context,
+                &self.network,
+                &self.order,
+                shares,
+                &order.map_err(bad_words)?,
+                wait,
+            );
         }
         self.set_host_name();
         let tftp = self.mount(shares, Purpose::Tftp, wait)?;

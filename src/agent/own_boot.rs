@@ -2,8 +2,8 @@
 
 use super::Journal;
 use super::firmware;
-use super::named::BootFiles;
 use super::network::AgentNetwork;
+use super::proven::BootFiles;
 use crate::agent::world::World;
 use crate::job::pxe::{HexIp, own_loader_script};
 use crate::store::layout::own_loader_file;

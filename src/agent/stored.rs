@@ -1,15 +1,18 @@
 //! A machine whose backups are kept by a store: it is asked whose the token is, and that must be this machine and this job.
 
-use super::named::{BootFiles, Named, ProvenJob};
+use super::context::Context;
+use super::network::AgentNetwork;
+use super::proven::{BootFiles, ProvenJob};
 use super::shares::Shares;
 use crate::agent::world::Share;
 use crate::failure::{Failure, Kind};
-use crate::job::{Action, FoundJob, StoreOrder};
+use crate::job::{Action, FoundJob, Order, StoreOrder};
 use crate::store::protocol::{JobFound, StoreCall};
 use crate::store::remote::{PatientTransport, RemoteFiles, RemoteKeeper, RemoteStore, Transport};
 use crate::store::{Folder, Keeper};
 use crate::sys::random_id;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,29 +24,31 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`Kind::ShareUnreachable`], [`Kind::Network`], [`Kind::NotArmed`].
 pub fn connect(
-    named: &Named<'_>,
+    context: &Context<'_>,
+    network: &AgentNetwork,
+    job: &Order,
     shares: &Shares<'_>,
     order: &StoreOrder<'_>,
     wait: Duration,
 ) -> Result<ProvenJob, Failure> {
-    let (world, name) = (named.context.world, order.url.to_string());
-    let server = named.network.resolve(world, &order.url.host)?;
+    let (world, name) = (context.world, order.url.to_string());
+    let server = network.resolve(world, &order.url.host)?;
     let unreachable = |e: &io::Error| {
-        named.network.note(&format!("{server} by HTTP"), &name, &e.to_string());
+        network.note(&format!("{server} by HTTP"), &name, &e.to_string());
         let advice = "look at the server ('testboxctl serve') and the network. The machine stays armed, and tries again after a \
                       reboot.";
         Failure::new(Kind::ShareUnreachable, format!("cannot reach the store {name}: {e}"), advice)
     };
     let session = session().map_err(|e| unreachable(&e))?;
     let once = world.store(order, server, &session);
-    reach(named, &*once, wait).map_err(|e| unreachable(&e))?;
+    reach(context, &*once, wait).map_err(|e| unreachable(&e))?;
     let patient = Arc::new(PatientTransport::new(once, world.system()));
     let store = RemoteStore::new(shares.watch_store(&name, patient));
     let found: JobFound = store.ask(&StoreCall::Job, b"").map_err(|e| not_armed(format!("{name}: {e}")))?;
-    let armed = check(named, &name, &found)?;
+    let armed = check(network.address, job, &name, &found)?;
     let keeper: Arc<dyn Keeper> = Arc::new(RemoteKeeper::new(store.clone(), world.system()));
     let backup = Share { name, export: None, files: Arc::new(RemoteFiles::new(store)) };
-    let folder = Folder::new(backup.files.clone(), named.who.ip.to_string()).kept_by(keeper.clone());
+    let folder = Folder::new(backup.files.clone(), network.address.to_string()).kept_by(keeper.clone());
     Ok(ProvenJob { boot: BootFiles::Kept(keeper), backup, armed, folder })
 }
 
@@ -53,8 +58,8 @@ fn session() -> io::Result<String> {
 }
 
 /// Whether it answers at all.
-fn reach(named: &Named<'_>, store: &dyn Transport, wait: Duration) -> io::Result<()> {
-    let system = named.context.world.system();
+fn reach(context: &Context<'_>, store: &dyn Transport, wait: Duration) -> io::Result<()> {
+    let system = context.world.system();
     let began = system.monotonic();
     let mut is_said = false;
     loop {
@@ -65,7 +70,7 @@ fn reach(named: &Named<'_>, store: &dyn Transport, wait: Duration) -> io::Result
             Err(e) if system.monotonic().saturating_sub(began) >= wait => return Err(e),
             Err(e) => {
                 if !std::mem::replace(&mut is_said, true) {
-                    named.context.journal.info(&format!("the store does not answer yet: {e}"));
+                    context.journal.info(&format!("the store does not answer yet: {e}"));
                 }
                 system.sleep(PAUSE);
             }
@@ -74,8 +79,8 @@ fn reach(named: &Named<'_>, store: &dyn Transport, wait: Duration) -> io::Result
 }
 
 /// The file that armed this machine, which the store says holds this job.
-fn check(named: &Named<'_>, store: &str, found: &JobFound) -> Result<FoundJob, Failure> {
-    let (own, order) = (named.network.address.to_string(), &named.order);
+fn check(address: Ipv4Addr, order: &Order, store: &str, found: &JobFound) -> Result<FoundJob, Failure> {
+    let own = address.to_string();
     if found.ip != own {
         let what = format!("{store}: the token is for {}, and this machine has the address {own}", found.ip);
         return Err(not_armed(what));

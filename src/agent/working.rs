@@ -2,7 +2,8 @@
 
 use super::connected::Connected;
 use super::context::Context;
-use super::named::{BootFiles, Named, ProvenJob};
+use super::named::Named;
+use super::proven::{BootFiles, ProvenJob};
 use super::report::Reporter;
 use super::shares::Shares;
 use super::steps::{Backup, Publisher, Restore, StepContext, StepOutcome, Verify};

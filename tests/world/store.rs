@@ -11,7 +11,7 @@ use testbox::serve::{Caller, Reply, Store, StoreRules};
 use testbox::share::MemFiles;
 use testbox::store::lease::Tell;
 use testbox::store::protocol::StoreCall;
-use testbox::store::remote::{Answer, Transport};
+use testbox::store::remote::{StoreAnswer, Transport};
 use testbox::sys::Recording;
 
 /// A token, in a word.
@@ -109,7 +109,7 @@ struct InProcess {
 }
 
 impl Transport for InProcess {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         let number = {
             let mut calls = self.store.calls.lock().unwrap();
             calls.push(call.clone());
@@ -135,8 +135,8 @@ impl Transport for InProcess {
     }
 }
 
-fn answer(reply: Reply) -> Answer {
-    let ok = |body: Vec<u8>| Answer { status: 200, length: Some(body.len() as u64), body };
+fn answer(reply: Reply) -> StoreAnswer {
+    let ok = |body: Vec<u8>| StoreAnswer { status: 200, length: Some(body.len() as u64), body };
     match reply {
         Reply::Json(bytes) | Reply::Bytes(bytes, _) => ok(bytes),
         Reply::File(file, size) => {
@@ -144,10 +144,10 @@ fn answer(reply: Reply) -> Answer {
             file.read_exact_at(&mut bytes, 0).unwrap();
             ok(bytes)
         }
-        Reply::Length(length) => Answer { status: 200, length: Some(length), body: Vec::new() },
-        Reply::Done => Answer { status: 204, length: None, body: Vec::new() },
+        Reply::Length(length) => StoreAnswer { status: 200, length: Some(length), body: Vec::new() },
+        Reply::Done => StoreAnswer { status: 204, length: None, body: Vec::new() },
         Reply::Refused(refusal) => {
-            Answer { status: refusal.code.status(), ..ok(serde_json::to_vec(&refusal).unwrap()) }
+            StoreAnswer { status: refusal.code.status(), ..ok(serde_json::to_vec(&refusal).unwrap()) }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the answers of a store mean.
 
-use super::transport::{Answer, Transport};
+use super::transport::{StoreAnswer, Transport};
 use crate::store::protocol::{Code, Refusal, StoreCall, StorePath, VERSION, Welcome};
 use serde::de::DeserializeOwned;
 use std::io;
@@ -23,7 +23,7 @@ impl RemoteStore {
     ///
     /// # Errors
     /// Those of the transport; a [`Refusal`]; an answer that is none of the protocol.
-    pub fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    pub fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         let answer = self.transport.send(call, body)?;
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(refusal(call, &answer)) }
     }
@@ -64,7 +64,7 @@ fn shown(call: &StoreCall) -> String {
 }
 
 /// Why there is no answer in this one.
-fn refusal(call: &StoreCall, answer: &Answer) -> io::Error {
+fn refusal(call: &StoreCall, answer: &StoreAnswer) -> io::Error {
     if let Ok(refusal) = serde_json::from_slice::<Refusal>(&answer.body) {
         return refusal.into_error();
     }

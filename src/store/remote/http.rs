@@ -1,7 +1,7 @@
 //! HTTP/1.1 as far as a store speaks it (RFC 9112): connections that are kept, bodies whose length is said, nothing else.
 
 use super::tls;
-use super::transport::{Answer, Transport};
+use super::transport::{StoreAnswer, Transport};
 use crate::job::StoreOrder;
 use crate::store::protocol::{BODY_LIMIT, SESSION_HEADER, StoreCall};
 use rustls::pki_types::ServerName;
@@ -34,11 +34,11 @@ pub struct HttpTransport {
     idle: Mutex<Vec<Connection>>,
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+trait Duplex: Read + Write + Send {}
+impl<T: Read + Write + Send> Duplex for T {}
 
 struct Connection {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Duplex>,
     /// It has carried a request before.
     is_used: bool,
 }
@@ -77,7 +77,7 @@ impl HttpTransport {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
-        let stream: Box<dyn Stream> = match &self.tls {
+        let stream: Box<dyn Duplex> = match &self.tls {
             None => Box::new(stream),
             Some(Err(why)) => return Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone())),
             Some(Ok(config)) => {
@@ -117,7 +117,7 @@ impl HttpTransport {
         )
     }
 
-    fn exchange(&self, mut connection: Connection, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn exchange(&self, mut connection: Connection, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         let stream = &mut *connection.stream;
         stream.write_all(self.head(call, body).as_bytes())?;
         stream.write_all(body)?;
@@ -128,12 +128,12 @@ impl HttpTransport {
         if !head.is_last {
             self.keep(connection);
         }
-        Ok(Answer { status: head.status, body, length: head.length })
+        Ok(StoreAnswer { status: head.status, body, length: head.length })
     }
 }
 
 impl Transport for HttpTransport {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         // Those that the server has closed while nobody used them fail at once.
         while let Some(connection) = self.kept() {
             match self.exchange(connection, call, body) {
@@ -162,7 +162,7 @@ fn bad(why: &str) -> io::Error {
 }
 
 /// Reads one answer and not a byte more.
-fn read_answer(stream: &mut dyn Stream, has_body: bool) -> io::Result<(Head, Vec<u8>)> {
+fn read_answer(stream: &mut dyn Duplex, has_body: bool) -> io::Result<(Head, Vec<u8>)> {
     let mut bytes = Vec::new();
     let head = loop {
         if let Some(head) = parse_head(&bytes)? {

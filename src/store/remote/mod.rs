@@ -21,4 +21,4 @@ pub use files::RemoteFiles;
 pub use http::HttpTransport;
 pub use keeper::RemoteKeeper;
 pub use patient::PatientTransport;
-pub use transport::{Answer, Transport, WatchedTransport};
+pub use transport::{StoreAnswer, Transport, WatchedTransport};

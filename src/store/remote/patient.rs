@@ -1,7 +1,7 @@
 //! A transport that does not give up, as a hard NFS mount does not: a server that restarts is waited for. Who has waited too
 //! long is told by the watch over all requests, and ended by it.
 
-use super::transport::{Answer, Transport};
+use super::transport::{StoreAnswer, Transport};
 use crate::store::protocol::{Code, StoreCall};
 use crate::sys::System;
 use std::io;
@@ -27,7 +27,7 @@ impl<T: Transport> PatientTransport<T> {
 }
 
 impl<T: Transport> Transport for PatientTransport<T> {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         let mut pause = SHORTEST;
         loop {
             match self.transport.send(call, body) {
@@ -48,17 +48,17 @@ mod tests {
     use std::sync::Mutex;
 
     /// Answers with these, the last one first.
-    struct Scripted(Mutex<Vec<io::Result<Answer>>>);
+    struct Scripted(Mutex<Vec<io::Result<StoreAnswer>>>);
 
     impl Transport for Scripted {
-        fn send(&self, _: &StoreCall, _: &[u8]) -> io::Result<Answer> {
+        fn send(&self, _: &StoreCall, _: &[u8]) -> io::Result<StoreAnswer> {
             self.0.lock().unwrap().pop().unwrap()
         }
     }
 
     #[test]
     fn a_server_that_restarts_is_asked_again_until_it_answers() {
-        let answer = |status| Ok(Answer { status, body: Vec::new(), length: None });
+        let answer = |status| Ok(StoreAnswer { status, body: Vec::new(), length: None });
         let gone = || Err(io::Error::from(io::ErrorKind::ConnectionRefused));
         let mut script = vec![answer(404), answer(503)];
         script.extend((0..8).map(|_| gone()));

@@ -34,29 +34,29 @@ struct FakeStore {
     /// Every request arrives twice: the first answer was lost.
     loses_answers: bool,
     /// What is answered in place of what was asked for.
-    lie: Mutex<Option<Answer>>,
+    lie: Mutex<Option<StoreAnswer>>,
     is_full: AtomicBool,
 }
 
-fn refuse(code: Code, text: &str) -> Answer {
+fn refuse(code: Code, text: &str) -> StoreAnswer {
     let body = serde_json::to_vec(&Refusal::new(code, text)).unwrap();
-    Answer { status: code.status(), body, length: None }
+    StoreAnswer { status: code.status(), body, length: None }
 }
 
-fn json(value: &impl Serialize) -> Answer {
+fn json(value: &impl Serialize) -> StoreAnswer {
     bytes(serde_json::to_vec(value).unwrap())
 }
 
-fn bytes(body: Vec<u8>) -> Answer {
-    Answer { status: 200, length: Some(body.len() as u64), body }
+fn bytes(body: Vec<u8>) -> StoreAnswer {
+    StoreAnswer { status: 200, length: Some(body.len() as u64), body }
 }
 
-fn done() -> Answer {
-    Answer { status: 204, body: Vec::new(), length: None }
+fn done() -> StoreAnswer {
+    StoreAnswer { status: 204, body: Vec::new(), length: None }
 }
 
 impl FakeState {
-    fn extend(&mut self, path: &StorePath, at: u64, more: &[u8]) -> Answer {
+    fn extend(&mut self, path: &StorePath, at: u64, more: &[u8]) -> StoreAnswer {
         let Some(file) = self.files.get_mut(path.as_str()) else { return refuse(Code::NotFound, "no part") };
         if (file.len() as u64) < at {
             return refuse(Code::OtherLength, "it is shorter");
@@ -66,7 +66,7 @@ impl FakeState {
         done()
     }
 
-    fn answer(&mut self, call: &StoreCall, body: &[u8]) -> Answer {
+    fn answer(&mut self, call: &StoreCall, body: &[u8]) -> StoreAnswer {
         match call {
             StoreCall::Room => json(&Room { left: 1 << 40 }),
             StoreCall::List(_) => json(&["b", "../x", "a", ".."]),
@@ -77,8 +77,8 @@ impl FakeState {
                 bytes(file.get(range.start as usize..end).unwrap_or_default().to_vec())
             }
             StoreCall::Length(path) => match self.files.get(path.as_str()) {
-                Some(file) => Answer { status: 200, body: Vec::new(), length: Some(file.len() as u64) },
-                None => Answer { status: 404, body: Vec::new(), length: None },
+                Some(file) => StoreAnswer { status: 200, body: Vec::new(), length: Some(file.len() as u64) },
+                None => StoreAnswer { status: 404, body: Vec::new(), length: None },
             },
             StoreCall::Replace(path) => {
                 self.files.insert(path.to_string(), body.to_vec());
@@ -113,7 +113,7 @@ impl FakeState {
 }
 
 impl Transport for FakeStore {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         if let Some(lie) = self.lie.lock().unwrap().clone() {
             return Ok(lie);
         }
@@ -203,7 +203,7 @@ fn a_file_is_read_by_ranges_within_the_limit() {
 fn a_file_that_is_replaced_meanwhile_is_read_as_one_of_the_two() {
     struct Replacing(FakeStore);
     impl Transport for Replacing {
-        fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+        fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
             let answer = self.0.send(call, body);
             self.0.state.lock().unwrap().files.insert("r".into(), b"the longer new record".to_vec());
             answer
@@ -224,7 +224,7 @@ fn an_answer_that_lies_about_its_length_is_an_error() {
     *fake.lie.lock().unwrap() = Some(bytes(vec![9; 11]));
     assert_eq!(file.read_at(&mut [0; 10], 0).unwrap_err().kind(), io::ErrorKind::InvalidData);
     assert_eq!(file.read_at(&mut [0; 20], 0).unwrap(), 11);
-    *fake.lie.lock().unwrap() = Some(Answer { status: 200, body: Vec::new(), length: None });
+    *fake.lie.lock().unwrap() = Some(StoreAnswer { status: 200, body: Vec::new(), length: None });
     assert_eq!(files.open("f").err().unwrap().kind(), io::ErrorKind::InvalidData);
     assert_eq!(files.list("").unwrap_err().kind(), io::ErrorKind::InvalidData);
 }
@@ -283,7 +283,7 @@ fn a_refusal_says_what_became_of_the_job() {
         (Refusal::of_failure(&failed), Kind::Publish),
     ] {
         let body = serde_json::to_vec(&refusal).unwrap();
-        *fake.lie.lock().unwrap() = Some(Answer { status: refusal.code.status(), body, length: None });
+        *fake.lie.lock().unwrap() = Some(StoreAnswer { status: refusal.code.status(), body, length: None });
         let said = cannot_write("write status.json", &files.write_atomic("x", b"").unwrap_err());
         assert_eq!(said.kind, kind, "{said}");
         assert!(said.what.contains(&refusal.text), "{said}");
@@ -300,11 +300,11 @@ fn another_version_of_the_protocol_says_what_to_upgrade() {
     for (protocols, mend) in [(vec![2, 3], "initrd"), (vec![0], "testboxctl on the server")] {
         let welcome = Welcome { server: "testbox store".into(), version: "9.1".into(), protocols };
         let body = serde_json::to_vec(&welcome).unwrap();
-        *fake.lie.lock().unwrap() = Some(Answer { status: 404, body, length: None });
+        *fake.lie.lock().unwrap() = Some(StoreAnswer { status: 404, body, length: None });
         let error = files.list("").unwrap_err().to_string();
         assert!(error.contains(mend) && error.contains("9.1"), "{error}");
     }
-    *fake.lie.lock().unwrap() = Some(Answer { status: 404, body: b"<html>".to_vec(), length: None });
+    *fake.lie.lock().unwrap() = Some(StoreAnswer { status: 404, body: b"<html>".to_vec(), length: None });
     let error = files.list("").unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("another server"), "{error}");
 }
@@ -353,7 +353,7 @@ fn a_token_that_another_session_uses_is_waited_for() {
     assert_eq!(opened, waits);
     let lease = Refusal::of_failure(&Failure::new(Kind::Lease, "it lives", "look"));
     let body = serde_json::to_vec(&lease).unwrap();
-    *fake.lie.lock().unwrap() = Some(Answer { status: 500, body, length: None });
+    *fake.lie.lock().unwrap() = Some(StoreAnswer { status: 500, body, length: None });
     assert_eq!(keeper.open(&me).unwrap_err().kind, Kind::Lease);
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// What a store has answered, whatever it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoreAnswer {
     /// The status of HTTP (RFC 9110 section 15).
     pub status: u16,
     /// The body; empty for `HEAD`.
@@ -23,11 +23,11 @@ pub trait Transport: Send + Sync {
     ///
     /// # Errors
     /// There was no answer, or none of HTTP.
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer>;
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer>;
 }
 
 impl<T: Transport + ?Sized> Transport for Arc<T> {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         (**self).send(call, body)
     }
 }
@@ -47,7 +47,7 @@ impl WatchedTransport {
 }
 
 impl Transport for WatchedTransport {
-    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<Answer> {
+    fn send(&self, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
         let (method, target) = call.target();
         let path = target.split('?').next().unwrap_or_default();
         self.ops.watch(&self.store, method.as_str(), OpPlace::Path(path.into()), || {
