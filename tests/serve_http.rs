@@ -161,9 +161,9 @@ fn what_could_be_read_in_two_ways_is_refused() {
     let server = Server::start(false);
     let headers = server.headers();
     for (request, status) in [
-        (format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "200"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200"),
         (format!("GET /v1/job HTTP/1.1\r\n{headers}\r\n"), "200"),
-        (format!("GET /v1/job HTTP/1.1\r\nHost: x\r\n\r\n"), "401"),
+        ("GET /v1/job HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "401"),
         (format!("GET /v1/job HTTP/1.1\r\n{headers}Authorization: Bearer x\r\n\r\n"), "400"),
         (format!("GET /v1/job HTTP/1.1\r\n{headers}Range: bytes=0-1\r\n\r\n"), "400"),
         (format!("GET /v2/job HTTP/1.1\r\n{headers}\r\n"), "400"),
@@ -211,6 +211,31 @@ fn slow_and_half_open_clients_hold_up_nobody() {
     let line = server.raw(&format!("GET /v1/job HTTP/1.1\r\n{headers}\r\n"));
     assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
     drop(held);
+}
+
+/// Who hangs up while the server works frees no place: what one address has at work stays bounded.
+#[test]
+fn who_hangs_up_gets_no_more_work_done() {
+    let server = Server::start(false);
+    let store = RemoteStore::new(Arc::new(server.transport(None)));
+    open(&RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    let image = server.dir.path().join("backup/10.0.0.5/sda.raw.gz");
+    std::fs::write(&image, vec![7; 64 << 20]).unwrap();
+    std::fs::write(server.dir.path().join("backup/10.0.0.5/sda.raw.gz.part"), b"").unwrap();
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    let headers = server.headers();
+    let copy = format!(
+        "PUT /v1/files/10.0.0.5/sda.raw.gz.part?at=0&from=10.0.0.5/sda.raw.gz&start=0&end={} HTTP/1.1\r\n{headers}\r\n",
+        64 << 20
+    );
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(copy.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The runtime's threads for work that blocks: no more than one address may have at once, and a few that others left.
+    assert!(threads() < before + 45, "{} threads where {before} were", threads());
 }
 
 fn curl(server: &Server, args: &[&str], path: &str) -> Vec<u8> {

@@ -294,6 +294,9 @@ mod tests {
             mount-wait = 60
             share-wait = 120
             net-wait = 90
+            store = "https://10.42.1.1:7443"
+            store-key = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+            store-plain = "allow"
         "#
         .to_owned();
         // An option that is newer than this text, by its default.

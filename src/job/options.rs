@@ -328,7 +328,12 @@ pub struct StoreOrder<'a> {
 impl Settings {
     /// The store, where one keeps the backups; or what is missing to reach it.
     pub fn store(&self) -> Option<Result<StoreOrder<'_>, String>> {
-        let url = self.store.as_ref()?;
+        let Some(url) = &self.store else {
+            let lonely =
+                self.token.is_some() || self.store_key.is_some() || self.store_plain == StorePlain::Allow;
+            let why = "testbox.token=, testbox.store-key= or testbox.store-plain= without testbox.store=: nothing says which store";
+            return lonely.then(|| Err(why.into()));
+        };
         let Some(token) = &self.token else {
             return Some(Err(format!(
                 "testbox.store={url} without testbox.token=: nobody could say whose job this is"
@@ -339,6 +344,9 @@ impl Settings {
             (true, None, _) => {
                 Err(format!("testbox.store={url} without testbox.store-key=, the hash of its key"))
             }
+            (false, Some(_), _) => Err(format!(
+                "testbox.store={url} is not https, so testbox.store-key= would prove nothing: say one of the two"
+            )),
             (false, _, StorePlain::Refuse) => Err(format!(
                 "testbox.store={url} is not https, and whoever is on the network could read and change everything: where that is \
                  meant, say testbox.store-plain=allow"
@@ -415,4 +423,36 @@ fn seconds(text: &str) -> Result<Duration, ParameterError> {
 
 fn share_wait(text: &str) -> Result<Duration, ParameterError> {
     number(text, 10..=86_400).map(|n| Duration::from_secs(n.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A word that is lost or misspelt never changes where a backup goes, or who it is trusted to.
+    #[test]
+    fn a_store_is_named_wholly_or_refused() {
+        let (token, key) = (format!("token={}", "1".repeat(64)), format!("store-key={}", "2".repeat(64)));
+        for (words, expected) in [
+            ("", None),
+            ("store=https://a {t} {k}", Some(true)),
+            ("store=http://a {t} store-plain=allow", Some(true)),
+            ("store=http://a {t}", Some(false)),
+            ("store=http://a {t} {k} store-plain=allow", Some(false)),
+            ("store=https://a {t}", Some(false)),
+            ("store=https://a {t} store-plain=allow", Some(false)),
+            ("store=https://a {k}", Some(false)),
+            ("{t}", Some(false)),
+            ("{k}", Some(false)),
+            ("store-plain=allow", Some(false)),
+        ] {
+            let words = words.replace("{t}", &token).replace("{k}", &key);
+            let mut options = Options::default();
+            for word in words.split_whitespace() {
+                let (name, value) = word.split_once('=').unwrap();
+                options.set(name, value).unwrap().unwrap();
+            }
+            assert_eq!(options.settings().store().map(|order| order.is_ok()), expected, "{words}");
+        }
+    }
 }

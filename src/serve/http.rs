@@ -155,11 +155,13 @@ async fn handle(
         Err(_) => return refused(&Refusal::new(Code::Malformed, "the body did not arrive in time")),
     };
     let store = shell.store.clone();
-    let answered = tokio::task::spawn_blocking(move || store.answer(&caller, &call, &body)).await;
-    let reply = answered.unwrap_or_else(|_| {
-        Reply::Refused(Refusal::new(Code::Failed, "internal error of the server: please report its log"))
-    });
-    put_together(reply, (of_peer, of_all))
+    // The work owns its places: a client that hangs up meanwhile frees none.
+    let places = (of_peer, of_all);
+    let answered = tokio::task::spawn_blocking(move || (store.answer(&caller, &call, &body), places)).await;
+    match answered {
+        Ok((reply, places)) => put_together(reply, places),
+        Err(_) => refused(&Refusal::new(Code::Failed, "internal error of the server: please report its log")),
+    }
 }
 
 /// The request as the protocol has it, and who asks.

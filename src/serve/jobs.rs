@@ -102,9 +102,30 @@ fn path(token: &str) -> String {
 /// # Errors
 /// Those of the folder.
 pub fn write(files: &dyn Files, token: &str, job: &StoreJob) -> io::Result<()> {
-    files.make_dir(STORE)?;
-    files.make_dir(STORE_JOBS)?;
+    make_folder(files, STORE_JOBS)?;
     files.write_atomic(&path(token), &json(job))
+}
+
+/// Forgets a job.
+///
+/// # Errors
+/// Those of the folder.
+pub fn remove(files: &dyn Files, token: &str) -> io::Result<()> {
+    files.remove_if_exists(&path(token)).map(drop)
+}
+
+/// Makes a folder of the store's own, durable with what is above it.
+///
+/// # Errors
+/// Those of the folder.
+pub fn make_folder(files: &dyn Files, folder: &str) -> io::Result<()> {
+    if files.list(folder).is_ok() {
+        return Ok(());
+    }
+    files.make_dir(STORE)?;
+    files.make_dir(folder)?;
+    files.sync_dir(STORE)?;
+    files.sync_dir("")
 }
 
 /// What a token is for; `None` where the store does not know it.
@@ -154,7 +175,9 @@ pub fn sweep(
                 now.as_second() - job.armed.as_second() > 3600 && job.armed_text(boot)?.is_none()
             }
             Ok(None) => false,
-            Err(_) => true,
+            // None of a job; what cannot be read may be one.
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => true,
+            Err(e) => return Err(e),
         };
         if is_over {
             files.remove_if_exists(&format!("{at}{SESSION}"))?;
@@ -173,7 +196,9 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 
 fn read<T: for<'de> Deserialize<'de>>(files: &dyn Files, path: &str) -> io::Result<Option<T>> {
     match files.read_limited(path, LIMIT) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: {e}"))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }

@@ -6,7 +6,7 @@ use super::sets;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::share::Files;
-use crate::store::layout::{HISTORY, STORE, STORE_PARTS, history_dir};
+use crate::store::layout::{HISTORY, STORE_PARTS, history_dir};
 use crate::store::lease::{Holder, LeaseHolder, OTHER, Tell};
 use crate::store::protocol::{Code, Opened, Recovery, Refusal};
 use crate::store::publish;
@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// How long a session is silent before the same machine may begin another one. Its agent says that it lives every 3 s.
 pub const SILENT: Duration = Duration::from_secs(30);
+/// How often, and after which pause, the first request of a session looks whether it is open.
+const OPENING_LOOKS: u32 = 50;
+const OPENING_PAUSE: Duration = Duration::from_millis(20);
 /// How often the lease of a session beats.
 const BEAT: Duration = Duration::from_secs(3);
 /// How long letting go of a lease may take.
@@ -267,7 +270,15 @@ impl Sessions {
         };
         jobs::bind(&*self.files, &caller.token, &binding)
             .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
-        self.begin(caller, job, action, me)?.answer()
+        let session = self.begin(caller, job, action, me)?;
+        // A free lease is taken at once: nobody need ask twice for that.
+        for _ in 0..OPENING_LOOKS {
+            if !matches!(&*session.stage(), Stage::Opening { waits_for: None }) {
+                break;
+            }
+            std::thread::sleep(OPENING_PAUSE);
+        }
+        session.answer()
     }
 
     fn may_bind(
@@ -418,8 +429,7 @@ impl Opening {
     fn sweep_foreign_parts(&self, lease: &LeaseHolder) -> io::Result<()> {
         let (folder, job) = (&self.session.folder, &self.session.job);
         let files = &*folder.files;
-        files.make_dir(STORE)?;
-        files.make_dir(STORE_PARTS)?;
+        jobs::make_folder(files, STORE_PARTS)?;
         let note = format!("{STORE_PARTS}/{}", job.ip);
         let owner = files.read_limited(&note, 1 << 10).unwrap_or_default();
         if owner == job.job.as_bytes() && !lease.is_from_another {

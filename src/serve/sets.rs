@@ -1,13 +1,13 @@
 //! A set becomes the machine's: only of parts that this store has proven, under a record that says no more than that.
 
-use super::jobs::StoreJob;
+use super::jobs::{self, StoreJob};
 use super::proofs::Proofs;
 use super::retention::{Keep, OldSet, surplus};
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::job::pxe::HexIp;
 use crate::share::Files;
-use crate::store::layout::{PINNED, RECORD, SIGNATURE, STORE, STORE_PROVEN, history_dir, part_file};
+use crate::store::layout::{PINNED, RECORD, SIGNATURE, STORE_PROVEN, history_dir, part_file};
 use crate::store::protocol::{Code, PublishedSet, Refusal};
 use crate::store::record::{ImageRecord, Machine, Record, SetState};
 use crate::store::{Folder, publish};
@@ -136,8 +136,7 @@ impl Publishing<'_> {
     fn note_proven(&self) -> io::Result<()> {
         let files = &*self.folder.files;
         let Ok(Some((_, bytes))) = self.folder.record_and_bytes(RECORD) else { return Ok(()) };
-        files.make_dir(STORE)?;
-        files.make_dir(STORE_PROVEN)?;
+        jobs::make_folder(files, STORE_PROVEN)?;
         let text = format!("{} {}\n", self.job.ip, self.now);
         files.write_atomic(&format!("{STORE_PROVEN}/{}", SetHash::of(&bytes)), text.as_bytes())
     }

@@ -242,7 +242,7 @@ impl Store {
         let mut put = |path: &StorePath, at: u64, piece: PartPiece<'_>, length: u64| {
             self.proofs.forget(path.as_str());
             self.check_room(session, parts.written, length)?;
-            parts.put(path.as_str(), at, &piece).map(Reply::Length)
+            parts.put(path.as_str(), at, &piece).map(|_| Reply::Done)
         };
         match call {
             StoreCall::Write(path, at) => put(path, *at, PartPiece::Bytes(body), body.len() as u64),

@@ -16,6 +16,7 @@ mod manual;
 mod pxe;
 mod server;
 mod share;
+mod store;
 
 pub use advice::Advice;
 pub use disk::{Bus, CARD_SERIAL, Disk};

@@ -38,7 +38,7 @@ impl Station {
     }
 
     /// The DNS server, which knows the machine's name.
-    fn dns(self) -> &'static str {
+    pub(super) fn dns(self) -> &'static str {
         match self {
             Station::Nat => "10.0.2.3",
             Station::Bridge(_) => "10.9.0.1",

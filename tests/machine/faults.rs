@@ -60,6 +60,14 @@ fn before_backup_again(share: &BTreeMap<String, Vec<u8>>) -> Machine {
     machine
 }
 
+/// The same on a store.
+fn before_backup_again_stored(share: &BTreeMap<String, Vec<u8>>) -> Machine {
+    let mut machine = before_backup_again(share);
+    machine.restart_store();
+    machine.arm("testbox.action=backup-again testbox.job=two testbox.attempts=9");
+    machine
+}
+
 /// G: some trusted set is the old one or the new one, whole; and the old one is nowhere changed.
 fn check_sets(machine: &Machine, what: &str) {
     check_signatures(machine, what);
@@ -79,6 +87,9 @@ fn check_sets(machine: &Machine, what: &str) {
 fn check_recovery(machine: &mut Machine, what: &str) {
     machine.backup.clear_faults();
     machine.tftp.clear_faults();
+    if machine.store.is_some() {
+        machine.restart_store();
+    }
     let mut boots = 0;
     while machine.is_armed() {
         let seen = machine.boot();
@@ -94,18 +105,19 @@ fn check_recovery(machine: &mut Machine, what: &str) {
 
 /// Runs `backup-again` with a fault at each operation of one share in turn.
 fn at_every_operation(share: fn(&Machine) -> MemFiles, fault: ShareFault, crash: Option<Survivors>) -> usize {
-    at_every_operation_from(&published(), share, fault, crash)
+    at_every_operation_from(&published(), before_backup_again, share, fault, crash)
 }
 
 fn at_every_operation_from(
     share_before: &BTreeMap<String, Vec<u8>>,
+    armed: fn(&BTreeMap<String, Vec<u8>>) -> Machine,
     share: fn(&Machine) -> MemFiles,
     fault: ShareFault,
     crash: Option<Survivors>,
 ) -> usize {
     let mut nth = 0;
     loop {
-        let mut machine = before_backup_again(share_before);
+        let mut machine = armed(share_before);
         let files = share(&machine);
         let begun = files.operations().len();
         files.fail_nth(begun + nth, fault);
@@ -141,6 +153,24 @@ fn backup_again_survives_every_error_and_a_cut_after_it() {
     }
 }
 
+/// The disk of a store fails at each operation of its own, or its power is cut there.
+#[test]
+fn a_store_survives_every_error_and_a_cut_after_it() {
+    let before = published();
+    let ours = |m: &Machine| m.backup.clone();
+    let rows = [
+        (ShareFault::Errno(libc::ENOSPC), Some(Survivors::SyncedNames)),
+        (ShareFault::Errno(libc::EIO), None),
+        (ShareFault::Errno(libc::EIO), Some(Survivors::AllNames)),
+    ];
+    for (fault, crash) in
+        rows.into_iter().take(if std::env::var_os("TESTBOX_LONG").is_some() { 3 } else { 1 })
+    {
+        let points = at_every_operation_from(&before, before_backup_again_stored, ours, fault, crash);
+        assert!(points > 50, "only {points} operations were tried");
+    }
+}
+
 /// The agent was killed in an attempt before: one image is whole but for its end, the other is torn.
 #[test]
 fn a_resumed_backup_survives_every_error_and_a_cut_after_it() {
@@ -154,7 +184,13 @@ fn a_resumed_backup_survives_every_error_and_a_cut_after_it() {
     share.insert(format!("{IP}/sda.raw.gz.part"), first);
     share.insert(format!("{IP}/sdb.raw.gz.part"), second);
     let ours = |m: &Machine| m.backup.clone();
-    at_every_operation_from(&share, ours, ShareFault::Errno(libc::EIO), Some(Survivors::SyncedNames));
+    at_every_operation_from(
+        &share,
+        before_backup_again,
+        ours,
+        ShareFault::Errno(libc::EIO),
+        Some(Survivors::SyncedNames),
+    );
     // A server that does not cut the file, or loses what is written there.
     for op in [ShareOp::GoOn, ShareOp::Write, ShareOp::Sync] {
         for nth in 0..12 {

@@ -24,5 +24,6 @@ mod power;
 mod rescue;
 mod share;
 mod signed;
+mod stored;
 mod uefi;
 mod uefi_machines;

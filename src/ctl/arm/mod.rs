@@ -312,12 +312,22 @@ fn write_all(lab: &ArmLab, orders: &[ArmedFile], action: Action, out: &mut Out) 
     Ok(failed == 0)
 }
 
-/// Publishes one file: PXELINUX finds the old one or the new one, never a half. One that no machine would get is removed.
+/// Arms one machine.
 fn write(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
-    if let (Some(store), Some((token, job))) = (lab.store, &order.stored) {
-        let written = jobs::write(&store.files, token.as_str(), job);
-        written.map_err(|e| format!("cannot write the job down in {}: {e}", store.path.display()))?;
-    }
+    let (Some(store), Some((token, job))) = (lab.store, &order.stored) else {
+        return write_armed(lab, order);
+    };
+    // The store must know the job before its machine can ask.
+    jobs::write(&store.files, token.as_str(), job)
+        .map_err(|e| format!("cannot write the job down in {}: {e}", store.path.display()))?;
+    write_armed(lab, order).inspect_err(|_| {
+        // Nobody has the token. What cannot be removed the store sweeps.
+        let _ = jobs::remove(&store.files, token.as_str());
+    })
+}
+
+/// Publishes one file: PXELINUX finds the old one or the new one, never a half. One that no machine would get is removed.
+fn write_armed(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
     let path = lab.cfg.path.join(&order.file);
     let temporary =
         ImageTarget::create(&lab.cfg.path.join(format!(".{}.{}.tmp", order.file, order.job)), SERVED_FILE)

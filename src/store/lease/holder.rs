@@ -166,11 +166,12 @@ impl LeaseHolder {
                 let (is_from_another, recovery) = (opened.is_from_another, Some(opened.recovery));
                 return Ok(LeaseHolder::keep(held, is_from_another, recovery, tell.clone(), tick));
             }
-            let who = opened.waits_for.unwrap_or_else(|| "the server".into());
+            let is_told = opened.waits_for.is_some();
+            let who = opened.waits_for.unwrap_or_else(|| "the server is slow".into());
             if system.monotonic().saturating_sub(began) > KEEPER_WAIT {
                 return Err(kept_by_another(folder, &who));
             }
-            if !std::mem::replace(&mut is_said, true) {
+            if is_told && !std::mem::replace(&mut is_said, true) {
                 tell.info(&format!("waiting for the folder {}: {who}", folder.path("")));
             }
             system.sleep(POLL);

@@ -1,6 +1,5 @@
-//! What an agent and a store say to each other: the requests as a type, how they look on the wire, and the answers. The
-//! protocol in words is in [`PROTOCOL.md`](https://github.com/testbox/testbox/blob/main/src/store/PROTOCOL.md) beside this
-//! module. Nothing here reads or writes anything.
+//! What an agent and a store say to each other: the requests as a type, how they look on the wire, and the answers. In words:
+//! `src/store/PROTOCOL.md`. Nothing here reads or writes anything.
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -37,11 +37,7 @@ pub struct HttpTransport {
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
-struct Connection {
-    stream: Box<dyn Duplex>,
-    /// It has carried a request before.
-    is_used: bool,
-}
+struct Connection(Box<dyn Duplex>);
 
 /// What the head of an answer says.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +86,7 @@ impl HttpTransport {
                 Box::new(stream)
             }
         };
-        Ok(Connection { stream, is_used: false })
+        Ok(Connection(stream))
     }
 
     fn kept(&self) -> Option<Connection> {
@@ -118,13 +114,12 @@ impl HttpTransport {
     }
 
     fn exchange(&self, mut connection: Connection, call: &StoreCall, body: &[u8]) -> io::Result<StoreAnswer> {
-        let stream = &mut *connection.stream;
+        let stream = &mut *connection.0;
         stream.write_all(self.head(call, body).as_bytes())?;
         stream.write_all(body)?;
         stream.flush()?;
         let has_body = !matches!(call, StoreCall::Length(_));
         let (head, body) = read_answer(stream, has_body)?;
-        connection.is_used = true;
         if !head.is_last {
             self.keep(connection);
         }
@@ -152,8 +147,10 @@ fn is_closed(error: &io::Error) -> bool {
 
 /// A server that is not the right one is not asked again; one that is away is.
 fn refused(error: &io::Error) -> io::Error {
-    let is_tls = error.get_ref().is_some_and(|source| source.is::<rustls::Error>());
-    let kind = if is_tls { io::ErrorKind::PermissionDenied } else { error.kind() };
+    // What this side has found out itself: the other's alerts come from a server that ends, too.
+    let source = error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>());
+    let is_other = matches!(source, Some(rustls::Error::General(_)));
+    let kind = if is_other { io::ErrorKind::PermissionDenied } else { error.kind() };
     io::Error::new(kind, format!("no TLS with it: {error}"))
 }
 

@@ -31,6 +31,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("status", words::status),
     ("signature", words::signature),
     ("lease", words::lease),
+    ("store-call", words::store_call),
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("dhcp", dhcp::dhcp),

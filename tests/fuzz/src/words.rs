@@ -11,6 +11,7 @@ use testbox::store::layout::is_disk_name;
 use testbox::store::record::Record;
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
+use testbox::store::protocol::StoreCall;
 use testbox::store::status::Status;
 use testbox::net::tftp::{Limits, Packet, TftpReply, Transfer, folders};
 use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash, TftpPath, Uuid, percent_decode, percent_encode, redacted};
@@ -246,4 +247,15 @@ pub fn quota(bytes: &[u8]) {
             );
         }
     }
+}
+
+/// A request of the store's protocol has one spelling, and none of its paths leaves the folder.
+pub fn store_call(bytes: &[u8]) {
+    let text = text(bytes);
+    let mut lines = text.lines();
+    let (Some(method), Some(target)) = (lines.next().and_then(StoreCall::method), lines.next()) else { return };
+    let range = lines.next();
+    let Ok(call) = StoreCall::parse(method, target, range) else { return };
+    assert_eq!((call.target(), call.range().as_deref()), ((method, target.to_owned()), range));
+    assert!(!target.split(['/', '?', '&', '=']).any(|name| name == ".." || name == "."), "{target:?}");
 }
