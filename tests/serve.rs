@@ -429,9 +429,96 @@ fn an_append_that_comes_twice_is_one_line() {
     agent.open().unwrap();
     for number in [1, 2, 2, 1, 3] {
         let call = StoreCall::Append("maintenance.log".parse().unwrap(), number);
-        agent.ask(&call, format!("{number}\n").as_bytes()).unwrap();
+        agent.ask(&call, format!("now: {IP}: info: {number}\n").as_bytes()).unwrap();
     }
-    assert_eq!(lab.files.get("maintenance.log").unwrap(), b"1\n2\n3\n");
+    let log = lab.files.get("maintenance.log").unwrap();
+    let expected: String = (1..=3).map(|number| format!("now: {IP}: info: {number}\n")).collect();
+    assert_eq!(String::from_utf8(log).unwrap(), expected);
+    // In the log of all machines it speaks for itself only.
+    for (n, line) in
+        ["now: 10.0.0.6: info: x\n", "x\n", "", "now: 10.0.0.5: info: \u{1b}[2J\n"].iter().enumerate()
+    {
+        let call = StoreCall::Append("maintenance.log".parse().unwrap(), 10 + n as u64);
+        assert_eq!(code(agent.ask(&call, line.as_bytes())), Code::Malformed, "{line:?}");
+    }
+    let long = format!("now: {IP}: info: {}\n", "x".repeat(30_000));
+    let told = (20..30).filter(|n| {
+        let call = StoreCall::Append("maintenance.log".parse().unwrap(), *n);
+        agent.ask(&call, long.as_bytes()).is_ok()
+    });
+    assert!(told.count() < 4);
+}
+
+/// On a real disk writes are on their way for a while: what is proven is what there is in the end.
+#[test]
+fn what_is_on_its_way_is_not_proven_as_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Arc<dyn Files> = Arc::new(testbox::share::DirFiles::open(dir.path()).unwrap());
+    let lab = Lab::new();
+    let token = "b".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let store = Store::new(
+        files.clone(),
+        Arc::new(lab.boot.clone()),
+        lab.clock.clone(),
+        lab.rules,
+        lab.lines.clone(),
+    );
+    let job = jobs::find(&lab.files, &token).unwrap().unwrap();
+    jobs::write(&*files, &token, &job).unwrap();
+    let lab = Lab { store, ..lab };
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    let good = image(1);
+    let mut bad = good.clone();
+    bad[100_000] ^= 1;
+    for _ in 0..20 {
+        let _ = agent.ask(&StoreCall::Remove(PART.parse().unwrap()), b"");
+        agent.write(&good).unwrap();
+        // The proof may begin while this is under way, and the end of the file is the same.
+        agent.ask(&StoreCall::Write(PART.parse().unwrap(), 60_000), &bad[60_000..]).unwrap();
+        assert!(matches!(agent.prove(PART), Ok(ProofState::Damaged(_))));
+    }
+}
+
+#[test]
+fn two_requests_after_a_restart_open_one_session() {
+    for _ in 0..20 {
+        let mut lab = Lab::new();
+        let token = "d".repeat(64);
+        lab.arm(&token, "one", "backup");
+        lab.agent(&token, 1).open().unwrap();
+        lab.restart();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let agent = lab.agent(&token, 1);
+                    agent
+                        .until("the session", || match agent.ask(&StoreCall::Room, b"") {
+                            Err(refusal) if refusal.code == Code::Busy => None,
+                            answer => Some(answer),
+                        })
+                        .unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_part_that_is_made_again_counts_once() {
+    let rules = StoreRules { keep: Keep::default(), quota: 400_000, reserve: 0 };
+    let lab = Lab::with(rules);
+    let token = "1".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let agent = lab.agent(&token, 1);
+    agent.open().unwrap();
+    let image = image(1);
+    for _ in 0..5 {
+        agent.write(&image).unwrap();
+        agent.ask(&StoreCall::Remove(PART.parse().unwrap()), b"").unwrap();
+    }
+    agent.write(&image).unwrap();
 }
 
 #[test]

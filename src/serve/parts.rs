@@ -93,6 +93,17 @@ impl Parts {
         Ok(length)
     }
 
+    /// Cuts the part to `at` bytes, which it must have.
+    ///
+    /// # Errors
+    /// Those of the folder.
+    pub fn cut(&mut self, path: &str, at: u64) -> Result<(), Refusal> {
+        let before = self.open.remove(path);
+        let part = self.reopen(path, at, before)?;
+        self.open.insert(path.to_owned(), part);
+        Ok(())
+    }
+
     fn reopen(&self, path: &str, at: u64, before: Option<OpenPart>) -> Result<OpenPart, Refusal> {
         let failed = |e: io::Error| Refusal::of_error(path, &e);
         if let Some(mut before) = before {
@@ -130,6 +141,28 @@ impl Parts {
                 Err(refusal)
             }
         }
+    }
+
+    /// Makes a part durable and closes it, where it is open: from then on nothing of it is on its way, and what is read is
+    /// what there is.
+    ///
+    /// # Errors
+    /// As [`Parts::sync`].
+    pub fn settle(&mut self, path: &str) -> Result<(), Refusal> {
+        if self.open.contains_key(path) {
+            self.sync(path)?;
+            self.open.remove(path);
+        }
+        Ok(())
+    }
+
+    /// The same with all of them.
+    ///
+    /// # Errors
+    /// As [`Parts::sync`].
+    pub fn settle_all(&mut self) -> Result<(), Refusal> {
+        let paths: Vec<String> = self.open.keys().cloned().collect();
+        paths.iter().try_for_each(|path| self.settle(path))
     }
 
     /// Removes a part, where it is there.

@@ -15,6 +15,7 @@ use crate::sys::System;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Session {
     appended: Mutex<HashMap<String, u64>>,
     last: Mutex<Duration>,
     used: Mutex<Option<u64>>,
+    /// What it has added to the log of all machines.
+    pub shared_bytes: AtomicU64,
 }
 
 impl Session {
@@ -94,6 +97,11 @@ impl Session {
             });
         }
         Ok(*used.insert(sum))
+    }
+
+    /// What the folder takes is to be counted anew.
+    pub fn forget_used(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// True the first time that this append, or a later one, comes.
@@ -171,6 +179,8 @@ pub struct Sessions {
     system: Arc<dyn System>,
     tell: Arc<dyn Tell>,
     began: Duration,
+    /// Locked while a token is bound: of two claimants one is first.
+    gate: Mutex<()>,
     /// By their tokens' hashes.
     open: Mutex<HashMap<String, Arc<Session>>>,
 }
@@ -190,7 +200,7 @@ impl Sessions {
     /// None yet.
     pub fn new(files: Arc<dyn Files>, system: Arc<dyn System>, tell: Arc<dyn Tell>) -> Sessions {
         let began = system.monotonic();
-        Sessions { files, system, tell, began, open: Mutex::default() }
+        Sessions { files, system, tell, began, gate: Mutex::default(), open: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
@@ -254,6 +264,7 @@ impl Sessions {
             self.touch(session);
             return session.answer();
         }
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.may_bind(caller, job, &id, known.as_ref())?;
         if let Some(before) = known {
             // Silent or over: its lease is found again by the new one, which is the same machine's.
@@ -271,6 +282,7 @@ impl Sessions {
         jobs::bind(&*self.files, &caller.token, &binding)
             .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
         let session = self.begin(caller, job, action, me)?;
+        drop(gate);
         // A free lease is taken at once: nobody need ask twice for that.
         for _ in 0..OPENING_LOOKS {
             if !matches!(&*session.stage(), Stage::Opening { waits_for: None }) {
@@ -322,18 +334,26 @@ impl Sessions {
         action: Action,
         me: &Holder,
     ) -> Result<Arc<Session>, Refusal> {
+        let (id, hash) = (jobs::hashed(&caller.session), jobs::hashed(&caller.token));
+        let mut open = self.lock();
+        // Another request of the same session was quicker.
+        if let Some(session) = open.get(&hash).filter(|session| session.id == id) {
+            return Ok(session.clone());
+        }
         let session = Arc::new(Session {
             job: job.clone(),
             action,
             folder: Folder::new(self.files.clone(), job.ip.clone()),
-            id: jobs::hashed(&caller.session),
+            id,
             stage: Mutex::new(Stage::Opening { waits_for: None }),
             parts: Mutex::new(Parts::new(self.files.clone())),
             appended: Mutex::default(),
             last: Mutex::new(self.system.monotonic()),
             used: Mutex::default(),
+            shared_bytes: AtomicU64::new(0),
         });
-        self.lock().insert(jobs::hashed(&caller.token), session.clone());
+        open.insert(hash, session.clone());
+        drop(open);
         let opening = Opening { session: session.clone(), system: self.system.clone(), me: me.clone() };
         let tell: Arc<dyn Tell> = Arc::new(SessionTell { session: session.clone(), tell: self.tell.clone() });
         let spawned = std::thread::Builder::new().name("opening".into()).spawn(move || opening.run(&tell));

@@ -19,14 +19,18 @@ use crate::store::protocol::{
 };
 use crate::store::publish;
 use crate::sys::System;
+use crate::text::is_plain;
 use serde::Serialize;
 use std::io;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Longest log of a machine, and of all machines, in bytes: a machine that floods it fills nothing else.
 const LOG_LIMIT: u64 = 64 << 20;
+/// Bytes that one session may add to the log of all machines.
+const SHARED_LIMIT: u64 = 64 << 10;
 /// Longest path of a loader.
 const LOADER_LIMIT: usize = 255;
 
@@ -167,7 +171,12 @@ impl Store {
             | StoreCall::Sync(_)
             | StoreCall::Remove(_)
             | StoreCall::Sweep(_) => self.part(session, call, body),
-            StoreCall::Prove(path) => json(&self.proofs.ask(path.as_str(), &session.job.ip)?),
+            StoreCall::Prove(path) => {
+                // Held while the proof begins: what is written later makes an end to it.
+                let mut parts = session.parts();
+                parts.settle(path.as_str())?;
+                json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
+            }
             StoreCall::Publish => self.publish(session, caller, body),
             StoreCall::Loader => self.loader(session, body),
             StoreCall::Disarm => json(&self.disarm(session)?),
@@ -220,6 +229,9 @@ impl Store {
         body: &[u8],
     ) -> Result<Reply, Refusal> {
         let at = path.as_str();
+        if access::classify(path, &session.job.ip) == access::PathClass::AllLog {
+            check_shared_lines(session, body)?;
+        }
         let there = self.files.open(at).and_then(|file| file.size()).unwrap_or(0);
         if there.saturating_add(body.len() as u64) > LOG_LIMIT {
             return Err(Refusal::new(
@@ -241,6 +253,12 @@ impl Store {
         let mut parts = session.parts();
         let mut put = |path: &StorePath, at: u64, piece: PartPiece<'_>, length: u64| {
             self.proofs.forget(path.as_str());
+            if parts.length(path.as_str()).is_ok_and(|there| at < there) {
+                // It is cut: what it took counts no more.
+                parts.cut(path.as_str(), at)?;
+                parts.written = 0;
+                session.forget_used();
+            }
             self.check_room(session, parts.written, length)?;
             parts.put(path.as_str(), at, &piece).map(|_| Reply::Done)
         };
@@ -262,10 +280,14 @@ impl Store {
             StoreCall::Sync(path) => parts.sync(path.as_str()).map(|()| Reply::Done),
             StoreCall::Remove(path) => {
                 self.proofs.forget(path.as_str());
+                session.forget_used();
+                parts.written = 0;
                 parts.remove(path.as_str()).map(|()| Reply::Done)
             }
             StoreCall::Sweep(keep) => {
                 parts.close();
+                session.forget_used();
+                parts.written = 0;
                 let keep: Vec<String> = keep.iter().map(|name| name.as_str().to_owned()).collect();
                 publish::sweep(&session.folder, &keep)
                     .map(|()| Reply::Done)
@@ -277,8 +299,9 @@ impl Store {
 
     fn publish(&self, session: &Session, caller: &Caller, body: &[u8]) -> Result<Reply, Refusal> {
         self.armed(&session.job)?;
-        // What is open could be written behind its proof.
-        session.parts().close();
+        // Held to the end: nothing is written behind its proof, or while it is moved into place.
+        let mut parts = session.parts();
+        parts.settle_all()?;
         let publishing = Publishing {
             folder: &session.folder,
             proofs: &self.proofs,
@@ -370,6 +393,21 @@ impl Store {
         let StoreJob { ip, job, action, .. } = &session.job;
         self.tell.info(&format!("{ip}: job {job} ({action}) is done and disarmed"));
         Ok(DisarmResult::Removed)
+    }
+}
+
+/// In the log of all machines a machine speaks for itself only, and briefly.
+fn check_shared_lines(session: &Session, body: &[u8]) -> Result<(), Refusal> {
+    let ip = session.job.ip.as_str();
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let is_own = |line: &str| line.split(": ").nth(1) == Some(ip) && line.chars().all(is_plain);
+    if text.is_empty() || !text.lines().all(is_own) {
+        let why = format!("a line of the log of all machines is 'TIME: {ip}: LEVEL: TEXT', and plain");
+        return Err(Refusal::new(Code::Malformed, why));
+    }
+    match session.shared_bytes.fetch_add(body.len() as u64, Relaxed) < SHARED_LIMIT {
+        true => Ok(()),
+        false => Err(Refusal::new(Code::Quota, "this job has said enough in the log of all machines")),
     }
 }
 
