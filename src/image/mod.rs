@@ -44,7 +44,7 @@ pub use format::found::FoundTexts;
 pub use format::header::{DiskAbout, Header, MAX_CHUNK};
 pub use format::index::{FANOUT, MAX_NODE};
 pub use format::mapfile::ddrescue_map;
-pub use format::member::{FRAME, MemberKind, RUN_PAYLOAD, peek as peek_member};
+pub use format::member::{FRAME, MemberKind, RUN_HEAD, peek as peek_member};
 pub use format::run::Run;
 pub use reader::{FileKind, Image, ImageRuns, Summary, file_kind};
 pub use restore::boot_areas::TableFit;

@@ -1,13 +1,11 @@
 //! Reading files for a token: all of them, or only what an image holds by hashes.
 
 use super::access::Reading;
-use crate::image::{FANOUT, FRAME, Hash, MAX_NODE, MemberKind, RUN_PAYLOAD, peek_member};
+use crate::image::{FANOUT, FRAME, Hash, MAX_NODE, MemberKind, RUN_HEAD, peek_member};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal};
 use std::ops::Range;
 
-/// Bytes of the head of a run: frame, payload, the length of the list of gaps.
-const HEAD: usize = FRAME + RUN_PAYLOAD + 2;
 /// Members begin at multiples of this.
 const UNIT: u64 = 4096;
 
@@ -58,8 +56,8 @@ pub fn heads(file: &dyn ReadAt, at: u64) -> Result<Vec<u8>, Refusal> {
     let size = file.size().map_err(failed)?;
     let (mut position, mut answer) = (at, Vec::new());
     for _ in 0..=FANOUT {
-        let mut head = [0; HEAD];
-        if position.saturating_add(HEAD as u64) > size || !position.is_multiple_of(UNIT) {
+        let mut head = [0; RUN_HEAD];
+        if position.saturating_add(RUN_HEAD as u64) > size || !position.is_multiple_of(UNIT) {
             break;
         }
         file.read_exact_at(&mut head, position).map_err(failed)?;

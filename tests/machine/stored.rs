@@ -1,7 +1,10 @@
 //! The same machine with its backups on a store: what crosses the link, what the server does, and what gets lost.
 
-use crate::world::{HEX, IP, Machine, REBOOT, contents, disk};
+use crate::world::{HEX, IP, Machine, REBOOT, contents, contents_of, disk};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use testbox::image::{Image, Run};
 use testbox::store::protocol::StoreCall;
 use testbox::store::status::JobState;
 
@@ -147,4 +150,113 @@ fn a_server_killed_at_any_request_changes_no_result() {
         assert!(!machine.is_armed(), "killed at {number}, {call:?}");
         assert_eq!(machine.record().generation, 1, "killed at {number}, {call:?}");
     }
+}
+
+/// All members of an image by their hashes, and the bytes of it that are none: header, index, footer.
+fn members(machine: &Machine, path: &str) -> (BTreeMap<[u8; 32], Run>, u64) {
+    let file = machine.file(path).unwrap();
+    let size = file.len() as u64;
+    let image = Image::open(Arc::new(file)).unwrap();
+    let runs: Vec<Run> = image.runs().map(Result::unwrap).collect();
+    let other = size - runs.iter().map(|run| u64::from(run.member_length)).sum::<u64>();
+    (runs.into_iter().map(|run| (*run.member_hash.as_bytes(), run)).collect(), other)
+}
+
+fn bytes(machine: &Machine) -> (u64, u64) {
+    let store = machine.store.as_ref().unwrap();
+    (store.sent.load(SeqCst) as u64, store.received.load(SeqCst) as u64)
+}
+
+/// Bodies of requests and answers, both ways, in a boot.
+fn crossed(machine: &mut Machine, words: &str) -> u64 {
+    machine.arm(words);
+    let before = bytes(machine);
+    let seen = machine.boot();
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert!(!machine.is_armed(), "{}", seen.console);
+    let after = bytes(machine);
+    after.0 - before.0 + after.1 - before.1
+}
+
+/// The link is what is short at a hundred machines: it carries what the other side lacks, and little more.
+#[test]
+fn the_link_carries_what_the_other_side_lacks() {
+    const SIZE: usize = 128 << 20;
+    let disk_of = |bytes: &[u8]| vec![disk("sda S1 @1", bytes.to_vec())];
+    let first = contents_of(SIZE, 3);
+    let mut machine = Machine::stored();
+    machine.set_disks(disk_of(&first));
+    let sent = crossed(&mut machine, "testbox.action=backup testbox.job=first");
+    let image = machine.file("sda.raw.gz").unwrap().len() as u64;
+    println!("first backup: {sent} bytes for an image of {image}: {:.4}", sent as f64 / image as f64);
+    assert!(sent as f64 <= 1.02 * image as f64, "{sent} bytes for an image of {image}");
+
+    // 1 % in pieces of 256 KiB.
+    let mut second = first.clone();
+    for at in [20 << 20, 40 << 20, 60 << 20, 80 << 20, 100 << 20] {
+        second[at..at + (256 << 10)].copy_from_slice(&contents_of(256 << 10, at as u64));
+    }
+    machine.set_disks(disk_of(&second));
+    let crossed_again = crossed(&mut machine, "testbox.action=backup-again testbox.job=second");
+    let (old, _) = members(&machine, "history/1/sda.raw.gz");
+    let (new, index) = members(&machine, "sda.raw.gz");
+    let changed: u64 = new
+        .iter()
+        .filter(|(hash, _)| !old.contains_key(*hash))
+        .map(|(_, run)| u64::from(run.member_length))
+        .sum();
+    // Header, index and footer of the old image come, and of the new one go.
+    let needed = changed + index;
+    println!(
+        "backup again: {crossed_again} bytes for {changed} of members and {index} of index: {:.4}",
+        crossed_again as f64 / needed as f64
+    );
+    assert!(crossed_again as f64 <= 1.2 * needed as f64, "{crossed_again} bytes where {needed} are needed");
+
+    // The disk is one set behind.
+    machine.set_disks(disk_of(&first));
+    let read = crossed(&mut machine, "testbox.action=restore testbox.job=third");
+    let ends = [0..1 << 20, (SIZE as u64 - (1 << 20))..SIZE as u64];
+    let is_needed = |run: &Run| {
+        let is_of_ends = ends.iter().any(|end| run.offset < end.end && end.start < run.range().end);
+        let there = &first[run.offset as usize..run.range().end as usize];
+        is_of_ends || there != &second[run.offset as usize..run.range().end as usize]
+    };
+    let lacks: u64 = new.values().filter(|run| is_needed(run)).map(|run| u64::from(run.member_length)).sum();
+    let needed = lacks + index;
+    println!(
+        "restore: {read} bytes for {lacks} of members and {index} of index: {:.4}",
+        read as f64 / needed as f64
+    );
+    assert!(machine.disk_bytes("sda") == second);
+    assert!(read as f64 <= 1.05 * needed as f64, "{read} bytes where {needed} are needed");
+}
+
+/// What a cut attempt has sent stays on the server: the next one hashes it there, and sends the rest.
+#[test]
+fn a_cut_backup_goes_on_and_sends_only_the_rest() {
+    let content = contents_of(96 << 20, 5);
+    let mut machine = Machine::stored();
+    machine.set_disks(vec![disk("sda S1 @1", content.clone())]);
+    machine.arm("testbox.action=backup testbox.job=first");
+    assert_eq!(machine.boot().ending, REBOOT);
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    let whole = image.len();
+    image.truncate(whole / 10 * 9 + 1000);
+
+    let mut machine = Machine::stored();
+    machine.set_disks(vec![disk("sda S1 @1", content.clone())]);
+    machine.backup.put(&format!("{IP}/sda.raw.gz.part"), image);
+    machine.backup.put(&format!(".store/parts/{IP}"), "second");
+    let sent = crossed(&mut machine, "testbox.action=backup testbox.job=second");
+    let log = machine.text("maintenance.log");
+    assert!(!log.contains(" 0 kept from a cut attempt"), "{log}");
+    assert!(machine.image("sda.raw.gz").unwrap() == content);
+    assert!(sent < whole as u64 / 5, "{sent} of {whole} bytes");
+    // Parts of another job are no work of this one.
+    let mut machine = Machine::stored();
+    machine.backup.put(&format!("{IP}/sda.raw.gz.part"), "what another job has left");
+    machine.backup.put(&format!(".store/parts/{IP}"), "first");
+    crossed(&mut machine, "testbox.action=backup testbox.job=second");
+    assert!(machine.image("sda.raw.gz").unwrap() == contents(2, 1));
 }

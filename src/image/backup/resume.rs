@@ -15,7 +15,7 @@ use crate::bytes::{array, le};
 use crate::image::error::ImageError;
 use crate::image::format::header::Header;
 use crate::image::format::index::{self, Entries, ExpectedNode, FANOUT, MAX_NODE};
-use crate::image::format::member::{self, FRAME, MemberKind, RUN_PAYLOAD, UNIT};
+use crate::image::format::member::{self, FRAME, MemberKind, RUN_HEAD, RUN_PAYLOAD, UNIT};
 use crate::image::format::run::{NO_HASH, Run};
 use crate::io::ReadAt;
 use blake3::Hash;
@@ -123,7 +123,7 @@ impl KeptRuns {
         let (start, offset) = (self.position, self.offset);
         let mut walked: Vec<Run> = Vec::new();
         while walked.len() <= FANOUT {
-            let mut head = [0; FRAME + RUN_PAYLOAD + 2];
+            let mut head = [0; RUN_HEAD];
             self.file.read_exact_at(&mut head, self.position).ok()?;
             let (kind, len) = member::peek(&head)?;
             let position = self.position;
@@ -174,7 +174,7 @@ impl KeptRuns {
 }
 
 /// True where the head of a data member continues with a list of gaps, or at least with its length.
-fn starts_list(head: &[u8; FRAME + RUN_PAYLOAD + 2]) -> bool {
+fn starts_list(head: &[u8; RUN_HEAD]) -> bool {
     let payload = usize::from(u16::from_le_bytes([head[FRAME - 2], head[FRAME - 1]]));
     payload >= RUN_PAYLOAD + 2 && head[FRAME + RUN_PAYLOAD..] != [0; 2]
 }

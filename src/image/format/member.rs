@@ -15,6 +15,8 @@ pub const TRAILER: usize = 8;
 pub const MAX_PAYLOAD: usize = 15_990;
 /// Bytes of a run's payload without the list of gaps and padding.
 pub const RUN_PAYLOAD: usize = 48;
+/// Bytes at the beginning of a run's member that tell all but what is in it: frame, payload, the length of the list of gaps.
+pub const RUN_HEAD: usize = FRAME + RUN_PAYLOAD + 2;
 /// Longest text of the header in bytes.
 pub const MAX_TEXT: usize = 1024;
 /// A deflate stream of nothing: one final block with fixed codes, only its end.

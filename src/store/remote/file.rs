@@ -1,6 +1,7 @@
 //! One file of a store: read by ranges, or, as a part, written at its end.
 
 use super::client::{RemoteStore, strange};
+use crate::image::RUN_HEAD;
 use crate::io::{ReadAt, SyncWrite};
 use crate::store::layout::is_part_file;
 use crate::store::protocol::{BODY_LIMIT, COPY_LIMIT, Code, Refusal, StoreCall, StorePath};
@@ -34,6 +35,12 @@ impl RemoteFile {
     /// A store shows of a part what its members begin with, many at once, and not what is in them.
     fn is_part(&self) -> bool {
         self.path.as_str().rsplit('/').next().is_some_and(is_part_file)
+    }
+
+    /// True for what the walk over a cut part reads: the head of a run, or what came with one.
+    fn is_walked(&self, length: usize, offset: u64) -> bool {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        length == RUN_HEAD || heads.contains_key(&offset)
     }
 
     /// The beginning of the member at this place of a part, where so much of it is shown.
@@ -74,7 +81,7 @@ impl ReadAt for RemoteFile {
         if range.is_empty() {
             return Ok(0);
         }
-        if self.is_part() && self.head(buf, offset)? {
+        if self.is_part() && self.is_walked(buf.len(), offset) && self.head(buf, offset)? {
             return Ok(buf.len());
         }
         let call = StoreCall::Read(self.path.clone(), Some(range));
