@@ -13,6 +13,8 @@ use crate::store::lease::Tell;
 use crate::sys::RealSystem;
 use jiff::Timestamp;
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,10 +140,24 @@ pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
             env!("CARGO_PKG_VERSION"),
             backup.path.display()
         ));
+        notify_ready();
     })
     .map_err(failed)?;
     Stderr.info("ended; machines at work wait until it is back");
     Ok(true)
+}
+
+/// Tells systemd that the server listens (sd_notify(3)), where it has started this.
+fn notify_ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_encoded_bytes().strip_prefix(b"@") {
+        Some(name) => UnixAddr::from_abstract_name(name),
+        None => UnixAddr::from_pathname(&path),
+    };
+    let told = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &to));
+    if let Err(e) = told {
+        warn(&format!("cannot tell systemd that the server is ready: {e}"));
+    }
 }
 
 /// The lines of the kernel's table of exports (exports(5), `/var/lib/nfs/etab`) by which the folder can be written.

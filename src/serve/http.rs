@@ -120,11 +120,10 @@ async fn tend(store: Arc<Store>) {
 
 async fn end_on_signal(handle: Handle<SocketAddr>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    let [term, int, hup] =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = (term, int, hup) else { return };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {}, _ = hup.recv() => {} }
     handle.graceful_shutdown(Some(END_TIME));
 }
 

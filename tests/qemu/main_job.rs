@@ -2,7 +2,8 @@
 
 use crate::lab::{Boot, Bus, Lab, Station::Nat, narrate};
 
-/// Backup of a real Debian and of a disk of foreign filesystems; the images are the disks, read by plain `zcat`; the
+/// Backup of a real Debian and of a disk of foreign filesystems, as the original did it: Debian on an NFS root, images by NFS; then
+/// a store on the same folder. The images are the disks, read by plain `zcat`; the
 /// system disk is replaced by a new one and the other one lost its data; restore; the machine boots its own Debian.
 #[test]
 fn a_lost_disk_comes_back_and_boots_its_own_system() {
@@ -34,7 +35,11 @@ fn a_lost_disk_comes_back_and_boots_its_own_system() {
     narrate!("The system disk dies and is replaced by a blank one; the data disk is wiped");
     let new = lab.blank_disk(Bus::Nvme, "SYSTEM-2", system.size() >> 20);
     data.wipe();
-    lab.arm(Nat, Boot::AgentOnly, "restore");
+    narrate!(
+        "'testboxctl serve' begins on the same folder; the admin arms 'restore' through it: HTTPS, no NFS"
+    );
+    let store = lab.store();
+    lab.arm_stored(&store, "restore");
     let mut machine = lab.machine(Nat).disk(&new).disk(&data).memory(768).cpus(2).power_on();
     machine.wait_for("OWN-OS-BOOTED", 1200);
     machine.wait_for_power_off(120);
