@@ -1,10 +1,12 @@
 //! The same machine with its backups on a store: what crosses the link, what the server does, and what gets lost.
 
+use crate::world::esp::{SHIM, entry, esp_disk, firmware, network};
 use crate::world::{HEX, IP, Machine, REBOOT, contents, contents_of, disk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use testbox::image::{Image, Run};
+use testbox::share::Files;
 use testbox::store::protocol::StoreCall;
 use testbox::store::status::JobState;
 
@@ -259,4 +261,35 @@ fn a_cut_backup_goes_on_and_sends_only_the_rest() {
     machine.backup.put(&format!(".store/parts/{IP}"), "first");
     crossed(&mut machine, "testbox.action=backup testbox.job=second");
     assert!(machine.image("sda.raw.gz").unwrap() == contents(2, 1));
+}
+
+#[test]
+fn a_machine_with_uefi_tells_its_loader_through_the_store() {
+    let mut machine = Machine::stored();
+    machine.tftp.make_dir("testbox.cfg").unwrap();
+    machine.set_disks(vec![disk("sda S1 @1", esp_disk(&[SHIM]))]);
+    machine.set_efi(Some(Ok(firmware(&[network(), entry("debian", SHIM)], &[0, 1]))));
+    crossed(&mut machine, "testbox.action=backup testbox.job=one");
+    assert!(machine.record().firmware.is_some());
+    let told = String::from_utf8(machine.tftp.get(&format!("testbox.cfg/{HEX}.boot")).unwrap()).unwrap();
+    assert_eq!(told.lines().last(), Some("set tb_own=/EFI/debian/shimx64.efi"));
+}
+
+/// One folder, two ways to it: a set that was made by NFS is restored from the store, and the other way round.
+#[test]
+fn sets_of_nfs_and_of_the_store_are_the_same() {
+    let mut machine = Machine::new();
+    machine.arm("testbox.action=backup testbox.job=by-nfs");
+    assert_eq!(machine.boot().ending, REBOOT);
+    machine.restart_store();
+    machine.set_disks(vec![disk("sda S1 @1", vec![0; 2 << 20])]);
+    crossed(&mut machine, "testbox.action=restore testbox.job=by-store");
+    assert!(machine.disk_bytes("sda") == contents(2, 1));
+    crossed(&mut machine, "testbox.action=backup-again testbox.job=again-by-store");
+    machine.store = None;
+    machine.set_disks(vec![disk("sda S1 @1", vec![0; 2 << 20])]);
+    machine.arm("testbox.action=restore testbox.job=by-nfs-again");
+    assert_eq!(machine.boot().ending, REBOOT);
+    assert!(machine.disk_bytes("sda") == contents(2, 1));
+    assert_eq!(machine.good_sets().keys().copied().collect::<Vec<_>>(), [1, 2]);
 }
