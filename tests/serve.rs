@@ -17,7 +17,7 @@ use testbox::share::{Files, MemFiles, ShareFault, ShareOp};
 use testbox::store::lease::{Holder, Tell};
 use testbox::store::protocol::{Code, Opened, ProofState, PublishedSet, Refusal, StoreCall};
 use testbox::store::record::{ImageRecord, Machine, Record, SetState};
-use testbox::sys::Recording;
+use testbox::sys::{Call, Recording};
 
 const IP: &str = "10.0.0.5";
 const PART: &str = "10.0.0.5/sda.raw.gz.part";
@@ -86,6 +86,15 @@ impl Lab {
                 peer: IpAddr::from([10, 0, 0, 5]),
             },
         }
+    }
+
+    /// An agent in its session, which is armed with this.
+    fn at_work(&self, job: &str, action: &str) -> Agent<'_> {
+        let token = jobs::hashed(job);
+        self.arm(&token, job, action);
+        let agent = self.agent(&token, 2);
+        agent.open().unwrap();
+        agent
     }
 
     fn told(&self, text: &str) -> bool {
@@ -269,10 +278,7 @@ fn a_set_is_what_the_store_has_proven_whatever_is_asked_twice() {
 #[test]
 fn a_part_that_is_damaged_on_the_servers_disk_becomes_no_set() {
     let lab = Lab::new();
-    let token = "b".repeat(64);
-    lab.arm(&token, "one", "backup");
-    let agent = lab.agent(&token, 1);
-    agent.open().unwrap();
+    let agent = lab.at_work("one", "backup");
     let image = image(1);
     agent.write(&image).unwrap();
     let mut bad = image.clone();
@@ -294,10 +300,7 @@ fn a_part_that_is_damaged_on_the_servers_disk_becomes_no_set() {
 fn a_record_says_no_more_than_what_was_proven() {
     let lab = Lab::new();
     let (first, first_record) = lab.first_set();
-    let token = "b".repeat(64);
-    lab.arm(&token, "two", "backup-again");
-    let agent = lab.agent(&token, 2);
-    agent.open().unwrap();
+    let agent = lab.at_work("two", "backup-again");
     let (image, other) = (image(2), image(3));
     agent.write(&image).unwrap();
     agent.prove(PART).unwrap();
@@ -326,10 +329,7 @@ fn a_record_says_no_more_than_what_was_proven() {
 #[test]
 fn what_is_written_behind_a_proof_is_not_proven() {
     let lab = Lab::new();
-    let token = "b".repeat(64);
-    lab.arm(&token, "one", "backup");
-    let agent = lab.agent(&token, 1);
-    agent.open().unwrap();
+    let agent = lab.at_work("one", "backup");
     let image = image(1);
     agent.write(&image).unwrap();
     assert!(matches!(agent.prove(PART), Ok(ProofState::Proven { .. })));
@@ -387,13 +387,94 @@ fn a_server_that_restarts_takes_its_agents_up_again() {
     assert_eq!(lab.files.get("10.0.0.5/sda.raw.gz").unwrap(), image);
 }
 
+/// Of those that come at the same moment one is first, wherever they come from.
+#[test]
+fn of_claimants_at_once_one_binds_the_token() {
+    for _ in 0..20 {
+        let lab = Lab::new();
+        let token = "c".repeat(64);
+        lab.arm(&token, "one", "backup");
+        lab.clock.advance(Duration::from_secs(3600));
+        let bound = std::thread::scope(|scope| {
+            let (lab, token) = (&lab, &token);
+            let claims: Vec<_> =
+                (1..=6).map(|n| scope.spawn(move || lab.agent(token, n).open().is_ok())).collect();
+            claims.into_iter().map(|claim| claim.join().unwrap()).filter(|is_bound| *is_bound).count()
+        });
+        assert_eq!(bound, 1);
+    }
+}
+
+/// An agent on a mounted share and one on the store in one folder: whose lease lives has it.
+#[test]
+fn one_lease_counts_for_nfs_and_for_the_store() {
+    let lab = Lab::new();
+    let token = "c".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let other = Holder {
+        session: "f".repeat(16),
+        uuid: None,
+        macs: vec!["52:54:00:00:00:99".into()],
+        hostname: "by-nfs".into(),
+        action: "backup".into(),
+        job: None,
+    };
+    lab.files.put("10.0.0.5/lease/7", other.to_bytes());
+    // It beats as often as anybody waits.
+    let files = lab.files.clone();
+    lab.clock.fail_when(move |call| {
+        if matches!(call, Call::Sleep { .. }) {
+            files.append("10.0.0.5/lease/7", b".").unwrap();
+        }
+        None
+    });
+    let refused = lab.agent(&token, 1).open();
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind.as_deref(), Some("lease"), "{refused:?}");
+    assert!(refused.text.contains("by-nfs"), "{refused:?}");
+}
+
+/// A proof counts for a day, and not against who has found damage.
+#[test]
+fn a_fresh_proof_counts_no_more_where_damage_was_found() {
+    let lab = Lab::new();
+    let (image, _) = lab.first_set();
+    let agent = lab.at_work("two", "restore");
+    let path = "10.0.0.5/sda.raw.gz";
+    assert!(matches!(agent.prove(path), Ok(ProofState::Proven { .. })));
+    let mut bad = image.clone();
+    bad[100_000] ^= 1;
+    lab.files.put(path, bad);
+    agent.ask(&StoreCall::Suspect(path.parse().unwrap()), b"").unwrap();
+    assert!(matches!(agent.prove(path), Ok(ProofState::Damaged(_))));
+    assert!(lab.files.get("10.0.0.5/sda.raw.gz.damaged").is_some(), "it is noted");
+    lab.files.put(path, image);
+    assert!(matches!(agent.prove(path), Ok(ProofState::Proven { .. })));
+    assert!(lab.files.get("10.0.0.5/sda.raw.gz.damaged").is_none(), "the note is taken back");
+}
+
+/// A part that is bad after a restart of the server ends the agent's waiting.
+#[test]
+fn a_part_that_is_bad_after_a_restart_fails_the_step() {
+    let mut lab = Lab::new();
+    let token = "d".repeat(64);
+    lab.arm(&token, "one", "backup");
+    let image = image(1);
+    lab.agent(&token, 1).open().unwrap();
+    lab.agent(&token, 1).write(&image).unwrap();
+    lab.restart();
+    let mut bad = image.clone();
+    bad[100_000] ^= 1;
+    lab.files.put(PART, bad);
+    let refused = lab.agent(&token, 1).publish(&image).unwrap_err();
+    assert_eq!((refused.code, refused.kind.as_deref()), (Code::Failed, Some("publish")), "{refused:?}");
+    assert_eq!(lab.files.get("10.0.0.5/backup.json"), None);
+}
+
 #[test]
 fn a_disarmed_job_opens_and_publishes_nothing() {
     let lab = Lab::new();
-    let token = "e".repeat(64);
-    lab.arm(&token, "one", "backup");
-    let agent = lab.agent(&token, 1);
-    agent.open().unwrap();
+    let agent = lab.at_work("one", "backup");
     let image = image(1);
     agent.write(&image).unwrap();
     agent.prove(PART).unwrap();
@@ -410,10 +491,7 @@ fn quota_and_reserve_end_a_part_and_nothing_else() {
         (StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: u64::MAX / 2 }, Code::Full),
     ] {
         let lab = Lab::with(rules);
-        let token = "1".repeat(64);
-        lab.arm(&token, "one", "backup");
-        let agent = lab.agent(&token, 1);
-        agent.open().unwrap();
+        let agent = lab.at_work("one", "backup");
         assert_eq!(code(agent.write(&image(1))), expected);
         agent.ask(&StoreCall::Append("10.0.0.5/maintenance.log".parse().unwrap(), 1), b"a line\n").unwrap();
         agent.ask(&StoreCall::Replace("10.0.0.5/status.json".parse().unwrap()), b"{}").unwrap();
@@ -423,10 +501,7 @@ fn quota_and_reserve_end_a_part_and_nothing_else() {
 #[test]
 fn an_append_that_comes_twice_is_one_line() {
     let lab = Lab::new();
-    let token = "2".repeat(64);
-    lab.arm(&token, "one", "restore");
-    let agent = lab.agent(&token, 1);
-    agent.open().unwrap();
+    let agent = lab.at_work("one", "restore");
     for number in [1, 2, 2, 1, 3] {
         let call = StoreCall::Append("maintenance.log".parse().unwrap(), number);
         agent.ask(&call, format!("now: {IP}: info: {number}\n").as_bytes()).unwrap();
@@ -509,10 +584,7 @@ fn two_requests_after_a_restart_open_one_session() {
 fn a_part_that_is_made_again_counts_once() {
     let rules = StoreRules { keep: Keep::default(), quota: 400_000, reserve: 0 };
     let lab = Lab::with(rules);
-    let token = "1".repeat(64);
-    lab.arm(&token, "one", "backup");
-    let agent = lab.agent(&token, 1);
-    agent.open().unwrap();
+    let agent = lab.at_work("one", "backup");
     let image = image(1);
     for _ in 0..5 {
         agent.write(&image).unwrap();
@@ -525,10 +597,7 @@ fn a_part_that_is_made_again_counts_once() {
 fn a_backup_reads_no_byte_of_a_disk() {
     let lab = Lab::new();
     let (image, _) = lab.first_set();
-    let token = "3".repeat(64);
-    lab.arm(&token, "two", "backup-again");
-    let agent = lab.agent(&token, 2);
-    agent.open().unwrap();
+    let agent = lab.at_work("two", "backup-again");
     let read = |range| agent.ask(&StoreCall::Read("10.0.0.5/sda.raw.gz".parse().unwrap(), Some(range)), b"");
     let size = image.len() as u64;
     assert_eq!(read(size - 4096..size).unwrap(), image[image.len() - 4096..]);

@@ -48,7 +48,7 @@ impl Server {
         let armed = "DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action=backup testbox.job=one\n";
         std::fs::write(boot.join("pxelinux.cfg/0A000005"), armed).unwrap();
         let files = DirFiles::open(&backup).unwrap();
-        let token: Token = jobs::new_token().unwrap().parse().unwrap();
+        let token: Token = jobs::hashed("a token").parse().unwrap();
         let job = StoreJob {
             ip: IP.into(),
             job: "one".into(),

@@ -13,10 +13,9 @@ use crate::agent::info::MachineIdentity;
 use crate::agent::world::{Facts, MountOrder, Purpose, Share};
 use crate::failure::{Failure, Kind};
 use crate::job::{Action, Order};
-use crate::share::Files;
 use crate::share::mount::check_marker;
 use crate::signature::Verdict;
-use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER, is_free_for_host};
+use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
 use crate::store::status::Status;
 use crate::store::{Folder, cannot_write};
 use crate::sys::random_id;
@@ -172,17 +171,8 @@ impl<'a> Named<'a> {
             .map_err(|e| not_the_share(&e.to_string()));
         proven?;
         let folder = Folder::new(backup.files.clone(), self.who.ip.to_string());
-        let made = || -> std::io::Result<()> {
-            backup.files.make_dir(&folder.path(""))?;
-            // A host name comes from whoever answers DNS.
-            let host = Some(&self.who.hostname).filter(|name| is_free_for_host(name));
-            for aid in host.into_iter().chain([&self.who.hexip]) {
-                make_name_file(&*backup.files, &folder.path(aid))?;
-            }
-            backup.files.sync_dir(&folder.path(""))?;
-            backup.files.sync_dir("")
-        };
-        made().map_err(|e| cannot_write(&format!("make the folder {}", self.who.ip), &e))?;
+        let made = folder.make(&self.who.hostname, &self.who.hexip);
+        made.map_err(|e| cannot_write(&format!("make the folder {}", self.who.ip), &e))?;
         Ok(ProvenJob { boot: BootFiles::Mounted(tftp), backup, armed, folder })
     }
 
@@ -235,20 +225,6 @@ impl<'a> Named<'a> {
             return ending;
         }
         self.context.fail(failure, || self.network.report(self.context.world), status, folder)
-    }
-}
-
-/// Makes an empty file whose name tells people something. What is there already, of whatever kind, stays as it is.
-fn make_name_file(files: &dyn Files, path: &str) -> std::io::Result<()> {
-    match files.exists(path) {
-        Ok(true) => return Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),
-        Ok(false) => {}
-        Err(e) => return Err(e),
-    }
-    match files.create(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        created => created?.sync(),
     }
 }
 

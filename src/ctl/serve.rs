@@ -1,6 +1,7 @@
 //! `serve`: the lab's server, until a signal ends it.
 
 use super::config::SettingsFile;
+use super::network::own_addresses;
 use super::output::{Out, say, warn};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
@@ -12,7 +13,7 @@ use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
 use crate::store::lease::Tell;
 use crate::sys::RealSystem;
 use jiff::Timestamp;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
@@ -133,7 +134,10 @@ pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
             (Listen::Tls(args.listen, &args.key), "https")
         }
     };
-    out.line(format!("store = \"{scheme}://{}\"", args.listen))?;
+    // Listening everywhere is no address that a machine could reach.
+    let own = || own_addresses().first().map_or(args.listen.ip(), |(ip, _)| IpAddr::V4(*ip));
+    let shown = if args.listen.ip().is_unspecified() { own() } else { args.listen.ip() };
+    out.line(format!("store = \"{scheme}://{}\"", SocketAddr::new(shown, args.listen.port())))?;
     http::serve(Arc::new(store), listen, |address| {
         Stderr.info(&format!(
             "testboxctl {} serves {} on {address}",

@@ -116,7 +116,7 @@ pub fn permit(action: Action, ip: &str, call: &StoreCall) -> Result<Reading, Ref
             (is_backup && class(path) == P::Part && class(from) == P::Image).then_some(Reading::All)
         }
         StoreCall::Sweep(_) | StoreCall::Publish => is_backup.then_some(Reading::All),
-        StoreCall::Prove(path) => match class(path) {
+        StoreCall::Prove(path) | StoreCall::Suspect(path) => match class(path) {
             P::Part if is_backup => Some(Reading::All),
             P::Image if is_backup || is_reader => Some(Reading::All),
             _ => None,

@@ -32,6 +32,8 @@ const HEAD_TIME: Duration = Duration::from_secs(75);
 const END_TIME: Duration = Duration::from_secs(10);
 /// How often the store is tended.
 const TEND: Duration = Duration::from_secs(5);
+/// An answer of so few bytes is sent at once.
+const SMALL: usize = 64 << 10;
 /// Bytes of a file that are read at once while it is sent.
 const PIECE: usize = 1 << 20;
 
@@ -88,25 +90,22 @@ async fn run(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAdd
         Listen::Tls(_, key) => {
             let config = axum_server::tls_rustls::RustlsConfig::from_config(tls::config(key)?);
             let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
-            server
-                .http_builder()
-                .http1()
-                .header_read_timeout(HEAD_TIME)
-                .timer(hyper_util::rt::TokioTimer::new());
+            limit_heads(&mut server);
             ready(address);
             server.serve(app).await
         }
         Listen::Plain(_) => {
             let mut server = axum_server::from_tcp(listener)?.handle(handle);
-            server
-                .http_builder()
-                .http1()
-                .header_read_timeout(HEAD_TIME)
-                .timer(hyper_util::rt::TokioTimer::new());
+            limit_heads(&mut server);
             ready(address);
             server.serve(app).await
         }
     }
+}
+
+fn limit_heads<A>(server: &mut axum_server::Server<SocketAddr, A>) {
+    let timer = hyper_util::rt::TokioTimer::new();
+    server.http_builder().http1().header_read_timeout(HEAD_TIME).timer(timer);
 }
 
 async fn tend(store: Arc<Store>) {
@@ -252,7 +251,11 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             response
         }
         Reply::Bytes(bytes, range) => {
-            let mut response = Response::new(Body::from(bytes));
+            let size_of_body = bytes.len() as u64;
+            let mut response = match bytes.len() <= SMALL {
+                true => Response::new(Body::from(bytes)),
+                false => streamed(Arc::new(bytes), size_of_body, places),
+            };
             if let Some((range, size)) = range {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let text = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
@@ -260,17 +263,21 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             }
             response
         }
-        Reply::File(file, size) => {
-            let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(2);
-            tokio::task::spawn_blocking(move || {
-                send(&*file, size, &sender);
-                drop(places);
-            });
-            let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-            set(&mut response, header::CONTENT_LENGTH, &size.to_string());
-            response
-        }
+        Reply::File(file, size) => streamed(file, size, places),
     }
+}
+
+/// An answer that is sent piece by piece. Its request keeps its places until the last piece is taken: who does not read what
+/// he has asked for holds no more memory than that, and no longer than [`BODY_TIME`] a piece.
+fn streamed(file: Arc<dyn ReadAt>, size: u64, places: impl Send + 'static) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+    tokio::task::spawn_blocking(move || {
+        send(&*file, size, &sender);
+        drop(places);
+    });
+    let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
+    set(&mut response, header::CONTENT_LENGTH, &size.to_string());
+    response
 }
 
 /// A read that fails ends the connection before its length: whoever reads sees that something is missing.
@@ -281,7 +288,8 @@ fn send(file: &dyn ReadAt, size: u64, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
         let mut piece = vec![0; length];
         let read = file.read_exact_at(&mut piece, at).map(|()| piece);
         let is_over = read.is_err();
-        if to.blocking_send(read).is_err() || is_over {
+        let taken = tokio::runtime::Handle::current().block_on(timeout(BODY_TIME, to.send(read)));
+        if !matches!(taken, Ok(Ok(()))) || is_over {
             return;
         }
         at += length as u64;

@@ -5,7 +5,6 @@ use crate::job::{Action, FoundJob};
 use crate::share::Files;
 use crate::store::layout::{SESSION, STORE, STORE_JOBS};
 use crate::store::lease::Holder;
-use crate::sys::random_id;
 use crate::types::{SetHash, TftpPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -75,17 +74,6 @@ pub struct Binding {
     pub since: Timestamp,
     /// It has ended by itself.
     pub is_closed: bool,
-    /// The set that it has published.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<u64>,
-}
-
-/// A new token: 64 hex digits.
-///
-/// # Errors
-/// The kernel gives no random numbers.
-pub fn new_token() -> io::Result<String> {
-    (0..4).map(|_| random_id().map(|part| format!("{part:016x}"))).collect()
 }
 
 /// What stands for a secret on the disk: its SHA-256 in hex.
@@ -93,7 +81,8 @@ pub fn hashed(secret: &str) -> String {
     SetHash::of(secret.as_bytes()).to_string()
 }
 
-fn path(token: &str) -> String {
+/// The file of a job, below the root of the backup folder.
+pub fn path(token: &str) -> String {
     format!("{STORE_JOBS}/{}", hashed(token))
 }
 

@@ -60,6 +60,14 @@ impl Proofs {
         }
     }
 
+    /// Somebody has found damage there: what was proven before counts no more. A proof under way goes on.
+    pub fn doubt(&self, path: &str) {
+        let mut entries = self.lock();
+        if !matches!(entries.get(path), Some(Entry::Running(_))) {
+            entries.remove(path);
+        }
+    }
+
     /// How far the proof of the image at `path`, of the machine whose folder is `ip`, is; begun where there is none that
     /// counts.
     ///

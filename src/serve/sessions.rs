@@ -2,9 +2,9 @@
 
 use super::jobs::{self, Binding, StoreJob};
 use super::parts::Parts;
-use super::sets;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
+use crate::job::pxe::HexIp;
 use crate::share::Files;
 use crate::store::layout::{HISTORY, STORE_PARTS, history_dir};
 use crate::store::lease::{Holder, LeaseHolder, OTHER, Tell};
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long a session is silent before the same machine may begin another one. Its agent says that it lives every 3 s.
@@ -166,7 +166,9 @@ impl Session {
     /// Lets go of everything.
     fn close(&self) -> io::Result<()> {
         self.parts().close();
-        match std::mem::replace(&mut *self.stage(), Stage::Closed) {
+        // Not held while the disk is waited for.
+        let before = std::mem::replace(&mut *self.stage(), Stage::Closed);
+        match before {
             Stage::Open { lease, .. } => lease.release(CLOSE_LIMIT),
             _ => Ok(()),
         }
@@ -259,25 +261,24 @@ impl Sessions {
         me: &Holder,
     ) -> Result<Opened, Refusal> {
         let id = jobs::hashed(&caller.session);
-        let known = self.lock().get(&jobs::hashed(&caller.token)).cloned();
-        if let Some(session) = known.as_ref().filter(|session| session.id == id) {
-            self.touch(session);
+        let known = || self.lock().get(&jobs::hashed(&caller.token)).cloned();
+        if let Some(session) = known().filter(|session| session.id == id) {
+            self.touch(&session);
             return session.answer();
         }
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known();
         self.may_bind(caller, job, &id, known.as_ref())?;
         if let Some(before) = known {
             // Silent or over: its lease is found again by the new one, which is the same machine's.
             let _ = before.close();
         }
-        let published = self.binding(caller)?.and_then(|binding| binding.published);
         let binding = Binding {
             session: id,
             peer: caller.peer.to_string(),
             holder: me.clone(),
             since: self.system.now(),
             is_closed: false,
-            published,
         };
         jobs::bind(&*self.files, &caller.token, &binding)
             .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
@@ -355,7 +356,8 @@ impl Sessions {
         open.insert(hash, session.clone());
         drop(open);
         let opening = Opening { session: session.clone(), system: self.system.clone(), me: me.clone() };
-        let tell: Arc<dyn Tell> = Arc::new(SessionTell { session: session.clone(), tell: self.tell.clone() });
+        let tell: Arc<dyn Tell> =
+            Arc::new(SessionTell { session: Arc::downgrade(&session), tell: self.tell.clone() });
         let spawned = std::thread::Builder::new().name("opening".into()).spawn(move || opening.run(&tell));
         spawned.map_err(|e| Refusal::of_error("no thread to open the session", &e))?;
         Ok(session)
@@ -434,7 +436,8 @@ impl Opening {
         let failed = |what: &str, e: io::Error| cannot_write(what, &e);
         let ip =
             job.ip.parse().map_err(|_| failed("read the job", io::Error::other("it names no address")))?;
-        sets::make_folder(&*folder.files, ip, &self.me.hostname)
+        folder
+            .make(&self.me.hostname, &HexIp(ip).to_string())
             .map_err(|e| failed(&format!("make the folder {ip}"), e))?;
         let lease = LeaseHolder::take(&*self.system, tell, folder, &self.me, BEAT)?;
         let recovery = publish::recover(folder, None, 0, &|| lease.check())?;
@@ -462,13 +465,16 @@ impl Opening {
 
 /// What taking a lease says goes to the server's log, and to the agent that waits.
 struct SessionTell {
-    session: Arc<Session>,
+    /// The session owns the lease, whose heartbeat tells through this: it must not keep the session in turn.
+    session: Weak<Session>,
     tell: Arc<dyn Tell>,
 }
 
 impl Tell for SessionTell {
     fn info(&self, text: &str) {
-        if let Stage::Opening { waits_for } = &mut *self.session.stage() {
+        if let Some(session) = self.session.upgrade()
+            && let Stage::Opening { waits_for } = &mut *session.stage()
+        {
             *waits_for = Some(text.to_owned());
         }
         self.tell.info(text);

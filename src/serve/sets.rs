@@ -3,12 +3,11 @@
 use super::jobs::{self, StoreJob};
 use super::proofs::Proofs;
 use super::retention::{Keep, OldSet, surplus};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::image::Image;
 use crate::job::pxe::HexIp;
-use crate::share::Files;
 use crate::store::layout::{PINNED, RECORD, SIGNATURE, STORE_PROVEN, history_dir, part_file};
-use crate::store::protocol::{Code, PublishedSet, Refusal};
+use crate::store::protocol::{Code, ProofState, PublishedSet, Refusal};
 use crate::store::record::{ImageRecord, Machine, Record, SetState};
 use crate::store::{Folder, publish};
 use crate::text::with_sources;
@@ -105,8 +104,14 @@ impl Publishing<'_> {
         let part = self.folder.path(&part_file(&told.name));
         let Some(proven) = self.proofs.proven(&part) else {
             // After a restart of the server, for example.
-            self.proofs.ask(&part, &self.job.ip)?;
-            return Err(Refusal::new(Code::Busy, format!("{part} is being proven")));
+            return Err(match self.proofs.ask(&part, &self.job.ip)? {
+                ProofState::Damaged(why) | ProofState::Unreadable(why) => {
+                    let what = format!("{part} cannot be proven on the server's disk: {why}");
+                    let advice = "look at the server's disk and log; the machine tries again. The set before is untouched.";
+                    Refusal::of_failure(&Failure::new(Kind::Publish, what, advice))
+                }
+                _ => Refusal::new(Code::Busy, format!("{part} is being proven")),
+            });
         };
         let file = self.folder.files.open(&part).map_err(|e| Refusal::of_error(&part, &e))?;
         let image = Image::open(file).map_err(|e| Refusal::new(Code::Failed, with_sources(&e)))?;
@@ -178,25 +183,4 @@ impl Publishing<'_> {
 
 fn forbidden(why: &str) -> Refusal {
     Refusal::new(Code::Forbidden, why)
-}
-
-/// Makes the folder of a machine, and the empty files in it whose names tell people whose it is.
-///
-/// # Errors
-/// Those of the folder.
-pub fn make_folder(files: &dyn Files, ip: Ipv4Addr, hostname: &str) -> io::Result<()> {
-    let dir = ip.to_string();
-    files.make_dir(&dir)?;
-    let host = Some(hostname).filter(|name| crate::store::layout::is_free_for_host(name));
-    for name in host.into_iter().map(str::to_owned).chain([HexIp(ip).to_string()]) {
-        let path = format!("{dir}/{name}");
-        match files.exists(&path) {
-            Ok(false) => files.create(&path)?.sync()?,
-            Ok(true) => {}
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
-            Err(e) => return Err(e),
-        }
-    }
-    files.sync_dir(&dir)?;
-    files.sync_dir("")
 }

@@ -24,13 +24,16 @@ use serde::Serialize;
 use std::io;
 use std::net::Ipv4Addr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Longest log of a machine, and of all machines, in bytes: a machine that floods it fills nothing else.
 const LOG_LIMIT: u64 = 64 << 20;
 /// Bytes that one session may add to the log of all machines.
 const SHARED_LIMIT: u64 = 64 << 10;
+/// How often the files of all jobs are read.
+const SWEEP: Duration = Duration::from_secs(600);
 /// Longest path of a loader.
 const LOADER_LIMIT: usize = 255;
 
@@ -70,6 +73,8 @@ pub struct Store {
     tell: Arc<dyn Tell>,
     sessions: Sessions,
     proofs: Proofs,
+    /// When the jobs were looked at last.
+    swept: Mutex<Option<Duration>>,
 }
 
 impl Store {
@@ -83,12 +88,18 @@ impl Store {
     ) -> Store {
         let sessions = Sessions::new(files.clone(), system.clone(), tell.clone());
         let proofs = Proofs::new(files.clone(), system.clone());
-        Store { files, boot, system, rules, tell, sessions, proofs }
+        Store { files, boot, system, rules, tell, sessions, proofs, swept: Mutex::default() }
     }
 
     /// What is to be done now and then: folders of silent agents are let go of, jobs that are over removed.
     pub fn tend(&self) {
         self.sessions.reap();
+        let now = self.system.monotonic();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_some_and(|swept| now.saturating_sub(swept) < SWEEP) {
+            return;
+        }
+        *swept = Some(now);
         let is_used = |hash: &str| self.sessions.uses(hash);
         match jobs::sweep(&*self.files, &*self.boot, &is_used, self.system.now()) {
             Ok(0) => {}
@@ -175,6 +186,10 @@ impl Store {
                 // Held while the proof begins: what is written later makes an end to it.
                 let mut parts = session.parts();
                 parts.settle(path.as_str())?;
+                json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
+            }
+            StoreCall::Suspect(path) => {
+                self.proofs.doubt(path.as_str());
                 json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
             }
             StoreCall::Publish => self.publish(session, caller, body),

@@ -9,7 +9,7 @@ use crate::signature::{SIGNATURE_LIMIT, Trust, Verdict};
 use crate::store::disk_list;
 use crate::store::layout::{
     DISK_LIST, HISTORY, INFO_TEXT, RECORD, SIGNATURE, disk_of_image, generation, history_dir, image_file,
-    is_disk_name,
+    is_disk_name, is_free_for_host,
 };
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::store::state::{HistorySet, SeenImage, SeenKind, SetDigest, ShareState};
@@ -53,6 +53,22 @@ impl Folder {
     /// The same, for who keeps it longer.
     pub fn shared_keeper(&self) -> Option<Arc<dyn Keeper>> {
         self.keeper.clone()
+    }
+
+    /// Makes the folder, and the empty files in it whose names tell people whose it is: host name and address in hex. What is
+    /// there already, of whatever kind, stays as it is.
+    ///
+    /// # Errors
+    /// Those of the share.
+    pub fn make(&self, hostname: &str, hex_ip: &str) -> io::Result<()> {
+        self.files.make_dir(&self.dir)?;
+        // A host name comes from whoever answers DNS, or from the machine.
+        let host = Some(hostname).filter(|name| is_free_for_host(name));
+        for name in host.into_iter().chain([hex_ip]) {
+            make_name_file(&*self.files, &self.path(name))?;
+        }
+        self.files.sync_dir(&self.dir)?;
+        self.files.sync_dir("")
     }
 
     /// `name` as a path of the share; the folder itself for an empty name.
@@ -272,5 +288,18 @@ impl Folder {
                 "correct the file. One disk a line: sda, serial=..., wwn=..., at=..., # comment.",
             )
         })
+    }
+}
+
+fn make_name_file(files: &dyn Files, path: &str) -> io::Result<()> {
+    match files.exists(path) {
+        Ok(true) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Ok(()),
+        Ok(false) => {}
+        Err(e) => return Err(e),
+    }
+    match files.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created?.sync(),
     }
 }

@@ -293,3 +293,22 @@ fn sets_of_nfs_and_of_the_store_are_the_same() {
     assert!(machine.disk_bytes("sda") == contents(2, 1));
     assert_eq!(machine.good_sets().keys().copied().collect::<Vec<_>>(), [1, 2]);
 }
+
+/// What is copied on the server nobody has seen: where the set before is bad there, the image is made from the disk, and the
+/// old set noted.
+#[test]
+fn a_base_that_is_damaged_on_the_server_spoils_no_new_set() {
+    let mut machine = backed_up();
+    let mut image = machine.file("sda.raw.gz").unwrap();
+    let middle = image.len() / 2;
+    image[middle] ^= 1;
+    machine.backup.put(&format!("{IP}/sda.raw.gz"), image);
+    crossed(&mut machine, "testbox.action=backup-again testbox.job=second");
+    assert!(machine.image("sda.raw.gz").unwrap() == contents(2, 1));
+    assert!(machine.file("history/1/sda.raw.gz.damaged").is_some(), "{:?}", machine.backup.tree().keys());
+    assert!(
+        machine.text("maintenance.log").contains("Do not rely on it"),
+        "{}",
+        machine.text("maintenance.log")
+    );
+}

@@ -86,6 +86,52 @@ fn a_dry_run_shows_the_file_and_writes_nothing() {
     assert_eq!(String::from_utf8(lab.read(FILE)).unwrap(), run.out);
 }
 
+const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The store knows each job before its machine does, by the hash of a token that only the armed file has.
+#[test]
+fn for_a_store_each_machine_gets_a_token_of_its_own() {
+    let lab = Lab::new();
+    let store = ["--store", "https://10.42.1.1", "--store-key", KEY];
+    let words = [&store[..], &["10.42.1.20", "10.42.1.21", "backup"]].concat();
+    lab.arm(&words).expect(0, &["2 of 2 machines armed"]);
+    let token_of = |file: &str| {
+        let text = String::from_utf8(lab.read(file)).unwrap();
+        assert!(text.contains("testbox.store=https://10.42.1.1:7443") && text.contains(KEY), "{text}");
+        let (_, rest) = text.split_once("testbox.token=").unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    };
+    let tokens = [token_of(FILE), token_of("t/pxelinux.cfg/0A2A0115")];
+    assert_ne!(tokens[0], tokens[1]);
+    let jobs: Vec<String> = fs::read_dir(lab.path("b/.store/jobs"))
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(jobs.len(), 2);
+    assert!(jobs.iter().any(|job| job.contains("\"10.42.1.20\"") && job.contains("pxelinux.cfg/0A2A0114")));
+    assert!(jobs.iter().all(|job| tokens.iter().all(|token| !job.contains(token.as_str()))), "hashed only");
+}
+
+#[test]
+fn for_a_store_nothing_is_left_of_what_is_not_armed() {
+    let lab = Lab::new();
+    let before = lab.snapshot();
+    let store = ["--store", "https://10.42.1.1", "--store-key", KEY, "10.42.1.20", "backup"];
+    let run = lab.arm(&[&["--dry-run"][..], &store].concat()).expect(0, &["nothing was"]);
+    assert!(run.out.contains("testbox.token=[redacted]"), "{}", run.out);
+    assert_eq!(lab.snapshot(), before);
+    lab.arm(&["--store", "https://10.42.1.1", "10.42.1.20", "backup"])
+        .expect(2, &["without testbox.store-key="]);
+    lab.arm(&["--store", "http://10.42.1.1", "10.42.1.20", "backup"])
+        .expect(2, &["testbox.store-plain=allow"]);
+    assert_eq!(lab.snapshot(), before);
+    // The job is written down first; then something stands where the file that arms the machine is made.
+    fs::create_dir(lab.path("t/pxelinux.cfg/.0A2A0114.j1.tmp")).unwrap();
+    lab.arm(&[&["--job", "j1"][..], &store].concat()).expect(1, &["NOT armed"]);
+    let jobs = fs::read_dir(lab.path("b/.store/jobs")).map_or(0, Iterator::count);
+    assert_eq!(jobs, 0, "a job that no machine has is not kept");
+}
+
 /// Wrong words are 2, as in the original; nothing is written then.
 #[test]
 fn wrong_usage_is_2_and_a_wrong_folder_is_1() {

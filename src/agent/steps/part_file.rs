@@ -86,6 +86,15 @@ impl BackupFile for PartFile<'_> {
     fn discard(&self, why: &ImageError) -> io::Result<()> {
         let (part, why) = (part_file(self.name), with_sources(why));
         self.journal.warn(&format!("{part}: {why}. It is made again, and nothing taken over unread"));
+        // What was copied from the image before may be why: it is read again, and noted where it is damaged.
+        if let (Some(keeper), Some(before)) = (self.folder.keeper(), self.before) {
+            let path = self.folder.path(&before.file());
+            let looked = keeper.suspect(&path).map_err(NotProven::from);
+            match looked.and_then(|()| keeper.prove(&path, &Progress::default())) {
+                Ok(_) => {}
+                Err(e) => self.journal.global(&format!("{path}, the image before: {e}. Do not rely on it")),
+            }
+        }
         // Who has the folder by now may have a file of this name.
         self.reporter.check_lease().map_err(io::Error::other)?;
         self.folder.files.remove(&self.path())

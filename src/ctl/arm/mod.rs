@@ -8,7 +8,7 @@ use super::config::SettingsFile;
 use super::machine::{self, MachineName};
 use super::network::{Surroundings, own_addresses};
 use super::output::{Out, say, warn};
-use super::ownership;
+use super::ownership::{self, Class};
 use super::shares::{self, Armed, ShareFolder};
 use super::target::ImageTarget;
 use super::{Answer, Error, keys};
@@ -17,6 +17,7 @@ use crate::serve::jobs;
 use crate::share::Files;
 use crate::share::ownership::SERVED_FILE;
 use crate::signature::SecretKey;
+use crate::store::layout::{STORE, STORE_JOBS};
 use crate::types::{JobId, REDACTED, SetHash, Token};
 use order::{ArmedFile, Servers, initrd, kernel, orders};
 use served::{Served, ServedCheck};
@@ -320,6 +321,14 @@ fn write(lab: &ArmLab, order: &ArmedFile) -> Result<(), String> {
     // The store must know the job before its machine can ask.
     jobs::write(&store.files, token.as_str(), job)
         .map_err(|e| format!("cannot write the job down in {}: {e}", store.path.display()))?;
+    // Armed by root, it is still the server's to read.
+    for (path, class) in [
+        (STORE.to_owned(), Class::BackupFolder),
+        (STORE_JOBS.to_owned(), Class::BackupFolder),
+        (jobs::path(token.as_str()), Class::BackupFile),
+    ] {
+        ownership::own(&store.path.join(path), class).map_err(|e| e.to_string())?;
+    }
     write_armed(lab, order).inspect_err(|_| {
         // Nobody has the token. What cannot be removed the store sweeps.
         let _ = jobs::remove(&store.files, token.as_str());

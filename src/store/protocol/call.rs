@@ -118,6 +118,8 @@ pub enum StoreCall {
     Sweep(Vec<DiskName>),
     /// Has an image or a part proven from the server's disk, and tells how far that is.
     Prove(StorePath),
+    /// The same of an image that somebody has found damaged: no proof of before counts.
+    Suspect(StorePath),
     /// Makes the proven parts the machine's set. Body: its record.
     Publish,
     /// Has the boot server's script start the machine's own loader. Body: its path.
@@ -161,6 +163,7 @@ impl StoreCall {
                 (Post, format!("{v}/sweep?keep={}", names.join(",")))
             }
             StoreCall::Prove(path) => (Post, format!("{v}/proofs/{path}")),
+            StoreCall::Suspect(path) => (Post, format!("{v}/proofs/{path}?again")),
             StoreCall::Publish => (Post, format!("{v}/sets")),
             StoreCall::Loader => (Put, format!("{v}/loader")),
         }
@@ -216,7 +219,12 @@ fn parse(method: Method, target: &str, range: Option<&str>) -> Option<StoreCall>
         _ => {}
     }
     if let Some(path) = path.strip_prefix("proofs/") {
-        return (method == Post).then_some(StoreCall::Prove(path.parse().ok()?));
+        let path = path.parse().ok()?;
+        return match (method, query) {
+            (Post, "") => Some(StoreCall::Prove(path)),
+            (Post, "again") => Some(StoreCall::Suspect(path)),
+            _ => None,
+        };
     }
     let path = path.strip_prefix("files/")?;
     if method == Get && (path.is_empty() || path.ends_with('/')) {
@@ -306,7 +314,8 @@ mod tests {
                 Just(StoreCall::Copy(p.clone(), a, from, range)),
                 Just(StoreCall::Sync(p.clone())),
                 Just(StoreCall::Remove(p.clone())),
-                Just(StoreCall::Prove(p)),
+                Just(StoreCall::Prove(p.clone())),
+                Just(StoreCall::Suspect(p)),
             ]
         });
         prop_oneof![named, of_path]

@@ -73,9 +73,7 @@ impl Keeper for RemoteKeeper {
     }
 
     fn prove(&self, path: &str, progress: &Progress) -> Result<KeptImage, NotProven> {
-        let place: StorePath = path
-            .parse()
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?}: {e}")))?;
+        let place = place(path)?;
         let call = StoreCall::Prove(place);
         loop {
             match self.store.ask(&call, b"")? {
@@ -98,10 +96,8 @@ impl Keeper for RemoteKeeper {
     }
 
     fn suspect(&self, path: &str) -> io::Result<()> {
-        let place: StorePath = path
-            .parse()
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?}: {e}")))?;
-        self.store.have_done(&StoreCall::Prove(place), b"")
+        let place = place(path)?;
+        self.store.have_done(&StoreCall::Suspect(place), b"")
     }
 
     fn publish(&self, record: &Record) -> Result<PublishedSet, Failure> {
@@ -136,4 +132,8 @@ fn proven(path: &str, root_hash: &str, size: u64) -> Result<KeptImage, NotProven
         io::Error::new(io::ErrorKind::InvalidData, what)
     })?;
     Ok(KeptImage { root_hash, size })
+}
+
+fn place(path: &str) -> io::Result<StorePath> {
+    path.parse().map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?}: {e}")))
 }
