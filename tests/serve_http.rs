@@ -68,7 +68,7 @@ impl Server {
         std::thread::spawn(move || {
             let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
             let listen = if is_tls { Listen::Tls(any, &key_file) } else { Listen::Plain(any) };
-            serve(Arc::new(store), listen, |address| ready.send(address).unwrap()).unwrap();
+            serve(Arc::new(store), listen, None, |address| ready.send(address).unwrap()).unwrap();
         });
         let address = at.recv_timeout(Duration::from_secs(60)).unwrap();
         Server { dir, address, token, key }

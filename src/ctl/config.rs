@@ -6,7 +6,7 @@ use super::network::Subnet;
 use crate::job::{Cmdline, Options};
 use crate::store::layout::{BACKUP_EXPORT, NFS_ROOT_EXPORT, PXELINUX_CFG, TFTP_EXPORT};
 use crate::text::quoted;
-use crate::types::{HostName, NfsSource, without_bom};
+use crate::types::{HostName, NfsSource, Via, without_bom};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::fmt::Display;
@@ -129,6 +129,11 @@ settings! {
     #[arg(long, value_name = "FILE", help_heading = "Signatures")]
     sign_key ("sign-key"): Option<PathBuf>,
 
+    // Flags of every command: see `via`.
+    #[arg(skip)]
+    via ("via"): Option<Via>,
+    #[arg(skip)]
+    via_token ("via-token"): Option<PathBuf>,
 }
 
 fn parse<T: FromStr<Err: Display>, E: serde::de::Error>(text: &str) -> Result<T, E> {
@@ -285,6 +290,8 @@ mod tests {
             bad-sectors = "degraded"
             degraded = "restore"
             sign-key = "/root/lab"
+            via = "/run/testbox/admin.sock"
+            via-token = "/root/token"
             failing-disk = "write"
             settle = 5
             reboot = "hold"

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arm;
+mod behalf;
 mod config;
 mod dedup;
 mod disarm;
@@ -23,6 +24,7 @@ mod shares;
 mod sign;
 mod status;
 mod target;
+mod via;
 
 use crate::failure::Kind;
 use crate::image::ImageError;
@@ -30,7 +32,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use output::Out;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
@@ -47,6 +49,8 @@ Examples:
         vouch for its images, where machines restore only what is signed
   testboxctl image verify /export/testbox-backup/10.42.1.20/sda.raw.gz
         prove an image whole
+  testboxctl --via /run/testbox/admin.sock arm 10.42.1.20 restore
+        have the server do it: without root, or with https://HOST from another computer
 
 Settings: every long option of 'arm' is also a key of the settings file, as in
   server = \"10.42.1.1\"
@@ -61,6 +65,8 @@ struct Cli {
     /// Settings file [default: /etc/testbox.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    via: via::ViaFlags,
     /// Verbose output on standard error
     #[arg(short, long, global = true)]
     verbose: bool,
@@ -83,6 +89,9 @@ enum CtlCommand {
     Dedup(dedup::Args),
     /// Keep the backups for machines that need no NFS: the lab's server
     Serve(serve::Args),
+    /// A command that an admin has sent to the server
+    #[command(hide = true)]
+    Behalf(behalf::Args),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -116,6 +125,9 @@ enum Error {
     /// An error of this program, or a machine without memory for a thread.
     #[error("{0}")]
     Internal(String),
+    /// A server has done the command, and said why it ends with this code.
+    #[error("exit code {0} of the server")]
+    Said(u8),
     /// Nobody reads standard output any more: no error at all.
     #[error("standard output was closed")]
     Closed,
@@ -145,6 +157,7 @@ impl Error {
             Error::Failed(_) => 1,
             Error::Usage(_) => 2,
             Error::Internal(_) => Kind::Internal.code(),
+            Error::Said(code) => *code,
         }
     }
 }
@@ -154,7 +167,8 @@ type Answer = Result<bool, Error>;
 
 /// The whole program: parses, does, and gives the exit code.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version come this way too, with their own exit code 0.
@@ -163,10 +177,11 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     output::init_for_cli(cli.verbose);
-    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(cli)));
+    let answer = catch_unwind(AssertUnwindSafe(|| dispatch(cli, &words)));
     match answer.unwrap_or_else(|panic| Err(Error::Internal(ImageError::of_panic(&*panic).to_string()))) {
         Ok(true) | Err(Error::Closed) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
+        Err(Error::Said(code)) => ExitCode::from(code),
         Err(e) => {
             output::say(&format!("testboxctl: {e}"));
             ExitCode::from(e.exit_code())
@@ -174,20 +189,35 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Answer {
+fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
     let file = match &cli.command {
         CtlCommand::Help(_) | CtlCommand::Man(_) => config::SettingsFile::default(),
         _ => config::load(cli.config.as_deref())?,
     };
-    match cli.command {
+    let via = cli.via.or(&file);
+    if via.place().is_some() && behalf::is_sent(&cli.command) {
+        return via::run(&via, &file, words, out);
+    }
+    dispatch_on(cli.command, cli.config.as_deref(), file, out)
+}
+
+/// Does a command here, with the settings of `config`, which `file` holds.
+fn dispatch_on(
+    command: CtlCommand,
+    config: Option<&Path>,
+    file: config::SettingsFile,
+    out: &mut Out,
+) -> Answer {
+    match command {
         CtlCommand::Arm(args) => arm::run(*args, file, out),
+        CtlCommand::Behalf(args) => behalf::run(args, file, out),
         CtlCommand::Disarm(args) => disarm::run(args, file, out),
         CtlCommand::Status(args) => status::run(args, file, out),
         CtlCommand::Image(command) => image::run(command, out),
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
-        CtlCommand::Serve(args) => serve::run(&args, &file, out),
+        CtlCommand::Serve(args) => serve::run(&args, config, &file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),
@@ -208,7 +238,8 @@ mod tests {
     /// A setting that is no flag would be one that the help does not teach.
     #[test]
     fn every_setting_is_a_flag_of_arm() {
-        let command = Cli::command();
+        let mut command = Cli::command();
+        command.build();
         let arm = command.find_subcommand("arm").unwrap();
         let flags: Vec<_> = arm.get_arguments().filter_map(|a| a.get_long()).collect();
         for key in config::keys() {

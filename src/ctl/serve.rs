@@ -5,9 +5,10 @@ use super::network::own_addresses;
 use super::output::{Out, say, warn};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
-use crate::serve::http::{self, Listen};
+use crate::serve::admin::{self, ADMIN_VARIABLE, Admins};
+use crate::serve::http::{self, AdminSide, Listen};
 use crate::serve::retention::Keep;
-use crate::serve::{Store, StoreRules, tls};
+use crate::serve::{Store, StoreRules, socket, tls};
 use crate::share::{DirFiles, Files};
 use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
 use crate::store::lease::Tell;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
@@ -27,6 +29,8 @@ Examples:
   testboxctl serve --backup-dir /export/testbox-backup --tftp-dir /export/testbox-tftp
         as the user that owns both folders; it prints the two lines that arm needs in /etc/testbox.toml
   testboxctl serve --listen 10.42.1.1:7443 --quota 200G --reserve 50G --keep-sets 5
+  testboxctl serve --admin-socket /run/testbox/admin.sock --admin-group testbox
+        members of that group arm by 'testboxctl --via /run/testbox/admin.sock arm ...'
 
 SIGTERM ends it; machines at work wait, and go on when it is back.";
 
@@ -50,6 +54,16 @@ pub(super) struct Args {
     /// --store-plain allow too
     #[arg(long)]
     plain: bool,
+    /// A socket for admins of this computer, as /run/testbox/admin.sock: 'testboxctl --via' works there. Who is of its group
+    /// may arm every machine
+    #[arg(long, value_name = "SOCKET", help_heading = "Admins")]
+    admin_socket: Option<PathBuf>,
+    /// The group of that socket [default: the server's own]
+    #[arg(long, value_name = "GROUP", requires = "admin_socket", help_heading = "Admins")]
+    admin_group: Option<String>,
+    /// Admins who come by HTTPS: a file with a name and a token, 64 hex digits, in each line
+    #[arg(long, value_name = "FILE", conflicts_with = "plain", help_heading = "Admins")]
+    admin_tokens: Option<PathBuf>,
     /// Proven sets of a machine that stay beside the current one, at most one a day counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
     keep_sets: u32,
@@ -94,7 +108,7 @@ impl Tell for Stderr {
     }
 }
 
-pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
+pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: &mut Out) -> Answer {
     let settings =
         SettingsFile { backup_dir: args.backup_dir.clone(), ..SettingsFile::default() }.or(file.clone());
     let backup = shares::open_backup_dir(&settings)?
@@ -138,7 +152,8 @@ pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
     let own = || own_addresses().first().map_or(args.listen.ip(), |(ip, _)| IpAddr::V4(*ip));
     let shown = if args.listen.ip().is_unspecified() { own() } else { args.listen.ip() };
     out.line(format!("store = \"{scheme}://{}\"", SocketAddr::new(shown, args.listen.port())))?;
-    http::serve(Arc::new(store), listen, |address| {
+    let admin = admin_side(args, config, &backup, &boot)?;
+    http::serve(Arc::new(store), listen, admin, |address| {
         Stderr.info(&format!(
             "testboxctl {} serves {} on {address}",
             env!("CARGO_PKG_VERSION"),
@@ -149,6 +164,48 @@ pub(super) fn run(args: &Args, file: &SettingsFile, out: &mut Out) -> Answer {
     .map_err(failed)?;
     Stderr.info("ended; machines at work wait until it is back");
     Ok(true)
+}
+
+/// The admins that are served: their commands are done by this program, on the server's own folders.
+fn admin_side(
+    args: &Args,
+    config: Option<&Path>,
+    backup: &ShareFolder,
+    boot: &ShareFolder,
+) -> Result<Option<AdminSide>, Error> {
+    if args.admin_socket.is_none() && args.admin_tokens.is_none() {
+        return Ok(None);
+    }
+    let (config, backup, boot) = (config.map(Path::to_owned), backup.path.clone(), boot.path.clone());
+    let program = move |who: &str, words: &[String]| {
+        // The program as it was started: an upgrade has replaced the file meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(config) = &config {
+            command.arg("--config").arg(config);
+        }
+        command.arg("behalf").arg("--backup-dir").arg(&backup).arg("--tftp-dir").arg(&boot);
+        command.arg("--").args(words).env(ADMIN_VARIABLE, who);
+        command
+    };
+    if let Some(tokens) = &args.admin_tokens {
+        admin::read_tokens(tokens)
+            .map_err(|e| Error::failed(format!("cannot use the admins' tokens: {e}")))?;
+    }
+    let group = args.admin_group.as_deref().map(group).transpose()?;
+    let socket = args.admin_socket.as_deref().map(|path| {
+        let failed = |e| Error::failed(format!("{}: cannot serve admins there: {e}", path.display()));
+        socket::listen(path, group).map_err(failed)
+    });
+    let admins = Admins::new(Box::new(program), args.admin_tokens.clone(), Arc::new(Stderr));
+    Ok(Some(AdminSide { admins: Arc::new(admins), socket: socket.transpose()? }))
+}
+
+/// The number of a group (group(5)).
+fn group(name: &str) -> Result<u32, Error> {
+    let text = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let line = text.lines().find(|line| line.split(':').next() == Some(name));
+    let number = line.and_then(|line| line.split(':').nth(2)).and_then(|number| number.parse().ok());
+    number.ok_or_else(|| Error::usage(format!("there is no group {name}: addgroup --system {name}")))
 }
 
 /// Tells systemd that the server listens (sd_notify(3)), where it has started this.

@@ -1,8 +1,10 @@
 //! The shell that speaks HTTP/1.1: it takes a request apart, has the [`Store`] answer it in a thread of its own, and puts the
 //! answer together. What could be understood in two ways is refused here.
 
+use super::admin::{ADMIN_PATH, Admins};
+use super::answers::{json, refused, set_header};
 use super::store::{Reply, Store};
-use super::{Caller, tls};
+use super::{Caller, socket, tls};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
 use axum::Router;
@@ -13,6 +15,7 @@ use axum_server::Handle;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,8 +48,17 @@ pub enum Listen<'a> {
     Plain(SocketAddr),
 }
 
+/// Who else is served.
+pub struct AdminSide {
+    /// What they may.
+    pub admins: Arc<Admins>,
+    /// Where those of this computer come in.
+    pub socket: Option<UnixListener>,
+}
+
 struct Shell {
     store: Arc<Store>,
+    admins: Option<Arc<Admins>>,
     at_once: Arc<Semaphore>,
     peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
@@ -64,15 +76,25 @@ impl Shell {
 ///
 /// # Errors
 /// It cannot listen there, or the key cannot be read or made.
-pub fn serve(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+pub fn serve(
+    store: Arc<Store>,
+    listen: Listen<'_>,
+    admin: Option<AdminSide>,
+    ready: impl FnOnce(SocketAddr),
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(run(store.clone(), listen, ready));
+    let served = runtime.block_on(run(store.clone(), listen, admin, ready));
     runtime.shutdown_timeout(END_TIME);
     store.end();
     served
 }
 
-async fn run(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+async fn run(
+    store: Arc<Store>,
+    listen: Listen<'_>,
+    admin: Option<AdminSide>,
+    ready: impl FnOnce(SocketAddr),
+) -> io::Result<()> {
     let address = match listen {
         Listen::Tls(address, _) | Listen::Plain(address) => address,
     };
@@ -80,12 +102,16 @@ async fn run(store: Arc<Store>, listen: Listen<'_>, ready: impl FnOnce(SocketAdd
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
-    let shell = Arc::new(Shell { store: store.clone(), at_once, peers: Mutex::default() });
+    let admins = admin.as_ref().map(|side| side.admins.clone());
+    let shell = Arc::new(Shell { store: store.clone(), admins, at_once, peers: Mutex::default() });
     let app =
         Router::new().fallback(handle).with_state(shell).into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
     tokio::spawn(end_on_signal(handle.clone()));
     tokio::spawn(tend(store));
+    if let Some(AdminSide { admins, socket: Some(listener) }) = admin {
+        tokio::spawn(socket::serve(listener, admins));
+    }
     match listen {
         Listen::Tls(_, key) => {
             let config = axum_server::tls_rustls::RustlsConfig::from_config(tls::config(key)?);
@@ -131,6 +157,10 @@ async fn handle(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response<Body> {
+    if let Some(admins) = shell.admins.as_ref().filter(|_| request.uri().path() == ADMIN_PATH) {
+        let (parts, body) = request.into_parts();
+        return admins.by_token(&peer.ip().to_canonical().to_string(), &parts.headers, body).await;
+    }
     let share = shell.share_of(peer.ip());
     let (Ok(of_peer), Ok(of_all)) =
         (share.acquire_owned().await, shell.at_once.clone().acquire_owned().await)
@@ -216,25 +246,6 @@ fn welcome() -> Response<Body> {
     json(StatusCode::OK, serde_json::to_vec(&text).unwrap_or_default())
 }
 
-fn refused(refusal: &Refusal) -> Response<Body> {
-    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json(status, serde_json::to_vec(refusal).unwrap_or_default())
-}
-
-fn json(status: StatusCode, mut bytes: Vec<u8>) -> Response<Body> {
-    bytes.push(b'\n');
-    let mut response = Response::new(Body::from(bytes));
-    *response.status_mut() = status;
-    set(&mut response, header::CONTENT_TYPE, "application/json");
-    response
-}
-
-fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
-    if let Ok(value) = value.parse() {
-        response.headers_mut().insert(name, value);
-    }
-}
-
 /// The answer. What is still to be sent of a file keeps the places of its request.
 fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
     match reply {
@@ -247,7 +258,7 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
         }
         Reply::Length(length) => {
             let mut response = Response::new(Body::empty());
-            set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+            set_header(&mut response, header::CONTENT_LENGTH, &length.to_string());
             response
         }
         Reply::Bytes(bytes, range) => {
@@ -259,7 +270,7 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             if let Some((range, size)) = range {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let text = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
-                set(&mut response, header::CONTENT_RANGE, &text);
+                set_header(&mut response, header::CONTENT_RANGE, &text);
             }
             response
         }
@@ -276,7 +287,7 @@ fn streamed(file: Arc<dyn ReadAt>, size: u64, places: impl Send + 'static) -> Re
         drop(places);
     });
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-    set(&mut response, header::CONTENT_LENGTH, &size.to_string());
+    set_header(&mut response, header::CONTENT_LENGTH, &size.to_string());
     response
 }
 

@@ -4,6 +4,7 @@
 //! machines on NFS and on the store may take turns. What differs is who does the steps that matter: here the server does
 //! them, on its own disk, and no request can touch what is published.
 //!
+//! - [`admin`]: what admins ask by [`socket`] or token: commands of `testboxctl` that run here.
 //! - [`access`]: what a token allows, as a pure function.
 //! - [`jobs`]: the tokens, hashed, and the sessions that they are bound to.
 //! - [`sessions`]: who holds which folder; one lease for agents of both kinds.
@@ -16,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod admin;
+mod answers;
 pub mod http;
 pub mod jobs;
 mod parts;
@@ -24,6 +27,7 @@ mod reads;
 pub mod retention;
 mod sessions;
 mod sets;
+pub mod socket;
 mod store;
 pub mod tls;
 

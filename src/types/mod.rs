@@ -15,6 +15,7 @@ mod split;
 mod store;
 mod tftp_path;
 mod value;
+mod via;
 
 pub use crate::text::ParameterError;
 pub use choice::{Compression, Delta, FreeSpace, ReadTwice};
@@ -28,3 +29,4 @@ pub use split::{Word, split};
 pub use store::{KeyPin, StoreUrl, Token};
 pub use tftp_path::TftpPath;
 pub use value::{DiskName, DiskSelector, JobId, MapEntry, NfsSource};
+pub use via::Via;

@@ -10,6 +10,7 @@ mod overwrite;
 mod ownership;
 mod shares;
 mod sign;
+mod via;
 
 use std::fs;
 use std::path::{Path, PathBuf};

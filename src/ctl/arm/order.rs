@@ -12,6 +12,7 @@ use crate::job::Options;
 use crate::job::job_text;
 use crate::job::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
 use crate::net::netconf::IpWord;
+use crate::serve::admin::ADMIN_VARIABLE;
 use crate::serve::jobs::StoreJob;
 use crate::signature::{JOB_NAMESPACE, SIGNATURE_LIMIT, SecretKey, Trust};
 use crate::store::layout::{INITRD, KERNEL, RECORD, SIGNATURE};
@@ -119,8 +120,6 @@ fn stored(
         .map_err(|e| Error::failed(format!("no random bytes for the token: {e}; nothing was written")))?;
     let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let token = digits.parse().map_err(|e| Error::failed(format!("{e}")))?;
-    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let uid = rustix::process::getuid().as_raw();
     Ok((
         token,
         StoreJob {
@@ -128,10 +127,20 @@ fn stored(
             job: job.to_string(),
             action: action.to_string(),
             armed_file: armed_file.as_str().to_owned(),
-            by: user.map_or_else(|| format!("uid {uid}"), |name| format!("{name} (uid {uid})")),
+            by: who(),
             armed: jiff::Timestamp::now(),
         },
     ))
+}
+
+/// Who arms: the admin that a server works for, or the user of this process.
+fn who() -> String {
+    let var = |name: &str| std::env::var(name).ok();
+    let uid = rustix::process::getuid().as_raw();
+    var(ADMIN_VARIABLE).unwrap_or_else(|| match ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(var) {
+        Some(name) => format!("{name} (uid {uid})"),
+        None => format!("uid {uid}"),
+    })
 }
 
 /// The set that a signed restore names where the admin names none: the current one.

@@ -13,7 +13,7 @@ mod keeper;
 mod patient;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod transport;
 
 pub use client::RemoteStore;
