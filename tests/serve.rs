@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "serve/line.rs"]
+mod line;
+
 use proptest::prelude::*;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -46,7 +49,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Lab {
-        Lab::with(StoreRules { keep: Keep { sets: 1, age: 0 }, quota: 1 << 30, reserve: 0 })
+        Lab::with(StoreRules { keep: Keep { sets: 1, age: 0 }, quota: 1 << 30, reserve: 0, at_work: 8 })
     }
 
     fn with(rules: StoreRules) -> Lab {
@@ -86,6 +89,21 @@ impl Lab {
                 peer: IpAddr::from([10, 0, 0, 5]),
             },
         }
+    }
+
+    /// The agent of the machine 10.0.0.`n`, which is armed with this, and has asked nothing yet.
+    fn machine(&self, n: u8, action: &str) -> Agent<'_> {
+        let (ip, job) = (format!("10.0.0.{n}"), format!("job-{n}"));
+        let armed_file = format!("pxelinux.cfg/0A0000{n:02X}");
+        let text =
+            format!("DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action={action} testbox.job={job}\n");
+        self.boot.put(&armed_file, text);
+        let token = jobs::hashed(&job);
+        let (action, by, armed) = (action.into(), "tests".into(), jiff::Timestamp::UNIX_EPOCH);
+        jobs::write(&self.files, &token, &StoreJob { ip, job, action, armed_file, by, armed }).unwrap();
+        let mut agent = self.agent(&token, n);
+        agent.caller.peer = IpAddr::from([10, 0, 0, n]);
+        agent
     }
 
     /// An agent in its session, which is armed with this.
@@ -205,7 +223,8 @@ impl Agent<'_> {
         }
     }
 
-    fn open(&self) -> Result<Opened, Refusal> {
+    /// Asks once for its session.
+    fn ask_for_session(&self) -> Result<Opened, Refusal> {
         let me = Holder {
             session: self.caller.session.clone(),
             uuid: None,
@@ -214,11 +233,13 @@ impl Agent<'_> {
             action: "backup".into(),
             job: None,
         };
-        let body = serde_json::to_vec(&me).unwrap();
-        self.until("opening", || match self.ask(&StoreCall::Open, &body) {
-            Ok(bytes) => {
-                Some(serde_json::from_slice::<Opened>(&bytes).unwrap()).filter(|o| o.is_open).map(Ok)
-            }
+        let bytes = self.ask(&StoreCall::Open, &serde_json::to_vec(&me).unwrap())?;
+        Ok(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    fn open(&self) -> Result<Opened, Refusal> {
+        self.until("opening", || match self.ask_for_session() {
+            Ok(opened) => Some(opened).filter(|opened| opened.is_open).map(Ok),
             Err(refusal) => Some(Err(refusal)),
         })
     }
@@ -487,8 +508,8 @@ fn a_disarmed_job_opens_and_publishes_nothing() {
 #[test]
 fn quota_and_reserve_end_a_part_and_nothing_else() {
     for (rules, expected) in [
-        (StoreRules { keep: Keep::default(), quota: 50_000, reserve: 0 }, Code::Quota),
-        (StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: u64::MAX / 2 }, Code::Full),
+        (StoreRules { keep: Keep::default(), quota: 50_000, reserve: 0, at_work: 8 }, Code::Quota),
+        (StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: u64::MAX / 2, at_work: 8 }, Code::Full),
     ] {
         let lab = Lab::with(rules);
         let agent = lab.at_work("one", "backup");
@@ -582,7 +603,7 @@ fn two_requests_after_a_restart_open_one_session() {
 
 #[test]
 fn a_part_that_is_made_again_counts_once() {
-    let rules = StoreRules { keep: Keep::default(), quota: 400_000, reserve: 0 };
+    let rules = StoreRules { keep: Keep::default(), quota: 400_000, reserve: 0, at_work: 8 };
     let lab = Lab::with(rules);
     let agent = lab.at_work("one", "backup");
     let image = image(1);

@@ -58,7 +58,7 @@ impl Server {
             armed: jiff::Timestamp::now(),
         };
         jobs::write(&files, token.as_str(), &job).unwrap();
-        let rules = StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: 0 };
+        let rules = StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: 0, at_work: 8 };
         let boot = DirFiles::open(&boot).unwrap();
         let store =
             Store::new(Arc::new(files), Arc::new(boot), Arc::new(RealSystem::new()), rules, Arc::new(Quiet));

@@ -7,6 +7,7 @@ use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::serve::admin::{self, ADMIN_VARIABLE, Admins};
 use crate::serve::http::{self, AdminSide, Listen};
+use crate::serve::line::AT_WORK;
 use crate::serve::retention::Keep;
 use crate::serve::{Store, StoreRules, socket, tls};
 use crate::share::{DirFiles, Files};
@@ -76,6 +77,14 @@ pub(super) struct Args {
     /// Bytes that stay free whoever writes (K, M, G, T) [default: a twentieth of what is free, at most 50G]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     reserve: Option<u64>,
+    /// Machines that back up, restore or verify at once; the others wait in line, restores first, and say so on their consoles
+    #[arg(long, value_name = "N", default_value_t = AT_WORK, value_parser = at_work)]
+    at_work: usize,
+}
+
+fn at_work(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=256).contains(n));
+    number.ok_or_else(|| format!("'{text}' is not a number from 1 to 256"))
 }
 
 /// `200G`: powers of 1024.
@@ -134,6 +143,7 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
         keep: Keep { sets: args.keep_sets, age: u64::from(args.keep_days) * 86_400 },
         quota: args.quota.unwrap_or(free / 4),
         reserve: args.reserve.unwrap_or((free / 20).min(50 << 30)),
+        at_work: args.at_work,
     };
     let failed = |e: std::io::Error| Error::failed(format!("cannot serve on {}: {e}", args.listen));
     let files: Arc<dyn Files> = Arc::new(DirFiles::open(&backup.path).map_err(failed)?);

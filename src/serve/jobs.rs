@@ -1,6 +1,7 @@
 //! The jobs that a store knows: a file for each token, under the SHA-256 of it, so that whoever reads the folder has no
 //! token. `arm` writes it; the store writes beside it which session has bound the token.
 
+use super::line::Need;
 use crate::job::{Action, FoundJob};
 use crate::share::Files;
 use crate::store::layout::{SESSION, STORE, STORE_JOBS};
@@ -74,6 +75,9 @@ pub struct Binding {
     pub since: Timestamp,
     /// It has ended by itself.
     pub is_closed: bool,
+    /// It waits in the line, and has done nothing yet.
+    #[serde(default)]
+    pub is_in_line: bool,
 }
 
 /// What stands for a secret on the disk: its SHA-256 in hex.
@@ -139,6 +143,35 @@ pub fn binding(files: &dyn Files, token: &str) -> io::Result<Option<Binding>> {
 /// Those of the folder.
 pub fn bind(files: &dyn Files, token: &str, binding: &Binding) -> io::Result<()> {
     files.write_atomic(&format!("{}{SESSION}", path(token)), &json(binding))
+}
+
+/// The hashes of the tokens whose sessions are at work, as far as the folder tells.
+///
+/// # Errors
+/// Those of the folder.
+pub fn at_work(files: &dyn Files) -> io::Result<Vec<String>> {
+    let names = match files.list(STORE_JOBS) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names?,
+    };
+    let is_at_work = |name: &&str| {
+        let binding = read::<Binding>(files, &format!("{STORE_JOBS}/{name}{SESSION}")).ok().flatten();
+        let job = read::<StoreJob>(files, &format!("{STORE_JOBS}/{name}")).ok().flatten();
+        let need = job.and_then(|job| job.action()).and_then(need);
+        need.is_some() && binding.is_some_and(|binding| !binding.is_closed && !binding.is_in_line)
+    };
+    let hashes = names.iter().filter_map(|name| name.strip_suffix(SESSION));
+    Ok(hashes.filter(is_at_work).map(str::to_owned).collect())
+}
+
+/// Whether a machine with this action counts among those at work, and as what.
+pub fn need(action: Action) -> Option<Need> {
+    match action {
+        Action::Restore => Some(Need::Restore),
+        Action::Backup | Action::BackupAgain | Action::Verify => Some(Need::Other),
+        // Short, and hardly any bytes.
+        Action::RefreshInfo | Action::Rescue => None,
+    }
 }
 
 /// Removes the jobs that no file of the boot server holds any more, but for those whose token's hash `is_used`. How many.

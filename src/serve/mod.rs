@@ -7,7 +7,7 @@
 //! - [`admin`]: what admins ask by [`socket`] or token: commands of `testboxctl` that run here.
 //! - [`access`]: what a token allows, as a pure function.
 //! - [`jobs`]: the tokens, hashed, and the sessions that they are bound to.
-//! - [`sessions`]: who holds which folder; one lease for agents of both kinds.
+//! - [`line`]: who may be at work, and who waits; [`sessions`]: who holds which folder; one lease for agents of both kinds.
 //! - [`parts`]: images in the making, which grow at a stated place.
 //! - [`proofs`]: images read back from the disk.
 //! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes.
@@ -21,6 +21,7 @@ pub mod admin;
 mod answers;
 pub mod http;
 pub mod jobs;
+pub mod line;
 mod parts;
 mod proofs;
 mod reads;

@@ -1,6 +1,7 @@
 //! The sessions: who uses which token, holds which folder's lease, and writes which parts.
 
 use super::jobs::{self, Binding, StoreJob};
+use super::line::{Line, Standing};
 use super::parts::Parts;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
@@ -12,7 +13,7 @@ use crate::store::protocol::{Code, Opened, Recovery, Refusal};
 use crate::store::publish;
 use crate::store::{Folder, cannot_write};
 use crate::sys::System;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +32,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How far a session is.
 enum Stage {
+    /// Others are at work. Where it stands.
+    InLine(Standing),
     /// Its lease is waited for.
     Opening { waits_for: Option<String> },
     /// It holds the folder.
@@ -64,11 +67,11 @@ pub struct Session {
 impl Session {
     /// The parts that it writes.
     pub fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.parts)
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.stage)
     }
 
     /// Bytes that the folder took on the disk when this was first asked.
@@ -76,7 +79,7 @@ impl Session {
     /// # Errors
     /// Those of the folder.
     pub fn used(&self, files: &dyn Files) -> io::Result<u64> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = locked(&self.used);
         if let Some(used) = *used {
             return Ok(used);
         }
@@ -101,12 +104,12 @@ impl Session {
 
     /// What the folder takes is to be counted anew.
     pub fn forget_used(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *locked(&self.used) = None;
     }
 
     /// True the first time that this append, or a later one, comes.
     pub fn is_new_append(&self, path: &str, number: u64) -> bool {
-        let mut appended = self.appended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut appended = locked(&self.appended);
         let last = appended.entry(path.to_owned()).or_default();
         let is_new = number > *last;
         *last = number.max(*last);
@@ -115,18 +118,21 @@ impl Session {
 
     /// The append has failed: it may come again.
     pub fn forget_append(&self, path: &str) {
-        self.appended.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        locked(&self.appended).remove(path);
     }
 
     /// How the session stands, as the answer to opening it.
     fn answer(&self) -> Result<Opened, Refusal> {
+        let waits = |waits_for: Option<String>, is_in_line| Opened {
+            is_open: false,
+            waits_for,
+            is_in_line,
+            is_from_another: false,
+            recovery: Recovery::Nothing,
+        };
         match &*self.stage() {
-            Stage::Opening { waits_for } => Ok(Opened {
-                is_open: false,
-                waits_for: waits_for.clone(),
-                is_from_another: false,
-                recovery: Recovery::Nothing,
-            }),
+            Stage::InLine(standing) => Ok(waits(Some(standing.to_string()), true)),
+            Stage::Opening { waits_for } => Ok(waits(waits_for.clone(), false)),
             Stage::Open { opened, .. } => Ok(opened.clone()),
             Stage::Failed(failure) => Err(Refusal::of_failure(failure)),
             Stage::Closed => Err(over("the session has ended")),
@@ -141,7 +147,7 @@ impl Session {
         match &*self.stage() {
             Stage::Open { lease, .. } => lease.check(),
             Stage::Failed(failure) => Err(failure.clone()),
-            Stage::Opening { .. } | Stage::Closed => Err(Failure::new(
+            Stage::InLine(_) | Stage::Opening { .. } | Stage::Closed => Err(Failure::new(
                 Kind::Lease,
                 "the session does not hold the folder",
                 "boot the machine again.",
@@ -153,10 +159,15 @@ impl Session {
     fn usable(&self) -> Result<(), Refusal> {
         match &*self.stage() {
             Stage::Open { lease, .. } => lease.lost().map_or(Ok(()), |failure| Err(lost(&failure))),
+            Stage::InLine(standing) => Err(Refusal::new(Code::Busy, standing.to_string())),
             Stage::Opening { .. } => Err(Refusal::new(Code::Busy, "the session is being opened")),
             Stage::Failed(failure) => Err(lost(failure)),
             Stage::Closed => Err(over("the session has ended")),
         }
+    }
+
+    fn is_in_line(&self) -> bool {
+        matches!(&*self.stage(), Stage::InLine(_))
     }
 
     fn is_failed(&self) -> bool {
@@ -185,6 +196,14 @@ pub struct Sessions {
     gate: Mutex<()>,
     /// By their tokens' hashes.
     open: Mutex<HashMap<String, Arc<Session>>>,
+    /// Who may be at work, by their tokens' hashes. Nothing else is locked while this is.
+    line: Arc<Mutex<Line>>,
+    /// Who was at work when the server began, and has not come back yet: their places are kept for a while.
+    away: Mutex<BTreeSet<String>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who asks.
@@ -199,14 +218,34 @@ pub struct Caller {
 }
 
 impl Sessions {
-    /// None yet.
-    pub fn new(files: Arc<dyn Files>, system: Arc<dyn System>, tell: Arc<dyn Tell>) -> Sessions {
+    /// None yet; so many may be at work at once.
+    pub fn new(
+        files: Arc<dyn Files>,
+        system: Arc<dyn System>,
+        tell: Arc<dyn Tell>,
+        at_work: usize,
+    ) -> Sessions {
         let began = system.monotonic();
-        Sessions { files, system, tell, began, gate: Mutex::default(), open: Mutex::default() }
+        let mut line = Line::new(at_work);
+        let away = jobs::at_work(&*files).unwrap_or_else(|e| {
+            tell.warn(&format!("cannot tell who was at work when the server ended: {e}"));
+            Vec::new()
+        });
+        away.iter().for_each(|hash| line.go_on(hash));
+        Sessions {
+            files,
+            system,
+            tell,
+            began,
+            gate: Mutex::default(),
+            open: Mutex::default(),
+            line: Arc::new(Mutex::new(line)),
+            away: Mutex::new(away.into_iter().collect()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.open)
     }
 
     /// True while a session uses the token with this hash.
@@ -226,9 +265,13 @@ impl Sessions {
             Some(_) => return Err(Refusal::new(Code::Bound, "another session uses this token")),
             None => {
                 let binding = self.binding(caller)?;
-                let mine = binding.filter(|binding| binding.session == id && !binding.is_closed);
+                let mine = binding
+                    .filter(|binding| binding.session == id && !binding.is_closed && !binding.is_in_line);
                 let holder = mine.ok_or_else(|| over("there is no such session"))?.holder;
-                self.begin(caller, job, action, &holder)?
+                if jobs::need(action).is_some() {
+                    locked(&self.line).go_on(&jobs::hashed(&caller.token));
+                }
+                self.begin(caller, job, action, &holder, Standing::AtWork)?
             }
         };
         self.touch(&session);
@@ -236,11 +279,11 @@ impl Sessions {
     }
 
     fn touch(&self, session: &Session) {
-        *session.last.lock().unwrap_or_else(PoisonError::into_inner) = self.system.monotonic();
+        *locked(&session.last) = self.system.monotonic();
     }
 
     fn silence(&self, session: &Session) -> Duration {
-        let last = *session.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *locked(&session.last);
         self.system.monotonic().saturating_sub(last)
     }
 
@@ -264,25 +307,25 @@ impl Sessions {
         let known = || self.lock().get(&jobs::hashed(&caller.token)).cloned();
         if let Some(session) = known().filter(|session| session.id == id) {
             self.touch(&session);
+            self.advance(&session, caller, me)?;
             return session.answer();
         }
-        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = locked(&self.gate);
         let known = known();
         self.may_bind(caller, job, &id, known.as_ref())?;
         if let Some(before) = known {
             // Silent or over: its lease is found again by the new one, which is the same machine's.
             let _ = before.close();
         }
-        let binding = Binding {
-            session: id,
-            peer: caller.peer.to_string(),
-            holder: me.clone(),
-            since: self.system.now(),
-            is_closed: false,
-        };
-        jobs::bind(&*self.files, &caller.token, &binding)
-            .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
-        let session = self.begin(caller, job, action, me)?;
+        let hash = jobs::hashed(&caller.token);
+        let standing =
+            jobs::need(action).map_or(Standing::AtWork, |need| locked(&self.line).come(&hash, need));
+        let begun =
+            self.bind(caller, me, standing).and_then(|()| self.begin(caller, job, action, me, standing));
+        let session = begun.inspect_err(|_| locked(&self.line).leave(&hash))?;
+        if session.is_in_line() {
+            self.tell.info(&format!("{} (job {}, {action}) {standing}", job.ip, job.job));
+        }
         drop(gate);
         // A free lease is taken at once: nobody need ask twice for that.
         for _ in 0..OPENING_LOOKS {
@@ -292,6 +335,39 @@ impl Sessions {
             std::thread::sleep(OPENING_PAUSE);
         }
         session.answer()
+    }
+
+    fn bind(&self, caller: &Caller, me: &Holder, standing: Standing) -> Result<(), Refusal> {
+        let binding = Binding {
+            session: jobs::hashed(&caller.session),
+            peer: caller.peer.to_string(),
+            holder: me.clone(),
+            since: self.system.now(),
+            is_closed: false,
+            is_in_line: standing != Standing::AtWork,
+        };
+        jobs::bind(&*self.files, &caller.token, &binding)
+            .map_err(|e| Refusal::of_error("cannot bind the token", &e))
+    }
+
+    /// Begins to open a session that has waited in the line, where it is its turn.
+    fn advance(&self, session: &Arc<Session>, caller: &Caller, me: &Holder) -> Result<(), Refusal> {
+        let Some(need) = jobs::need(session.action) else { return Ok(()) };
+        let hash = jobs::hashed(&caller.token);
+        let mut stage = session.stage();
+        if !matches!(&*stage, Stage::InLine(_)) {
+            return Ok(());
+        }
+        let standing = locked(&self.line).come(&hash, need);
+        if standing != Standing::AtWork {
+            *stage = Stage::InLine(standing);
+            return Ok(());
+        }
+        // Where this cannot be written, the next question comes here again.
+        self.bind(caller, me, standing)?;
+        *stage = Stage::Opening { waits_for: None };
+        drop(stage);
+        self.start(session, hash, me)
     }
 
     fn may_bind(
@@ -327,13 +403,14 @@ impl Sessions {
         Ok(())
     }
 
-    /// Begins to open a session; a thread waits for its lease.
+    /// Begins a session; where it is its turn, a thread waits for its lease.
     fn begin(
         &self,
         caller: &Caller,
         job: &StoreJob,
         action: Action,
         me: &Holder,
+        standing: Standing,
     ) -> Result<Arc<Session>, Refusal> {
         let (id, hash) = (jobs::hashed(&caller.session), jobs::hashed(&caller.token));
         let mut open = self.lock();
@@ -346,21 +423,32 @@ impl Sessions {
             action,
             folder: Folder::new(self.files.clone(), job.ip.clone()),
             id,
-            stage: Mutex::new(Stage::Opening { waits_for: None }),
+            stage: Mutex::new(match standing {
+                Standing::AtWork => Stage::Opening { waits_for: None },
+                Standing::InLine { .. } => Stage::InLine(standing),
+            }),
             parts: Mutex::new(Parts::new(self.files.clone())),
             appended: Mutex::default(),
             last: Mutex::new(self.system.monotonic()),
             used: Mutex::default(),
             shared_bytes: AtomicU64::new(0),
         });
-        open.insert(hash, session.clone());
+        open.insert(hash.clone(), session.clone());
         drop(open);
-        let opening = Opening { session: session.clone(), system: self.system.clone(), me: me.clone() };
-        let tell: Arc<dyn Tell> =
-            Arc::new(SessionTell { session: Arc::downgrade(&session), tell: self.tell.clone() });
-        let spawned = std::thread::Builder::new().name("opening".into()).spawn(move || opening.run(&tell));
-        spawned.map_err(|e| Refusal::of_error("no thread to open the session", &e))?;
+        locked(&self.away).remove(&hash);
+        if standing == Standing::AtWork {
+            self.start(&session, hash, me)?;
+        }
         Ok(session)
+    }
+
+    fn start(&self, session: &Arc<Session>, hash: String, me: &Holder) -> Result<(), Refusal> {
+        let (line, system) = (self.line.clone(), self.system.clone());
+        let opening = Opening { session: session.clone(), system, me: me.clone(), line, hash };
+        let tell: Arc<dyn Tell> =
+            Arc::new(SessionTell { session: Arc::downgrade(session), tell: self.tell.clone() });
+        let spawned = std::thread::Builder::new().name("opening".into()).spawn(move || opening.run(&tell));
+        spawned.map(drop).map_err(|e| Refusal::of_error("no thread to open the session", &e))
     }
 
     /// Ends the caller's session. One that has ended already is fine.
@@ -379,26 +467,35 @@ impl Sessions {
         let Some(session) = mine else { return Ok(()) };
         let closed = session.close();
         self.lock().remove(&hash);
+        locked(&self.line).leave(&hash);
         closed.map_err(|e| Refusal::of_error("the lease of the folder is not let go of", &e))
     }
 
-    /// Lets go of the folders whose agents are silent for so long that an agent on a mounted share would be taken for dead.
+    /// Lets go of the folders whose agents are silent for so long that an agent on a mounted share would be taken for dead; who
+    /// waits in the line holds nothing, and leaves it sooner.
     pub fn reap(&self) {
+        let limit = |session: &Session| if session.is_in_line() { SILENT } else { OTHER };
         let silent: Vec<(String, Arc<Session>)> = {
             let open = self.lock();
-            let silent = open.iter().filter(|(_, session)| self.silence(session) > OTHER);
+            let silent = open.iter().filter(|(_, session)| self.silence(session) > limit(session));
             silent.map(|(hash, session)| (hash.clone(), session.clone())).collect()
         };
         for (hash, session) in silent {
             let StoreJob { ip, job, .. } = &session.job;
+            let what = if session.is_in_line() { "it leaves the line" } else { "its folder is free" };
             self.tell.warn(&format!(
-                "{ip}: the agent of job {job} is silent for {} s: its folder is free",
-                OTHER.as_secs()
+                "{ip}: the agent of job {job} is silent for {} s: {what}",
+                limit(&session).as_secs()
             ));
             if let Err(e) = session.close() {
                 self.tell.warn(&format!("{ip}: its lease is not let go of: {e}"));
             }
             self.lock().remove(&hash);
+            locked(&self.line).leave(&hash);
+        }
+        if self.system.monotonic().saturating_sub(self.began) > OTHER {
+            let away = std::mem::take(&mut *locked(&self.away));
+            away.iter().for_each(|hash| locked(&self.line).leave(hash));
         }
     }
 
@@ -414,13 +511,18 @@ struct Opening {
     session: Arc<Session>,
     system: Arc<dyn System>,
     me: Holder,
+    line: Arc<Mutex<Line>>,
+    hash: String,
 }
 
 impl Opening {
     fn run(&self, tell: &Arc<dyn Tell>) {
         let stage = match self.open(tell) {
             Ok((lease, opened)) => Stage::Open { lease, opened },
-            Err(failure) => Stage::Failed(failure),
+            Err(failure) => {
+                locked(&self.line).leave(&self.hash);
+                Stage::Failed(failure)
+            }
         };
         let mut now = self.session.stage();
         // Closed meanwhile: then dropping the lease ends its heartbeat, and it is found dead.
@@ -445,7 +547,8 @@ impl Opening {
             self.sweep_foreign_parts(&lease).map_err(|e| failed("remove parts of another job", e))?;
         }
         let is_from_another = lease.is_from_another;
-        Ok((lease, Opened { is_open: true, waits_for: None, is_from_another, recovery }))
+        let opened = Opened { is_open: true, waits_for: None, is_in_line: false, is_from_another, recovery };
+        Ok((lease, opened))
     }
 
     /// Parts of another job are no work of this one: nothing is known of what stands in them.

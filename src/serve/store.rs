@@ -46,6 +46,8 @@ pub struct StoreRules {
     pub quota: u64,
     /// Bytes that stay free on the file system, whoever writes.
     pub reserve: u64,
+    /// Machines that are at work at once.
+    pub at_work: usize,
 }
 
 /// What is answered.
@@ -86,7 +88,7 @@ impl Store {
         rules: StoreRules,
         tell: Arc<dyn Tell>,
     ) -> Store {
-        let sessions = Sessions::new(files.clone(), system.clone(), tell.clone());
+        let sessions = Sessions::new(files.clone(), system.clone(), tell.clone(), rules.at_work);
         let proofs = Proofs::new(files.clone(), system.clone());
         Store { files, boot, system, rules, tell, sessions, proofs, swept: Mutex::default() }
     }

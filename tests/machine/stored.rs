@@ -5,10 +5,12 @@ use crate::world::{HEX, IP, Machine, REBOOT, contents, contents_of, disk};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 use testbox::image::{Image, Run};
 use testbox::share::Files;
 use testbox::store::protocol::StoreCall;
 use testbox::store::status::JobState;
+use testbox::sys::System;
 
 /// A machine whose backups are kept by a store, with its set 1.
 fn backed_up() -> Machine {
@@ -311,4 +313,26 @@ fn a_base_that_is_damaged_on_the_server_spoils_no_new_set() {
         "{}",
         machine.text("maintenance.log")
     );
+}
+
+/// However long others are at work: the console says where the machine stands, and no deadline ends it.
+#[test]
+fn a_machine_waits_in_line_as_long_as_others_work() {
+    let mut machine = Machine::stored();
+    machine.arm("testbox.action=backup testbox.job=first");
+    let busy = machine.store.as_ref().unwrap().busy();
+    let seen = std::thread::scope(|scope| {
+        let boot = scope.spawn(|| machine.boot());
+        machine.wait_for_screen("waits in line: 1st, behind nobody (8 of 8 machines are at work)", 1);
+        // Longer than any other wait for a store.
+        while machine.system.monotonic() < Duration::from_secs(400) && !boot.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(machine.file("lease").is_none() && machine.file("status.json").is_none());
+        drop(busy);
+        boot.join().unwrap()
+    });
+    assert_eq!(seen.ending, REBOOT, "{}", seen.console);
+    assert_eq!(seen.console.matches("waits in line").count(), 1, "{}", seen.console);
+    assert!(machine.image("sda.raw.gz").unwrap() == contents(2, 1));
 }

@@ -9,7 +9,7 @@ use testbox::serve::jobs::{self, StoreJob};
 use testbox::serve::retention::Keep;
 use testbox::serve::{Caller, Reply, Store, StoreRules};
 use testbox::share::MemFiles;
-use testbox::store::lease::Tell;
+use testbox::store::lease::{Holder, Tell};
 use testbox::store::protocol::StoreCall;
 use testbox::store::remote::{StoreAnswer, Transport};
 use testbox::sys::Recording;
@@ -53,7 +53,7 @@ pub struct TestStore {
 
 impl TestStore {
     pub fn new(files: &MemFiles, boot: &MemFiles, clock: &Arc<Recording>) -> Arc<TestStore> {
-        let rules = StoreRules { keep: Keep { sets: 3, age: 0 }, quota: 1 << 40, reserve: 0 };
+        let rules = StoreRules { keep: Keep { sets: 3, age: 0 }, quota: 1 << 40, reserve: 0, at_work: 8 };
         let log = Arc::new(StoreLog::default());
         let store = Mutex::new(Arc::new(store(files, boot, clock, rules, &log)));
         Arc::new(TestStore {
@@ -81,6 +81,35 @@ impl TestStore {
         jobs::write(&self.files, &token, &job).unwrap();
     }
 
+    /// Machines at work, as many as may be, until what this gives is dropped; their agents never fall silent.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        let at_work = (0..self.rules.at_work).map(|n| {
+            let (ip, hex) = (format!("10.9.9.{n}"), format!("0A0909{n:02X}"));
+            let (job, armed_file) = (format!("busy-{n}"), format!("pxelinux.cfg/{hex}"));
+            self.boot.put(
+                &armed_file,
+                format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=verify testbox.job={job}\n"),
+            );
+            let (token, action, by) = (token_of(&job), "verify".to_owned(), "tests".to_owned());
+            let store_job =
+                StoreJob { ip: ip.clone(), job, action, armed_file, by, armed: jiff::Timestamp::now() };
+            jobs::write(&self.files, &token, &store_job).unwrap();
+            let caller = Caller { token, session: format!("{n:032x}"), peer: ip.parse().unwrap() };
+            let transport = InProcess { store: self.clone(), caller };
+            let (macs, hostname, action) = (Vec::new(), "busy".into(), "verify".into());
+            let me = Holder { session: n.to_string(), uuid: None, macs, hostname, action, job: None };
+            loop {
+                let answer = transport.send(&StoreCall::Open, &me.to_bytes()).unwrap();
+                assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+                if answer.body.starts_with(b"{\"is_open\":true") {
+                    break;
+                }
+            }
+            transport
+        });
+        Busy(at_work.collect())
+    }
+
     fn restart(&self) {
         *self.store.lock().unwrap() =
             Arc::new(store(&self.files, &self.boot, &self.clock, self.rules, &self.log));
@@ -101,6 +130,17 @@ fn store(
     log: &Arc<StoreLog>,
 ) -> Store {
     Store::new(Arc::new(files.clone()), Arc::new(boot.clone()), clock.clone(), rules, log.clone())
+}
+
+/// Machines at work.
+pub struct Busy(Vec<InProcess>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for transport in &self.0 {
+            transport.send(&StoreCall::Close, b"").unwrap();
+        }
+    }
 }
 
 struct InProcess {

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 /// Others that were quicker, before something else must be wrong.
 const LOST_RACES: u32 = 20;
-/// How long a server may keep an agent waiting for its folder: longer than it watches a lease of another machine.
+/// How long a server may keep an agent waiting for its folder, the line not counted: longer than it watches a lease of another
+/// machine.
 const KEEPER_WAIT: Duration = Duration::from_secs(300);
 
 /// Where the lines of whoever holds a lease go.
@@ -155,8 +156,8 @@ impl LeaseHolder {
         tick: Duration,
         keeper: Arc<dyn Keeper>,
     ) -> Result<LeaseHolder, Failure> {
-        let began = system.monotonic();
-        let mut is_said = false;
+        let mut began = system.monotonic();
+        let mut said = String::new();
         loop {
             let opened = keeper.open(me)?;
             if opened.is_open {
@@ -168,11 +169,19 @@ impl LeaseHolder {
             }
             let is_told = opened.waits_for.is_some();
             let who = opened.waits_for.unwrap_or_else(|| "the server is slow".into());
+            if opened.is_in_line {
+                // As long as others work.
+                began = system.monotonic();
+            }
             if system.monotonic().saturating_sub(began) > KEEPER_WAIT {
                 return Err(kept_by_another(folder, &who));
             }
-            if is_told && !std::mem::replace(&mut is_said, true) {
-                tell.info(&format!("waiting for the folder {}: {who}", folder.path("")));
+            if is_told && said != who {
+                match opened.is_in_line {
+                    true => tell.info(&who),
+                    false => tell.info(&format!("waiting for the folder {}: {who}", folder.path(""))),
+                }
+                said = who;
             }
             system.sleep(POLL);
         }

@@ -35,11 +35,14 @@ pub struct JobFound {
 /// A session has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// False while somebody else's lease is watched: ask again in a second.
+    /// False while others are at work, or somebody else's lease is watched: ask again in a second.
     pub is_open: bool,
-    /// Whose lease is watched, in words.
+    /// What is waited for, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// It waits for others to be done, which may take hours; else for a lease, which does not.
+    #[serde(default)]
+    pub is_in_line: bool,
     /// The lease was taken over from another machine.
     #[serde(default)]
     pub is_from_another: bool,

@@ -43,6 +43,7 @@ impl Keeper for RemoteKeeper {
                 Some(refusal) => Ok(Opened {
                     is_open: false,
                     waits_for: Some(refusal.text.clone()),
+                    is_in_line: false,
                     is_from_another: false,
                     recovery: Recovery::Nothing,
                 }),

@@ -347,6 +347,7 @@ fn a_token_that_another_session_uses_is_waited_for() {
     let waits = Opened {
         is_open: false,
         waits_for: Some("session 12 lives".into()),
+        is_in_line: false,
         is_from_another: false,
         recovery: Recovery::Nothing,
     };
