@@ -153,6 +153,9 @@ impl<'a> Named<'a> {
     fn connect(&self, shares: &mut Shares<'_>, wait: Duration) -> Result<ProvenJob, Failure> {
         self.context.times.enter(BootStage::Shares);
         if let Some(order) = self.context.settings.store() {
+            if self.context.settings.backup.is_some() {
+                self.context.journal.warn("testbox.backup= counts for nothing: the store keeps the backups");
+            }
             return stored::connect(
                 &self.context,
                 &self.network,

@@ -196,8 +196,9 @@ impl SettingsFile {
             let host = self.server.clone()?;
             Some(NfsSource { host, path: path.to_owned(), options: Vec::new() })
         };
-        let shares =
-            Options { backup: on_server(BACKUP_EXPORT), tftp: on_server(TFTP_EXPORT), ..Options::default() };
+        // A store is the backup share of its machines.
+        let backup = on_server(BACKUP_EXPORT).filter(|_| self.flags.0.store.is_none());
+        let shares = Options { backup, tftp: on_server(TFTP_EXPORT), ..Options::default() };
         self.flags.0.clone().or(&shares)
     }
 

@@ -75,6 +75,7 @@ impl Lab {
         put(built, "");
         fs::copy(assets::program("testboxctl"), root.join(built)).unwrap();
         put("srv/dnsmasq", &manual::block(&["dhcp-host=", "tftp-root="]));
+        put("etc/systemd/system/testbox-store.service", &manual::block(&["[Unit]", "testboxctl serve"]));
         // What a busy emulated machine needs beside the manual's settings.
         let settings = manual::block(&["server  =", "console ="]);
         put("srv/settings", &format!("{settings}extra = [\"no_timer_check\"]\nsettle = 2\n"));
@@ -88,7 +89,11 @@ impl Lab {
             "cp /srv/settings /etc/testbox.toml".to_owned(),
         ];
         put("srv/setup", &format!("{BEFORE}{}\n{AFTER}", lines.join("\n")));
-        run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(tar).args(["--owner=root", "srv"]));
+        run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(tar).args([
+            "--owner=root",
+            "srv",
+            "etc",
+        ]));
     }
 }
 

@@ -42,6 +42,40 @@ fn is_done(server: &mut Server) {
     assert!(status.contains(" done "), "{status}");
 }
 
+/// The manual's unit under systemd, with all that it forbids the server; whoever arms is no root.
+#[test]
+fn long_the_manuals_unit_keeps_backups_without_nfs() {
+    let lab = Lab::without_nfs("manual-unit");
+    let mut server = lab.manual_server();
+    server.run("systemctl stop nfs-kernel-server");
+    server.run("install -d -o testbox -g testbox -m 750 /etc/testbox");
+    server.run("systemctl daemon-reload && systemctl start testbox-store");
+    server.run("journalctl -u testbox-store -o cat | grep '^store' >>/etc/testbox.toml");
+    server.run("useradd -G testbox alice");
+    let alice = |words: &str| format!("su alice -c 'testboxctl --via /run/testbox/admin.sock {words}'");
+    let disk = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
+    let before = disk.hash();
+    boots_its_own(&lab, &disk);
+    server.run(&alice("arm --boot testbox 10.42.1.20 backup"));
+    boots_its_own(&lab, &disk);
+    assert!(server.run(&alice("status 10.42.1.20")).contains(" done "), "backup");
+    // systemd starts it again; what was asked of it before is still so.
+    server.run("systemctl kill -s KILL testbox-store; sleep 10; systemctl is-active testbox-store");
+    disk.wipe();
+    server.run(&alice("arm --boot testbox 10.42.1.20 restore"));
+    boots_its_own(&lab, &disk);
+    assert!(server.run(&alice("status 10.42.1.20")).contains(" done "), "restore");
+    assert_eq!(disk.hash(), before, "the disk must be what it was, to the last byte");
+    let log = server.run("systemctl stop testbox-store; journalctl -u testbox-store -o cat");
+    for part in
+        ["admin alice (uid ", "arm --boot testbox 10.42.1.20 restore: exit 0", "ended; machines at work wait"]
+    {
+        assert!(log.contains(part), "no {part:?} in: {log}");
+    }
+    let ended = server.run("systemctl show -p Result -p ExecMainStatus testbox-store");
+    assert_eq!(ended, "Result=success\nExecMainStatus=0");
+}
+
 /// What a cut attempt has written may be in the memory of the server only. The next boot keeps all of it, writes the
 /// last bytes, and publishes: then the server may lose its power, too.
 #[test]

@@ -98,6 +98,7 @@ fn for_a_store_each_machine_gets_a_token_of_its_own() {
     let token_of = |file: &str| {
         let text = String::from_utf8(lab.read(file)).unwrap();
         assert!(text.contains("testbox.store=https://10.42.1.1:7443") && text.contains(KEY), "{text}");
+        assert!(!text.contains("testbox.backup="), "the server's share is not used: {text}");
         let (_, rest) = text.split_once("testbox.token=").unwrap();
         rest.split_whitespace().next().unwrap().to_owned()
     };
@@ -110,6 +111,23 @@ fn for_a_store_each_machine_gets_a_token_of_its_own() {
     assert_eq!(jobs.len(), 2);
     assert!(jobs.iter().any(|job| job.contains("\"10.42.1.20\"") && job.contains("pxelinux.cfg/0A2A0114")));
     assert!(jobs.iter().all(|job| tokens.iter().all(|token| !job.contains(token.as_str()))), "hashed only");
+}
+
+#[test]
+fn backups_of_a_machine_are_in_one_place() {
+    let lab = Lab::new();
+    let words = [
+        "--store",
+        "https://10.42.1.1",
+        "--store-key",
+        KEY,
+        "--backup",
+        "10.42.1.1:/b",
+        "10.42.1.20",
+        "backup",
+    ];
+    lab.arm(&words).expect(2, &["the backups of a machine are in one place"]);
+    assert!(!lab.path(FILE).exists());
 }
 
 #[test]

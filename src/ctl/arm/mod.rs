@@ -121,6 +121,11 @@ fn check_store<'a>(
 ) -> Result<Option<&'a ShareFolder>, Error> {
     let options = settings.options();
     let Some(url) = &options.store else { return Ok(None) };
+    if let Some(share) = &options.backup {
+        return Err(Error::usage(format!(
+            "--store {url} and --backup {share}: the backups of a machine are in one place; give one of the two"
+        )));
+    }
     // A token is made for each machine.
     let token = Token::from_str(&"0".repeat(64)).ok();
     let settled = Options { token, ..options.clone() }.settings();
