@@ -59,12 +59,13 @@
 //!
 //! # Rooms
 //!
-//! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`serve`] -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
+//! Each above what it uses: `bin` -> [`ctl`] and [`agent`], siblings -> [`serve`] and [`boot`], siblings -> [`plan`] -> [`store`] -> [`image`] -> [`share`] and
 //! [`job`] -> [`signature`], [`net`] -> [`types`] -> [`inventory`], [`efi`] -> [`used`] -> [`block`] -> [`sys`], [`io`], [`text`],
 //! [`bytes`], [`guid`], [`progress`], [`failure`], [`watch`].
 
 pub mod agent;
 pub mod block;
+pub mod boot;
 pub mod bytes;
 pub mod ctl;
 pub mod efi;

@@ -5,6 +5,7 @@
 
 mod arm;
 mod behalf;
+mod boot;
 mod config;
 mod dedup;
 mod disarm;
@@ -92,6 +93,9 @@ enum CtlCommand {
     /// A command that an admin has sent to the server
     #[command(hide = true)]
     Behalf(behalf::Args),
+    /// The process of the boot services, which 'serve' starts
+    #[command(hide = true)]
+    BootServices,
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -193,7 +197,9 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
     let file = match &cli.command {
-        CtlCommand::Help(_) | CtlCommand::Man(_) => config::SettingsFile::default(),
+        CtlCommand::Help(_) | CtlCommand::Man(_) | CtlCommand::BootServices => {
+            config::SettingsFile::default()
+        }
         _ => config::load(cli.config.as_deref())?,
     };
     let via = cli.via.or(&file);
@@ -218,6 +224,7 @@ fn dispatch_on(
         CtlCommand::Image(command) => image::run(command, out),
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
         CtlCommand::Serve(args) => serve::run(&args, config, &file, out),
+        CtlCommand::BootServices => boot::run(),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),

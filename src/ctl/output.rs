@@ -1,7 +1,9 @@
 //! Standard output and standard error of a program that must not panic when nobody reads them.
 
 use super::Error;
+use crate::store::lease::Tell;
 use crate::text::{is_plain, plain};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -74,6 +76,19 @@ pub(super) fn say(text: &str) {
 /// A warning on standard error.
 pub(super) fn warn(text: &str) {
     say(&format!("warning: {text}"));
+}
+
+/// The server's log: standard error, which systemd keeps.
+pub(super) struct Stderr;
+
+impl Tell for Stderr {
+    fn info(&self, text: &str) {
+        say(&format!("{} info: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
+    }
+
+    fn warn(&self, text: &str) {
+        say(&format!("{} warning: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
+    }
 }
 
 /// Initialises the log of `testboxctl`: warnings on standard error, everything with `verbose`.

@@ -1,8 +1,9 @@
 //! `serve`: the lab's server, until a signal ends it.
 
+use super::boot::BootArgs;
 use super::config::SettingsFile;
 use super::network::own_addresses;
-use super::output::{Out, say, warn};
+use super::output::{Out, Stderr, warn};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::serve::admin::{self, ADMIN_VARIABLE, Admins};
@@ -14,7 +15,6 @@ use crate::share::{DirFiles, Files};
 use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
 use crate::store::lease::Tell;
 use crate::sys::RealSystem;
-use jiff::Timestamp;
 use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
@@ -80,6 +80,8 @@ pub(super) struct Args {
     /// Machines that back up, restore or verify at once; the others wait in line, restores first, and say so on their consoles
     #[arg(long, value_name = "N", default_value_t = AT_WORK, value_parser = at_work)]
     at_work: usize,
+    #[command(flatten)]
+    boot: BootArgs,
 }
 
 fn at_work(text: &str) -> Result<usize, String> {
@@ -102,19 +104,6 @@ fn size(text: &str) -> Result<u64, String> {
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-/// The server's log: standard error, which systemd keeps.
-struct Stderr;
-
-impl Tell for Stderr {
-    fn info(&self, text: &str) {
-        say(&format!("{} info: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
-    }
-
-    fn warn(&self, text: &str) {
-        say(&format!("{} warning: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
-    }
 }
 
 pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: &mut Out) -> Answer {
@@ -148,6 +137,8 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
     let failed = |e: std::io::Error| Error::failed(format!("cannot serve on {}: {e}", args.listen));
     let files: Arc<dyn Files> = Arc::new(DirFiles::open(&backup.path).map_err(failed)?);
     let served: Arc<dyn Files> = Arc::new(DirFiles::open(&boot.path).map_err(failed)?.served());
+    // They end with this function.
+    let _boot = args.boot.start(&boot.path, &backup.path)?;
     let store = Store::new(files, served, Arc::new(RealSystem::new()), rules, Arc::new(Stderr));
     let (listen, scheme) = match args.plain {
         true => (Listen::Plain(args.listen), "http"),

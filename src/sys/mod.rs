@@ -13,6 +13,7 @@ mod random;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 mod recording;
+mod signals;
 mod udp;
 
 pub use extents::{Deduped, EXTENTS, FileExtent, dedupe, extents, knows_dedupe};
@@ -24,8 +25,9 @@ pub use random::random_id;
 pub use real::RealSystem;
 #[cfg(any(test, feature = "testing"))]
 pub use recording::{Call, Recording};
+pub use signals::ignore_ending_signals;
 pub use sys_mount::{MountFlags, UnmountFlags};
-pub use udp::udp_on_device;
+pub use udp::{AskedAt, receive_asked, udp_from, udp_on_device, udp_server};
 
 use std::io;
 use std::path::Path;

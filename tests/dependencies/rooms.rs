@@ -8,7 +8,7 @@ use std::path::Path;
 const ROWS: [&[&str]; 13] = [
     &["bin"],
     &["ctl", "agent"],
-    &["serve"],
+    &["serve", "boot"],
     &["plan", "manual"],
     &["store"],
     &["image"],

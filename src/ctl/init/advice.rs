@@ -1,12 +1,11 @@
 //! What else the server needs: text to paste, as it is.
 
 use super::super::network::{Subnet, own_addresses};
+use crate::boot::loaders::{ClientKind, PROXY_GRUB};
 use crate::share::ownership::{ACCOUNT, ARMED_DIR};
 use crate::store::layout::{NFS_ROOT_EXPORT, PXELINUX_CFG, SHIM, SHIM_ARM64, TESTBOX_CFG};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
-
-/// The GRUB that is made for a lab with proxy DHCP, because the signed one does not know of such.
-const PROXY_GRUB: &str = "testbox-grub.efi";
 
 /// What is known of the lab.
 pub(super) struct InitLab {
@@ -95,6 +94,7 @@ exportfs -ra
     fn boot(&self) -> String {
         let range = self.network.map_or_else(|| "NETWORK".into(), |network| network.address().to_string());
         let (server, tftp, quoted_tftp) = (self.server(), self.tftp.display(), quoted(&self.tftp));
+        let (isc, kea, dnsmasq) = (isc(), kea(), dnsmasq(&server));
         format!(
             "
 # 3. TFTP and DHCP: one of three. Machines with a BIOS load pxelinux.0, those with UEFI {SHIM}, those with arm64
@@ -119,23 +119,8 @@ enable-tftp
 tftp-root={tftp}
 #   and in that DHCP server:
 #     ISC dhcpd:  next-server {server};
-#     ISC dhcpd:  if option pxe-system-type = 00:07 or option pxe-system-type = 00:09 {{ filename \"{SHIM}\"; }}
-#     ISC dhcpd:  elsif option pxe-system-type = 00:0b {{ filename \"{SHIM_ARM64}\"; }}
-#     ISC dhcpd:  elsif option pxe-system-type = 00:00 {{ filename \"pxelinux.0\"; }}
-#     Kea:        \"next-server\": \"{server}\", \"client-classes\": [
-#     Kea:          {{ \"name\": \"testbox-bios\", \"test\": \"option[93].hex == 0x0000\", \"boot-file-name\": \"pxelinux.0\" }},
-#     Kea:          {{ \"name\": \"testbox-uefi\", \"test\": \"option[93].hex == 0x0007 or option[93].hex == 0x0009\",
-#     Kea:            \"boot-file-name\": \"{SHIM}\" }},
-#     Kea:          {{ \"name\": \"testbox-arm64\", \"test\": \"option[93].hex == 0x000b\", \"boot-file-name\": \"{SHIM_ARM64}\" }} ]
-#     dnsmasq:    dhcp-match=set:uefi,option:client-arch,7
-#     dnsmasq:    dhcp-match=set:uefi,option:client-arch,9
-#     dnsmasq:    dhcp-match=set:arm64,option:client-arch,11
-#     dnsmasq:    dhcp-match=set:http,option:client-arch,16
-#     dnsmasq:    dhcp-match=set:http,option:client-arch,19
-#     dnsmasq:    dhcp-boot=tag:uefi,{SHIM},,{server}
-#     dnsmasq:    dhcp-boot=tag:arm64,{SHIM_ARM64},,{server}
-#     dnsmasq:    dhcp-boot=tag:!uefi,tag:!arm64,tag:!http,pxelinux.0,,{server}
-#   PXE ROM, PXELINUX, GRUB, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe),
+{isc}#     Kea:        \"next-server\": \"{server}\", \"client-classes\": [
+{kea}{dnsmasq}#   PXE ROM, PXELINUX, GRUB, iPXE and Linux are all told the same server. Where the ROM loads iPXE first (undionly.kpxe),
 #   give pxelinux.0 to the user class iPXE, or it loads itself for ever; or let it run this script, which tells PXELINUX
 #   where to look:
 #     #!ipxe
@@ -147,6 +132,75 @@ tftp-root={tftp}
 "
         )
     }
+}
+
+/// What a client class is called in the lines below.
+fn class(kind: ClientKind) -> &'static str {
+    match kind {
+        ClientKind::Bios => "bios",
+        ClientKind::Uefi => "uefi",
+        ClientKind::UefiArm64 => "arm64",
+        ClientKind::Http => "http",
+    }
+}
+
+/// Each kind of client that is told a loader, the BIOS last.
+fn told() -> impl Iterator<Item = (ClientKind, &'static str)> {
+    ClientKind::ALL.into_iter().rev().filter_map(|kind| Some((kind, kind.loader()?)))
+}
+
+/// A condition on the types of a client, in a server's words.
+fn any_type(kind: ClientKind, one: impl Fn(u16) -> String) -> String {
+    kind.types().iter().map(|number| one(*number)).collect::<Vec<_>>().join(" or ")
+}
+
+fn isc() -> String {
+    let mut text = String::new();
+    for (n, (kind, loader)) in told().enumerate() {
+        let condition =
+            any_type(kind, |n| format!("option pxe-system-type = {:02x}:{:02x}", n >> 8, n & 0xff));
+        let word = if n == 0 { "if" } else { "elsif" };
+        let _ = writeln!(text, "#     ISC dhcpd:  {word} {condition} {{ filename \"{loader}\"; }}");
+    }
+    text
+}
+
+fn kea() -> String {
+    let classes = told().map(|(kind, loader)| {
+        let condition = any_type(kind, |n| format!("option[93].hex == 0x{n:04x}"));
+        format!(
+            "#     Kea:          {{ \"name\": \"testbox-{}\", \"test\": \"{condition}\",\n\
+             #     Kea:            \"boot-file-name\": \"{loader}\" }}",
+            class(kind)
+        )
+    });
+    classes.collect::<Vec<_>>().join(",\n") + " ]\n"
+}
+
+fn dnsmasq(server: &str) -> String {
+    let others: Vec<ClientKind> =
+        ClientKind::ALL.into_iter().filter(|kind| *kind != ClientKind::Bios).collect();
+    let mut text = String::new();
+    for kind in &others {
+        for number in kind.types() {
+            let _ = writeln!(
+                text,
+                "#     dnsmasq:    dhcp-match=set:{},option:client-arch,{number}",
+                class(*kind)
+            );
+        }
+    }
+    for (kind, loader) in told() {
+        let tags = match kind {
+            // Whatever does not say what it is.
+            ClientKind::Bios => {
+                others.iter().map(|kind| format!("tag:!{}", class(*kind))).collect::<Vec<_>>().join(",")
+            }
+            kind => format!("tag:{}", class(kind)),
+        };
+        let _ = writeln!(text, "#     dnsmasq:    dhcp-boot={tags},{loader},,{server}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,36 +1,12 @@
-//! The request for more time, and what servers answer (RFC 2131 section 2, options of RFC 2132).
-//!
-//! Written here because the kept crates cost more than they save: dhcproto 0.15 brings 45 crates for host names and
-//! drops a message for a fault in an option that nobody needs, edge-dhcp 0.8 takes padding for an option, smoltcp 0.14
-//! is a whole network stack.
+//! The request for more time, and what servers answer.
 
+use super::format::{
+    BOOT_REPLY, BOOT_REQUEST, COOKIE, ETHERNET, MAC_LEN, OPTIONS, SHORTEST, field, is_host, option,
+};
+use super::format::{code, kind};
 use crate::text::quoted;
 use crate::types::MacAddr;
 use std::net::Ipv4Addr;
-
-/// Room for a request, in bytes: some relays drop what is shorter than a BOOTP message.
-const REQUEST_LEN: usize = 300;
-const OPTIONS: usize = 240;
-const BOOT_REQUEST: u8 = 1;
-const BOOT_REPLY: u8 = 2;
-const ETHERNET: u8 = 1;
-const MAC_LEN: u8 = 6;
-const COOKIE: [u8; 4] = [99, 130, 83, 99];
-
-const PAD: u8 = 0;
-const LEASE_TIME: u8 = 51;
-const MESSAGE_TYPE: u8 = 53;
-const SERVER_ID: u8 = 54;
-const WANTED: u8 = 55;
-const MESSAGE: u8 = 56;
-const T1: u8 = 58;
-const T2: u8 = 59;
-const VENDOR_CLASS: u8 = 60;
-const END: u8 = 255;
-
-const REQUEST: u8 = 3;
-const ACK: u8 = 5;
-const NAK: u8 = 6;
 
 /// What klibc's ipconfig calls itself. A server that chooses pools by class must see the same machine again.
 const IPCONFIG: &[u8] = b"Linux ipconfig";
@@ -91,13 +67,13 @@ impl DhcpRequest {
         // The rest of chaddr, sname, file.
         bytes.resize(OPTIONS - COOKIE.len(), 0);
         bytes.extend(COOKIE);
-        bytes.extend([MESSAGE_TYPE, 1, REQUEST]);
-        bytes.extend([VENDOR_CLASS, IPCONFIG.len() as u8]);
+        bytes.extend([code::MESSAGE_TYPE, 1, kind::REQUEST]);
+        bytes.extend([code::VENDOR_CLASS, IPCONFIG.len() as u8]);
         bytes.extend(IPCONFIG);
         // What a server may leave out unless it is asked.
-        bytes.extend([WANTED, 4, LEASE_TIME, SERVER_ID, T1, T2]);
-        bytes.push(END);
-        bytes.resize(REQUEST_LEN.max(bytes.len()), PAD);
+        bytes.extend([code::WANTED, 4, code::LEASE_TIME, code::SERVER_ID, code::T1, code::T2]);
+        bytes.push(code::END);
+        bytes.resize(SHORTEST.max(bytes.len()), code::PAD);
         bytes
     }
 
@@ -114,45 +90,19 @@ impl DhcpRequest {
             return None;
         }
         let number = |code| Some(u32::from_be_bytes(option(options, code)?.try_into().ok()?));
-        let answer = match option(options, MESSAGE_TYPE)? {
-            [ACK] => DhcpAnswer::Ack {
+        let answer = match option(options, code::MESSAGE_TYPE)? {
+            [kind::ACK] => DhcpAnswer::Ack {
                 address: field(header, 16)?.into(),
-                lease: number(LEASE_TIME),
-                t1: number(T1),
-                t2: number(T2),
+                lease: number(code::LEASE_TIME),
+                t1: number(code::T1),
+                t2: number(code::T2),
             },
-            [NAK] => DhcpAnswer::Nak(option(options, MESSAGE).map(shown)),
+            [kind::NAK] => DhcpAnswer::Nak(option(options, code::MESSAGE).map(shown)),
             _ => return None,
         };
-        let server = number(SERVER_ID).map(Ipv4Addr::from).filter(|server| is_host(*server));
+        let server = number(code::SERVER_ID).map(Ipv4Addr::from).filter(|server| is_host(*server));
         Some(DhcpReply { server, answer })
     }
-}
-
-fn field(header: &[u8], at: usize) -> Option<[u8; 4]> {
-    header.get(at..at.checked_add(4)?)?.try_into().ok()
-}
-
-/// The value of the first option of this code. What is cut short is not there, nor is anything after it.
-fn option(mut options: &[u8], code: u8) -> Option<&[u8]> {
-    loop {
-        match *options {
-            [PAD, ref rest @ ..] => options = rest,
-            [] | [END, ..] | [_] => return None,
-            [found, len, ref rest @ ..] => {
-                let (value, rest) = rest.split_at_checked(len.into())?;
-                if found == code {
-                    return Some(value);
-                }
-                options = rest;
-            }
-        }
-    }
-}
-
-/// An address to send a datagram to, as far as one can tell without a netmask.
-fn is_host(address: Ipv4Addr) -> bool {
-    !address.is_unspecified() && !address.is_broadcast() && !address.is_multicast() && !address.is_loopback()
 }
 
 fn shown(text: &[u8]) -> String {
@@ -195,7 +145,7 @@ pub(super) mod tests {
     }
 
     fn ack() -> Vec<u8> {
-        reply(REQUEST.xid, ACK, MINE, &terms(120, 60, 105))
+        reply(REQUEST.xid, kind::ACK, MINE, &terms(120, 60, 105))
     }
 
     fn plain(server: Option<Ipv4Addr>) -> Option<DhcpReply> {
@@ -219,8 +169,12 @@ pub(super) mod tests {
         let server = Some(Ipv4Addr::new(10, 9, 0, 1));
         let full = DhcpAnswer::Ack { address: MINE, lease: Some(120), t1: Some(60), t2: Some(105) };
         assert_eq!(REQUEST.answer(&ack()), Some(DhcpReply { server, answer: full }));
-        let nak =
-            reply(REQUEST.xid, NAK, Ipv4Addr::UNSPECIFIED, b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J");
+        let nak = reply(
+            REQUEST.xid,
+            kind::NAK,
+            Ipv4Addr::UNSPECIFIED,
+            b"\x36\x04\x0a\x09\x00\x01\x38\x07no \x1b[2J",
+        );
         let text = Some("'no \\u{1b}[2J'".to_owned());
         assert_eq!(REQUEST.answer(&nak), Some(DhcpReply { server, answer: DhcpAnswer::Nak(text) }));
     }
@@ -253,13 +207,17 @@ pub(super) mod tests {
             ("lease time of another length", b"\x33\x02\0\x01\x36\x04\x0a\x09\0\x01"),
             ("overlong option at the end", b"\x36\x04\x0a\x09\0\x01\x3a\xff\0"),
         ] {
-            let bytes = reply(REQUEST.xid, ACK, MINE, options);
+            let bytes = reply(REQUEST.xid, kind::ACK, MINE, options);
             assert_eq!(REQUEST.answer(&bytes), plain(Some(Ipv4Addr::new(10, 9, 0, 1))), "{what}");
         }
         for nobody in [[0, 0, 0, 0], [255; 4], [224, 0, 0, 1], [127, 0, 0, 1]] {
             let mut options = vec![54, 4];
             options.extend(nobody);
-            assert_eq!(REQUEST.answer(&reply(REQUEST.xid, ACK, MINE, &options)), plain(None), "{nobody:?}");
+            assert_eq!(
+                REQUEST.answer(&reply(REQUEST.xid, kind::ACK, MINE, &options)),
+                plain(None),
+                "{nobody:?}"
+            );
         }
     }
 

@@ -14,6 +14,8 @@ pub struct ErrorCode(pub u16);
 impl ErrorCode {
     /// File not found.
     pub const NOT_FOUND: ErrorCode = ErrorCode(1);
+    /// Access violation: what nobody may do here.
+    pub const DENIED: ErrorCode = ErrorCode(2);
     /// Disk full or allocation exceeded: we do not want that much.
     pub const FULL: ErrorCode = ErrorCode(3);
     /// Illegal TFTP operation.

@@ -46,9 +46,11 @@ pub const GRUB: &str = "grubx64.efi";
 pub const SHIM_ARM64: &str = "shimaa64.efi";
 /// GRUB's script, the same for every machine.
 pub const GRUB_CFG: &str = "grub/grub.cfg";
+/// Suffix of what GRUB's script is told of one machine.
+pub const OWN_LOADER: &str = ".boot";
 /// What GRUB's script is told of the machine with this address (8 hex digits, as its armed file is called).
 pub fn own_loader_file(hex_ip: HexIp) -> String {
-    format!("{TESTBOX_CFG}/{hex_ip}.boot")
+    format!("{TESTBOX_CFG}/{hex_ip}{OWN_LOADER}")
 }
 /// The folder with kernel and initramfs, below the root of the TFTP share.
 pub const MAINTENANCE_BOOT: &str = "maintenance-boot";
