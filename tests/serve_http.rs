@@ -81,23 +81,39 @@ impl Server {
         HttpTransport::new(&order, Ipv4Addr::LOCALHOST, SESSION)
     }
 
+    /// A connection from 127.0.0.`n`.
+    fn connect_from(&self, n: u8) -> TcpStream {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::new(127, 0, 0, n), 0).into()).unwrap();
+            socket.connect(self.address).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
     fn file(&self, path: &str) -> Option<Vec<u8>> {
         std::fs::read(self.dir.path().join("backup").join(path)).ok()
     }
 
     /// What is answered to these bytes: its first line.
     fn raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut bytes = vec![0; 4096];
-        let n = stream.read(&mut bytes).unwrap_or(0);
-        String::from_utf8_lossy(&bytes[..n]).lines().next().unwrap_or_default().to_owned()
+        first_line(&mut self.connect_from(1), request)
     }
 
     fn headers(&self) -> String {
         format!("Host: x\r\nAuthorization: Bearer {}\r\nTestbox-Session: {SESSION}\r\n", self.token)
     }
+}
+
+fn first_line(stream: &mut TcpStream, request: &str) -> String {
+    // It may be refused, and closed, before it is sent.
+    let _ = stream.write_all(request.as_bytes());
+    let mut bytes = vec![0; 4096];
+    let n = stream.read(&mut bytes).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..n]).lines().next().unwrap_or_default().to_owned()
 }
 
 fn open(keeper: &RemoteKeeper) {
@@ -189,20 +205,23 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
 }
 
-/// Connections that send nothing, half a head, or half a body hold up nobody else.
+/// Connections that send nothing, half a head, or half a body hold up nobody else, from however many addresses.
 #[test]
 fn slow_and_half_open_clients_hold_up_nobody() {
     let server = Server::start(false);
     let headers = server.headers();
-    let held: Vec<TcpStream> = (0..300)
+    let part = "/v1/files/10.0.0.5/sda.raw.gz.part?at=0";
+    let held: Vec<TcpStream> = (0..240)
         .map(|n| {
-            let mut stream = TcpStream::connect(server.address).unwrap();
-            let text = match n % 3 {
+            // As many as one address may have at once, and fewer than the machine's own has.
+            let mut stream = server.connect_from(if n < 30 { 1 } else { 2 + (n % 6) as u8 });
+            let text = match n % 4 {
                 0 => String::new(),
                 1 => "GET /v1/jo".into(),
-                // As many of these as one address may have at once must not be all of them.
-                _ if n > 6 => String::new(),
-                _ => format!("PUT /v1/session HTTP/1.1\r\n{headers}Content-Length: 5\r\n\r\nab"),
+                2 if n < 30 => String::new(),
+                2 => format!("PUT /v1/session HTTP/1.1\r\n{headers}Content-Length: 5\r\n\r\nab"),
+                _ if n < 30 => "P".into(),
+                _ => format!("PUT {part} HTTP/1.1\r\n{headers}Content-Length: 8388608\r\n\r\nab"),
             };
             stream.write_all(text.as_bytes()).unwrap();
             stream
@@ -210,7 +229,48 @@ fn slow_and_half_open_clients_hold_up_nobody() {
         .collect();
     let line = server.raw(&format!("GET /v1/job HTTP/1.1\r\n{headers}\r\n"));
     assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    // Nor who begins a session, and works.
+    let store = RemoteStore::new(Arc::new(server.transport(None)));
+    open(&RemoteKeeper::new(store.clone(), Arc::new(RealSystem::new())));
+    let mut part = RemoteFiles::new(store).create("10.0.0.5/sda.raw.gz.part").unwrap();
+    part.write_all(&vec![7; 9 << 20]).unwrap();
+    part.sync().unwrap();
+    assert_eq!(server.file("10.0.0.5/sda.raw.gz.part").unwrap().len(), 9 << 20);
     drop(held);
+}
+
+#[test]
+fn without_a_token_no_body_is_received() {
+    let server = Server::start(false);
+    let headers = server.headers().replace(&server.token.to_string(), &jobs::hashed("another"));
+    let part = "/v1/files/10.0.0.5/sda.raw.gz.part?at=0";
+    let line = server.raw(&format!("PUT {part} HTTP/1.1\r\n{headers}Content-Length: 8388608\r\n\r\n"));
+    assert!(line.starts_with("HTTP/1.1 401 "), "{line}");
+}
+
+/// One connection too many is refused at once; who has a session still gets in.
+#[test]
+fn too_many_connections_are_refused_at_once() {
+    let server = Server::start(false);
+    let store = RemoteStore::new(Arc::new(server.transport(None)));
+    open(&RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    let request = format!("GET /v1/job HTTP/1.1\r\n{}\r\n", server.headers());
+    // What is opened and closed counts a moment later.
+    let ends_as = |n: u8, is_served: bool| {
+        let began = std::time::Instant::now();
+        while first_line(&mut server.connect_from(n), &request).starts_with("HTTP/1.1 200 ") != is_served {
+            assert!(began.elapsed() < Duration::from_secs(60), "{n} is served: {}", !is_served);
+        }
+    };
+    // One address has 64, and those without a session have 256.
+    let of_one: Vec<TcpStream> = (0..80).map(|_| server.connect_from(2)).collect();
+    ends_as(2, false);
+    ends_as(3, true);
+    let others: Vec<TcpStream> = (0..4 * 80).map(|n| server.connect_from(3 + (n / 80) as u8)).collect();
+    ends_as(9, false);
+    ends_as(1, true);
+    drop((of_one, others));
+    ends_as(9, true);
 }
 
 /// Who hangs up while the server works frees no place: what one address has at work stays bounded.

@@ -3,39 +3,40 @@
 
 use super::admin::{ADMIN_PATH, Admins};
 use super::answers::{json, refused, set_header};
+use super::connections::{Connections, Counting};
+use super::slots::RequestSlots;
 use super::store::{Reply, Store};
 use super::{Caller, socket, tls};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum_server::Handle;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// Requests that are answered at once, of all machines; the others wait.
-pub const AT_ONCE: usize = 32;
-/// Of one address.
-const OF_ONE: usize = 6;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(60);
+/// How long a body may take to arrive; and one second more for so many bytes that have arrived.
+const BODY_TIME: Duration = Duration::from_secs(20);
+const SLOWEST: usize = 64 << 10;
+/// How long a piece of an answer may take to be taken.
+const PIECE_TIME: Duration = Duration::from_secs(60);
 /// How long the head of a request may take to arrive, and a connection be idle.
 const HEAD_TIME: Duration = Duration::from_secs(75);
 /// How long what is under way may take when the server ends.
 const END_TIME: Duration = Duration::from_secs(10);
 /// How often the store is tended.
 const TEND: Duration = Duration::from_secs(5);
-/// An answer of so few bytes is sent at once.
+/// A body or an answer of so few bytes is held by nobody's share; such an answer is sent at once.
 const SMALL: usize = 64 << 10;
 /// Bytes of a file that are read at once while it is sent.
 const PIECE: usize = 1 << 20;
@@ -59,17 +60,7 @@ pub struct AdminSide {
 struct Shell {
     store: Arc<Store>,
     admins: Option<Arc<Admins>>,
-    at_once: Arc<Semaphore>,
-    peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
-}
-
-impl Shell {
-    /// The share of one address, made where it has none; shares that nobody uses go.
-    fn share_of(&self, peer: IpAddr) -> Arc<Semaphore> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.retain(|_, share| Arc::strong_count(share) > 1);
-        peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))).clone()
-    }
+    slots: RequestSlots,
 }
 
 /// Serves until a signal ends it; `ready` is told once it listens.
@@ -101,9 +92,11 @@ async fn run(
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let at_once = Arc::new(Semaphore::new(AT_ONCE));
     let admins = admin.as_ref().map(|side| side.admins.clone());
-    let shell = Arc::new(Shell { store: store.clone(), admins, at_once, peers: Mutex::default() });
+    let slots = RequestSlots::new(store.rules().at_work);
+    let known = store.clone();
+    let connections = Connections::new(Box::new(move |peer| known.has_session(peer)));
+    let shell = Arc::new(Shell { store: store.clone(), admins, slots });
     let app =
         Router::new().fallback(handle).with_state(shell).into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
@@ -115,13 +108,15 @@ async fn run(
     match listen {
         Listen::Tls(_, key) => {
             let config = axum_server::tls_rustls::RustlsConfig::from_config(tls::config(key)?);
-            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
+            let mut server = server.map(|inner| Counting { inner, connections });
             limit_heads(&mut server);
             ready(address);
             server.serve(app).await
         }
         Listen::Plain(_) => {
-            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            let server = axum_server::from_tcp(listener)?.handle(handle);
+            let mut server = server.map(|inner| Counting { inner, connections });
             limit_heads(&mut server);
             ready(address);
             server.serve(app).await
@@ -161,12 +156,7 @@ async fn handle(
         let (parts, body) = request.into_parts();
         return admins.by_token(&peer.ip().to_canonical().to_string(), &parts.headers, body).await;
     }
-    let share = shell.share_of(peer.ip());
-    let (Ok(of_peer), Ok(of_all)) =
-        (share.acquire_owned().await, shell.at_once.clone().acquire_owned().await)
-    else {
-        return refused(&Refusal::new(Code::Busy, "the server ends"));
-    };
+    let of_peer = shell.slots.of(peer.ip()).await;
     let (parts, body) = request.into_parts();
     if parts.uri.path() == "/" {
         return welcome();
@@ -175,20 +165,66 @@ async fn handle(
         Ok(both) => both,
         Err(refusal) => return refused(&refusal),
     };
-    let body = match timeout(BODY_TIME, to_bytes(body, BODY_LIMIT)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            return refused(&Refusal::new(Code::TooLarge, "the body is cut short, or longer than allowed"));
-        }
-        Err(_) => return refused(&Refusal::new(Code::Malformed, "the body did not arrive in time")),
-    };
+    match answer(&shell, call, caller, body).await {
+        Ok((reply, held)) => put_together(reply, (of_peer, held)),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// The answer, and the place that it holds until it is sent. Who has no token has no body received; and a place among those
+/// that are answered at once is taken only for the work itself, whoever is slow to send or to read.
+async fn answer(
+    shell: &Arc<Shell>,
+    call: StoreCall,
+    caller: Caller,
+    body: Body,
+) -> Result<(Reply, impl Send + 'static), Refusal> {
+    let (store, asking) = (shell.store.clone(), caller.clone());
+    let work = shell.slots.work(false).await;
+    let asker = blocking(move || (store.asker_of(&asking), work)).await?.0?;
+    let announced = body.size_hint().upper().unwrap_or(u64::MAX);
+    // What is small is no reason to wait: a session can be begun whoever is slow with what is large.
+    let is_large = announced > SMALL as u64 || matches!(call, StoreCall::Read(..) | StoreCall::Heads(..));
+    let held = if is_large { shell.slots.hold(asker).await } else { None };
+    let body = received(body).await?;
+    let work = shell.slots.work(is_traffic(&call) && asker.yields() && shell.store.has_restore()).await;
     let store = shell.store.clone();
     // The work owns its places: a client that hangs up meanwhile frees none.
-    let places = (of_peer, of_all);
-    let answered = tokio::task::spawn_blocking(move || (store.answer(&caller, &call, &body), places)).await;
-    match answered {
-        Ok((reply, places)) => put_together(reply, places),
-        Err(_) => refused(&Refusal::new(Code::Failed, "internal error of the server: please report its log")),
+    let (reply, _, held) = blocking(move || (store.answer(&caller, &call, &body), work, held)).await?;
+    Ok((reply, held))
+}
+
+/// What keeps link or disk busy.
+fn is_traffic(call: &StoreCall) -> bool {
+    use StoreCall as C;
+    matches!(
+        call,
+        C::Write(..) | C::Zeros(..) | C::Copy(..) | C::Sync(_) | C::Digest(..) | C::Heads(..) | C::Read(..)
+    )
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Refusal::new(Code::Failed, "internal error of the server: please report its log"))
+}
+
+/// The body, which is as long as was said, and no slower than [`SLOWEST`].
+async fn received(body: Body) -> Result<Vec<u8>, Refusal> {
+    let refused = |why: &str| Refusal::new(Code::Malformed, why);
+    // What has not arrived takes no memory yet.
+    let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let mut bytes = Vec::with_capacity(length.unwrap_or(0).min(BODY_LIMIT));
+    let mut arriving = body.into_data_stream();
+    let began = Instant::now();
+    loop {
+        let until = began + BODY_TIME + Duration::from_secs((bytes.len() / SLOWEST) as u64);
+        match timeout_at(until, arriving.next()).await {
+            Ok(Some(Ok(piece))) if bytes.len() + piece.len() <= BODY_LIMIT => bytes.extend_from_slice(&piece),
+            Ok(Some(Ok(_))) => return Err(Refusal::new(Code::TooLarge, "the body is longer than allowed")),
+            Ok(Some(Err(_))) => return Err(refused("the body is cut short")),
+            Ok(None) => return Ok(bytes),
+            Err(_) => return Err(refused("the body did not arrive in time")),
+        }
     }
 }
 
@@ -246,7 +282,7 @@ fn welcome() -> Response<Body> {
     json(StatusCode::OK, serde_json::to_vec(&text).unwrap_or_default())
 }
 
-/// The answer. What is still to be sent of a file keeps the places of its request.
+/// The answer. What is still to be sent of a file keeps what its request holds.
 fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
     match reply {
         Reply::Json(bytes) => json(StatusCode::OK, bytes),
@@ -279,7 +315,7 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
 }
 
 /// An answer that is sent piece by piece. Its request keeps its places until the last piece is taken: who does not read what
-/// he has asked for holds no more memory than that, and no longer than [`BODY_TIME`] a piece.
+/// he has asked for holds no more memory than that, and no longer than [`PIECE_TIME`] a piece.
 fn streamed(file: Arc<dyn ReadAt>, size: u64, places: impl Send + 'static) -> Response<Body> {
     let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
     tokio::task::spawn_blocking(move || {
@@ -299,10 +335,42 @@ fn send(file: &dyn ReadAt, size: u64, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
         let mut piece = vec![0; length];
         let read = file.read_exact_at(&mut piece, at).map(|()| piece);
         let is_over = read.is_err();
-        let taken = tokio::runtime::Handle::current().block_on(timeout(BODY_TIME, to.send(read)));
+        let taken = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.send(read)));
         if !matches!(taken, Ok(Ok(()))) || is_over {
             return;
         }
         at += length as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of so many pieces of 64 KiB, one of them every so often.
+    fn arriving(pieces: usize, each: Duration) -> Body {
+        let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+        tokio::spawn(async move {
+            for _ in 0..pieces {
+                tokio::time::sleep(each).await;
+                if sender.send(Ok(vec![0; 64 << 10])).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Body::from_stream(ReceiverStream::new(receiver))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_too_slowly_is_not_waited_for() {
+        // 8 MiB on a line of 1 Mbit/s.
+        let whole = received(arriving(128, Duration::from_millis(524))).await.unwrap();
+        assert_eq!(whole.len(), 8 << 20);
+        let began = Instant::now();
+        let refused = received(arriving(128, Duration::from_secs(2))).await.unwrap_err();
+        assert_eq!(refused.code, Code::Malformed);
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let refused = received(arriving(129, Duration::ZERO)).await.unwrap_err();
+        assert_eq!(refused.code, Code::TooLarge);
     }
 }

@@ -12,22 +12,25 @@
 //! - [`proofs`]: images read back from the disk.
 //! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes.
 //!
-//! Memory: at most [`http::AT_ONCE`] requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes, and what two
-//! proofs need, whatever the number of machines.
+//! Memory: six requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes for each machine that may be at work, sixteen for all
+//! others, and what two proofs need, whatever the number of machines; [`slots`] and [`connections`].
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod admin;
 mod answers;
+mod connections;
 pub mod http;
 pub mod jobs;
 pub mod line;
 mod parts;
+
 mod proofs;
 mod reads;
 pub mod retention;
 mod sessions;
 mod sets;
+mod slots;
 pub mod socket;
 mod store;
 pub mod tls;

@@ -54,6 +54,8 @@ pub struct Session {
     pub folder: Folder,
     /// SHA-256 of what the agent calls itself.
     id: String,
+    /// Where it asks from.
+    peer: IpAddr,
     stage: Mutex<Stage>,
     parts: Mutex<Parts>,
     /// The number of the last append to each log.
@@ -170,6 +172,10 @@ impl Session {
         matches!(&*self.stage(), Stage::InLine(_))
     }
 
+    fn is_open(&self) -> bool {
+        matches!(&*self.stage(), Stage::Open { .. })
+    }
+
     fn is_failed(&self) -> bool {
         matches!(&*self.stage(), Stage::Failed(_) | Stage::Closed)
     }
@@ -251,6 +257,23 @@ impl Sessions {
     /// True while a session uses the token with this hash.
     pub fn uses(&self, token_hash: &str) -> bool {
         self.lock().contains_key(token_hash)
+    }
+
+    /// True where a session was begun from this address.
+    pub fn has_one_of(&self, peer: IpAddr) -> bool {
+        self.lock().values().any(|session| session.peer == peer)
+    }
+
+    /// True while a restore is at work.
+    pub fn has_restore(&self) -> bool {
+        self.lock().values().any(|session| session.action == Action::Restore && session.is_open())
+    }
+
+    /// What the caller's session does, where it is among those at work.
+    pub fn at_work(&self, caller: &Caller) -> Option<Action> {
+        let session = self.lock().get(&jobs::hashed(&caller.token)).cloned()?;
+        let is_his = session.id == jobs::hashed(&caller.session) && jobs::need(session.action).is_some();
+        (is_his && session.is_open()).then_some(session.action)
     }
 
     /// The session that this caller has opened. After a restart of the server it is opened again by itself.
@@ -423,6 +446,7 @@ impl Sessions {
             action,
             folder: Folder::new(self.files.clone(), job.ip.clone()),
             id,
+            peer: caller.peer,
             stage: Mutex::new(match standing {
                 Standing::AtWork => Stage::Opening { waits_for: None },
                 Standing::InLine { .. } => Stage::InLine(standing),

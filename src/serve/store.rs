@@ -7,6 +7,7 @@ use super::proofs::Proofs;
 use super::retention::Keep;
 use super::sessions::{Caller, Session, Sessions};
 use super::sets::Publishing;
+use super::slots::Asker;
 use super::{access, reads};
 use crate::failure::Failure;
 use crate::io::ReadAt;
@@ -22,7 +23,7 @@ use crate::sys::System;
 use crate::text::is_plain;
 use serde::Serialize;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,14 +121,45 @@ impl Store {
         self.dispatch(caller, call, body).unwrap_or_else(Reply::Refused)
     }
 
+    /// What the admin has decided.
+    pub fn rules(&self) -> &StoreRules {
+        &self.rules
+    }
+
+    /// Whether a session was begun from this address.
+    pub fn has_session(&self, peer: IpAddr) -> bool {
+        self.sessions.has_one_of(peer)
+    }
+
+    /// Whether a restore is at work, so that backups yield.
+    pub fn has_restore(&self) -> bool {
+        self.sessions.has_restore()
+    }
+
+    /// Whose request it is: asked before anything of its body is received.
+    ///
+    /// # Errors
+    /// Nobody knows its token.
+    pub fn asker_of(&self, caller: &Caller) -> Result<Asker, Refusal> {
+        match self.sessions.at_work(caller) {
+            Some(action) if action.is_backup() => Ok(Asker::Backup),
+            Some(_) => Ok(Asker::AtWork),
+            None => self.job_of(caller).map(|_| Asker::Other),
+        }
+    }
+
+    fn job_of(&self, caller: &Caller) -> Result<StoreJob, Refusal> {
+        let job = jobs::find(&*self.files, &caller.token).map_err(|e| Refusal::of_error("the job", &e))?;
+        job.ok_or_else(|| {
+            Refusal::new(Code::UnknownToken, "no job has this token: it is over, or was armed anew")
+        })
+    }
+
     fn dispatch(&self, caller: &Caller, call: &StoreCall, body: &[u8]) -> Result<Reply, Refusal> {
         if body.len() > BODY_LIMIT {
             return Err(Refusal::new(Code::TooLarge, format!("a request has at most {BODY_LIMIT} bytes")));
         }
-        let job = jobs::find(&*self.files, &caller.token).map_err(|e| Refusal::of_error("the job", &e))?;
-        let job = job.ok_or_else(|| {
-            Refusal::new(Code::UnknownToken, "no job has this token: it is over, or was armed anew")
-        })?;
+        let job = self.job_of(caller)?;
         let action = job.action();
         let action =
             action.ok_or_else(|| Refusal::new(Code::Failed, "the job's action is unknown to this server"))?;
