@@ -6,11 +6,17 @@
 //! - [`machines`]: which machines the lab has, from one file.
 //! - [`owner`]: whom a file of the TFTP tree may be given to; [`request`]: which file is asked for.
 //! - [`sending`]: one transfer, without I/O. [`tftp`]: the server around it.
+//! - [`ask`]: what a client of DHCP says; [`answer`]: what it is told, as a pure function; [`leases`]: who has which address of
+//!   the range. [`dhcp`]: the server around them.
 //! - [`loaders`]: which loader which client is told, for this server and others.
 //! - [`quiet`]: log lines that a machine could repeat without end.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod ask;
 pub mod confine;
+pub mod dhcp;
+pub mod leases;
 pub mod loaders;
 pub mod machines;
 pub mod owner;

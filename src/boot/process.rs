@@ -6,21 +6,29 @@
 //! missed, and it lives no longer than who started it. On standard output it says when it is ready; standard error is the log.
 
 use super::MachinesNow;
+use super::answer::DhcpRules;
 use super::confine::{self, Cage};
+use super::dhcp::DhcpServer;
+use super::leases::AddressRange;
 use super::machines::{KnownMachine, KnownMachines};
 use super::tftp::TftpServer;
 use super::tree::TftpTree;
+use crate::net::dhcp::{CLIENT_PORT, SERVER_PORT};
 use crate::net::tftp::PORT;
+use crate::share::DirFiles;
+use crate::store::layout::TFTP_MARKER;
 use crate::store::lease::Tell;
-use crate::sys::{ignore_ending_signals, udp_server};
+use crate::sys::{ignore_ending_signals, udp_on_device, udp_server};
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Write};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What it says once it serves.
 pub const READY: &str = "READY";
+/// Where proxies are asked (PXE 2.1).
+const PROXY_PORT: u16 = 4011;
 /// The interface of this computer alone. TFTP answers there too: `arm` looks whether what it has written is served.
 const LOOPBACK: &str = "lo";
 
@@ -31,12 +39,29 @@ pub struct BootConfig {
     pub interfaces: Vec<String>,
     /// Whether it serves TFTP.
     pub tftp: bool,
+    /// Whether it is the network's DHCP server, or a proxy beside it.
+    pub dhcp: Option<DhcpConfig>,
     /// The tree that TFTP serves.
     pub tftp_dir: PathBuf,
     /// The backups, which it must not reach.
     pub backup_dir: PathBuf,
+    /// The folder for its leases.
+    pub state_dir: PathBuf,
     /// Who to become, where it is started as root.
     pub user: Option<String>,
+}
+
+/// How DHCP is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DhcpConfig {
+    /// The range for unknown machines; without it, a proxy.
+    pub range: Option<AddressRange>,
+    /// Whether unknown machines are answered.
+    pub is_unknown_allowed: bool,
+    /// The router.
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// A line of standard input: all machines.
@@ -55,26 +80,18 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     let machines = MachinesNow::default();
     machines.set(line().and_then(|line| taken(&line)).ok_or("no machines came from 'testboxctl serve'")?);
 
-    let sockets = if config.tftp { sockets(&config.interfaces, PORT)? } else { Vec::new() };
     let unreadable = |e: io::Error| format!("{}: cannot open the TFTP tree: {e}", config.tftp_dir.display());
-    let tree = TftpTree::open(&config.tftp_dir).map_err(unreadable)?;
-    let read: &[&Path] = if config.tftp { &[&config.tftp_dir] } else { &[] };
-    let cage = Cage { read, write: &[], user: config.user.as_deref(), secret: &config.backup_dir };
-    let how = confine::confine(&cage)?;
+    let open = Open::all(&config)?;
+    let tree = Arc::new(TftpTree::open(&config.tftp_dir).map_err(unreadable)?);
+    let how = confined(&config)?;
     // What nobody of this user could read is told now, not to the first machine.
-    tree.get(crate::store::layout::TFTP_MARKER).map_err(|e| {
-        format!("{}: cannot be read as the boot services run: {e}", config.tftp_dir.display())
-    })?;
-
-    let server = Arc::new(TftpServer::new(tree, machines.clone(), tell.clone()));
-    for (device, socket) in sockets {
-        let server = server.clone();
-        spawn(move || server.serve(&device, &socket))?;
-    }
+    tree.get(TFTP_MARKER).map_err(unreadable)?;
+    let known = machines.clone();
+    let does = begin(&config, open, &tree, &machines, &tell)?;
     tell.info(&format!(
-        "boot services on {}: TFTP; {} machines are known; {how}",
+        "boot services on {}: {does}; {} machines are known; {how}",
         config.interfaces.join(", "),
-        machines.get().list().len()
+        known.get().list().len()
     ));
     let _ = writeln!(io::stdout(), "{READY}");
     while let Some(line) = line() {
@@ -86,6 +103,154 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     Ok(())
 }
 
+/// The sockets, which want rights that are given up.
+struct Open {
+    tftp: Vec<(String, UdpSocket)>,
+    dhcp: Vec<(String, UdpSocket)>,
+    proxy: Vec<(String, UdpSocket)>,
+    /// At the port of clients, to look for other servers.
+    scouts: Vec<(String, UdpSocket)>,
+}
+
+impl Open {
+    fn all(config: &BootConfig) -> Result<Open, String> {
+        let on = |is_wanted: bool, port: u16, what: &str| {
+            let devices = config.interfaces.iter().filter(|_| is_wanted);
+            devices.map(|device| socket(device, port, what)).collect::<Result<Vec<_>, String>>()
+        };
+        let is_full = config.dhcp.as_ref().is_some_and(|dhcp| dhcp.range.is_some());
+        let is_proxy = config.dhcp.is_some() && !is_full;
+        let mut tftp = on(config.tftp, PORT, "TFTP")?;
+        if config.tftp && !config.interfaces.iter().any(|device| device == LOOPBACK) {
+            tftp.push(socket(LOOPBACK, PORT, "TFTP")?);
+        }
+        let scout = |device: &String| match udp_on_device(device, CLIENT_PORT) {
+            Ok(socket) => Ok((device.clone(), socket)),
+            Err(e) => {
+                Err(format!("UDP port {CLIENT_PORT} on {device}: {e} (to look for other DHCP servers)"))
+            }
+        };
+        Ok(Open {
+            tftp,
+            dhcp: on(config.dhcp.is_some(), SERVER_PORT, "DHCP")?,
+            proxy: on(is_proxy, PROXY_PORT, "DHCP")?,
+            scouts: config.interfaces.iter().filter(|_| is_full).map(scout).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn socket(device: &str, port: u16, what: &str) -> Result<(String, UdpSocket), String> {
+    udp_server(device, port).map(|socket| (device.to_owned(), socket)).map_err(|e| {
+        let hint = match e.raw_os_error() {
+            Some(libc::EADDRINUSE) => format!("another {what} server has it: stop it, or leave {what} to it"),
+            Some(libc::ENODEV) => "there is no such interface: see 'ip link'".into(),
+            Some(libc::EACCES | libc::EPERM) => {
+                "the right for it is missing: start this as root, or with AmbientCapabilities=CAP_NET_BIND_SERVICE \
+                 CAP_NET_RAW, as in the unit that the manual has"
+                    .into()
+            }
+            _ => "see ip(7)".to_owned(),
+        };
+        format!("UDP port {port} on {device}: {e} ({hint})")
+    })
+}
+
+/// Gives up all rights that are needed no more; how.
+fn confined(config: &BootConfig) -> Result<String, String> {
+    let has_state = config.dhcp.as_ref().is_some_and(|dhcp| dhcp.range.is_some());
+    let state = config.state_dir.as_path();
+    if has_state {
+        make_state(state, config.user.as_deref())?;
+    }
+    let write: &[&Path] = if has_state { &[state] } else { &[] };
+    let user = config.user.as_deref();
+    confine::confine(&Cage { read: &[&config.tftp_dir], write, user, secret: &config.backup_dir })
+}
+
+/// The folder for leases, which is the boot services' own.
+fn make_state(dir: &Path, user: Option<&str>) -> Result<(), String> {
+    let failed = |e: io::Error| {
+        format!(
+            "{}: cannot make the folder for leases: {e}; make it for the user that this runs as, or name another by --state-dir",
+            dir.display()
+        )
+    };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    if let Some((uid, gid)) = confine::user(user)? {
+        std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Starts all that is wanted; what that is.
+fn begin(
+    config: &BootConfig,
+    open: Open,
+    tree: &Arc<TftpTree>,
+    machines: &MachinesNow,
+    tell: &Arc<dyn Tell>,
+) -> Result<String, String> {
+    let mut does = Vec::new();
+    if let Some(dhcp) = &config.dhcp {
+        let server = Arc::new(dhcp_server(config, dhcp, tree, machines, tell)?);
+        if machines.get().list().is_empty() && !dhcp.is_unknown_allowed {
+            tell.warn(
+                "no machine is known, so none gets an answer by DHCP: write them into the file of machines, or give \
+                 --unknown-machines allow",
+            );
+        }
+        for (device, wire) in &open.scouts {
+            tell.info(&format!("looking for other DHCP servers on {device}"));
+            let other = server.look(device, wire);
+            let other = other.map_err(|e| format!("cannot look for other DHCP servers on {device}: {e}"))?;
+            if let Some(other) = other {
+                return Err(format!(
+                    "another DHCP server answers on {device}: {other}. Two would give addresses twice: stop it, or use \
+                     --proxy-dhcp, which goes beside it"
+                ));
+            }
+        }
+        for (is_proxy_port, sockets) in [(false, open.dhcp), (true, open.proxy)] {
+            for (device, socket) in sockets {
+                let server = server.clone();
+                spawn(move || server.serve(&device, &socket, is_proxy_port))?;
+            }
+        }
+        does.push(if dhcp.range.is_some() { "DHCP" } else { "proxy DHCP" });
+        if dhcp.range.is_some() {
+            spawn(move || server.watch(&open.scouts))?;
+        }
+    }
+    if config.tftp {
+        does.push("TFTP");
+        let server = Arc::new(TftpServer::new(tree.clone(), machines.clone(), tell.clone()));
+        for (device, socket) in open.tftp {
+            let server = server.clone();
+            spawn(move || server.serve(&device, &socket))?;
+        }
+    }
+    Ok(does.join(", "))
+}
+
+fn dhcp_server(
+    config: &BootConfig,
+    dhcp: &DhcpConfig,
+    tree: &Arc<TftpTree>,
+    machines: &MachinesNow,
+    tell: &Arc<dyn Tell>,
+) -> Result<DhcpServer, String> {
+    let state = dhcp.range.map(|_| DirFiles::open(&config.state_dir)).transpose();
+    let rules = DhcpRules {
+        range: dhcp.range,
+        is_unknown_allowed: dhcp.is_unknown_allowed,
+        router: dhcp.router,
+        dns: dhcp.dns.clone(),
+    };
+    state
+        .and_then(|state| DhcpServer::new(rules, machines.clone(), tree.clone(), state, tell.clone()))
+        .map_err(|e| format!("{}: cannot read the leases: {e}", config.state_dir.display()))
+}
+
 fn taken(line: &str) -> Option<KnownMachines> {
     KnownMachines::of(serde_json::from_str::<MachinesLine>(line).ok()?).ok()
 }
@@ -93,24 +258,4 @@ fn taken(line: &str) -> Option<KnownMachines> {
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let started = std::thread::Builder::new().name("boot".into()).spawn(work);
     started.map(drop).map_err(|e| format!("no thread for the boot services: {e}"))
-}
-
-/// A socket on each interface, and on this computer's own.
-fn sockets(interfaces: &[String], port: u16) -> Result<Vec<(String, UdpSocket)>, String> {
-    let open = |device: &str| {
-        udp_server(device, port).map(|socket| (device.to_owned(), socket)).map_err(|e| {
-            let hint = match e.raw_os_error() {
-                Some(libc::EADDRINUSE) => "another TFTP server has it: stop it, or leave out --tftp",
-                Some(libc::ENODEV) => "there is no such interface: see 'ip link'",
-                Some(libc::EACCES | libc::EPERM) => {
-                    "the right for it is missing: run this as root, or with AmbientCapabilities=CAP_NET_BIND_SERVICE \
-                     CAP_NET_RAW as systemd's unit has it"
-                }
-                _ => "see ip(7)",
-            };
-            format!("UDP port {port} on {device}: {e} ({hint})")
-        })
-    };
-    let all = interfaces.iter().map(String::as_str).filter(|device| *device != LOOPBACK);
-    all.chain([LOOPBACK]).map(open).collect()
 }

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What all sockets share.
 pub struct TftpServer {
-    tree: TftpTree,
+    tree: Arc<TftpTree>,
     machines: MachinesNow,
     tell: Arc<dyn Tell>,
     quiet: Quiet,
@@ -50,7 +50,7 @@ impl Drop for Place<'_> {
 
 impl TftpServer {
     /// A server of this tree.
-    pub fn new(tree: TftpTree, machines: MachinesNow, tell: Arc<dyn Tell>) -> TftpServer {
+    pub fn new(tree: Arc<TftpTree>, machines: MachinesNow, tell: Arc<dyn Tell>) -> TftpServer {
         TftpServer { tree, machines, tell, quiet: Quiet::default(), clients: Mutex::default() }
     }
 

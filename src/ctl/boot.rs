@@ -2,15 +2,27 @@
 
 use super::output::Stderr;
 use super::{Answer, Error};
+use crate::boot::leases::AddressRange;
 use crate::boot::parent::{BootServices, MachinesSource};
-use crate::boot::process::{self, BootConfig};
+use crate::boot::process::{self, BootConfig, DhcpConfig};
 use crate::store::lease::Tell;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 /// The hidden command that is their process.
 const COMMAND: &str = "boot-services";
+
+/// Where the boot services keep leases, where nobody says otherwise.
+const STATE_DIR: &str = "/var/lib/testbox/boot";
+
+/// Which machines are answered, beside those of the file of machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Unknown {
+    /// All
+    Allow,
+}
 
 /// What `serve` is told of them.
 #[derive(Debug, clap::Args)]
@@ -19,28 +31,46 @@ pub(super) struct BootArgs {
     /// Serve the TFTP folder by TFTP; the files of one machine to its address alone
     #[arg(long, requires = "interface")]
     tftp: bool,
+    /// Be the network's DHCP server: known machines get their address, unknown ones, where allowed, one of this range. It
+    /// refuses to begin beside another server
+    #[arg(long, value_name = "IP-IP", requires = "interface", conflicts_with = "proxy_dhcp")]
+    dhcp: Option<AddressRange>,
+    /// Tell loaders what to boot, beside the DHCP server that the network has
+    #[arg(long, requires = "interface")]
+    proxy_dhcp: bool,
     /// An interface that the boot services answer on, and on no other; may be repeated
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
     /// The machines of the lab [default: /etc/testbox/machines.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     machines: Option<PathBuf>,
+    /// Answer DHCP requests of machines that are not in that file, too
+    #[arg(long)]
+    unknown_machines: Option<Unknown>,
+    /// The router that --dhcp tells machines [default: none]
+    #[arg(long, value_name = "IP", requires = "dhcp")]
+    dhcp_router: Option<Ipv4Addr>,
+    /// A DNS server that --dhcp tells machines; may be repeated
+    #[arg(long, value_name = "IP", requires = "dhcp")]
+    dhcp_dns: Vec<Ipv4Addr>,
+    /// The folder for the leases of --dhcp
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    state_dir: PathBuf,
     /// As root: the user that the boot services run as [default: testbox-boot, or nobody]
     #[arg(long, value_name = "USER")]
     boot_user: Option<String>,
 }
 
 impl BootArgs {
-    fn is_wanted(&self) -> bool {
-        self.tftp
-    }
-
     /// Starts what is wanted. It ends with what is given back.
     pub fn start(&self, tftp_dir: &Path, backup_dir: &Path) -> Result<Option<BootServices>, Error> {
-        if !self.is_wanted() {
+        let is_dhcp = self.dhcp.is_some() || self.proxy_dhcp;
+        if !self.tftp && !is_dhcp {
             let is_lost = !self.interface.is_empty() || self.machines.is_some() || self.boot_user.is_some();
             return match is_lost {
-                true => Err(Error::usage("--interface, --machines and --boot-user go with --tftp")),
+                true => Err(Error::usage(
+                    "--interface, --machines and --boot-user go with --tftp, --dhcp or --proxy-dhcp",
+                )),
                 false => Ok(None),
             };
         }
@@ -50,8 +80,15 @@ impl BootArgs {
         let config = BootConfig {
             interfaces: self.interface.clone(),
             tftp: self.tftp,
+            dhcp: is_dhcp.then(|| DhcpConfig {
+                range: self.dhcp,
+                is_unknown_allowed: self.unknown_machines.is_some(),
+                router: self.dhcp_router,
+                dns: self.dhcp_dns.clone(),
+            }),
             tftp_dir: absolute(tftp_dir)?,
             backup_dir: absolute(backup_dir)?,
+            state_dir: self.state_dir.clone(),
             user: self.boot_user.clone(),
         };
         let source = MachinesSource::new(self.machines.as_deref());

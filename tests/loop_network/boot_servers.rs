@@ -11,13 +11,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use testbox::net::tftp::{Limits, PORT, TftpClient, TftpError};
 
-const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
+pub const MACHINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 /// Where `init` and `arm` run; DHCP and the router are 10.9.0.1.
-const BOOT_SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-const SERVERS: [Server; 3] = [Server::Dnsmasq, Server::Isc, Server::Kea];
+pub const BOOT_SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+pub const SERVERS: [Server; 3] = [Server::Dnsmasq, Server::Isc, Server::Kea];
+
+/// What every DHCP server tells them, ours too.
+pub const TOLD: [(Loader, &str); 7] = [
+    (Loader::Rom, "pxelinux.0"),
+    (Loader::Ipxe, "pxelinux.0"),
+    (Loader::Uefi, "shimx64.efi"),
+    (Loader::UefiByRfc, "shimx64.efi"),
+    (Loader::UefiArm64, "shimaa64.efi"),
+    // A machine that is not armed would take what it is given by HTTP before its disk.
+    (Loader::Http, ""),
+    (Loader::HttpArm64, ""),
+];
+/// And every proxy, where there is a GRUB that knows whom to ask.
+pub const TOLD_BY_PROXY: [(Loader, &str); 3] =
+    [(Loader::Rom, "pxelinux.0"), (Loader::Ipxe, "pxelinux.0"), (Loader::Uefi, "testbox-grub.efi")];
 
 /// The shares of the boot server, as `init` lays them out; what it says.
-fn init(lab: &Lab) -> Advice {
+pub fn init(lab: &Lab) -> Advice {
     // TFTP servers read as another account.
     fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     for file in ["pxelinux.0", "ldlinux.c32", "vmlinuz", "initrd.img", "shim", "grub"] {
@@ -32,7 +47,7 @@ fn init(lab: &Lab) -> Advice {
     advice
 }
 
-fn ctl(lab: &Lab, words: &str) -> String {
+pub fn ctl(lab: &Lab, words: &str) -> String {
     lab.run(&format!("ip netns exec s2 {} {words}", env!("CARGO_BIN_EXE_testboxctl")))
 }
 
@@ -46,7 +61,7 @@ fn dnsmasq(lab: &Lab, lines: &str) {
 }
 
 /// What the loader of the machine is told; its NIC is then as it was.
-fn told(lab: &Lab, loader: Loader, is_with_proxy: bool) -> Told {
+pub fn told(lab: &Lab, loader: Loader, is_with_proxy: bool) -> Told {
     let address = |verb: &str| lab.run(&format!("ip -n m1 address {verb} dev eth0"));
     let told =
         lab.within("m1", || loader.ask(is_with_proxy, |own| drop(address(&format!("replace {own}/24")))));
@@ -55,7 +70,7 @@ fn told(lab: &Lab, loader: Loader, is_with_proxy: bool) -> Told {
 }
 
 /// Gets files by TFTP as the machine's loader does, with the address that it was given.
-fn fetch(lab: &Lab, server: Ipv4Addr, path: &str) -> Result<String, TftpError> {
+pub fn fetch(lab: &Lab, server: Ipv4Addr, path: &str) -> Result<String, TftpError> {
     lab.run(&format!("ip -n m1 address replace {MACHINE}/24 dev eth0"));
     let client = TftpClient::new(Limits { timeout: Duration::from_secs(2), ..Limits::default() });
     let got = lab.within("m1", || client.fetch(SocketAddrV4::new(server, PORT), path));
@@ -73,13 +88,13 @@ fn words_without_job(file: &str) -> String {
 }
 
 /// The machine's own file on the boot server orders this job by TFTP.
-fn put_job(lab: &Lab, job: &str) {
+pub fn put_job(lab: &Lab, job: &str) {
     let folder = lab.dir().join("tftp/testbox.cfg");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(HEX), format!("testbox.action=backup\ntestbox.job={job}\n")).unwrap();
 }
 
-fn took_job(booted: &Booted, job: &str) -> bool {
+pub fn took_job(booted: &Booted, job: &str) -> bool {
     booted.console.contains(&format!("(job {job})"))
 }
 
@@ -92,9 +107,7 @@ fn loop_the_lines_for_a_proxy_lead_loader_and_agent_there() {
         let advice = init(&lab);
         main.start_with(&lab, Pool::One(600), "");
         dnsmasq(&lab, &advice.file("# 3a."));
-        for (loader, file) in
-            [(Loader::Rom, "pxelinux.0"), (Loader::Ipxe, "pxelinux.0"), (Loader::Uefi, "testbox-grub.efi")]
-        {
+        for (loader, file) in TOLD_BY_PROXY {
             let told = told(&lab, loader, true);
             let expected = Told { address: MACHINE, server: BOOT_SERVER, file: file.into() };
             assert_eq!(told, expected, "{main:?}: {}", lab.run("cat boot.log"));
@@ -125,19 +138,10 @@ fn loop_the_words_for_a_dhcp_server_name_one_server_to_all() {
         let advice = init(&lab);
         main.start_with(&lab, Pool::One(600), &advice.words(name));
         dnsmasq(&lab, &advice.file("# 3b."));
-        for (loader, file) in [
-            (Loader::Rom, "pxelinux.0"),
-            (Loader::Ipxe, "pxelinux.0"),
-            (Loader::Uefi, "shimx64.efi"),
-            (Loader::UefiByRfc, "shimx64.efi"),
-            (Loader::UefiArm64, "shimaa64.efi"),
-        ] {
-            let expected = Told { address: MACHINE, server: BOOT_SERVER, file: file.into() };
-            assert_eq!(told(&lab, loader, false), expected, "{main:?} {loader:?}");
-        }
-        // A machine that is not armed would take what it is given by HTTP before its disk.
-        for loader in [Loader::Http, Loader::HttpArm64] {
-            assert_eq!(told(&lab, loader, false).file, "", "{main:?} {loader:?}");
+        for (loader, file) in TOLD {
+            let told = told(&lab, loader, false);
+            assert_eq!((told.address, told.file.as_str()), (MACHINE, file), "{main:?} {loader:?}");
+            assert!(file.is_empty() || told.server == BOOT_SERVER, "{main:?} {loader:?}: {told:?}");
         }
         put_job(&lab, "by-dhcp");
         let found = lab.boot_all("m1", FIRST);

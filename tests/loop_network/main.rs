@@ -11,6 +11,7 @@ mod boot_servers;
 mod lab;
 mod lease;
 mod loader;
+mod serve_dhcp;
 mod serve_tftp;
 mod servers;
 mod tftp;

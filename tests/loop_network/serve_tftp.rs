@@ -7,11 +7,16 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 use testbox::net::tftp::{Limits, PORT, TftpClient, TftpError};
 
-/// Starts `serve` with these words at the first server's place, and waits until it serves. Its log is `serve.log`.
+/// Starts `serve` with these words in a network (`s2`, or the first server's), and waits until it serves or has failed. Its
+/// log is `serve.log`.
 pub fn serve(lab: &Lab, namespace: &str, words: &str) {
     let within = if namespace.is_empty() { String::new() } else { format!("ip netns exec {namespace}") };
+    serve_by(lab, &within, words);
+}
+
+fn serve_by(lab: &Lab, command: &str, words: &str) {
     lab.run(&format!(
-        "setsid {within} {} serve --backup-dir backup --tftp-dir tftp --plain --listen 127.0.0.1:0 {words} \
+        ": >serve.log; setsid {command} {} serve --backup-dir backup --tftp-dir tftp --plain --listen 127.0.0.1:0 {words} \
          >serve.out 2>serve.log </dev/null & echo $! >/run/serve.pid; \
          timeout 60 bash -c 'until grep -qE \" serves |^testboxctl: \" serve.log; do sleep 0.1; done'",
         env!("CARGO_BIN_EXE_testboxctl")
@@ -143,6 +148,22 @@ fn loop_the_boot_services_reach_no_backup() {
     lab.run("timeout 20 bash -c 'until grep -q \"serve again\" serve.log; do sleep 0.1; done'");
     assert_eq!(get(&lab, "10.9.0.100", "pxelinux.0"), Ok(b"pxelinux.0".to_vec()));
     lab.run("kill -KILL $(cat /run/serve.pid); timeout 20 bash -c 'while pgrep -f \" boot-services$\"; do sleep 0.1; done'");
+}
+
+/// Not as root, as systemd's unit starts it: Landlock alone keeps it from the backups, which are its own user's.
+#[test]
+fn loop_the_boot_services_run_without_root() {
+    let lab = Lab::new();
+    shares(&lab);
+    lab.run("chown -R 4242:4242 . && chmod 700 backup");
+    serve_by(
+        &lab,
+        "setpriv --reuid 4242 --regid 4242 --clear-groups --inh-caps=-all,+net_bind_service,+net_raw \
+         --ambient-caps=-all,+net_bind_service,+net_raw --bounding-set=-all,+net_bind_service,+net_raw",
+        "--tftp --interface lab",
+    );
+    assert!(log(&lab).contains("as user 4242, with "), "{}", log(&lab));
+    assert_eq!(get(&lab, "10.9.0.100", "pxelinux.0"), Ok(b"pxelinux.0".to_vec()), "{}", log(&lab));
 }
 
 /// What cannot be confined, or is not there, is refused with its reason.
