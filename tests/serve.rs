@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "serve/clock.rs"]
+mod clock;
 #[path = "serve/line.rs"]
 mod line;
 

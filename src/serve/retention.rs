@@ -33,7 +33,8 @@ pub struct OldSet {
     pub is_held: bool,
 }
 
-/// The numbers of the sets to remove. `current_is_good` tells whether the current set counts as one to go back to.
+/// The numbers of the sets to remove. Of one day all stay while it is among the newest days, and count once; of the oldest day that
+/// counts the newest stays. `now` must not be a clock that was set forward. `current_is_good` tells whether the current set counts as one to go back to.
 pub fn surplus(rules: &Keep, current: Option<(Timestamp, bool)>, old: &[OldSet], now: Timestamp) -> Vec<u64> {
     let day = |time: Timestamp| time.to_zoned(TimeZone::UTC).date();
     // Whatever the rules say, one good set stays.
@@ -76,6 +77,8 @@ mod tests {
         let old = [set(1, 1), set(2, 2), set(3, 3), set(4, 3), set(5, 3)];
         // 5, 4 and 3 are of one day: they are one of the two, and 2 is the other.
         assert_eq!(surplus(&rules, Some((at(4), true)), &old, at(9)), [1]);
+        // Of the last day that counts the newest stays.
+        assert_eq!(surplus(&Keep { sets: 1, age: 0 }, Some((at(4), true)), &old, at(9)), [4, 3, 2, 1]);
     }
 
     #[test]
@@ -113,6 +116,32 @@ mod tests {
     }
 
     proptest! {
+        /// Armed again and again, at any times: what goes has lived as long as it must, and good sets of as many other days as
+        /// count have come since.
+        #[test]
+        fn only_newer_days_push_a_set_out(
+            keep in 0..4u32, age in 0..10i64, steps in proptest::collection::vec((0..40i64, proptest::bool::weighted(0.8)), 1..80)
+        ) {
+            let rules = Keep { sets: keep, age: (age * DAY) as u64 };
+            let (mut old, mut current): (Vec<OldSet>, Option<OldSet>) = (Vec::new(), None);
+            let mut now = 0;
+            for (n, (hours, is_good)) in steps.into_iter().enumerate() {
+                now += hours * 3600;
+                let time = Timestamp::from_second(now).unwrap();
+                old.extend(current.replace(OldSet { generation: n as u64, finished: time, is_good, is_held: false }));
+                let gone = surplus(&rules, Some((time, is_good)), &old, time);
+                let (gone, left): (Vec<OldSet>, Vec<OldSet>) = old.iter().partition(|set| gone.contains(&set.generation));
+                for set in gone {
+                    prop_assert!(now - set.finished.as_second() >= age * DAY);
+                    let newer = left.iter().filter(|newer| newer.is_good && newer.generation > set.generation);
+                    let days: BTreeSet<i64> = newer.map(|newer| newer.finished.as_second() / DAY).collect();
+                    let wanted = if is_good { keep } else { keep.max(1) };
+                    prop_assert!(days.len() >= wanted as usize, "{days:?}");
+                }
+                old = left;
+            }
+        }
+
         /// Whatever the rules and the clock say: a good set is left, and of good sets of different days as many as asked for.
         #[test]
         fn a_good_set_is_always_left(

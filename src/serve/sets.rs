@@ -28,6 +28,8 @@ pub struct Publishing<'a> {
     pub keep: &'a Keep,
     /// The server's clock.
     pub now: Timestamp,
+    /// The same, but no later than the time that has passed since the server began: no set is old because the clock was set.
+    pub passed: Timestamp,
 }
 
 impl Publishing<'_> {
@@ -155,7 +157,7 @@ impl Publishing<'_> {
             old.extend(self.old_set(&history_dir(generation), generation)?);
         }
         let mut pruned = Vec::new();
-        for generation in surplus(self.keep, current, &old, self.now) {
+        for generation in surplus(self.keep, current, &old, self.passed) {
             publish::remove_set(folder, &history_dir(generation))?;
             pruned.push(history_dir(generation));
         }

@@ -21,6 +21,7 @@ use crate::store::protocol::{
 use crate::store::publish;
 use crate::sys::System;
 use crate::text::is_plain;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +36,8 @@ const LOG_LIMIT: u64 = 64 << 20;
 const SHARED_LIMIT: u64 = 64 << 10;
 /// How often the files of all jobs are read.
 const SWEEP: Duration = Duration::from_secs(600);
+/// A clock that was set forward by more is told.
+const CLOCK_SET: SignedDuration = SignedDuration::from_hours(1);
 /// Longest path of a loader.
 const LOADER_LIMIT: usize = 255;
 
@@ -76,6 +79,8 @@ pub struct Store {
     tell: Arc<dyn Tell>,
     sessions: Sessions,
     proofs: Proofs,
+    /// When it began, by both clocks.
+    began: (Timestamp, Duration),
     /// When the jobs were looked at last.
     swept: Mutex<Option<Duration>>,
 }
@@ -91,7 +96,8 @@ impl Store {
     ) -> Store {
         let sessions = Sessions::new(files.clone(), system.clone(), tell.clone(), rules.at_work);
         let proofs = Proofs::new(files.clone(), system.clone());
-        Store { files, boot, system, rules, tell, sessions, proofs, swept: Mutex::default() }
+        let began = (system.now(), system.monotonic());
+        Store { files, boot, system, rules, tell, sessions, proofs, began, swept: Mutex::default() }
     }
 
     /// What is to be done now and then: folders of silent agents are let go of, jobs that are over removed.
@@ -357,6 +363,7 @@ impl Store {
             job: &session.job,
             keep: &self.rules.keep,
             now: self.system.now(),
+            passed: self.passed(),
         };
         let published = publishing.publish(body, &|| session.check())?;
         let StoreJob { ip, job, .. } = &session.job;
@@ -367,6 +374,21 @@ impl Store {
             self.tell.info(&format!("{ip}: pruned by the rules: {pruned}"));
         }
         json(&published)
+    }
+
+    /// What time it is, where nobody has set the clock forward since the server began.
+    fn passed(&self) -> Timestamp {
+        let now = self.system.now();
+        let since = self.system.monotonic().saturating_sub(self.began.1);
+        let passed =
+            self.began.0.checked_add(SignedDuration::try_from(since).unwrap_or_default()).unwrap_or(now);
+        if now.duration_since(passed) > CLOCK_SET {
+            self.tell.warn(&format!(
+                "the clock was set forward by {} h since the server began: until it is started again no set is old by that",
+                now.duration_since(passed).as_hours()
+            ));
+        }
+        now.min(passed)
     }
 
     /// Bytes that the machine may still write.

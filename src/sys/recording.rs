@@ -167,6 +167,14 @@ impl Recording {
         state.elapsed = state.elapsed.saturating_add(time);
     }
 
+    /// Sets the clock of the day to so many seconds since 1970; the monotonic one goes on.
+    pub fn set_date(&self, seconds: i64) {
+        let mut state = self.state();
+        let elapsed = jiff::SignedDuration::try_from(state.elapsed).unwrap_or_default();
+        let date = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        state.start = date.checked_sub(elapsed).unwrap_or(date);
+    }
+
     /// Everything so far, failed calls too.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()

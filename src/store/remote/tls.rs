@@ -73,3 +73,73 @@ pub fn config(key: &KeyPin) -> Result<Arc<ClientConfig>, Error> {
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData, date_time_ymd};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::time_provider::TimeProvider;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+    use std::time::Duration;
+
+    /// A machine whose clock says so many seconds since 1970, for ever.
+    #[derive(Debug)]
+    struct StoppedClock(u64);
+
+    impl TimeProvider for StoppedClock {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+        }
+    }
+
+    /// Shakes hands with a server whose certificate was good in 2001 alone.
+    fn shake_hands(key: &KeyPair, pin: &str, clock: u64) -> Result<(), Error> {
+        let mut params = CertificateParams::new(vec!["other-name".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2001, 12, 31));
+        let certificate = params.self_signed(key).unwrap().der().to_vec();
+        let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let server = server.with_no_client_auth().with_single_cert(vec![certificate.into()], secret)?;
+        let mut client = (*config(&pin.parse().unwrap())?).clone();
+        client.time_provider = Arc::new(StoppedClock(clock));
+        let name = ServerName::try_from("10.0.0.1").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut sent = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut sent).unwrap();
+            }
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                server.read_tls(&mut rest).unwrap();
+                server.process_new_packets()?;
+            }
+            let mut sent = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut sent).unwrap();
+            }
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                client.read_tls(&mut rest).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key counts, and no date: that of the machine may be any, and no certificate runs out.
+    #[test]
+    fn a_known_key_counts_at_any_date_and_no_other_at_any() {
+        let key = KeyPair::generate().unwrap();
+        let pin = SetHash::of(&key.subject_public_key_info()).to_string();
+        // 1970, 2001, 2026, 2100.
+        for clock in [0, 990_000_000, 1_780_000_000, 4_102_444_800] {
+            shake_hands(&key, &pin, clock).unwrap();
+            let other = shake_hands(&key, &"ab".repeat(32), clock).unwrap_err();
+            assert!(other.to_string().contains(OTHER_KEY), "{other}");
+        }
+    }
+}
