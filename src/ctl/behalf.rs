@@ -3,14 +3,14 @@
 
 use super::config::SettingsFile;
 use super::output::Out;
-use super::{Answer, Cli, CtlCommand, Error, dispatch_on};
+use super::{Answer, Cli, CtlCommand, CtlPlace, Error, dispatch_on};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 4] = ["arm", "disarm", "status", "dedup"];
+const COMMANDS: [&str; 5] = ["arm", "disarm", "status", "wait", "dedup"];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct Args {
 /// True where this command may be sent to a server.
 pub(super) fn is_sent(command: &CtlCommand) -> bool {
     use CtlCommand as C;
-    matches!(command, C::Arm(_) | C::Disarm(_) | C::Status(_) | C::Dedup(_))
+    matches!(command, C::Arm(_) | C::Disarm(_) | C::Status(_) | C::Wait(_) | C::Dedup(_))
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         tftp_dir: Some(args.tftp_dir),
         ..SettingsFile::default()
     };
-    dispatch_on(cli.command, None, own.or(file), out)
+    dispatch_on(cli.command, CtlPlace::default(), own.or(file), out)
 }
 
 /// Refuses other commands, and options by which the server's user would read or write what the admin names.
@@ -88,7 +88,9 @@ mod tests {
     /// A new command is not sent before somebody has thought about it.
     #[test]
     fn only_what_works_on_the_servers_folders_is_done_for_others() {
-        for words in ["arm 10.0.0.1 backup", "disarm 10.0.0.1", "status --json", "dedup --dry-run"] {
+        for words in
+            ["arm 10.0.0.1 backup", "disarm 10.0.0.1", "status --json", "wait --job a", "dedup --dry-run"]
+        {
             assert_eq!(checked(words), Ok(()), "{words}");
             let cli =
                 <Cli as clap::Parser>::try_parse_from(format!("testboxctl {words}").split(' ')).unwrap();
@@ -101,6 +103,7 @@ mod tests {
             "keygen x",
             "sign 10.0.0.1",
             "help",
+            "run 10.0.0.1 restore -- true",
             "man x",
             "behalf --backup-dir x --tftp-dir x -- status",
         ] {
@@ -123,10 +126,14 @@ mod tests {
             let long = |argument: &clap::Arg| argument.get_long().map(str::to_owned);
             let paths: Vec<String> = about.get_arguments().filter(is_path).filter_map(long).collect();
             for path in paths {
-                let words = if name == "arm" { "10.0.0.1 backup" } else { "" };
-                let machine = if name == "disarm" { " 10.0.0.1" } else { "" };
-                let line = format!("{name} --{path} /etc/x{machine} {words}");
-                assert!(checked(line.trim_end()).unwrap_err().contains("no files and folders"), "{line}");
+                let words = match name {
+                    "arm" => " 10.0.0.1 backup",
+                    "disarm" => " 10.0.0.1",
+                    "wait" => " --job a",
+                    _ => "",
+                };
+                let line = format!("{name} --{path} /etc/x{words}");
+                assert!(checked(&line).unwrap_err().contains("no files and folders"), "{line}");
                 seen += 1;
             }
         }

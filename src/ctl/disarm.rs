@@ -1,9 +1,10 @@
 //! `disarm`: removes the configurations that arm machines.
 
+use super::armed::Armed;
 use super::config::SettingsFile;
 use super::machine::{self, MachineName};
 use super::output::{Out, say};
-use super::shares::{self, Armed, ShareFolder};
+use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
@@ -68,7 +69,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
 fn disarm(cfg: &ShareFolder, machine: &MachineName, force: bool) -> Result<Vec<String>, Error> {
     let hex = HexIp(machine.ip).to_string();
     let mut found = Vec::new();
-    match cfg.armed(&hex)? {
+    match Armed::read(cfg, &hex)? {
         Armed::No => {}
         Armed::NotAFile => {
             return Err(Error::failed(format!(

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod arm;
+mod armed;
 mod behalf;
 mod boot;
 mod config;
@@ -17,15 +18,18 @@ mod keys;
 mod machine;
 mod man;
 mod network;
+mod news;
 mod output;
 mod ownership;
 mod published;
+mod run;
 mod serve;
 mod shares;
 mod sign;
 mod status;
 mod target;
 mod via;
+mod wait;
 
 use crate::failure::Kind;
 use crate::image::ImageError;
@@ -46,6 +50,8 @@ Examples:
         put both machines back to their images
   testboxctl status --watch
         what every machine is doing
+  testboxctl run --until ssh 10.42.1.20 restore -- ssh tester@10.42.1.20 make check
+        put it back, wait until it answers, and run the tests
   testboxctl sign --sign-key ~/testbox-lab 10.42.1.20
         vouch for its images, where machines restore only what is signed
   testboxctl image verify /export/testbox-backup/10.42.1.20/sda.raw.gz
@@ -83,6 +89,10 @@ enum CtlCommand {
     Disarm(disarm::Args),
     /// Show what machines are doing, and their last backup
     Status(status::Args),
+    /// Wait until jobs have ended, and say how, for programs too
+    Wait(wait::Args),
+    /// Arm a machine, wait for it, and run a command: a step of a test
+    Run(run::Args),
     /// Make, check and write back disk images
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -129,8 +139,8 @@ enum Error {
     /// An error of this program, or a machine without memory for a thread.
     #[error("{0}")]
     Internal(String),
-    /// A server has done the command, and said why it ends with this code.
-    #[error("exit code {0} of the server")]
+    /// It ends with this code, and why has been said.
+    #[error("exit code {0}")]
     Said(u8),
     /// Nobody reads standard output any more: no error at all.
     #[error("standard output was closed")]
@@ -193,6 +203,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Does the command of a command line that this program has put together.
+fn perform(words: &[OsString]) -> Answer {
+    let cli = Cli::try_parse_from(words).map_err(|e| Error::usage(e.render().to_string()))?;
+    dispatch(cli, words)
+}
+
 fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
@@ -206,13 +222,22 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
     if via.place().is_some() && behalf::is_sent(&cli.command) {
         return via::run(&via, &file, words, out);
     }
-    dispatch_on(cli.command, cli.config.as_deref(), file, out)
+    dispatch_on(cli.command, CtlPlace { config: cli.config.as_deref(), via: Some(&via) }, file, out)
 }
 
-/// Does a command here, with the settings of `config`, which `file` holds.
+/// Where a command gets what it hands on to another process of this program.
+#[derive(Clone, Copy, Default)]
+struct CtlPlace<'a> {
+    /// The settings file, where one is named.
+    config: Option<&'a Path>,
+    /// The server that does what a server can do.
+    via: Option<&'a via::ViaFlags>,
+}
+
+/// Does a command here, with these settings.
 fn dispatch_on(
     command: CtlCommand,
-    config: Option<&Path>,
+    place: CtlPlace<'_>,
     file: config::SettingsFile,
     out: &mut Out,
 ) -> Answer {
@@ -221,9 +246,11 @@ fn dispatch_on(
         CtlCommand::Behalf(args) => behalf::run(args, file, out),
         CtlCommand::Disarm(args) => disarm::run(args, file, out),
         CtlCommand::Status(args) => status::run(args, file, out),
+        CtlCommand::Wait(args) => wait::run(args, file, out),
+        CtlCommand::Run(args) => run::run(args, place),
         CtlCommand::Image(command) => image::run(command, out),
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
-        CtlCommand::Serve(args) => serve::run(&args, config, &file, out),
+        CtlCommand::Serve(args) => serve::run(&args, place.config, &file, out),
         CtlCommand::BootServices => boot::run(),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),

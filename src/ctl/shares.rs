@@ -3,21 +3,15 @@
 use super::Error;
 use super::config::SettingsFile;
 use crate::failure::Kind;
-use crate::job::pxe::PxeFile;
 use crate::share::{DirFiles, Files};
 use crate::store::layout::{
     BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, HISTORY, RECORD, RECORD_PENDING, disk_of_image, generation,
     is_disk_name,
 };
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
-use crate::text::quoted;
-use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-
-/// Largest PXE configuration that is read, in bytes.
-const PXE_LIMIT: usize = 64 << 10;
 
 /// `BTRFS_SUPER_MAGIC`.
 pub(super) const BTRFS: u32 = 0x9123_683e;
@@ -57,48 +51,6 @@ impl ShareFolder {
             Err(e) => Err(self.error(file, "read it", &e)),
         }
     }
-
-    /// What a PXE configuration orders; see [`Armed`].
-    pub fn armed(&self, file: &str) -> Result<Armed, Error> {
-        let path = self.path.join(file);
-        match fs::symlink_metadata(&path) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Armed::No);
-            }
-            Err(e) => return Err(self.error(file, "look at it", &e)),
-            Ok(there) if there.is_symlink() => {
-                let leads_to = fs::read_link(&path).unwrap_or_default();
-                return Ok(Armed::Link(quoted(&leads_to.to_string_lossy())));
-            }
-            Ok(there) if !there.is_file() => return Ok(Armed::NotAFile),
-            Ok(_) => {}
-        }
-        let Some(bytes) = self.read(file, PXE_LIMIT)? else { return Ok(Armed::No) };
-        let words = PxeFile::parse(&String::from_utf8_lossy(&bytes)).cmdline();
-        Ok(match words.action {
-            Some(action) => {
-                let job = words.job.map_or("no job id".to_owned(), |job| format!("job {job}"));
-                Armed::With(format!("{action}, {job}"))
-            }
-            None if words.problems.is_empty() => Armed::ByHand,
-            None => Armed::With(format!("something wrong: {}", words.problems.join("; "))),
-        })
-    }
-}
-
-/// What the PXE configuration of one machine says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Armed {
-    /// There is none.
-    No,
-    /// This action and job, in words.
-    With(String),
-    /// No testbox word at all: somebody's own configuration.
-    ByHand,
-    /// A symbolic link, and where it leads: somebody's own too, and neither followed nor read.
-    Link(String),
-    /// A folder or something else that cannot be replaced by a file.
-    NotAFile,
 }
 
 /// Opens PXELINUX's configuration folder: one that PXELINUX does not read arms nobody.

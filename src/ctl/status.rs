@@ -1,17 +1,13 @@
-//! `status`: what the machines say of themselves in their folders on the backup share.
-//!
-//! All of it comes from machines that may be broken, so it is read with bounds and shown without control characters.
+//! `status`: what machines are doing, and what they are armed with. Shown without control characters.
 
+use super::Answer;
+use super::armed::Armed;
 use super::config::SettingsFile;
 use super::machine;
+use super::news::{Newsroom, StatusNews, age};
 use super::output::Out;
-use super::shares::{self, ShareFolder};
-use super::{Answer, Error};
-use crate::share::Files;
-use crate::store::layout::{BACKUP_EXPORT, LEASE, RECORD, STATUS};
-use crate::store::lease::{self, SeenLease};
-use crate::store::record::{RECORD_LIMIT, Record, RecordError, SetState};
-use crate::store::status::{JobState, STATUS_LIMIT, Status};
+use crate::store::record::SetState;
+use crate::store::status::JobState;
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,16 +17,15 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-/// A running machine writes every few seconds; older news than this means that it hangs, or that the share does.
-const STALE: Duration = Duration::from_secs(30);
 /// Time between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Longest host name in the table.
 const HOST_WIDTH: usize = 12;
 
 const AFTER_HELP: &str = "\
-States: running; done; failed (it will try again); holding (it waits for a human); stale (it says that it is \
-running, and has said nothing for 30 s); - (it has never said anything).
+States: armed (it has not come yet; AGE is how long it is armed); running; done; failed (it will try again); holding \
+(it waits for a human); stale (it says that it is running, and has said nothing for 30 s); - (it has never said \
+anything). Exit code 1: one that is shown has failed, holds, is stale, or is not known.
 
 Examples:
   testboxctl status --backup-dir /mnt/testbox-backup
@@ -53,20 +48,26 @@ pub(super) struct Args {
     /// Root of the backup share [default: /export/testbox-backup]
     #[arg(long, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
+    /// PXELINUX's configuration folder, for what is armed [default: pxelinux.cfg in the TFTP root]
+    #[arg(short, long, value_name = "DIR")]
+    cfg_dir: Option<PathBuf>,
+    /// Root of the TFTP share [default: /export/testbox-tftp, if it is there]
+    #[arg(long, value_name = "DIR")]
+    tftp_dir: Option<PathBuf>,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let named: Vec<Ipv4Addr> = machine::resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
-    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
-    let Some(share) = shares::open_backup_dir(&settings)? else {
-        return Err(Error::failed(format!(
-            "{}: there is no backup share; give its folder with --backup-dir",
-            BACKUP_EXPORT
-        )));
+    let flags = SettingsFile {
+        backup_dir: args.backup_dir,
+        cfg_dir: args.cfg_dir,
+        tftp_dir: args.tftp_dir,
+        ..SettingsFile::default()
     };
+    let room = Newsroom::open(&flags.or(file))?;
     let redraw = args.watch && !args.json && io::stdout().is_terminal();
     loop {
-        let news = all_news(&share, &named)?;
+        let news = room.all(&named)?;
         let now = Timestamp::now();
         let text = table(&news, now);
         if args.json {
@@ -78,79 +79,13 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
             out.text(&text)?;
         }
         if !args.watch {
-            return Ok(named.is_empty() || news.iter().all(|n| n.is_known));
+            return Ok(!news.iter().any(|news| news.is_in_trouble(now)));
         }
         if !args.json && !redraw {
             out.text("\n")?;
         }
         thread::sleep(INTERVAL);
     }
-}
-
-/// What is known of one machine.
-struct StatusNews {
-    ip: Ipv4Addr,
-    /// It has a folder.
-    is_known: bool,
-    status: Option<Status>,
-    record: Option<Record>,
-    /// The lease of the folder that counts.
-    lease: Option<SeenLease>,
-    /// What cannot be read.
-    problems: Vec<String>,
-}
-
-fn all_news(share: &ShareFolder, named: &[Ipv4Addr]) -> Result<Vec<StatusNews>, Error> {
-    let names = share.files.list("").map_err(|e| share.error("", "list it", &e))?;
-    let mut folders: Vec<Ipv4Addr> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    folders.sort();
-    let wanted = if named.is_empty() { &folders } else { named };
-    Ok(wanted.iter().map(|ip| news(&share.files, *ip, folders.contains(ip))).collect())
-}
-
-fn news(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> StatusNews {
-    let mut problems = Vec::new();
-    let mut read = |name: &str, limit| match files.read_limited(&format!("{ip}/{name}"), limit) {
-        Ok(bytes) => Some(bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => {
-            problems.push(format!("cannot read {name}: {e}"));
-            None
-        }
-    };
-    let (status, record) = (read(STATUS, STATUS_LIMIT), read(RECORD, RECORD_LIMIT));
-    let status = status.and_then(|bytes| {
-        let status = Status::parse(&bytes);
-        if status.is_none() {
-            problems.push(format!("{STATUS} is damaged, or of another version"));
-        }
-        status
-    });
-    let record = record.and_then(|bytes| match Record::parse(&bytes) {
-        Ok(record) => Some(record),
-        // Below.
-        Err(RecordError::TooNew(_)) => None,
-        Err(e) => {
-            problems.push(format!("{RECORD} cannot be used: {e}"));
-            None
-        }
-    });
-    let newer = shares::newer(files, &ip.to_string());
-    let lease = lease::current(files, &format!("{ip}/{LEASE}")).unwrap_or_else(|e| {
-        problems.push(format!("cannot read {LEASE}/: {e}"));
-        None
-    });
-    problems.extend(newer);
-    StatusNews { ip, is_known, status, record, lease, problems }
-}
-
-/// Age of the news; none where a clock is ahead.
-fn age(status: &Status, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(status.updated)).unwrap_or_default()
-}
-
-fn is_stale(status: &Status, now: Timestamp) -> bool {
-    status.state == JobState::Running && age(status, now) > STALE
 }
 
 fn word(state: JobState) -> &'static str {
@@ -168,6 +103,14 @@ const HEAD: [&str; 9] = ["ADDRESS", "HOST", "STATE", "ACTION", "DONE", "MB/s", "
 fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     let none = || "-".to_owned();
     let ip = news.ip.to_string();
+    if let Some(armed) = news.not_come() {
+        let of_record = || news.record.as_ref().map(|record| host(&record.machine.hostname));
+        let named = news.status.as_ref().map(|status| host(&status.hostname)).or_else(of_record);
+        let action = armed.action.as_deref().map_or_else(none, |action| cut(&ascii(action), 12));
+        let since = armed.since.map_or_else(none, |at| short(since(at, now)));
+        let name = named.unwrap_or_else(none);
+        return [ip, name, "armed".into(), action, none(), none(), none(), none(), since];
+    }
     let Some(status) = &news.status else {
         let host = news.record.as_ref().map_or_else(none, |r| host(&r.machine.hostname));
         return [ip, host, none(), none(), none(), none(), none(), none(), none()];
@@ -178,7 +121,7 @@ fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     [
         ip,
         host(&status.hostname),
-        if is_stale(status, now) { "stale" } else { word(status.state) }.to_owned(),
+        if news.is_stale(now) { "stale" } else { word(status.state) }.to_owned(),
         cut(&ascii(&status.action), 12),
         percent.map_or_else(none, |p| format!("{}%", p.min(100))),
         if is_running && status.rate > 0 { (status.rate / 1_000_000).to_string() } else { none() },
@@ -189,6 +132,11 @@ fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
         status.attempt.to_string(),
         short(age(status, now)),
     ]
+}
+
+/// Time since then; none where a clock is ahead.
+fn since(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(at)).unwrap_or_default()
 }
 
 fn host(name: &str) -> String {
@@ -243,7 +191,17 @@ fn table(all: &[StatusNews], now: Timestamp) -> String {
 fn details(news: &StatusNews) -> Vec<String> {
     let mut lines = Vec::new();
     if !news.is_known {
-        lines.push("it has no folder on the backup share".into());
+        lines.push("it has no folder on the backup share, and is not armed".into());
+    }
+    match &news.armed {
+        Armed::No => {}
+        Armed::With(job) if news.not_come().is_some() => {
+            lines.push(format!("armed with {job}; it has not come yet"));
+        }
+        Armed::With(job) => lines.push(format!("armed with {job}")),
+        Armed::ByHand => lines.push("armed with a configuration that somebody has made by hand".into()),
+        Armed::Link(to) => lines.push(format!("armed with a link to {to}")),
+        Armed::NotAFile => lines.push("what should arm it is not a file".into()),
     }
     if let Some(status) = &news.status {
         if status.state == JobState::Running {
@@ -276,6 +234,20 @@ fn details(news: &StatusNews) -> Vec<String> {
     lines
 }
 
+fn armed_json(news: &StatusNews) -> Value {
+    match news.armed.job() {
+        Some(job) => json!({
+            "action": job.action,
+            "job": job.job,
+            "by": job.by,
+            "since": job.since,
+            "has_come": news.not_come().is_none(),
+            "problems": job.problems,
+        }),
+        None => Value::Null,
+    }
+}
+
 fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
     let one = |news: &StatusNews| {
         let backup = news.record.as_ref().map(|record| {
@@ -301,7 +273,8 @@ fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
             "known": news.is_known,
             "status": news.status,
             "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
-            "stale": news.status.as_ref().is_some_and(|s| is_stale(s, now)),
+            "stale": news.is_stale(now),
+            "armed": armed_json(news),
             "backup": backup,
             "lease": news.lease.as_ref().map(|lease| json!({
                 "number": lease.number,
@@ -316,9 +289,13 @@ fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::armed::ArmedJob;
+    use super::super::news;
     use super::super::output::printable;
     use super::*;
     use crate::share::{Files, MemFiles};
+    use crate::store::record::RECORD_LIMIT;
+    use crate::store::status::Status;
 
     fn status() -> Status {
         let started = Timestamp::from_second(1_000_000).unwrap();
@@ -352,6 +329,7 @@ mod tests {
             status: Some(status),
             record: None,
             lease: None,
+            armed: Armed::No,
             problems: Vec::new(),
         }
     }
@@ -378,6 +356,31 @@ mod tests {
             let now = Timestamp::from_second(1_000_000 + seconds).unwrap();
             assert_eq!(row(&news_of(Status { state, ..status() }), now)[2], word, "{state:?} {seconds}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_never_came_is_shown_as_armed() {
+        let job = ArmedJob {
+            action: Some("restore".into()),
+            job: Some("j2".into()),
+            by: Some("alice (uid 1000)".into()),
+            since: Timestamp::from_second(1_000_000).ok(),
+            ..ArmedJob::default()
+        };
+        let now = Timestamp::from_second(1_000_000 + 7300).unwrap();
+        let done = Status { state: JobState::Done, ..status() };
+        let news = StatusNews { armed: Armed::With(job.clone()), ..news_of(done.clone()) };
+        assert_eq!(row(&news, now)[2..4], ["armed", "restore"]);
+        assert_eq!(row(&news, now)[8], "2h");
+        let text = table(&[news], now);
+        let line =
+            "armed with restore, job j2, by alice (uid 1000), 1970-01-12 13:46 UTC; it has not come yet";
+        assert!(text.contains(line), "{text}");
+        // It has come as soon as it says so.
+        let come = Status { job: Some("j2".into()), ..done };
+        let news = StatusNews { armed: Armed::With(job), ..news_of(come) };
+        assert_eq!(row(&news, now)[2], "done");
+        assert_eq!(to_json(&[news], now)[0]["armed"]["has_come"], true);
     }
 
     /// A machine's texts must not act on the admin's terminal.
@@ -410,11 +413,11 @@ mod tests {
         let (files, ip) = (MemFiles::new(), Ipv4Addr::new(10, 0, 0, 1));
         let holder = br#"{"session":"s","macs":["52:54:00:12:34:56"],"hostname":"box1","action":"backup"}"#;
         files.put("10.0.0.1/lease/6", [holder.as_slice(), b"\n..\nreleased\n"].concat());
-        let of = |files: &MemFiles| table(&[news(files, ip, true)], Timestamp::UNIX_EPOCH);
+        let of = |files: &MemFiles| table(&[news::read(files, ip, true)], Timestamp::UNIX_EPOCH);
         assert!(!of(&files).contains("held"), "{}", of(&files));
         files.put("10.0.0.1/lease/7", [holder.as_slice(), b"\n.."].concat());
         assert!(of(&files).contains("folder held by box1 (52:54:00:12:34:56), backup\n"), "{}", of(&files));
-        let json = to_json(&[news(&files, ip, true)], Timestamp::UNIX_EPOCH);
+        let json = to_json(&[news::read(&files, ip, true)], Timestamp::UNIX_EPOCH);
         assert_eq!(json[0]["lease"]["number"], 7);
         assert_eq!(json[0]["lease"]["holder"]["hostname"], "box1");
     }
@@ -426,7 +429,7 @@ mod tests {
         files.make_dir("10.0.0.1").unwrap();
         files.write_atomic("10.0.0.1/status.json", b"{").unwrap();
         files.write_atomic("10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
-        let news = news(&files, ip, true);
+        let news = news::read(&files, ip, true);
         assert!(news.status.is_none() && news.record.is_none());
         assert_eq!(news.problems.len(), 2, "{:?}", news.problems);
         assert!(table(&[news], Timestamp::UNIX_EPOCH).contains("problem: "));

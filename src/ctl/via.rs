@@ -48,6 +48,13 @@ impl ViaFlags {
         }
     }
 
+    /// The same as words.
+    pub fn words(&self) -> Vec<OsString> {
+        let place = self.via.as_ref().map(|via| ["--via".into(), OsString::from(via.to_string())]);
+        let token = self.via_token.as_ref().map(|path| ["--via-token".into(), path.into()]);
+        place.into_iter().chain(token).flatten().collect()
+    }
+
     /// Where the command goes, if not here.
     pub fn place(&self) -> Option<&Via> {
         self.via.as_ref()

@@ -164,6 +164,20 @@ pub fn at_work(files: &dyn Files) -> io::Result<Vec<String>> {
     Ok(hashes.filter(is_at_work).map(str::to_owned).collect())
 }
 
+/// Whether the machine of this job waits in the line, as far as the folder tells.
+pub fn is_in_line(files: &dyn Files, job: &str) -> bool {
+    let of_job = |name: &&str| {
+        let found = read::<StoreJob>(files, &format!("{STORE_JOBS}/{name}")).ok().flatten();
+        found.is_some_and(|found| found.job == job)
+    };
+    let waits = |name: &str| {
+        let binding = read::<Binding>(files, &format!("{STORE_JOBS}/{name}{SESSION}")).ok().flatten();
+        binding.is_some_and(|binding| !binding.is_closed && binding.is_in_line)
+    };
+    let names = files.list(STORE_JOBS).unwrap_or_default();
+    names.iter().filter_map(|name| name.strip_suffix(SESSION)).filter(of_job).any(waits)
+}
+
 /// Whether a machine with this action counts among those at work, and as what.
 pub fn need(action: Action) -> Option<Need> {
     match action {

@@ -3,6 +3,7 @@
 use super::{ParameterError, StoreUrl};
 use crate::text::quoted;
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -13,6 +14,15 @@ pub enum Via {
     Socket(PathBuf),
     /// Its HTTPS.
     Https(StoreUrl),
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Via::Socket(path) => write!(f, "{}", path.display()),
+            Via::Https(url) => write!(f, "{url}"),
+        }
+    }
 }
 
 impl FromStr for Via {

@@ -20,7 +20,11 @@ fn arm_writes_the_file_that_pxelinux_loads_for_this_machine() {
          SYSAPPEND 2\n\nLABEL local-boot\n  MENU LABEL Local disk\n  LOCALBOOT 0\n",
         env!("CARGO_PKG_VERSION")
     );
-    assert_eq!(String::from_utf8(lab.read(FILE)).unwrap(), expected);
+    let text = String::from_utf8(lab.read(FILE)).unwrap();
+    let (head, rest) = text.split_once("\nPATH").unwrap();
+    let by = head.lines().nth(1).unwrap();
+    assert!(by.starts_with("# by ") && by.contains("uid ") && by.contains(" at 2"), "{by}");
+    assert_eq!(format!("{}\nPATH{rest}", head.lines().next().unwrap()), expected);
     let mode = fs::metadata(lab.path(FILE)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644, "TFTP servers read as nobody");
     let names = fs::read_dir(lab.path("t/pxelinux.cfg")).unwrap().count();

@@ -11,6 +11,7 @@ mod ownership;
 mod shares;
 mod sign;
 mod via;
+mod wait;
 
 use std::fs;
 use std::path::{Path, PathBuf};

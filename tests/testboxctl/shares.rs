@@ -17,8 +17,9 @@ fn settings_come_from_a_file_and_flags_go_before_it() {
     for word in ["testbox.keep=5", "testbox.attempts=4", "console=ttyS0 "] {
         assert!(file.contains(word), "{word}: {file}");
     }
+    lab.run(&["status"]).expect(0, &["10.42.1.20 -    armed backup", "it has not come yet"]);
+    lab.run(&["disarm", "10.42.1.20"]).expect(0, &["disarmed, was armed with backup, job "]);
     lab.run(&["status"]).expect(0, &["no machine has a folder"]);
-    lab.run(&["disarm", "10.42.1.20"]).expect(0, &[]);
     for (text, part) in
         [("sever = \"x\"\n", "sever"), ("keep = \n", "settings.toml"), ("keep = 500\n", "keep=500")]
     {
@@ -49,7 +50,7 @@ fn status_shows_every_machine() {
     fs::create_dir_all(lab.path("b/not-a-machine")).unwrap();
     lab.write("b/10.42.1.8/status.json", b"{");
     let run =
-        lab.run(&["status", "--backup-dir", "b"]).expect(0, &["error: disk \\u{1b}[2J gone", "damaged"]);
+        lab.run(&["status", "--backup-dir", "b"]).expect(1, &["error: disk \\u{1b}[2J gone", "damaged"]);
     let rows: Vec<Vec<&str>> = run.out.lines().map(|l| l.split_whitespace().collect()).collect();
     let row =
         |ip: &str| rows.iter().find(|r| r[0] == ip).unwrap_or_else(|| panic!("{ip}: {}", run.out)).clone();
@@ -62,6 +63,7 @@ fn status_shows_every_machine() {
     assert_eq!(order, ["10.42.1.3", "10.42.1.7", "10.42.1.8", "10.42.1.20", "10.42.1.100"]);
 
     let run = lab.run(&["status", "--backup-dir", "b", "--json", "10.42.1.20", "10.42.1.7"]).expect(0, &[]);
+    lab.run(&["status", "--backup-dir", "b", "10.42.1.3"]).expect(1, &["stale"]);
     let json: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!((&json[0]["status"]["bytes_done"], &json[0]["stale"]), (&json!(42), &json!(false)));
     assert_eq!((&json[1]["ip"], &json[1]["status"]), (&json!("10.42.1.7"), &Value::Null));

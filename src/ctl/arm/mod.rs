@@ -4,13 +4,16 @@ mod order;
 mod served;
 mod shadow;
 
+use super::armed::Armed;
 use super::config::SettingsFile;
 use super::machine::{self, MachineName};
 use super::network::{Surroundings, own_addresses};
+use super::news::{self, Newsroom};
 use super::output::{Out, say, warn};
 use super::ownership::{self, Class};
-use super::shares::{self, Armed, ShareFolder};
+use super::shares::{self, ShareFolder};
 use super::target::ImageTarget;
+use super::wait::{self, WaitFlags};
 use super::{Answer, Error, keys};
 use crate::job::{Action, Options};
 use crate::serve::jobs;
@@ -18,8 +21,11 @@ use crate::share::Files;
 use crate::share::ownership::SERVED_FILE;
 use crate::signature::SecretKey;
 use crate::store::layout::{STORE, STORE_JOBS};
+use crate::store::status::JobState;
 use crate::types::{JobId, REDACTED, SetHash, Token};
+pub(super) use order::fresh_job;
 use order::{ArmedFile, Servers, initrd, kernel, orders};
+use serde_json::{Value, json};
 use served::{Served, ServedCheck};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -61,6 +67,14 @@ pub(super) struct Args {
     force: bool,
     #[command(flatten)]
     settings: SettingsFile,
+    /// For programs: machine, job and file of each, on standard output
+    #[arg(long)]
+    json: bool,
+    /// Wait until the jobs have ended: see 'testboxctl wait --help' for the exit codes
+    #[arg(long, conflicts_with_all = ["dry_run", "json"])]
+    wait: bool,
+    #[command(flatten)]
+    waiting: WaitFlags,
     /// The job id, where it must be known beforehand
     #[arg(long, hide = true)]
     job: Option<JobId>,
@@ -92,7 +106,19 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     warnings(&cfg, &orders, &what, &boot_problems)?;
     let store = check_store(&settings, what.backup.as_ref())?;
     let lab = ArmLab { store, cfg: &cfg, served: &served, server: servers.boot, force: args.force };
-    if args.dry_run { show(&lab, &orders, out) } else { write_all(&lab, &orders, action, out) }
+    if args.dry_run {
+        return show(&lab, &orders, out);
+    }
+    let written = write_all(&lab, &orders);
+    report(&lab, &written, action, args.json, out)?;
+    let is_done = written.iter().all(|(_, problem)| problem.is_none());
+    if !args.wait {
+        return Ok(is_done);
+    }
+    let armed = written.iter().filter(|(_, problem)| problem.is_none());
+    let jobs: Vec<_> = armed.map(|(order, _)| (order.job.clone(), order.machine.ip)).collect();
+    let ended = wait::wait(&Newsroom::open(&settings)?, &jobs, &args.waiting, false, out)?;
+    Ok(is_done && ended)
 }
 
 /// What the machines are to do, beside the settings, and the share where their images are.
@@ -222,6 +248,11 @@ fn refusals(orders: &[ArmedFile], what: &What, force: bool, boot: &[String]) -> 
 fn warnings(cfg: &ShareFolder, orders: &[ArmedFile], what: &What, boot: &[String]) -> Result<(), Error> {
     boot.iter().for_each(|problem| warn(problem));
     ownership::removal_problem(&cfg.path).iter().for_each(|problem| warn(problem));
+    if let Some(share) = &what.backup {
+        for order in orders {
+            at_work(share, order).iter().for_each(|problem| warn(problem));
+        }
+    }
     match (what.action, &what.backup) {
         (Action::Backup, Some(share)) => {
             for order in orders {
@@ -243,6 +274,21 @@ fn warnings(cfg: &ShareFolder, orders: &[ArmedFile], what: &What, boot: &[String
         warn(&format!("{}: {warning}", cfg.path.display()));
     }
     Ok(())
+}
+
+/// What a machine does at this moment: it goes on with that, and takes the new job when it boots again.
+fn at_work(share: &ShareFolder, order: &ArmedFile) -> Option<String> {
+    let news = news::read(&share.files, order.machine.ip, true);
+    let now = jiff::Timestamp::now();
+    let status = news.status.as_ref().filter(|status| status.state == JobState::Running)?;
+    (!news.is_stale(now)).then(|| {
+        format!(
+            "{}: it is at work: {} ({}); it goes on with that, and does not take this job before it boots again",
+            order.machine.label(),
+            status.action,
+            status.step
+        )
+    })
 }
 
 /// Why the file of a machine cannot be written, whatever is in the others.
@@ -284,38 +330,61 @@ fn redacted_token(order: &ArmedFile) -> String {
     }
 }
 
-fn write_all(lab: &ArmLab, orders: &[ArmedFile], action: Action, out: &mut Out) -> Answer {
-    let mut lines = Vec::new();
-    let mut failed = 0;
+/// Arms all machines, one after the other; of each, why not.
+fn write_all<'a>(lab: &ArmLab, orders: &'a [ArmedFile]) -> Vec<(&'a ArmedFile, Option<String>)> {
+    let mut written = Vec::new();
     for order in orders {
+        let problem = blocked(lab, order).and_then(|()| write(lab, order)).err();
+        written.push((order, problem));
+    }
+    written
+}
+
+/// Says what has become of each machine.
+fn report(
+    lab: &ArmLab,
+    written: &[(&ArmedFile, Option<String>)],
+    action: Action,
+    is_json: bool,
+    out: &mut Out,
+) -> Result<(), Error> {
+    for (order, problem) in written {
+        problem.iter().for_each(|problem| say(&format!("{}: NOT armed: {problem}", order.machine.label())));
+    }
+    let path = |order: &ArmedFile| lab.cfg.path.join(&order.file);
+    if is_json {
+        let one = |(order, problem): &(&ArmedFile, Option<String>)| {
+            json!({
+                "ip": order.machine.ip,
+                "name": order.machine.word,
+                "action": action.to_string(),
+                "job": order.job.as_str(),
+                "file": path(order),
+                "armed": problem.is_none(),
+                "problem": problem,
+            })
+        };
+        return out.json(&Value::Array(written.iter().map(one).collect()), false);
+    }
+    let armed: Vec<_> = written.iter().filter(|(_, problem)| problem.is_none()).collect();
+    for (order, _) in &armed {
+        let before = match &order.before {
+            Armed::No | Armed::NotAFile => String::new(),
+            Armed::With(what) => format!(", instead of {what}"),
+            Armed::ByHand => ", instead of a hand-made configuration".into(),
+            Armed::Link(to) => format!(", instead of a link to {to}"),
+        };
         let label = order.machine.label();
-        match blocked(lab, order).and_then(|()| write(lab, order)) {
-            Ok(()) => {
-                let before = match &order.before {
-                    Armed::No | Armed::NotAFile => String::new(),
-                    Armed::With(what) => format!(", instead of {what}"),
-                    Armed::ByHand => ", instead of a hand-made configuration".into(),
-                    Armed::Link(to) => format!(", instead of a link to {to}"),
-                };
-                lines.push(format!(
-                    "{label}: armed with {action}, job {}{before}: {}",
-                    order.job,
-                    lab.cfg.path.join(&order.file).display()
-                ));
-            }
-            Err(problem) => {
-                failed += 1;
-                say(&format!("{label}: NOT armed: {problem}"));
-            }
-        }
+        out.line(format!(
+            "{label}: armed with {action}, job {}{before}: {}",
+            order.job,
+            path(order).display()
+        ))?;
     }
-    if orders.len() > 1 {
-        lines.push(format!("{} of {} machines armed with {action}", orders.len() - failed, orders.len()));
+    if written.len() > 1 {
+        out.line(format!("{} of {} machines armed with {action}", armed.len(), written.len()))?;
     }
-    for line in lines {
-        out.line(line)?;
-    }
-    Ok(failed == 0)
+    Ok(())
 }
 
 /// Arms one machine.

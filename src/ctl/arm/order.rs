@@ -1,16 +1,17 @@
 //! What will be written for each machine.
 
 use super::super::Error;
+use super::super::armed::Armed;
 use super::super::config::{BootSetting, SettingsFile};
 use super::super::machine::{self, MachineName};
 use super::super::output::warn;
-use super::super::shares::{Armed, ShareFolder};
+use super::super::shares::ShareFolder;
 use super::What;
 use super::served::Served;
 use crate::job::Action;
 use crate::job::Options;
 use crate::job::job_text;
-use crate::job::pxe::{BootMode, HexIp, PxeFile, PxeJob, render};
+use crate::job::pxe::{ArmedBy, BootMode, HexIp, PxeFile, PxeJob, render};
 use crate::net::netconf::IpWord;
 use crate::serve::admin::ADMIN_VARIABLE;
 use crate::serve::jobs::StoreJob;
@@ -77,6 +78,7 @@ pub(super) fn orders(
         };
         let mut pxe = PxeJob {
             program: concat!("testboxctl ", env!("CARGO_PKG_VERSION")).into(),
+            armed_by: Some(ArmedBy::new(&who(), jiff::Timestamp::now())),
             action: what.action,
             job: job.clone(),
             signature: None,
@@ -102,7 +104,7 @@ pub(super) fn orders(
             pxe.signature = Some(JobSignature(key.sign(JOB_NAMESPACE, signed.as_bytes()).signature));
             text = render(&pxe).map_err(|e| Error::usage(e.to_string()))?;
         }
-        let before = cfg.armed(&file)?;
+        let before = Armed::read(cfg, &file)?;
         Ok(ArmedFile { machine, file, job, text, before, stored })
     };
     machines.into_iter().map(order).collect()
@@ -182,7 +184,7 @@ fn ip_word(ip: Ipv4Addr, server: Option<Ipv4Addr>, settings: &SettingsFile) -> R
 }
 
 /// A job id that sorts by time and never comes twice: `20171017T142602-0123456789abcdef`.
-fn fresh_job() -> Result<JobId, Error> {
+pub(in crate::ctl) fn fresh_job() -> Result<JobId, Error> {
     let mut random = [0; 8];
     getrandom::fill(&mut random)
         .map_err(|e| Error::failed(format!("no random bytes for the job id: {e}; nothing was written")))?;

@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod grub;
+mod note;
 mod parse;
 mod render;
 
 pub use grub::{GRUB_HEAD, GRUB_SPECIAL, grub_config, own_loader_script};
+pub use note::ArmedBy;
 pub use parse::PxeFile;
 pub use render::{BootMode, KERNEL_LINE_MAX, PxeError, PxeJob, render};
 

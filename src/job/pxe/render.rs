@@ -1,6 +1,6 @@
 //! Writing the PXELINUX file that arms one machine.
 
-use super::GRUB_SPECIAL;
+use super::{ArmedBy, GRUB_SPECIAL};
 use crate::job::Action;
 use crate::job::Options;
 use crate::net::netconf::IpWord;
@@ -38,6 +38,8 @@ pub enum BootMode {
 pub struct PxeJob {
     /// Who writes it, for the comment on the first line: program and version.
     pub program: String,
+    /// Who has armed the machine, for the comment on the second line.
+    pub armed_by: Option<ArmedBy>,
     /// What to do.
     pub action: Action,
     /// Fresh for every arming.
@@ -223,11 +225,12 @@ pub fn render(job: &PxeJob) -> Result<String, PxeError> {
         return Err(PxeError::KernelLine(kernel_line));
     }
 
+    let note = job.armed_by.as_ref().map(|note| format!("{note}\n")).unwrap_or_default();
     let mut text = String::new();
     let _ = write!(
         text,
         "# {program}: {action}, job {id}\n\
-         PATH bios\n\
+         {note}PATH bios\n\
          DEFAULT maintenance\n\
          PROMPT 0\n\
          TIMEOUT 0\n\
@@ -264,6 +267,7 @@ mod tests {
     fn job() -> PxeJob {
         PxeJob {
             program: "testboxctl 0.1.0".into(),
+            armed_by: None,
             action: Action::Restore,
             job: "ab-12".parse().unwrap(),
             signature: None,
