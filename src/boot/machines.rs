@@ -19,6 +19,9 @@ pub struct KnownMachine {
     pub address: Ipv4Addr,
     /// The cards that it may ask with.
     pub macs: Vec<String>,
+    /// The groups that it is one of.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// All machines of the lab.
@@ -48,9 +51,9 @@ pub enum MachinesError {
 struct MachineTable {
     address: Ipv4Addr,
     #[serde(default)]
-    mac: Option<Macs>,
-    #[serde(default, rename = "groups")]
-    _groups: Option<toml::Value>,
+    mac: Option<OneOrMore>,
+    #[serde(default)]
+    groups: Option<OneOrMore>,
     #[serde(default, rename = "power")]
     _power: Option<toml::Value>,
     #[serde(default, rename = "note")]
@@ -59,9 +62,25 @@ struct MachineTable {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Macs {
+enum OneOrMore {
     One(String),
     Several(Vec<String>),
+}
+
+impl OneOrMore {
+    fn list(words: Option<OneOrMore>) -> Vec<String> {
+        match words {
+            None => Vec::new(),
+            Some(OneOrMore::One(word)) => vec![word],
+            Some(OneOrMore::Several(words)) => words,
+        }
+    }
+}
+
+/// A name that needs no quotes in a command.
+fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= 64 && name.chars().all(is_plain)
 }
 
 /// True for an address that a machine can have, as far as one can tell without its network.
@@ -84,11 +103,8 @@ impl KnownMachines {
         let machine = |(name, table): (String, MachineTable)| KnownMachine {
             name,
             address: table.address,
-            macs: match table.mac {
-                None => Vec::new(),
-                Some(Macs::One(mac)) => vec![mac],
-                Some(Macs::Several(macs)) => macs,
-            },
+            macs: OneOrMore::list(table.mac),
+            groups: OneOrMore::list(table.groups),
         };
         KnownMachines::of(tables.into_iter().map(machine).collect())
     }
@@ -103,9 +119,11 @@ impl KnownMachines {
         for machine in list {
             let name = &machine.name;
             let wrong = |why: &str| MachinesError::Value(name.clone(), why.to_owned());
-            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
-                return Err(wrong("a name has up to 64 letters, digits, hyphens, underscores and dots"));
+            if let Some(bad) = [name].into_iter().chain(&machine.groups).find(|name| !is_name(name)) {
+                let what = if bad == name { "a name" } else { "the name of a group" };
+                return Err(wrong(&format!(
+                    "{what} has up to 64 letters, digits, hyphens, underscores and dots"
+                )));
             }
             if !is_host(machine.address) {
                 return Err(wrong(&format!("no machine can have the address {}", machine.address)));
@@ -131,7 +149,27 @@ impl KnownMachines {
             }
             known.machines.push(machine);
         }
+        // A word of a command means one machine, or one group.
+        for machine in &known.machines {
+            let group = machine.groups.iter().find(|group| names.contains_key(&group.to_ascii_lowercase()));
+            if let Some(group) = group {
+                let why = format!("its group {group} has the name of a machine");
+                return Err(MachinesError::Value(machine.name.clone(), why));
+            }
+        }
         Ok(known)
+    }
+
+    /// The machine of this name; case does not matter.
+    pub fn by_name(&self, name: &str) -> Option<&KnownMachine> {
+        self.machines.iter().find(|machine| machine.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The machines of a group, in the order of their names.
+    pub fn of_group(&self, group: &str) -> Vec<&KnownMachine> {
+        let is_in =
+            |machine: &&KnownMachine| machine.groups.iter().any(|one| one.eq_ignore_ascii_case(group));
+        self.machines.iter().filter(is_in).collect()
     }
 
     /// The machine that has this card.
@@ -171,6 +209,8 @@ mod tests {
         ] {
             assert_eq!(name(mac), expected, "{mac}");
         }
+        assert_eq!(known.by_name("TB2").unwrap().address, Ipv4Addr::new(10, 42, 1, 21));
+        assert_eq!(known.of_group("a").len(), 1);
         assert_eq!(known.by_address([10, 42, 1, 22].into()).unwrap().name, "tb3");
         assert_eq!(KnownMachines::of(known.list().to_vec()).unwrap(), known);
         assert_eq!(KnownMachines::parse("").unwrap(), KnownMachines::default());
@@ -200,6 +240,11 @@ mod tests {
             ("[a]\nmac = \"52:54:00:00:00:01\"", "missing field `address`"),
             ("[a]\naddress = \"10.0.0.1\"\nmac = \"52:54\"", "[a]: '52:54' is no Ethernet address"),
             ("[a]\naddress = \"10.0.0.1\"\nmac = \"01:00:5e:00:00:01\"", "[a]: no card can have"),
+            ("[a]\naddress = \"10.0.0.1\"\ngroups = \"x y\"", "[a]: the name of a group has"),
+            (
+                "[a]\naddress = \"10.0.0.1\"\ngroups = [\"B\"]\n[b]\naddress = \"10.0.0.2\"",
+                "[a]: its group B has the name of a machine",
+            ),
             ("[\"a b\"]\naddress = \"10.0.0.1\"", "[a b]: a name has"),
             ("x = 1", "expected"),
         ] {

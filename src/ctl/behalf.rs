@@ -103,6 +103,7 @@ mod tests {
             "keygen x",
             "sign 10.0.0.1",
             "help",
+            "machines list",
             "run 10.0.0.1 restore -- true",
             "man x",
             "behalf --backup-dir x --tftp-dir x -- status",

@@ -86,6 +86,9 @@ settings! {
     #[arg(long, value_name = "DIR", help_heading = "Shares")]
     backup_dir ("backup-dir"): Option<PathBuf>,
 
+    /// The file of machines, whose names and groups stand for them [default: /etc/testbox/machines.toml, if it is there]
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    machines ("machines"): Option<PathBuf>,
     /// The server of all shares, as the machine reaches it: fills in --nfsroot, --backup and --tftp
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     #[serde(deserialize_with = "one")]
@@ -266,6 +269,7 @@ mod tests {
             cfg-dir = "/t/pxelinux.cfg"
             tftp-dir = "/t"
             backup-dir = "/b"
+            machines = "/m"
             server = "10.42.1.1"
             gateway = "10.42.1.254"
             netmask = "255.255.255.0"

@@ -2,7 +2,7 @@
 
 use super::armed::Armed;
 use super::config::SettingsFile;
-use super::machine::{self, MachineName};
+use super::machine::{MachineName, MachineNames};
 use super::output::{Out, say};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
@@ -41,7 +41,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
-    let machines = machine::resolve_all(&args.machines)?;
+    let machines = MachineNames::load(&file)?.resolve_all(&args.machines)?;
     let flags = SettingsFile { cfg_dir: args.cfg_dir, tftp_dir: args.tftp_dir, ..SettingsFile::default() };
     let cfg = shares::open_cfg_dir(&flags.or(file))?;
     let mut lines = Vec::new();

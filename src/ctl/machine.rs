@@ -1,9 +1,14 @@
-//! Machines as an admin names them: by address or by host name.
+//! Machines as an admin names them: by address, by host name, or by what the file of machines calls them and their groups.
 
 use super::Error;
+use super::config::SettingsFile;
+use crate::boot::machines::{KnownMachine, KnownMachines, MACHINES_FILE, MACHINES_LIMIT};
 use crate::text::quoted;
-use crate::types::HostName;
+use crate::types::{HostName, without_bom};
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 /// A machine, by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,23 +30,112 @@ impl MachineName {
     }
 }
 
-/// Finds the IPv4 address of every word, before anything is done to the first.
-pub(super) fn resolve_all(words: &[String]) -> Result<Vec<MachineName>, Error> {
-    let mut machines: Vec<MachineName> = Vec::new();
-    let mut problems = Vec::new();
-    for word in words {
-        match resolve(word) {
-            Ok(ip) => match machines.iter().find(|m| m.ip == ip) {
-                Some(other) => {
-                    problems.push(format!("{} and {} are the same machine", other.label(), quoted(word)))
+/// Most machines that one word may stand for.
+const RANGE_LIMIT: usize = 4096;
+
+/// What names stand for.
+#[derive(Default)]
+pub(super) struct MachineNames(KnownMachines);
+
+impl MachineNames {
+    /// Those of the file of machines: the settings' one, or the usual one if it is there.
+    pub fn load(settings: &SettingsFile) -> Result<MachineNames, Error> {
+        let path = settings.machines.as_deref().unwrap_or(Path::new(MACHINES_FILE));
+        let failed = |e: String| Error::usage(format!("{}: {e}", path.display()));
+        let mut text = String::new();
+        let file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && settings.machines.is_none() => {
+                return Ok(MachineNames::default());
+            }
+            file => file.map_err(|e| failed(format!("cannot read the file of machines: {e}")))?,
+        };
+        // One byte more than it may have, so that it is refused.
+        let limit = u64::try_from(MACHINES_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+        file.take(limit).read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
+        KnownMachines::parse(without_bom(&text)).map(MachineNames).map_err(|e| failed(e.to_string()))
+    }
+
+    /// All machines of the file.
+    pub fn list(&self) -> &[KnownMachine] {
+        self.0.list()
+    }
+
+    /// The machines of one word, and whether it names one alone.
+    fn of(&self, word: &str) -> Result<(Vec<MachineName>, bool), Error> {
+        let known = |machine: &KnownMachine| MachineName { ip: machine.address, word: machine.name.clone() };
+        let of_group = self.0.of_group(word);
+        if !of_group.is_empty() {
+            return Ok((of_group.into_iter().map(known).collect(), false));
+        }
+        let names = expand(word).map_err(Error::Usage)?;
+        let is_one = names.len() == 1;
+        let one = |name: String| match self.0.by_name(&name) {
+            Some(machine) => Ok(known(machine)),
+            None => resolve(&name).map(|ip| MachineName { ip, word: name }),
+        };
+        names.into_iter().map(one).collect::<Result<_, _>>().map(|machines| (machines, is_one))
+    }
+
+    /// Finds the machines of every word, before anything is done to the first. A machine that is named twice by itself is
+    /// a slip; one that is in two groups is meant once.
+    pub fn resolve_all(&self, words: &[String]) -> Result<Vec<MachineName>, Error> {
+        let mut machines: Vec<(MachineName, bool)> = Vec::new();
+        let mut problems = Vec::new();
+        for word in words {
+            let (found, is_one) = match self.of(word) {
+                Ok(found) => found,
+                Err(Error::Usage(problem)) => {
+                    problems.push(problem);
+                    continue;
                 }
-                None => machines.push(MachineName { ip, word: word.clone() }),
-            },
-            Err(Error::Usage(problem)) => problems.push(problem),
-            Err(e) => return Err(e),
+                Err(e) => return Err(e),
+            };
+            for machine in found {
+                match machines.iter().find(|(other, _)| other.ip == machine.ip) {
+                    Some((other, true)) if is_one => {
+                        problems.push(format!("{} and {} are the same machine", other.label(), quoted(word)));
+                    }
+                    Some(_) => {}
+                    None => machines.push((machine, is_one)),
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::usage(problems.join("\n")));
+        }
+        Ok(machines.into_iter().map(|(machine, _)| machine).collect())
+    }
+}
+
+/// The names that `tb[1-3,7]` or `rack[1-2]-n[01-16]` stands for, in this order; a word without brackets for itself.
+fn expand(word: &str) -> Result<Vec<String>, String> {
+    let wrong = |why: &str| format!("{}: {why}; a range is such as tb[1-20] or tb[01-08,11]", quoted(word));
+    let Some((head, rest)) = word.split_once('[') else {
+        return if word.contains(']') { Err(wrong("']' without '['")) } else { Ok(vec![word.to_owned()]) };
+    };
+    let (ranges, tail) = rest.split_once(']').ok_or_else(|| wrong("'[' without ']'"))?;
+    let tails = expand(tail)?;
+    let mut names = Vec::new();
+    for range in ranges.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse::<usize>().ok().filter(|_| is_number).ok_or_else(|| wrong("not a number"))
+        };
+        let (low, high) = (number(first)?, number(last)?);
+        if high < low {
+            return Err(wrong("it ends before it begins"));
+        }
+        // Leading zeros of the first are those of all.
+        let width = if first.starts_with('0') { first.len() } else { 0 };
+        for number in low..=high {
+            names.extend(tails.iter().map(|tail| format!("{head}{number:0width$}{tail}")));
+            if names.len() > RANGE_LIMIT {
+                return Err(wrong(&format!("it stands for more than {RANGE_LIMIT} machines")));
+            }
         }
     }
-    if problems.is_empty() { Ok(machines) } else { Err(Error::usage(problems.join("\n"))) }
+    Ok(names)
 }
 
 /// The one IPv4 address of a host that can be a machine of a network.
@@ -119,7 +213,48 @@ mod tests {
     #[test]
     fn a_machine_named_twice_is_refused() {
         let words = ["10.0.0.1", "10.0.0.2", "10.0.0.1"].map(str::to_owned);
-        assert!(resolve_all(&words).unwrap_err().to_string().contains("same machine"));
-        assert_eq!(resolve_all(&words[..2]).unwrap().len(), 2);
+        let names = MachineNames::default();
+        assert!(names.resolve_all(&words).unwrap_err().to_string().contains("same machine"));
+        assert_eq!(names.resolve_all(&words[..2]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn names_groups_and_ranges_of_the_file_are_machines() {
+        let text = "[tb1]\naddress = \"10.0.0.1\"\ngroups = [\"rack3\", \"old\"]\n[tb2]\naddress = \"10.0.0.2\"\n\
+                    groups = \"rack3\"\n[tb10]\naddress = \"10.0.0.10\"\n";
+        let names = MachineNames(KnownMachines::parse(text).unwrap());
+        let of = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            let found = names.resolve_all(&words).map_err(|e| e.to_string())?;
+            Ok::<_, String>(found.iter().map(MachineName::label).collect::<Vec<_>>().join(", "))
+        };
+        assert_eq!(of("tb1"), Ok("10.0.0.1 (tb1)".into()));
+        assert_eq!(of("rack3"), Ok("10.0.0.1 (tb1), 10.0.0.2 (tb2)".into()));
+        assert_eq!(of("old rack3 TB10"), Ok("10.0.0.1 (tb1), 10.0.0.2 (tb2), 10.0.0.10 (tb10)".into()));
+        assert_eq!(of("tb[1-2,10] rack3").map(|all| all.matches("tb").count()), Ok(3));
+        assert_eq!(of("10.0.0.7"), Ok("10.0.0.7".into()));
+        assert!(of("tb1 10.0.0.1").unwrap_err().contains("same machine"));
+    }
+
+    #[test]
+    fn a_range_stands_for_its_names_or_is_refused() {
+        let all = |word: &str| expand(word).map(|names| names.join(" "));
+        assert_eq!(all("tb[8-11]"), Ok("tb8 tb9 tb10 tb11".into()));
+        assert_eq!(all("tb[08-10]x"), Ok("tb08x tb09x tb10x".into()));
+        assert_eq!(all("r[1-2]n[3,5]"), Ok("r1n3 r1n5 r2n3 r2n5".into()));
+        for wrong in [
+            "tb[",
+            "tb]",
+            "tb[]",
+            "tb[1-]",
+            "tb[-1]",
+            "tb[2-1]",
+            "tb[a-b]",
+            "tb[1-9999999]",
+            "t[1-99]b[1-99]",
+            "tb[1",
+        ] {
+            assert!(expand(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod image;
 mod init;
 mod keys;
 mod machine;
+mod machines;
 mod man;
 mod network;
 mod news;
@@ -106,6 +107,9 @@ enum CtlCommand {
     /// The process of the boot services, which 'serve' starts
     #[command(hide = true)]
     BootServices,
+    /// Show and fill the file of machines, and tell it to DHCP servers
+    #[command(subcommand)]
+    Machines(machines::MachinesCommand),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -252,6 +256,7 @@ fn dispatch_on(
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
         CtlCommand::Serve(args) => serve::run(&args, place.config, &file, out),
         CtlCommand::BootServices => boot::run(),
+        CtlCommand::Machines(command) => machines::run(command, &file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),

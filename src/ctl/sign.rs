@@ -2,9 +2,10 @@
 
 use super::config::SettingsFile;
 use super::keys::{load_secret, load_trusted};
+use super::machine::MachineNames;
 use super::output::{Out, say};
 use super::shares::{self, ShareFolder};
-use super::{Answer, Error, machine};
+use super::{Answer, Error};
 use crate::image::Image;
 use crate::share::Files;
 use crate::signature::{SET_NAMESPACE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
@@ -53,7 +54,8 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     };
     let key = load_secret(key)?;
     // All of them are found before the first is signed.
-    let folders = args.sets.iter().map(|word| folder_of(word, &settings)).collect::<Result<Vec<_>, _>>()?;
+    let folders = args.sets.iter().map(|word| folders_of(word, &settings)).collect::<Result<Vec<_>, _>>()?;
+    let folders = folders.concat();
     let mut is_done = true;
     for path in folders {
         match sign(&path, &key) {
@@ -67,18 +69,18 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     Ok(is_done)
 }
 
-fn folder_of(word: &str, settings: &SettingsFile) -> Result<PathBuf, Error> {
+fn folders_of(word: &str, settings: &SettingsFile) -> Result<Vec<PathBuf>, Error> {
     if word.contains('/') {
-        return Ok(word.into());
+        return Ok(vec![word.into()]);
     }
-    let ip = machine::resolve(word)?;
+    let machines = MachineNames::load(settings)?.resolve_all(&[word.to_owned()])?;
     let share = shares::open_backup_dir(settings)?.ok_or_else(|| {
         Error::usage(format!(
             "{} is not a backup share: give --backup-dir, or the folder of the set",
             BACKUP_EXPORT
         ))
     })?;
-    Ok(share.path.join(ip.to_string()))
+    Ok(machines.iter().map(|machine| share.path.join(machine.ip.to_string())).collect())
 }
 
 /// Signs the set in a folder; gives what to tell about it.

@@ -3,7 +3,7 @@
 use super::Answer;
 use super::armed::Armed;
 use super::config::SettingsFile;
-use super::machine;
+use super::machine::MachineNames;
 use super::news::{Newsroom, StatusNews, age};
 use super::output::Out;
 use crate::store::record::SetState;
@@ -57,7 +57,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
-    let named: Vec<Ipv4Addr> = machine::resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
+    let names = MachineNames::load(&file)?;
+    let named: Vec<Ipv4Addr> = names.resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
     let flags = SettingsFile {
         backup_dir: args.backup_dir,
         cfg_dir: args.cfg_dir,

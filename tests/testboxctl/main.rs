@@ -4,6 +4,7 @@
 mod arm;
 mod help;
 mod image;
+mod machines;
 mod man;
 mod nfsroot;
 mod overwrite;

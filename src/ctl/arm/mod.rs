@@ -6,7 +6,7 @@ mod shadow;
 
 use super::armed::Armed;
 use super::config::SettingsFile;
-use super::machine::{self, MachineName};
+use super::machine::{MachineName, MachineNames};
 use super::network::{Surroundings, own_addresses};
 use super::news::{self, Newsroom};
 use super::output::{Out, say, warn};
@@ -85,7 +85,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let settings = args.settings.or(file);
     settings.check()?;
     settings.check_fixed_address()?;
-    let machines = machine::resolve_all(machines)?;
+    let machines = MachineNames::load(&settings)?.resolve_all(machines)?;
     if machines.len() > 1 && (settings.flags.0.name.is_some() || args.job.is_some() || args.set.is_some()) {
         return Err(Error::usage("--name and --set are for one machine: arm the machines one by one"));
     }
