@@ -376,6 +376,10 @@ mod tests {
         // Its own system: an address, and nothing to boot.
         let told = Bench::new(false).told(kind::REQUEST, &[(50, &TB1.octets()), (54, &OWN.octets())]);
         assert_eq!((told.kind, told.yours, told.file), (kind::ACK, TB1, None));
+        let mut renewed = request(kind::REQUEST, &[]);
+        renewed[12..16].copy_from_slice(&TB1.octets());
+        let Decision::Tell(told, _) = Bench::new(false).decide(&renewed) else { panic!() };
+        assert_eq!((told.kind, told.yours), (kind::ACK, TB1));
         let told = Bench::new(false).told(kind::REQUEST, &[(50, &[10, 9, 0, 101])]);
         assert_eq!((told.kind, told.yours), (kind::NAK, Ipv4Addr::UNSPECIFIED), "another address");
     }

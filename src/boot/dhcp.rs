@@ -49,6 +49,8 @@ pub struct DhcpServer {
     suspicion: Condvar,
     tell: Arc<dyn Tell>,
     quiet: Quiet,
+    /// Of its own: no flood of other lines may hide that there is another server.
+    alarms: Quiet,
 }
 
 /// The addresses that an interface has now.
@@ -102,6 +104,7 @@ impl DhcpServer {
             suspicion: Condvar::new(),
             tell,
             quiet: Quiet::default(),
+            alarms: Quiet::default(),
         })
     }
 
@@ -113,6 +116,12 @@ impl DhcpServer {
 
     fn warn(&self, text: &str) {
         if self.quiet.is_new(text) {
+            self.tell.warn(text);
+        }
+    }
+
+    fn alarm(&self, text: &str) {
+        if self.alarms.is_new(text) {
             self.tell.warn(text);
         }
     }
@@ -171,7 +180,7 @@ impl DhcpServer {
             Decision::Silence(Some(why)) => self.warn(&format!("DHCP on {device}: {why}")),
             Decision::Silence(None) => {}
             Decision::OtherServer(server) => {
-                self.warn(&format!(
+                self.alarm(&format!(
                     "DHCP on {device}: {} has taken the offer of another DHCP server, {server}: stop one of the two",
                     ask.mac
                 ));
@@ -235,7 +244,7 @@ impl DhcpServer {
                 }
             }
             match other {
-                Some((device, server)) => self.warn(&format!(
+                Some((device, server)) => self.alarm(&format!(
                     "ANOTHER DHCP SERVER answers on {device}: {server}. This one is silent until that one is gone: stop it, or \
                      start 'serve' with --proxy-dhcp in place of --dhcp"
                 )),

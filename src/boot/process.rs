@@ -11,7 +11,7 @@ use super::confine::{self, Cage};
 use super::dhcp::DhcpServer;
 use super::leases::AddressRange;
 use super::machines::{KnownMachine, KnownMachines};
-use super::tftp::TftpServer;
+use super::tftp::{LOOPBACK, TftpServer};
 use super::tree::TftpTree;
 use crate::net::dhcp::{CLIENT_PORT, SERVER_PORT};
 use crate::net::tftp::PORT;
@@ -29,8 +29,6 @@ use std::sync::Arc;
 pub const READY: &str = "READY";
 /// Where proxies are asked (PXE 2.1).
 const PROXY_PORT: u16 = 4011;
-/// The interface of this computer alone. TFTP answers there too: `arm` looks whether what it has written is served.
-const LOOPBACK: &str = "lo";
 
 /// What it is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,8 +130,8 @@ impl Open {
         };
         Ok(Open {
             tftp,
-            dhcp: on(config.dhcp.is_some(), SERVER_PORT, "DHCP")?,
-            proxy: on(is_proxy, PROXY_PORT, "DHCP")?,
+            dhcp: on(config.dhcp.is_some(), SERVER_PORT, if is_proxy { "proxy" } else { "DHCP" })?,
+            proxy: on(is_proxy, PROXY_PORT, "proxy")?,
             scouts: config.interfaces.iter().filter(|_| is_full).map(scout).collect::<Result<_, _>>()?,
         })
     }
@@ -142,6 +140,9 @@ impl Open {
 fn socket(device: &str, port: u16, what: &str) -> Result<(String, UdpSocket), String> {
     udp_server(device, port).map(|socket| (device.to_owned(), socket)).map_err(|e| {
         let hint = match e.raw_os_error() {
+            Some(libc::EADDRINUSE) if what == "proxy" => "this computer's own DHCP server, or another proxy, has it: let that \
+                 one name the loaders, by the words that 'testboxctl init' prints"
+                .into(),
             Some(libc::EADDRINUSE) => format!("another {what} server has it: stop it, or leave {what} to it"),
             Some(libc::ENODEV) => "there is no such interface: see 'ip link'".into(),
             Some(libc::EACCES | libc::EPERM) => {

@@ -29,12 +29,17 @@ const TRANSFER_TIME: Duration = Duration::from_secs(3600);
 /// After an error of a socket that serves an interface.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The interface of this computer alone, for `arm`, which looks whether what it has written is served.
+pub const LOOPBACK: &str = "lo";
+
 /// What all sockets share.
 pub struct TftpServer {
     tree: Arc<TftpTree>,
     machines: MachinesNow,
     tell: Arc<dyn Tell>,
     quiet: Quiet,
+    /// Of its own: no flood of other lines may hide who has asked for another one's file.
+    alarms: Quiet,
     /// Who is being served: a request that comes again asks for nothing new.
     clients: Mutex<BTreeSet<SocketAddrV4>>,
 }
@@ -51,7 +56,14 @@ impl Drop for Place<'_> {
 impl TftpServer {
     /// A server of this tree.
     pub fn new(tree: Arc<TftpTree>, machines: MachinesNow, tell: Arc<dyn Tell>) -> TftpServer {
-        TftpServer { tree, machines, tell, quiet: Quiet::default(), clients: Mutex::default() }
+        TftpServer {
+            tree,
+            machines,
+            tell,
+            quiet: Quiet::default(),
+            alarms: Quiet::default(),
+            clients: Mutex::default(),
+        }
     }
 
     /// Serves one interface, for ever.
@@ -129,7 +141,7 @@ impl TftpServer {
             Ok(socket) => socket,
             Err(e) => return self.warn(&format!("TFTP: cannot answer {} from {to}: {e}", from.ip())),
         };
-        let found = match self.look_for(from.ip(), to, path) {
+        let found = match self.look_for(device, *from.ip(), to, path) {
             Ok(found) => found,
             Err((code, message)) => {
                 let _ = socket.send(&refusal(code, message));
@@ -138,12 +150,12 @@ impl TftpServer {
         };
         let started = Instant::now();
         match send(&socket, found.file, found.size, options) {
-            Ok(None) => self.tell.info(&format!(
-                "TFTP: {} has {path}, {} in {:.1} s",
-                from.ip(),
-                human_bytes(found.size),
-                started.elapsed().as_secs_f64()
-            )),
+            Ok(None) => {
+                let what = format!("TFTP: {} has {path}, {}", from.ip(), human_bytes(found.size));
+                if self.quiet.is_new(&what) {
+                    self.tell.info(&format!("{what} in {:.1} s", started.elapsed().as_secs_f64()));
+                }
+            }
             Ok(Some(why)) => self.warn(&format!("TFTP: {} got not all of {path}: {why}", from.ip())),
             Err(e) => self.warn(&format!("TFTP: {} got not all of {path}: {e}", from.ip())),
         }
@@ -152,7 +164,8 @@ impl TftpServer {
     /// The file, if it is there for whoever asks.
     fn look_for(
         &self,
-        from: &Ipv4Addr,
+        device: &str,
+        from: Ipv4Addr,
         to: Ipv4Addr,
         path: &str,
     ) -> Result<TreeFile, (ErrorCode, &'static str)> {
@@ -172,30 +185,28 @@ impl TftpServer {
                 });
             }
         };
+        // Who asks from this computer may read the tree itself; what comes from outside cannot have its address (and the answer
+        // would not go there). The kernel shows such datagrams at the interface that has the address.
+        let is_local = device == LOOPBACK || from == to;
         // By its real name, too: a link to a machine's file is that file.
         for name in [Some(path), found.real.as_deref()].into_iter().flatten() {
-            if let Err(why) = self.is_for(*from, to, name) {
+            if let Err(why) = self.is_for(is_local, from, name) {
                 // Loud, and the same to the client as if there were none.
-                self.warn(&format!(
-                    "TFTP: {from} asked for {}, and is told that there is none: {why}",
-                    quoted(path)
-                ));
+                let text =
+                    format!("TFTP: {from} asked for {}, and is told that there is none: {why}", quoted(path));
+                if self.alarms.is_new(&text) {
+                    self.tell.warn(&text);
+                }
                 return Err(ABSENT);
             }
         }
         Ok(found)
     }
 
-    /// Why a file is not for who asks from this address. Of this computer all is: the tree is readable here anyway, and
-    /// `arm` looks whether what it has written is served.
-    fn is_for(&self, from: Ipv4Addr, to: Ipv4Addr, path: &str) -> Result<(), String> {
-        if from == to || from.is_loopback() {
-            return match owner(path) {
-                FileOwner::Nobody => Err("hidden files are served to nobody".into()),
-                _ => Ok(()),
-            };
-        }
+    /// Why a file is not for who asks from this address.
+    fn is_for(&self, is_local: bool, from: Ipv4Addr, path: &str) -> Result<(), String> {
         match owner(path) {
+            FileOwner::Address(_) | FileOwner::Card(_) if is_local => Ok(()),
             FileOwner::Everybody => Ok(()),
             FileOwner::Address(address) if address == from => Ok(()),
             FileOwner::Address(address) => Err(format!("it is for {address} alone")),

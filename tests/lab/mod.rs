@@ -79,20 +79,30 @@ pub struct Lab {
 impl Lab {
     /// A lab with all its servers up and one unarmed default: boot from the local disk.
     pub fn new(name: &str) -> Lab {
-        Lab::start(name, true, assets::boot_files())
+        Lab::start(name, true, "", assets::boot_files())
     }
 
     /// The same, whose NFS root, kernel, initrd and UEFI loaders are another release of Debian's.
     pub fn of_suite(name: &str, suite: &str) -> Lab {
-        Lab::start(name, true, assets::boot_files_of(suite, "amd64"))
+        Lab::start(name, true, "", assets::boot_files_of(suite, "amd64"))
     }
 
     /// The same with the NFS server down.
     pub fn without_nfs(name: &str) -> Lab {
-        Lab::start(name, false, assets::boot_files())
+        Lab::start(name, false, "", assets::boot_files())
     }
 
-    fn start(name: &str, nfs: bool, assets: assets::BootFiles) -> Lab {
+    /// The same whose machines boot by nothing: that is for `testboxctl serve`, see [`Lab::only_server`].
+    pub fn without_boot_server(name: &str) -> Lab {
+        Lab::start(name, false, "none", assets::boot_files())
+    }
+
+    /// The same with a DHCP server that knows nothing of booting.
+    pub fn with_addresses_alone(name: &str) -> Lab {
+        Lab::start(name, false, "addresses", assets::boot_files())
+    }
+
+    fn start(name: &str, nfs: bool, boot: &str, assets: assets::BootFiles) -> Lab {
         assert!(
             rustix::process::geteuid().is_root(),
             "the lab makes namespaces, mounts and an NFS server: run it as root"
@@ -117,6 +127,7 @@ impl Lab {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(logs.join("servers.log")).unwrap());
+        holder.env("LAB_BOOT", boot);
         if !nfs {
             holder.env("LAB_NO_NFS", "1");
         }

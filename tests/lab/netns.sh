@@ -15,13 +15,17 @@ ip link add lab type bridge && ip addr add 10.9.0.1/24 dev lab && ip link set la
 for n in 1 2; do ip tuntap add "tap$n" mode tap && ip link set "tap$n" master lab up; done
 cp "$lab/hosts" /run/hosts && echo 'nameserver 127.0.0.1' >/run/resolv.conf
 mount --bind /run/resolv.conf "$(readlink -f /etc/resolv.conf)"
+# LAB_BOOT: 'none' and 'addresses' leave to another server what machines boot, 'none' their addresses too.
+addresses="--dhcp-range=10.9.0.100,10.9.0.200,1h --dhcp-host=52:54:00:09:00:01,10.9.0.11 --dhcp-host=52:54:00:09:00:02,10.9.0.12"
+boot="--dhcp-match=set:bios,option:client-arch,0 --dhcp-boot=tag:bios,pxelinux.0
+  --dhcp-match=set:uefi,option:client-arch,7 --dhcp-boot=tag:uefi,shimx64.efi
+  --dhcp-match=set:arm64,option:client-arch,11 --dhcp-boot=tag:arm64,shimaa64.efi
+  --enable-tftp --tftp-root=/export/testbox-tftp"
+[ "${LAB_BOOT-}" != addresses ] || bash "$(dirname "$0")/addresses.sh" $addresses
+[ -z "${LAB_BOOT-}" ] || addresses='' boot=''
 dnsmasq --conf-file=/dev/null --no-hosts --addn-hosts=/run/hosts --no-resolv --local=// --pid-file=/run/dnsmasq.pid \
-  --interface=lab --interface=lo --bind-dynamic --dhcp-range=10.9.0.100,10.9.0.200,1h --user=root \
-  --dhcp-match=set:bios,option:client-arch,0 --dhcp-boot=tag:bios,pxelinux.0 \
-  --dhcp-match=set:uefi,option:client-arch,7 --dhcp-boot=tag:uefi,shimx64.efi \
-  --dhcp-match=set:arm64,option:client-arch,11 --dhcp-boot=tag:arm64,shimaa64.efi \
-  --dhcp-host=52:54:00:09:00:01,10.9.0.11 --dhcp-host=52:54:00:09:00:02,10.9.0.12 --dhcp-leasefile=/run/leases \
-  --enable-tftp --tftp-root=/export/testbox-tftp --log-dhcp --log-facility="$logs/dnsmasq.log" --no-ping
+  --interface=lab --interface=lo --bind-dynamic --user=root --dhcp-leasefile=/run/leases \
+  --log-dhcp --log-facility="$logs/dnsmasq.log" --no-ping $addresses $boot
 # Attr_Expiration_Time: ganesha keeps attributes and names for a minute, and does not see what the admin writes on the server.
 export_of() {
   echo "EXPORT { Export_Id = $1; Path = /export/testbox-$2; Pseudo = /export/testbox-$2; Access_Type = $3;
@@ -35,8 +39,7 @@ $(export_of 1 nfsroot RO)
 $(export_of 2 backup RW)
 $(export_of 3 tftp RW)
 EOF
-rpcbind -w
-dbus-daemon --system --fork --nopidfile
+rpcbind -w && dbus-daemon --system --fork --nopidfile
 cat >/run/ganesha/start <<EOF
 setsid ganesha.nfsd -F -N EVENT -L "$logs/ganesha.log" -f /run/ganesha/conf -p /run/ganesha/pid </dev/null >/dev/null 2>&1 &
 for _ in \$(seq 100); do rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1 && exit; sleep 0.1; done

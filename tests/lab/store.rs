@@ -1,4 +1,4 @@
-//! `testboxctl serve` beside the lab's boot server, in place of an NFS server.
+//! `testboxctl serve` in place of an NFS server, beside the lab's boot server or in its place, too.
 
 use super::pxe::Station;
 use super::{Lab, assets, poll};
@@ -7,41 +7,62 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Where machines behind NAT reach it: at the lab's own loopback.
-const LISTEN: &str = "127.0.0.1:7443";
-
 /// The server while it runs.
 pub struct StoreServer {
     child: Child,
+    /// Where its machine is.
+    at: Station,
     /// What `arm` is told of it, from the lines that it has printed.
     words: String,
 }
 
 impl Lab {
-    /// Starts it; its key is made the first time.
+    /// Starts it for machines behind NAT; its key is made the first time.
     pub fn store(&self) -> StoreServer {
+        self.serve(Station::Nat, "")
+    }
+
+    /// Starts it for a machine at the bridge, for which it is the only server: address, loader, kernel and store.
+    pub fn only_server(&self, at: Station) -> StoreServer {
+        self.serve(at, "--tftp --dhcp 10.9.0.100-10.9.0.200")
+    }
+
+    /// The same beside a DHCP server that knows nothing of booting.
+    pub fn proxy_server(&self, at: Station) -> StoreServer {
+        self.serve(at, "--tftp --proxy-dhcp")
+    }
+
+    fn serve(&self, at: Station, boot: &str) -> StoreServer {
         let log = File::options().create(true).append(true).open(self.logs.join("store.log")).unwrap();
         // What is started beside the servers would outlive the command that starts it.
         let mut serve: Command = self.inside("setpriv");
         serve.args(["--pdeathsig", "KILL"]).arg(assets::program("testboxctl"));
         serve.args(["serve", "--backup-dir", "/export/testbox-backup", "--tftp-dir", "/export/testbox-tftp"]);
-        serve.args(["--listen", LISTEN, "--key"]).arg(self.file("store-key.pem"));
+        // Machines behind NAT reach the lab's own loopback.
+        let host = if at == Station::Nat { "127.0.0.1" } else { at.server() };
+        serve.args(["--listen", &format!("{host}:7443"), "--key"]).arg(self.file("store-key.pem"));
+        if !boot.is_empty() {
+            let machines = format!("[{}]\naddress = \"{}\"\nmac = \"{}\"\n", "box-1", at.ip(), at.mac());
+            std::fs::write(self.file("machines.toml"), machines).unwrap();
+            serve.args(["--interface", "lab", "--machines"]).arg(self.file("machines.toml"));
+            serve.args(boot.split(' ')).arg("--state-dir").arg(self.file("boot-state"));
+        }
         let mut child = serve.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut value = || lines.next().unwrap().unwrap().split('"').nth(1).unwrap().to_owned();
         let key = value();
-        let store = value().replace("127.0.0.1", Station::Nat.server());
+        let store = value().replace("127.0.0.1", at.server());
         let words = format!("--store {store} --store-key {key} --backup-dir /export/testbox-backup");
         let is_up = poll(Duration::from_secs(60), || {
             std::fs::read_to_string(self.logs.join("store.log")).ok().filter(|log| log.contains(" serves "))
         });
         assert!(is_up.is_some(), "the store did not start: {}", self.logs.join("store.log").display());
-        StoreServer { child, words }
+        StoreServer { child, at, words }
     }
 
-    /// Arms the machine for this store, as an admin does.
+    /// Arms the server's machine for it, as an admin does.
     pub fn arm_stored(&self, store: &StoreServer, action: &str) {
-        let at = Station::Nat;
+        let at = store.at;
         let (ip, server, dns) = (at.ip(), at.server(), at.dns());
         self.testboxctl(&format!(
             "arm --server {server} --gateway {server} --netmask 255.255.255.0 --dns {dns} --boot testbox --console tty0 \

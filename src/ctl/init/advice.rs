@@ -97,7 +97,7 @@ exportfs -ra
         let (isc, kea, dnsmasq) = (isc(), kea(), dnsmasq(&server));
         format!(
             "
-# 3. TFTP and DHCP: one of three. Machines with a BIOS load pxelinux.0, those with UEFI {SHIM}, those with arm64
+# 3. TFTP and DHCP: one of four. Machines with a BIOS load pxelinux.0, those with UEFI {SHIM}, those with arm64
 #   {SHIM_ARM64} ('make-nfsroot --arch arm64'); both load GRUB, and Secure Boot may be on. Do not answer UEFI's HTTP boot (types 16 and 19): machines that are not armed would take it.
 # 3a. The network has a DHCP server that stays as it is: proxy DHCP. /etc/dnsmasq.conf:
 port=0
@@ -129,6 +129,7 @@ tftp-root={tftp}
 #     chain tftp://{server}/pxelinux.0
 # 3c. dnsmasq is the only DHCP server: as 3a, with a range of addresses in dhcp-range, and in place of the lines with
 #   pxe-service those of 3b for dnsmasq.
+# 3d. 'testboxctl serve' does it: --tftp with --dhcp or --proxy-dhcp ('testboxctl help store').
 "
         )
     }

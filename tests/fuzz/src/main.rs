@@ -4,6 +4,7 @@
 //! accepted keeps its own rules, what zlib makes of the same bytes.
 #![no_main]
 
+mod boot;
 mod dhcp;
 mod disk;
 mod efi;
@@ -35,6 +36,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("dhcp", dhcp::dhcp),
+    ("dhcp-server", boot::dhcp_server),
+    ("tftp-server", boot::tftp_server),
+    ("machines", boot::machines),
     ("quota", words::quota),
     ("image", images::image),
     ("part", images::part),
