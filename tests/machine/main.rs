@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../world/mod.rs"]
+#[macro_use]
 mod world;
 
 mod address;

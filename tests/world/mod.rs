@@ -55,6 +55,24 @@ pub const HEX: &str = "0A28292A";
 pub const REBOOT: Ending = Ending::Machine(RebootMode::Reboot);
 pub const HOLD: Ending = Ending::Machine(RebootMode::Hold);
 
+/// How a machine reaches its backups: [`Machine::new`] or [`Machine::stored`].
+pub type NewMachine = fn() -> Machine;
+
+/// The tests of a file over both kinds of shares: one that is mounted, and a store. What is no matter of the share, or of the
+/// mounted one alone, is told with its reason.
+#[macro_export]
+macro_rules! over_both_kinds {
+    (both: { $($both:ident),* $(,)? }, by_nfs: { $($(#[doc = $why:literal])+ $by_nfs:ident),* $(,)? } $(,)?) => {
+        mod by_nfs {
+            $(#[test] fn $both() { super::$both($crate::world::Machine::new) })*
+            $(#[test] fn $by_nfs() { super::$by_nfs($crate::world::Machine::new) })*
+        }
+        mod by_store {
+            $(#[test] fn $both() { super::$both($crate::world::Machine::stored) })*
+        }
+    };
+}
+
 /// A disk of the machine: what sysfs says, and its bytes.
 #[derive(Clone)]
 pub struct TestDisk {
