@@ -99,7 +99,8 @@ pub fn permit(action: Action, ip: &str, call: &StoreCall) -> Result<Reading, Ref
         StoreCall::Read(path, _) | StoreCall::Length(path) => match class(path) {
             P::Setting | P::Small | P::News | P::OwnLog => Some(Reading::All),
             P::Image if is_reader => Some(Reading::All),
-            P::Image if is_backup => Some(Reading::Index),
+            // To tell which sets are whole, nothing more is needed.
+            P::Image if is_backup || action == Action::RefreshInfo => Some(Reading::Index),
             P::Part if is_backup => Some(Reading::Index),
             _ => None,
         },
@@ -213,7 +214,8 @@ mod tests {
         assert_eq!(may(Action::Restore, StoreCall::Write(part(), 0)), None);
         assert_eq!(may(Action::Restore, StoreCall::Read(part(), None)), None);
         assert_eq!(may(Action::Verify, StoreCall::Publish), None);
-        assert_eq!(may(Action::RefreshInfo, StoreCall::Read(image(), None)), None);
+        assert_eq!(may(Action::RefreshInfo, StoreCall::Read(image(), None)), Some(Reading::Index));
+        assert_eq!(may(Action::Rescue, StoreCall::Read(image(), None)), None);
         assert_eq!(may(Action::Backup, StoreCall::Write(part(), 0)), Some(Reading::All));
     }
 }

@@ -295,24 +295,36 @@ fn for_every(mut point: impl FnMut(usize) -> bool) -> usize {
 
 #[test]
 fn a_power_cut_at_every_operation_of_every_action_is_survived() {
+    let left = |chance| {
+        [Survivors::SyncedNames, Survivors::AllNames, Survivors::ServerStays(chance), Survivors::Any(chance)]
+    };
+    power_cuts(|armed| armed, 1, left);
+}
+
+/// The machine and the server of its store lose their power at once: at every operation with `TESTBOX_LONG`, else at some of each
+/// action.
+#[test]
+fn a_power_cut_of_machine_and_store_is_survived_everywhere() {
+    let step = if is_long() { 1 } else { 97 };
+    power_cuts(Machine::over_store, step, |chance| {
+        [Survivors::SyncedNames, Survivors::AllNames, Survivors::Any(chance)]
+    });
+}
+
+fn power_cuts<const N: usize>(kind: fn(Machine) -> Machine, step: usize, left: fn(Chance) -> [Survivors; N]) {
     let mut total = (0, 0);
-    for row in &ROWS {
-        let before = (row.armed)();
+    for (first, row) in ROWS.iter().enumerate() {
+        let before = kind((row.armed)());
         // Most operations read: a cut there leaves what the cut before left.
         let mut seen = BTreeSet::new();
         let cuts = for_every(|nth| {
+            let nth = nth * step + first % step;
             let machine = before.copy();
             machine.power.cut_at(nth);
             machine.boot();
             let is_cut = !machine.power.is_on();
             let chance = Chance(nth as u64);
-            let left = [
-                Survivors::SyncedNames,
-                Survivors::AllNames,
-                Survivors::ServerStays(chance),
-                Survivors::Any(chance),
-            ];
-            for (n, survivors) in left.into_iter().enumerate() {
+            for (n, survivors) in left(chance).into_iter().enumerate() {
                 let what = format!("{}, cut at operation {nth}, {survivors:?}", row.name);
                 let after = machine.after_cut(survivors, Chance(chance.of(n)));
                 if seen.insert(after.fingerprint()) {
@@ -323,7 +335,7 @@ fn a_power_cut_at_every_operation_of_every_action_is_survived() {
             is_cut
         });
         println!("{}: power cut at {cuts} operations, which left {} states", row.name, seen.len());
-        assert!(cuts > 25, "{}: only {cuts} operations", row.name);
+        assert!(cuts * step > 25, "{}: only {cuts} operations", row.name);
         total = (total.0 + cuts, total.1 + seen.len());
     }
     println!("power cuts: {} operations, which left {} states; nothing lost", total.0, total.1);

@@ -349,7 +349,7 @@ fn verify_reports_a_disk_that_differs_and_is_done(new: NewMachine) {
 }
 
 fn refresh_info_touches_no_disk_and_no_image(new: NewMachine) {
-    let mut machine = new();
+    let mut machine = backed_up(new);
     machine.set_disks(Vec::new());
     machine.arm("testbox.action=refresh-info testbox.job=i");
     assert_eq!(machine.boot().ending, REBOOT);

@@ -156,6 +156,42 @@ fn a_server_killed_at_any_request_changes_no_result() {
     }
 }
 
+/// The same for every other action: at each request with `TESTBOX_LONG`, else at every fifth.
+#[test]
+fn a_server_killed_in_any_action_changes_no_result() {
+    let step = if std::env::var_os("TESTBOX_LONG").is_some() { 1 } else { 5 };
+    for (first, action) in ["backup-again", "restore", "verify", "refresh-info"].into_iter().enumerate() {
+        let mut before = backed_up();
+        if action != "verify" {
+            before.set_disks(vec![disk("sda S1 @1", contents(2, 2))]);
+        }
+        before.arm(&format!("testbox.action={action} testbox.job=second"));
+        for number in (1 + first..).step_by(step) {
+            let machine = before.copy();
+            machine.store.as_ref().unwrap().killed_at.lock().unwrap().push(number);
+            let seen = machine.boot();
+            let call = machine.store.as_ref().unwrap().calls.lock().unwrap().get(number - 1).cloned();
+            let what = format!("{action}, killed at {number}, {call:?}");
+            // What was not durable may be lost with the server: then the next boot goes on.
+            if seen.ending != REBOOT || machine.is_armed() {
+                let again = machine.boot();
+                assert_eq!(again.ending, REBOOT, "{what}: {}\nand then: {}", seen.console, again.console);
+            }
+            assert!(!machine.is_armed(), "{what}: {}", seen.console);
+            let (on_disk, current) = match action {
+                "backup-again" => (contents(2, 2), contents(2, 2)),
+                "refresh-info" => (contents(2, 2), contents(2, 1)),
+                _ => (contents(2, 1), contents(2, 1)),
+            };
+            assert!(machine.disk_bytes("sda") == on_disk, "{what}");
+            assert!(machine.image("sda.raw.gz") == Some(current), "{what}");
+            if call.is_none() {
+                break;
+            }
+        }
+    }
+}
+
 /// All members of an image by their hashes, and the bytes of it that are none: header, index, footer.
 fn members(machine: &Machine, path: &str) -> (BTreeMap<[u8; 32], Run>, u64) {
     let file = machine.file(path).unwrap();

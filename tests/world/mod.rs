@@ -266,6 +266,14 @@ impl Machine {
         machine
     }
 
+    /// The same machine, armed with the same words, its backups kept by a store from now on.
+    pub fn over_store(mut self) -> Self {
+        self.restart_store();
+        let words = self.cmdline.split_once(" testbox.error-wait=5 ").expect("it is armed").1.to_owned();
+        self.arm(&words);
+        self
+    }
+
     /// Starts the store anew.
     pub fn restart_store(&mut self) {
         self.store = Some(TestStore::new(&self.backup, &self.tftp, &self.system));
@@ -283,6 +291,9 @@ impl Machine {
         machine.cmdline = self.cmdline.clone();
         machine.trust = self.trust.clone();
         machine.set_efi(self.efi.clone().map(|efi| efi.map(|variables| variables.copy())));
+        if self.store.is_some() {
+            machine.restart_store();
+        }
         machine
     }
 
@@ -296,10 +307,13 @@ impl Machine {
 
     /// What a power cut leaves, which is `survivors` on the shares; then a copy, because the old machine is dead.
     pub fn after_cut(&self, survivors: Survivors, chance: Chance) -> Machine {
-        let machine = self.copy();
+        let mut machine = self.copy();
         machine.backup.crash(survivors);
         machine.tftp.crash(survivors);
         machine.disks.lock().unwrap().iter().for_each(|disk| disk.bytes.cut(chance));
+        if machine.store.is_some() {
+            machine.restart_store();
+        }
         machine
     }
 

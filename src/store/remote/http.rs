@@ -192,6 +192,15 @@ fn read_answer(stream: &mut dyn Duplex, has_body: bool) -> io::Result<(Head, Vec
     Ok((head, body))
 }
 
+/// Status, length and own size of the head at the beginning of these bytes, for the fuzz targets.
+///
+/// # Errors
+/// It is none.
+#[cfg(feature = "testing")]
+pub fn head_of(bytes: &[u8]) -> io::Result<Option<(u16, Option<u64>, usize)>> {
+    Ok(parse_head(bytes)?.map(|head| (head.status, head.length, head.size)))
+}
+
 /// The head at the beginning of these bytes; `None` while there is not all of it.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];

@@ -19,6 +19,8 @@ mod transport;
 pub use client::RemoteStore;
 pub use files::RemoteFiles;
 pub use http::HttpTransport;
+#[cfg(feature = "testing")]
+pub use http::head_of;
 pub use keeper::RemoteKeeper;
 pub use patient::PatientTransport;
 pub use transport::{StoreAnswer, Transport, WatchedTransport};

@@ -16,7 +16,8 @@ pub fn dhcp(bytes: &[u8]) {
     {
         assert!(text.chars().all(|c| !c.is_control()) && text.len() < 2000, "{text:?}");
     }
-    let lease = DhcpLease { device: "eth0".into(), mac: MAC, address: MINE, since: Duration::ZERO, term: TERM };
+    let lease =
+        DhcpLease { device: "eth0".into(), mac: MAC, address: MINE, since: Duration::ZERO, term: TERM };
     let mut client = DhcpClient::new(lease, Duration::ZERO);
     let (mut now, mut is_lost) = (Duration::ZERO, false);
     for chunk in bytes.chunks(512) {
@@ -31,7 +32,8 @@ pub fn dhcp(bytes: &[u8]) {
         is_lost |= matches!(news, Some(DhcpNews::Lost(_)));
         assert!(sent.is_none() || end.is_none_or(|end| now < end), "asked after the end");
         let mut datagram = chunk.to_vec();
-        for (at, bytes) in [(0, &[2, 1, 6][..]), (4, &[0, 0, 0, 7]), (28, &MAC.0), (236, &[99, 130, 83, 99])] {
+        for (at, bytes) in [(0, &[2, 1, 6][..]), (4, &[0, 0, 0, 7]), (28, &MAC.0), (236, &[99, 130, 83, 99])]
+        {
             if let Some(field) = datagram.get_mut(at..at + bytes.len()) {
                 field.copy_from_slice(bytes);
             }

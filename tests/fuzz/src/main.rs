@@ -11,6 +11,7 @@ mod efi;
 mod health;
 mod images;
 mod relocate;
+mod store;
 mod used;
 mod words;
 
@@ -33,6 +34,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("signature", words::signature),
     ("lease", words::lease),
     ("store-call", words::store_call),
+    ("store-answer", store::answer),
+    ("store-body", store::body),
     ("tftp", words::tftp),
     ("dns", words::dns),
     ("dhcp", dhcp::dhcp),

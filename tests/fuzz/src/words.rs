@@ -1,23 +1,26 @@
 //! Texts and packets: kernel command line, PXE configuration, job files, settings, records, TFTP, DNS, quotas.
 
 use testbox::agent::bootnet::{self, BootNetPlan};
-use testbox::job::Cmdline;
 use testbox::ctl::check_settings;
-use testbox::store::lease::{self, Watcher};
-use testbox::net::netconf::{IpWord, NetConf};
+use testbox::job::Cmdline;
 use testbox::job::pxe::{BootMode, PxeFile, PxeJob, render};
+use testbox::net::dns;
+use testbox::net::netconf::{IpWord, NetConf};
 use testbox::net::quota::{self, QuotaSubject};
-use testbox::store::layout::is_disk_name;
-use testbox::store::record::Record;
+use testbox::net::tftp::{Limits, Packet, TftpReply, Transfer, folders};
 use testbox::share::{MemFiles, NfsOptions};
 use testbox::signature::{PublicKey, SecretKey, SshSignature, parse_keys};
-use testbox::store::protocol::StoreCall;
-use testbox::store::status::Status;
-use testbox::net::tftp::{Limits, Packet, TftpReply, Transfer, folders};
-use testbox::types::{DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash, TftpPath, Uuid, percent_decode, percent_encode, redacted};
-use testbox::text::is_plain;
-use testbox::net::dns;
 use testbox::store::disk_list;
+use testbox::store::layout::is_disk_name;
+use testbox::store::lease::{self, Watcher};
+use testbox::store::protocol::StoreCall;
+use testbox::store::record::Record;
+use testbox::store::status::Status;
+use testbox::text::is_plain;
+use testbox::types::{
+    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash,
+    TftpPath, Uuid, percent_decode, percent_encode, redacted,
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -47,7 +50,10 @@ pub fn cmdline(bytes: &[u8]) {
 pub fn netconf(bytes: &[u8]) {
     let conf = NetConf::parse(&text(bytes));
     let folders = folders(conf.filename.as_deref());
-    assert!(folders.iter().all(|f| !f.starts_with('/') && !f.split('/').any(|name| name == "..")), "{folders:?}");
+    assert!(
+        folders.iter().all(|f| !f.starts_with('/') && !f.split('/').any(|name| name == "..")),
+        "{folders:?}"
+    );
     assert!(
         conf.filename.is_none_or(|name| name.len() <= 128 && name.chars().all(|c| (' '..='~').contains(&c)))
     );
@@ -253,7 +259,9 @@ pub fn quota(bytes: &[u8]) {
 pub fn store_call(bytes: &[u8]) {
     let text = text(bytes);
     let mut lines = text.lines();
-    let (Some(method), Some(target)) = (lines.next().and_then(StoreCall::method), lines.next()) else { return };
+    let (Some(method), Some(target)) = (lines.next().and_then(StoreCall::method), lines.next()) else {
+        return;
+    };
     let range = lines.next();
     let Ok(call) = StoreCall::parse(method, target, range) else { return };
     assert_eq!((call.target(), call.range().as_deref()), ((method, target.to_owned()), range));
