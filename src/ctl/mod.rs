@@ -12,6 +12,7 @@ mod dedup;
 mod disarm;
 mod flags;
 mod help;
+mod hooks;
 mod image;
 mod init;
 mod keys;
@@ -100,7 +101,7 @@ enum CtlCommand {
     /// Let the file system of the backup share have equal parts of images once
     Dedup(dedup::Args),
     /// Keep the backups for machines that need no NFS: the lab's server
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// A command that an admin has sent to the server
     #[command(hide = true)]
     Behalf(behalf::Args),

@@ -2,6 +2,7 @@
 
 use super::boot::BootArgs;
 use super::config::SettingsFile;
+use super::hooks::HookFlags;
 use super::network::own_addresses;
 use super::output::{Out, Stderr, warn};
 use super::shares::{self, ShareFolder};
@@ -55,6 +56,8 @@ pub(super) struct Args {
     /// --store-plain allow too
     #[arg(long)]
     plain: bool,
+    #[command(flatten)]
+    hooks: HookFlags,
     /// A socket for admins of this computer, as /run/testbox/admin.sock: 'testboxctl --via' works there. Who is of its group
     /// may arm every machine
     #[arg(long, value_name = "SOCKET", help_heading = "Admins")]
@@ -139,6 +142,7 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
     let served: Arc<dyn Files> = Arc::new(DirFiles::open(&boot.path).map_err(failed)?.served());
     // They end with this function.
     let _boot = args.boot.start(&boot.path, &backup.path)?;
+    let _hooks = args.hooks.start(files.clone(), Arc::new(Stderr))?;
     let store = Store::new(files, served, Arc::new(RealSystem::new()), rules, Arc::new(Stderr));
     let (listen, scheme) = match args.plain {
         true => (Listen::Plain(args.listen), "http"),

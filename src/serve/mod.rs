@@ -6,6 +6,7 @@
 //!
 //! - [`admin`]: what admins ask by [`socket`] or token: commands of `testboxctl` that run here.
 //! - [`access`]: what a token allows, as a pure function.
+//! - [`events`]: what jobs have come to, for hooks.
 //! - [`jobs`]: the tokens, hashed, and the sessions that they are bound to.
 //! - [`line`]: who may be at work, and who waits; [`sessions`]: who holds which folder; one lease for agents of both kinds.
 //! - [`parts`]: images in the making, which grow at a stated place.
@@ -20,6 +21,7 @@ pub mod access;
 pub mod admin;
 mod answers;
 mod connections;
+pub mod events;
 pub mod http;
 pub mod jobs;
 pub mod line;

@@ -3,6 +3,7 @@
 
 mod arm;
 mod help;
+mod hooks;
 mod image;
 mod machines;
 mod man;

@@ -85,6 +85,8 @@ pub const CLAIM: &str = "claim-";
 pub const HISTORY: &str = "history";
 /// The folder in the root of the backup folder that a store keeps its own things in.
 pub const STORE: &str = ".store";
+/// Which ends of jobs hooks were told of, below [`STORE`].
+pub const STORE_TOLD: &str = ".store/told";
 /// The jobs of a store, below [`STORE`], by the SHA-256 of their tokens.
 pub const STORE_JOBS: &str = ".store/jobs";
 /// Which sets a store has proven when it published them, below [`STORE`], by the SHA-256 of their records.

@@ -119,6 +119,7 @@ pub fn pxe(bytes: &[u8]) {
     // A file that arms a machine with the same options says the same when it is read.
     let (Some(action), Some(job)) = (asked.action, asked.job) else { return };
     let armed = PxeJob {
+        armed_by: None,
         program: "fuzz".into(),
         action,
         job,

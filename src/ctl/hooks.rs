@@ -1,0 +1,229 @@
+//! Whom `serve` tells what jobs have come to: a program, and a web server.
+
+use super::Error;
+use crate::serve::events::{JobEvent, JobEvents};
+use crate::share::Files;
+use crate::store::lease::Tell;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// How often it is looked for events.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a program or a web server may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Pauses before an event is told once more.
+const AGAIN: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
+
+/// Tells an event once.
+type Once<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
+
+/// The flags of `serve`.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Hooks")]
+pub(super) struct HookFlags {
+    /// A program that is run when a job is done, has failed or holds: it has the event as JSON on standard input
+    #[arg(long, value_name = "PROGRAM")]
+    hook: Option<PathBuf>,
+    /// An address that the same JSON is posted to
+    #[arg(long, value_name = "URL", value_parser = url)]
+    webhook: Option<Uri>,
+}
+
+fn url(text: &str) -> Result<Uri, String> {
+    let wrong = || format!("'{text}' is not http://HOST[:PORT]/PATH or https://");
+    let url: Uri = text.parse().map_err(|_| wrong())?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err(wrong()),
+    }
+}
+
+/// The thread that tells, while it runs. It ends with this.
+pub(super) struct Hooks {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl HookFlags {
+    /// Begins to tell, where somebody wants to know.
+    pub fn start(&self, files: Arc<dyn Files>, tell: Arc<dyn Tell>) -> Result<Option<Hooks>, Error> {
+        if self.hook.is_none() && self.webhook.is_none() {
+            return Ok(None);
+        }
+        let flags = self.clone();
+        let (end, ended) = channel::<()>();
+        let goes_on = move |pause| matches!(ended.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
+        let work = move || {
+            if let Err(e) = flags.watch(&*files, &*tell, &goes_on) {
+                tell.warn(&format!("hooks: {e}; nobody is told of jobs any more"));
+            }
+        };
+        let thread = std::thread::Builder::new().name("hooks".into()).spawn(work);
+        let thread = thread.map_err(|e| Error::failed(format!("no thread for hooks: {e}")))?;
+        Ok(Some(Hooks { end: Some(end), thread: Some(thread) }))
+    }
+
+    fn watch(
+        &self,
+        files: &dyn Files,
+        tell: &dyn Tell,
+        goes_on: &dyn Fn(Duration) -> bool,
+    ) -> io::Result<()> {
+        let mut events = JobEvents::open(files)?;
+        loop {
+            match events.next() {
+                Ok(Some(event)) => {
+                    self.tell(&event, tell, goes_on);
+                    events.is_told(&event)?;
+                }
+                Ok(None) if goes_on(LOOK) => {}
+                Ok(None) => return Ok(()),
+                Err(e) => {
+                    tell.warn(&format!("hooks: cannot look for jobs: {e}"));
+                    if !goes_on(LOOK) {
+                        return Ok(());
+                    }
+                }
+            }
+            if !goes_on(Duration::ZERO) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells both, each until it has worked or has failed often enough.
+    fn tell(&self, event: &JobEvent, tell: &dyn Tell, goes_on: &dyn Fn(Duration) -> bool) {
+        let json = serde_json::to_vec(event).unwrap_or_default();
+        let (json, ip) = (&json, event.ip);
+        let mut wanted: Vec<(String, Once<'_>)> = Vec::new();
+        if let Some(program) = &self.hook {
+            let once = move || run(Command::new(program).env("TESTBOX_IP", ip.to_string()), json);
+            wanted.push((format!("the hook {}", program.display()), Box::new(once)));
+        }
+        if let Some(url) = &self.webhook {
+            // Its path may be a secret.
+            let name = format!("the webhook at {}", url.host().unwrap_or_default());
+            wanted.push((name, Box::new(move || post(url, json))));
+        }
+        for (name, once) in wanted {
+            let mut pauses = AGAIN.into_iter();
+            while let Err(why) = once() {
+                let what = format!("{}: {name} does not take the event: {why}", event.ip);
+                let Some(pause) = pauses.next() else {
+                    tell.warn(&format!("{what}; it is given up"));
+                    break;
+                };
+                tell.warn(&format!("{what}; once more in {} s", pause.as_secs()));
+                if !goes_on(pause) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Runs a program with this on its standard input.
+fn run(command: &mut Command, input: &[u8]) -> Result<(), String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("it cannot be started: {e}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read it may still do its work.
+        let _ = stdin.write_all(input).and_then(|()| stdin.write_all(b"\n"));
+    }
+    let status = ended(&mut child).map_err(|e| e.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("it ends with {status}")) }
+}
+
+fn ended(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+    let by = Instant::now() + LIMIT;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= by {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::other(format!("it was ended: it took more than {} s", LIMIT.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn post(url: &Uri, body: &[u8]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let posted = async { tokio::time::timeout(LIMIT, send(url, body)).await };
+    let status = runtime.map_err(|e| e.to_string())?.block_on(posted);
+    let status = status.map_err(|_| format!("no answer in {} s", LIMIT.as_secs()))?;
+    match status.map_err(|e| e.to_string())? {
+        status if status.is_success() => Ok(()),
+        status => Err(format!("it answers {status}")),
+    }
+}
+
+async fn send(url: &Uri, body: &[u8]) -> io::Result<StatusCode> {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let is_tls = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    if !is_tls {
+        return exchange(stream, url, body).await;
+    }
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    exchange(tokio_rustls::TlsConnector::from(trusted()?).connect(name, stream).await?, url, body).await
+}
+
+/// TLS with whoever this computer trusts.
+fn trusted() -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    url: &Uri,
+    body: &[u8],
+) -> io::Result<StatusCode> {
+    let failed = io::Error::other::<hyper::Error>;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(connection);
+    let request = Request::post(url.path_and_query().map_or("/", |path| path.as_str()))
+        .header(header::HOST, url.authority().map_or("", |host| host.as_str()))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, concat!("testboxctl/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::copy_from_slice(body)))
+        .map_err(io::Error::other)?;
+    Ok(sender.send_request(request).await.map_err(failed)?.status())
+}
