@@ -29,6 +29,7 @@ pub struct KnownMachine {
 pub struct KnownMachines {
     machines: Vec<KnownMachine>,
     by_mac: BTreeMap<[u8; 6], usize>,
+    by_address: BTreeMap<Ipv4Addr, usize>,
 }
 
 /// Why a file of machines is not taken: nothing of it counts.
@@ -147,6 +148,7 @@ impl KnownMachines {
                     return Err(twice(&other.name, format!("MAC {mac}")));
                 }
             }
+            known.by_address.insert(machine.address, known.machines.len());
             known.machines.push(machine);
         }
         // A word of a command means one machine, or one group.
@@ -179,7 +181,7 @@ impl KnownMachines {
 
     /// The machine that has this address.
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&KnownMachine> {
-        self.machines.iter().find(|machine| machine.address == address)
+        self.machines.get(*self.by_address.get(&address)?)
     }
 
     /// All of them.

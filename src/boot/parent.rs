@@ -3,6 +3,7 @@
 use super::machines::{KnownMachines, MACHINES_FILE, MACHINES_LIMIT};
 use super::process::{BootConfig, READY};
 use crate::store::lease::Tell;
+use crate::types::without_bom;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -60,7 +61,7 @@ impl MachinesSource {
         let mut text = String::new();
         let read = file.take(MACHINES_LIMIT as u64 + 1).read_to_string(&mut text);
         read.map_err(|e| failed(format!("cannot read the machines: {e}")))?;
-        KnownMachines::parse(&text).map_err(|e| failed(e.to_string()))
+        KnownMachines::parse(without_bom(&text)).map_err(|e| failed(e.to_string()))
     }
 
     /// The machines, where the file is another than the one that was read last.

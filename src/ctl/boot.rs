@@ -1,5 +1,6 @@
 //! The boot services of `serve`, and the process that they are.
 
+use super::config::SettingsFile;
 use super::output::Stderr;
 use super::{Answer, Error};
 use crate::boot::leases::AddressRange;
@@ -41,7 +42,7 @@ pub(super) struct BootArgs {
     /// An interface that the boot services answer on, and on no other; may be repeated
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
-    /// The machines of the lab [default: /etc/testbox/machines.toml, if it is there]
+    /// The machines of the lab [default: the settings file's; /etc/testbox/machines.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     machines: Option<PathBuf>,
     /// Answer DHCP requests of machines that are not in that file, too
@@ -63,7 +64,12 @@ pub(super) struct BootArgs {
 
 impl BootArgs {
     /// Starts what is wanted. It ends with what is given back.
-    pub fn start(&self, tftp_dir: &Path, backup_dir: &Path) -> Result<Option<BootServices>, Error> {
+    pub fn start(
+        &self,
+        tftp_dir: &Path,
+        backup_dir: &Path,
+        file: &SettingsFile,
+    ) -> Result<Option<BootServices>, Error> {
         let is_dhcp = self.dhcp.is_some() || self.proxy_dhcp;
         if !self.tftp && !is_dhcp {
             let is_lost = !self.interface.is_empty() || self.machines.is_some() || self.boot_user.is_some();
@@ -91,7 +97,7 @@ impl BootArgs {
             state_dir: self.state_dir.clone(),
             user: self.boot_user.clone(),
         };
-        let source = MachinesSource::new(self.machines.as_deref());
+        let source = MachinesSource::new(self.machines.as_deref().or(file.machines.as_deref()));
         // This program as it is now, even where an upgrade has put another in its place.
         let command = || {
             let mut command = Command::new("/proc/self/exe");

@@ -141,7 +141,7 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
     let files: Arc<dyn Files> = Arc::new(DirFiles::open(&backup.path).map_err(failed)?);
     let served: Arc<dyn Files> = Arc::new(DirFiles::open(&boot.path).map_err(failed)?.served());
     // They end with this function.
-    let _boot = args.boot.start(&boot.path, &backup.path)?;
+    let _boot = args.boot.start(&boot.path, &backup.path, file)?;
     let _hooks = args.hooks.start(files.clone(), Arc::new(Stderr))?;
     let store = Store::new(files, served, Arc::new(RealSystem::new()), rules, Arc::new(Stderr));
     let (listen, scheme) = match args.plain {
