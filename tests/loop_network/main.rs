@@ -12,6 +12,7 @@ mod lab;
 mod lease;
 mod loader;
 mod serve_dhcp;
+mod serve_floods;
 mod serve_tftp;
 mod servers;
 mod tftp;

@@ -27,7 +27,7 @@ fn wait_for(lab: &Lab, text: &str) {
 }
 
 /// The address that the DHCP client of another system gets on a machine.
-fn udhcpc(lab: &Lab, name: &str) -> Option<Ipv4Addr> {
+pub fn udhcpc(lab: &Lab, name: &str) -> Option<Ipv4Addr> {
     let ask = format!(
         "ip netns exec {name} busybox udhcpc -i eth0 -n -q -f -t 4 -T 2 -s /bin/true 2>&1 | \
          sed -n 's/.*lease of \\([0-9.]*\\) obtained from.*/\\1/p'"
