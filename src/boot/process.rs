@@ -24,9 +24,12 @@ use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What it says once it serves.
 pub const READY: &str = "READY";
+/// How often it looks whether its interfaces are the same.
+const LOOK: Duration = Duration::from_secs(2);
 /// Where proxies are asked (PXE 2.1).
 const PROXY_PORT: u16 = 4011;
 
@@ -80,6 +83,7 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
 
     let unreadable = |e: io::Error| format!("{}: cannot open the TFTP tree: {e}", config.tftp_dir.display());
     let open = Open::all(&config)?;
+    let indices: Vec<Option<u32>> = config.interfaces.iter().map(|device| index(device)).collect();
     let tree = Arc::new(TftpTree::open(&config.tftp_dir).map_err(unreadable)?);
     let how = confined(&config)?;
     // What nobody of this user could read is told now, not to the first machine.
@@ -91,6 +95,14 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
         config.interfaces.join(", "),
         known.get().list().len()
     ));
+    let (devices, told) = (config.interfaces.clone(), tell.clone());
+    spawn(move || {
+        let gone = wait_until_gone(&devices, &indices);
+        told.warn(&format!(
+            "the interface {gone} is gone, or is another one now: the boot services begin anew"
+        ));
+        std::process::exit(1);
+    })?;
     let _ = writeln!(io::stdout(), "{READY}");
     while let Some(line) = line() {
         if let Some(known) = taken(&line) {
@@ -154,6 +166,23 @@ fn socket(device: &str, port: u16, what: &str) -> Result<(String, UdpSocket), St
         };
         format!("UDP port {port} on {device}: {e} ({hint})")
     })
+}
+
+/// The kernel's number of an interface, which no other gets.
+fn index(device: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(device).ok()
+}
+
+/// Waits until a name is no longer that of the interface that the sockets are bound to: they would hear nothing more, and say
+/// nothing.
+fn wait_until_gone(devices: &[String], indices: &[Option<u32>]) -> String {
+    loop {
+        std::thread::sleep(LOOK);
+        let gone = devices.iter().zip(indices).find(|(device, before)| index(device) != **before);
+        if let Some((device, _)) = gone {
+            return device.clone();
+        }
+    }
 }
 
 /// Gives up all rights that are needed no more; how.

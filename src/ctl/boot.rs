@@ -8,6 +8,7 @@ use crate::boot::parent::{BootServices, MachinesSource};
 use crate::boot::process::{self, BootConfig, DhcpConfig};
 use crate::store::lease::Tell;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -101,7 +102,7 @@ impl BootArgs {
         // This program as it is now, even where an upgrade has put another in its place.
         let command = || {
             let mut command = Command::new("/proc/self/exe");
-            command.arg(COMMAND);
+            command.arg0("testboxctl").arg(COMMAND);
             command
         };
         BootServices::start(command, &config, source, Arc::new(Stderr)).map(Some).map_err(Error::failed)

@@ -17,7 +17,7 @@ pub fn serve(lab: &Lab, namespace: &str, words: &str) {
 fn serve_by(lab: &Lab, command: &str, words: &str) {
     lab.run(&format!(
         ": >serve.log; setsid {command} {} serve --backup-dir backup --tftp-dir tftp --plain --listen 127.0.0.1:0 {words} \
-         >serve.out 2>serve.log </dev/null & echo $! >/run/serve.pid; \
+         >serve.out 2>>serve.log </dev/null & echo $! >/run/serve.pid; \
          timeout 60 bash -c 'until grep -qE \" serves |^testboxctl: \" serve.log; do sleep 0.1; done'",
         env!("CARGO_BIN_EXE_testboxctl")
     ));
@@ -143,6 +143,15 @@ fn loop_the_boot_services_reach_no_backup() {
     assert_eq!(u64::from_str_radix(&status[2], 16), Ok(0), "capabilities that it could get");
     assert_eq!(status[3], "1", "no new privileges");
 
+    // An interface of the same name is another one, which nobody listens on.
+    lab.run("ip link set lab name old && ip link add lab type bridge && ip link set m1 master lab");
+    lab.run("ip addr flush dev old && ip addr add 10.9.0.1/24 dev lab && ip link set lab up && ip -n m1 link set eth0 up");
+    lab.run(
+        "timeout 20 bash -c 'until grep -q \"lab is gone, or is another\" serve.log; do sleep 0.1; done'",
+    );
+    lab.run("timeout 20 bash -c 'until grep -q \"serve again\" serve.log; do sleep 0.1; done'");
+    assert_eq!(get(&lab, "10.9.0.100", "pxelinux.0"), Ok(b"pxelinux.0".to_vec()), "{}", log(&lab));
+    lab.run("echo >serve.log");
     // Killed, it comes again; with its parent it goes.
     lab.run("kill -KILL $(pgrep -f ' boot-services$')");
     lab.run("timeout 20 bash -c 'until grep -q \"serve again\" serve.log; do sleep 0.1; done'");
