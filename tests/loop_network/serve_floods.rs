@@ -32,7 +32,9 @@ fn loop_floods_hold_up_no_known_machine() {
     let sockets: Vec<UdpSocket> = lab.within("m2", || {
         let socket = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let sockets: Vec<UdpSocket> = (0..300).map(|_| socket()).collect();
-        sockets.iter().for_each(|socket| drop(socket.send_to(&request, (SERVER, 69)).unwrap()));
+        for socket in &sockets {
+            socket.send_to(&request, (SERVER, 69)).unwrap();
+        }
         sockets
     });
     assert_eq!(fetch(&lab, SERVER, "pxelinux.0").unwrap(), "pxelinux.0", "{}", log(&lab));
