@@ -22,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const DATAGRAM: usize = 1500;
 /// After an error of a socket.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often changed leases are written down.
+const WRITE: Duration = Duration::from_secs(1);
 /// How long another server has for its answer: some look by ping for three seconds whether an address is free.
 const LISTEN: Duration = Duration::from_secs(5);
 /// How often it is looked for another server, and while there is one.
@@ -40,6 +42,8 @@ pub struct DhcpServer {
     leases: Mutex<Leases>,
     /// Where the leases are kept; `None` for a proxy.
     state: Option<DirFiles>,
+    /// The leases have changed since they were written down.
+    is_unwritten: AtomicBool,
     /// The card that looks for other servers: who answers it is one.
     scout: [u8; 6],
     /// Another server answers on this network.
@@ -99,6 +103,7 @@ impl DhcpServer {
             tree,
             state,
             scout,
+            is_unwritten: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
             is_suspected: Mutex::default(),
             suspicion: Condvar::new(),
@@ -158,17 +163,12 @@ impl DhcpServer {
             now: now(),
             has_file: &|file| self.tree.get(file).is_ok(),
         };
-        let (decision, text) = {
+        let (decision, is_changed) = {
             let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-            let (decision, is_changed) = answer(ask, &self.rules, &mut leases, &facts);
-            (decision, is_changed.then(|| leases.text()))
+            answer(ask, &self.rules, &mut leases, &facts)
         };
-        if let (Some(text), Some(state)) = (text, &self.state)
-            && let Err(e) = state.write_atomic(LEASES_FILE, text.as_bytes())
-        {
-            self.warn(&format!(
-                "the leases cannot be written down: {e}; after a restart others may be given"
-            ));
+        if is_changed {
+            self.is_unwritten.store(true, Relaxed);
         }
         match decision {
             Decision::Tell(told, text) => {
@@ -187,6 +187,28 @@ impl DhcpServer {
                 *self.is_suspected.lock().unwrap_or_else(PoisonError::into_inner) = true;
                 self.suspicion.notify_all();
             }
+        }
+    }
+
+    /// Writes the leases down, if they have changed. Not at each request: whoever asks without end would have the disk flushed
+    /// without end. A lease that is lost with the last second is given again, because its machine asks for it.
+    pub fn write_leases(&self) {
+        let Some(state) = self.state.as_ref().filter(|_| self.is_unwritten.swap(false, Relaxed)) else {
+            return;
+        };
+        let text = self.leases.lock().unwrap_or_else(PoisonError::into_inner).text();
+        if let Err(e) = state.write_atomic(LEASES_FILE, text.as_bytes()) {
+            self.warn(&format!(
+                "the leases cannot be written down: {e}; after a restart others may be given"
+            ));
+        }
+    }
+
+    /// The same every second, for ever.
+    pub fn keep_leases(&self) {
+        loop {
+            std::thread::sleep(WRITE);
+            self.write_leases();
         }
     }
 

@@ -89,7 +89,7 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     // What nobody of this user could read is told now, not to the first machine.
     tree.get(TFTP_MARKER).map_err(unreadable)?;
     let known = machines.clone();
-    let does = begin(&config, open, &tree, &machines, &tell)?;
+    let (does, dhcp) = begin(&config, open, &tree, &machines, &tell)?;
     tell.info(&format!(
         "boot services on {}: {does}; {} machines are known; {how}",
         config.interfaces.join(", "),
@@ -110,6 +110,7 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
             machines.set(known);
         }
     }
+    dhcp.iter().for_each(|dhcp| dhcp.write_leases());
     Ok(())
 }
 
@@ -219,8 +220,8 @@ fn begin(
     tree: &Arc<TftpTree>,
     machines: &MachinesNow,
     tell: &Arc<dyn Tell>,
-) -> Result<String, String> {
-    let mut does = Vec::new();
+) -> Result<(String, Option<Arc<DhcpServer>>), String> {
+    let (mut does, mut served) = (Vec::new(), None);
     if let Some(dhcp) = &config.dhcp {
         let server = Arc::new(dhcp_server(config, dhcp, tree, machines, tell)?);
         if machines.get().list().is_empty() && !dhcp.is_unknown_allowed {
@@ -248,8 +249,12 @@ fn begin(
         }
         does.push(if dhcp.range.is_some() { "DHCP" } else { "proxy DHCP" });
         if dhcp.range.is_some() {
-            spawn(move || server.watch(&open.scouts))?;
+            let keeper = server.clone();
+            spawn(move || keeper.keep_leases())?;
+            let watcher = server.clone();
+            spawn(move || watcher.watch(&open.scouts))?;
         }
+        served = Some(server);
     }
     if config.tftp {
         does.push("TFTP");
@@ -259,7 +264,7 @@ fn begin(
             spawn(move || server.serve(&device, &socket))?;
         }
     }
-    Ok(does.join(", "))
+    Ok((does.join(", "), served))
 }
 
 fn dhcp_server(
