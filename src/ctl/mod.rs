@@ -67,9 +67,15 @@ Settings: every long option of 'arm' is also a key of the settings file, as in
 
 Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage, 70 internal error. The manual: testboxctl help";
 
+/// Version and commit, where the build knows that.
+const VERSION: &str = match option_env!("TESTBOX_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Arms and watches test machines that image themselves over the network, and works on their images.
 #[derive(Debug, Parser)]
-#[command(name = "testboxctl", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "testboxctl", version = VERSION, after_help = AFTER_HELP, disable_help_subcommand = true)]
 struct Cli {
     /// Settings file [default: /etc/testbox.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]
@@ -119,6 +125,12 @@ enum CtlCommand {
     Sign(sign::Args),
     /// Show a chapter of the manual, or the help of a command
     Help(help::Args),
+    /// Print a script by which a shell completes the words of this program
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Write the manual as pages for man(1)
     #[command(hide = true)]
     Man(man::Args),
@@ -263,6 +275,10 @@ fn dispatch_on(
         CtlCommand::Sign(args) => sign::run(args, file, out),
         CtlCommand::Help(args) => help::run(&args, Cli::command(), out),
         CtlCommand::Man(args) => man::run(&args, Cli::command(), out),
+        CtlCommand::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "testboxctl", out.bytes());
+            Ok(true)
+        }
     }
 }
 

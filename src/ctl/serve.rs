@@ -13,7 +13,7 @@ use crate::serve::line::AT_WORK;
 use crate::serve::retention::Keep;
 use crate::serve::{Store, StoreRules, socket, tls};
 use crate::share::{DirFiles, Files};
-use crate::store::layout::{BACKUP_MARKER, TFTP_MARKER};
+use crate::store::layout::{BACKUP_MARKER, TFTP_EXPORT, TFTP_MARKER};
 use crate::store::lease::Tell;
 use crate::sys::RealSystem;
 use std::net::{IpAddr, SocketAddr};
@@ -43,9 +43,9 @@ pub(super) struct Args {
     /// The folder with the backups, here [default: the settings file's]
     #[arg(long, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
-    /// The folder that the TFTP server serves, here
+    /// The folder that the TFTP server serves, here [default: the settings file's, or /export/testbox-tftp]
     #[arg(long, value_name = "DIR")]
-    tftp_dir: PathBuf,
+    tftp_dir: Option<PathBuf>,
     /// Address and port to listen on
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
@@ -114,7 +114,8 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
         SettingsFile { backup_dir: args.backup_dir.clone(), ..SettingsFile::default() }.or(file.clone());
     let backup = shares::open_backup_dir(&settings)?
         .ok_or_else(|| Error::usage("where are the backups? Give --backup-dir"))?;
-    let boot = ShareFolder::open(&args.tftp_dir)?;
+    let boot = args.tftp_dir.clone().or(settings.tftp_dir.clone());
+    let boot = ShareFolder::open(&boot.unwrap_or_else(|| TFTP_EXPORT.into()))?;
     for (share, marker) in [(&backup, BACKUP_MARKER), (&boot, TFTP_MARKER)] {
         if !share.files.exists(marker).map_err(|e| share.error(marker, "look for it", &e))? {
             let dir = share.path.display();

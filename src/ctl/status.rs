@@ -213,6 +213,10 @@ fn details(news: &StatusNews) -> Vec<String> {
             let code = status.code.map(|c| format!(" (code {c})")).unwrap_or_default();
             lines.push(format!("error: {error}{code}"));
         }
+        let own = env!("CARGO_PKG_VERSION");
+        if status.version != own {
+            lines.push(format!("note: its agent is of version {}, this program of {own}", status.version));
+        }
         lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
     }
     // Whether that agent lives only a second look would tell, and AGE tells it too.
@@ -319,8 +323,16 @@ mod tests {
             notes: Vec::new(),
             started,
             updated: started,
-            version: "0".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
         }
+    }
+
+    #[test]
+    fn an_agent_of_another_version_is_said() {
+        let old = Status { version: "0.0.9".into(), ..status() };
+        let text = table(&[news_of(old)], Timestamp::UNIX_EPOCH);
+        assert!(text.contains("note: its agent is of version 0.0.9"), "{text}");
+        assert!(!table(&[news_of(status())], Timestamp::UNIX_EPOCH).contains("its agent"));
     }
 
     fn news_of(status: Status) -> StatusNews {

@@ -159,13 +159,23 @@ pub fn arm64_disk() -> PathBuf {
     debian_disk_of("arm64", "ext4", "grub")
 }
 
+/// A real Debian with its own kernel, as a tar file.
+pub fn debian_root() -> PathBuf {
+    debian_root_of("amd64")
+}
+
+fn debian_root_of(arch: &str) -> PathBuf {
+    let root_script = script("debian-root.sh");
+    // No name is the beginning of another's: older ones are removed by it.
+    cached(&format!("root-{arch}"), std::slice::from_ref(&root_script), |part| {
+        run(Command::new("bash").arg(&root_script).arg(part).arg(arch));
+    })
+}
+
 fn debian_disk_of(arch: &str, file_system: &str, loader: &str) -> PathBuf {
     let [root_script, disk_script, esp_script] =
         ["debian-root.sh", "debian-disk.sh", "debian-esp.sh"].map(script);
-    // No name is the beginning of another's: older ones are removed by it.
-    let root = cached(&format!("root-{arch}"), std::slice::from_ref(&root_script), |part| {
-        run(Command::new("bash").arg(&root_script).arg(part).arg(arch));
-    });
+    let root = debian_root_of(arch);
     let name = format!("disk-{arch}-{file_system}-{loader}");
     cached(&name, &[root_script, disk_script.clone(), esp_script], |part| {
         run(Command::new("bash").arg(&disk_script).arg(file_system).args([&root, part]).args([arch, loader]));

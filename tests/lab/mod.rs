@@ -19,6 +19,7 @@ mod share;
 mod store;
 
 pub use advice::Advice;
+pub use assets::debian_root;
 pub use disk::{Bus, CARD_SERIAL, Disk};
 pub use firmware::Uefi;
 pub use machine::{Machine, Setup};

@@ -51,7 +51,7 @@ impl Station {
         self.ip().split('.').map(|octet| format!("{:02X}", octet.parse::<u8>().unwrap())).collect()
     }
 
-    pub(super) fn mac(self) -> String {
+    pub fn mac(self) -> String {
         match self {
             Station::Nat | Station::Wire => "52:54:00:12:34:56".to_owned(),
             Station::Bridge(port) => format!("52:54:00:09:00:{port:02x}"),

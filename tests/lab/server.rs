@@ -75,7 +75,10 @@ impl Lab {
         put(built, "");
         fs::copy(assets::program("testboxctl"), root.join(built)).unwrap();
         put("srv/dnsmasq", &manual::block(&["dhcp-host=", "tftp-root="]));
-        put("etc/systemd/system/testbox-store.service", &manual::block(&["[Unit]", "testboxctl serve"]));
+        put(
+            "etc/systemd/system/testbox-store.service",
+            include_str!("../../scripts/debian/testbox-store.service"),
+        );
         // What a busy emulated machine needs beside the manual's settings.
         let settings = manual::block(&["server  =", "console ="]);
         put("srv/settings", &format!("{settings}extra = [\"no_timer_check\"]\nsettle = 2\n"));

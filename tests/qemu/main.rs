@@ -19,6 +19,7 @@ mod initrd;
 mod main_job;
 mod network;
 mod own_server;
+mod packages;
 mod policy;
 mod power;
 mod rescue;

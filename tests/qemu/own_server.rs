@@ -42,21 +42,28 @@ fn is_done(server: &mut Server) {
     assert!(status.contains(" done "), "{status}");
 }
 
-/// The manual's unit under systemd, with all that it forbids the server; whoever arms is no root.
+/// The unit under systemd, with all that it forbids the server, is all that the lab has: store, DHCP and TFTP. Whoever arms is
+/// no root.
 #[test]
-fn long_the_manuals_unit_keeps_backups_without_nfs() {
-    let lab = Lab::without_nfs("manual-unit");
+fn long_the_unit_is_the_labs_only_server() {
+    let lab = Lab::without_nfs("unit");
     let mut server = lab.manual_server();
-    server.run("systemctl stop nfs-kernel-server");
+    server.run("systemctl stop nfs-kernel-server dnsmasq");
+    server.run("mkdir -p /etc/testbox");
+    server.run(&format!(
+        "printf '[tb1]\\naddress = \"10.42.1.20\"\\nmac = \"{}\"\\n' >/etc/testbox/machines.toml",
+        Wire.mac()
+    ));
+    server.run("echo 'SERVE_OPTIONS=\"--interface eth0 --tftp --dhcp 10.42.1.100-10.42.1.199\"' >/etc/default/testbox-store");
     server.run("install -d -o testbox -g testbox -m 750 /etc/testbox");
     server.run("systemctl daemon-reload && systemctl start testbox-store");
-    server.run("journalctl -u testbox-store -o cat | grep '^store' >>/etc/testbox.toml");
+    server.run("journalctl -u testbox-store -o cat | grep ^store >>/etc/testbox.toml");
     server.run("useradd -G testbox alice");
     let alice = |words: &str| format!("su alice -c 'testboxctl --via /run/testbox/admin.sock {words}'");
     let disk = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
     let before = disk.hash();
     boots_its_own(&lab, &disk);
-    server.run(&alice("arm --boot testbox 10.42.1.20 backup"));
+    server.run(&alice("arm --boot testbox tb1 backup"));
     boots_its_own(&lab, &disk);
     assert!(server.run(&alice("status 10.42.1.20")).contains(" done "), "backup");
     // systemd starts it again; what was asked of it before is still so.
@@ -67,9 +74,13 @@ fn long_the_manuals_unit_keeps_backups_without_nfs() {
     assert!(server.run(&alice("status 10.42.1.20")).contains(" done "), "restore");
     assert_eq!(disk.hash(), before, "the disk must be what it was, to the last byte");
     let log = server.run("systemctl stop testbox-store; journalctl -u testbox-store -o cat");
-    for part in
-        ["admin alice (uid ", "arm --boot testbox 10.42.1.20 restore: exit 0", "ended; machines at work wait"]
-    {
+    for part in [
+        "admin alice (uid ",
+        "arm --boot testbox 10.42.1.20 restore: exit 0",
+        "with Landlock",
+        "TFTP: 10.42.1.20 has ",
+        "ended; machines at work wait",
+    ] {
         assert!(log.contains(part), "no {part:?} in: {log}");
     }
     let ended = server.run("systemctl show -p Result -p ExecMainStatus testbox-store");
