@@ -10,7 +10,7 @@ use super::{Caller, socket, tls};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum_server::Handle;
@@ -181,13 +181,14 @@ async fn answer(
 ) -> Result<(Reply, impl Send + 'static), Refusal> {
     let (store, asking) = (shell.store.clone(), caller.clone());
     let work = shell.slots.work(false).await;
-    let asker = blocking(move || (store.asker_of(&asking), work)).await?.0?;
+    let about = blocking(move || (store.asker_of(&asking).map(|asker| (asker, store.has_restore())), work));
+    let (asker, has_restore) = about.await?.0?;
     let announced = body.size_hint().upper().unwrap_or(u64::MAX);
     // What is small is no reason to wait: a session can be begun whoever is slow with what is large.
     let is_large = announced > SMALL as u64 || matches!(call, StoreCall::Read(..) | StoreCall::Heads(..));
     let held = if is_large { shell.slots.hold(asker).await } else { None };
     let body = received(body).await?;
-    let work = shell.slots.work(is_traffic(&call) && asker.yields() && shell.store.has_restore()).await;
+    let work = shell.slots.work(is_traffic(&call) && asker.yields() && has_restore).await;
     let store = shell.store.clone();
     // The work owns its places: a client that hangs up meanwhile frees none.
     let (reply, _, held) = blocking(move || (store.answer(&caller, &call, &body), work, held)).await?;
@@ -298,10 +299,9 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             response
         }
         Reply::Bytes(bytes, range) => {
-            let size_of_body = bytes.len() as u64;
             let mut response = match bytes.len() <= SMALL {
                 true => Response::new(Body::from(bytes)),
-                false => streamed(Arc::new(bytes), size_of_body, places),
+                false => in_pieces(bytes, places),
             };
             if let Some((range, size)) = range {
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -320,6 +320,27 @@ fn streamed(file: Arc<dyn ReadAt>, size: u64, places: impl Send + 'static) -> Re
     let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
     tokio::task::spawn_blocking(move || {
         send(&*file, size, &sender);
+        drop(places);
+    });
+    let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
+    set_header(&mut response, header::CONTENT_LENGTH, &size.to_string());
+    response
+}
+
+/// The same of bytes that were read already.
+fn in_pieces(bytes: Vec<u8>, places: impl Send + 'static) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
+    let mut rest = Bytes::from(bytes);
+    let size = rest.len();
+    tokio::spawn(async move {
+        while !rest.is_empty() {
+            let piece = rest.split_to(PIECE.min(rest.len()));
+            if !matches!(timeout(PIECE_TIME, sender.send(Ok(piece))).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+        // Until the last piece is taken.
+        let _ = timeout(PIECE_TIME, sender.reserve()).await;
         drop(places);
     });
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));

@@ -37,7 +37,7 @@ enum Stage {
     /// Its lease is waited for.
     Opening { waits_for: Option<String> },
     /// It holds the folder.
-    Open { lease: LeaseHolder, opened: Opened },
+    Open { lease: Arc<LeaseHolder>, opened: Opened },
     /// It has not got it.
     Failed(Failure),
     /// It has let go.
@@ -146,15 +146,16 @@ impl Session {
     /// # Errors
     /// The failure that says who has it.
     pub fn check(&self) -> Result<(), Failure> {
-        match &*self.stage() {
-            Stage::Open { lease, .. } => lease.check(),
-            Stage::Failed(failure) => Err(failure.clone()),
-            Stage::InLine(_) | Stage::Opening { .. } | Stage::Closed => Err(Failure::new(
-                Kind::Lease,
-                "the session does not hold the folder",
-                "boot the machine again.",
-            )),
-        }
+        let lease = match &*self.stage() {
+            Stage::Open { lease, .. } => lease.clone(),
+            Stage::Failed(failure) => return Err(failure.clone()),
+            Stage::InLine(_) | Stage::Opening { .. } | Stage::Closed => {
+                let what = "the session does not hold the folder";
+                return Err(Failure::new(Kind::Lease, what, "boot the machine again."));
+            }
+        };
+        // Not locked while the disk is waited for: others ask how the session stands.
+        lease.check()
     }
 
     /// Whether it holds the folder, as far as its heartbeat has noticed.
@@ -266,7 +267,8 @@ impl Sessions {
 
     /// True while a restore is at work.
     pub fn has_restore(&self) -> bool {
-        self.lock().values().any(|session| session.action == Action::Restore && session.is_open())
+        let sessions: Vec<Arc<Session>> = self.lock().values().cloned().collect();
+        sessions.iter().any(|session| session.action == Action::Restore && session.is_open())
     }
 
     /// What the caller's session does, where it is among those at work.
@@ -499,12 +501,8 @@ impl Sessions {
     /// waits in the line holds nothing, and leaves it sooner.
     pub fn reap(&self) {
         let limit = |session: &Session| if session.is_in_line() { SILENT } else { OTHER };
-        let silent: Vec<(String, Arc<Session>)> = {
-            let open = self.lock();
-            let silent = open.iter().filter(|(_, session)| self.silence(session) > limit(session));
-            silent.map(|(hash, session)| (hash.clone(), session.clone())).collect()
-        };
-        for (hash, session) in silent {
+        let all: Vec<_> = self.lock().iter().map(|(hash, session)| (hash.clone(), session.clone())).collect();
+        for (hash, session) in all.into_iter().filter(|(_, session)| self.silence(session) > limit(session)) {
             let StoreJob { ip, job, .. } = &session.job;
             let what = if session.is_in_line() { "it leaves the line" } else { "its folder is free" };
             self.tell.warn(&format!(
@@ -542,7 +540,7 @@ struct Opening {
 impl Opening {
     fn run(&self, tell: &Arc<dyn Tell>) {
         let stage = match self.open(tell) {
-            Ok((lease, opened)) => Stage::Open { lease, opened },
+            Ok((lease, opened)) => Stage::Open { lease: Arc::new(lease), opened },
             Err(failure) => {
                 locked(&self.line).leave(&self.hash);
                 Stage::Failed(failure)

@@ -348,8 +348,20 @@ fn share_faults(
     fault: ShareFault,
     finished: &mut BTreeSet<u64>,
 ) -> usize {
-    let before = (row.armed)();
+    share_faults_of((row.armed)(), 1, row, share, fault, finished)
+}
+
+/// At every operation, or with a step only at some of them.
+fn share_faults_of(
+    before: Machine,
+    step: usize,
+    row: &Row,
+    share: fn(&Machine) -> &MemFiles,
+    fault: ShareFault,
+    finished: &mut BTreeSet<u64>,
+) -> usize {
     for_every(|nth| {
+        let nth = nth * step + row.name.len() % step;
         let machine = before.copy();
         share(&machine).fail_nth(nth, fault);
         let seen = machine.boot();
@@ -393,6 +405,21 @@ fn every_fault_of_every_operation_of_the_shares_is_survived() {
         rows.map(|row| row.join().unwrap()).iter().sum()
     });
     println!("faults of the shares: {total}; nothing lost");
+}
+
+/// The same of a store's own disk: at every operation with `TESTBOX_LONG`.
+#[test]
+fn faults_of_a_stores_disk_are_survived_in_every_action() {
+    let step = if is_long() { 1 } else { 131 };
+    let mut total = 0;
+    for row in &ROWS {
+        for errno in [libc::EIO, libc::ENOSPC] {
+            let (before, mut finished) = ((row.armed)().over_store(), BTreeSet::new());
+            total +=
+                share_faults_of(before, step, row, |m| &m.backup, ShareFault::Errno(errno), &mut finished);
+        }
+    }
+    println!("faults of a store's disk: {total}; nothing lost");
 }
 
 /// A server that says yes and does not do what it was asked: what it lost is noticed before anything rests on it. Nothing
