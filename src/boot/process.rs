@@ -88,12 +88,11 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     let how = confined(&config)?;
     // What nobody of this user could read is told now, not to the first machine.
     tree.get(TFTP_MARKER).map_err(unreadable)?;
-    let known = machines.clone();
     let (does, dhcp) = begin(&config, open, &tree, &machines, &tell)?;
     tell.info(&format!(
         "boot services on {}: {does}; {} machines are known; {how}",
         config.interfaces.join(", "),
-        known.get().list().len()
+        machines.get().list().len()
     ));
     let (devices, told) = (config.interfaces.clone(), tell.clone());
     spawn(move || {

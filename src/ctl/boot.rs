@@ -47,7 +47,7 @@ pub(super) struct BootArgs {
     #[arg(long, value_name = "FILE")]
     machines: Option<PathBuf>,
     /// Answer DHCP requests of machines that are not in that file, too
-    #[arg(long)]
+    #[arg(long, value_name = "allow", hide_possible_values = true)]
     unknown_machines: Option<Unknown>,
     /// The router that --dhcp tells machines [default: none]
     #[arg(long, value_name = "IP", requires = "dhcp")]

@@ -30,6 +30,8 @@ server would export; both kinds of machines may use it at once, as long as no ma
 Examples:
   testboxctl serve --backup-dir /export/testbox-backup --tftp-dir /export/testbox-tftp
         as the user that owns both folders; it prints the two lines that arm needs in /etc/testbox.toml
+  testboxctl serve --backup-dir /export/testbox-backup --tftp-dir /export/testbox-tftp --interface eth1 --tftp --proxy-dhcp
+        as root: what machines boot from, too, beside the DHCP server that the network has
   testboxctl serve --listen 10.42.1.1:7443 --quota 200G --reserve 50G --keep-sets 5
   testboxctl serve --admin-socket /run/testbox/admin.sock --admin-group testbox
         members of that group arm by 'testboxctl --via /run/testbox/admin.sock arm ...'
