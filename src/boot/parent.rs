@@ -102,18 +102,20 @@ struct Started {
 }
 
 impl Started {
-    /// Lets it end, by the end of its input; one that does not is killed.
-    fn end(mut self) {
+    /// Lets it end, by the end of its input, and says how it has ended; one that does not is killed.
+    fn end(mut self) -> String {
         drop(self.input);
         let by = Instant::now() + END;
         while Instant::now() < by {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(Some(status)) => return status.to_string(),
+                Err(e) => return e.to_string(),
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        format!("killed: it did not end in {} s", END.as_secs())
     }
 }
 
@@ -160,8 +162,9 @@ impl BootKeeper {
         if is_ready {
             return Ok(started);
         }
-        started.end();
-        Err("the boot services did not begin: the reason stands above".into())
+        // A signal has said nothing: SIGSYS is a filter of system calls, such as a unit's.
+        let how = started.end();
+        Err(format!("the boot services did not begin ({how}); what they have said of it stands above"))
     }
 
     fn tell_machines(&self, input: &mut ChildStdin) -> io::Result<()> {
@@ -188,7 +191,8 @@ impl BootKeeper {
                 continue;
             };
             if !wait(LOOK) {
-                return started.end();
+                started.end();
+                return;
             }
             if let Ok(Some(status)) = started.child.try_wait() {
                 if started.since.elapsed() > STEADY {

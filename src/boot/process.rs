@@ -81,7 +81,15 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     let machines = MachinesNow::default();
     machines.set(line().and_then(|line| taken(&line)).ok_or("no machines came from 'testboxctl serve'")?);
 
-    let unreadable = |e: io::Error| format!("{}: cannot open the TFTP tree: {e}", config.tftp_dir.display());
+    let unreadable = |e: io::Error| {
+        let hint = match e.raw_os_error() {
+            Some(libc::ENOSYS) => {
+                " (openat2(2): Linux 5.6 has it, and a unit's RestrictSUIDSGID= takes it away)"
+            }
+            _ => "",
+        };
+        format!("{}: cannot open the TFTP tree: {e}{hint}", config.tftp_dir.display())
+    };
     let open = Open::all(&config)?;
     let indices: Vec<Option<u32>> = config.interfaces.iter().map(|device| index(device)).collect();
     let tree = Arc::new(TftpTree::open(&config.tftp_dir).map_err(unreadable)?);

@@ -56,7 +56,7 @@ fn long_the_unit_is_the_labs_only_server() {
     ));
     server.run("echo 'SERVE_OPTIONS=\"--interface eth0 --tftp --dhcp 10.42.1.100-10.42.1.199\"' >/etc/default/testbox-store");
     server.run("install -d -o testbox -g testbox -m 750 /etc/testbox");
-    server.run("systemctl daemon-reload && systemctl start testbox-store");
+    server.run("systemctl daemon-reload && systemctl start testbox-store || { journalctl -u testbox-store -o cat; false; }");
     server.run("journalctl -u testbox-store -o cat | grep ^store >>/etc/testbox.toml");
     server.run("useradd -G testbox alice");
     let alice = |words: &str| format!("su alice -c 'testboxctl --via /run/testbox/admin.sock {words}'");
