@@ -42,13 +42,29 @@ impl Server {
     /// The same, with these words of its own about the boot, or none.
     pub fn start_with(self, lab: &Lab, pool: Pool, boot: &str) {
         lab.run("for pid in $(cat /run/dhcp.pid /run/kea/*.pid 2>/dev/null); do kill -9 $pid || true; done; rm -f /run/dhcp.pid /run/kea/*");
+        let told = self.reservations(lab);
         let (config, command) = match self {
-            Server::Isc => (isc(pool, boot), ISC),
-            Server::Kea => (kea(pool, boot), KEA),
-            Server::Dnsmasq => (dnsmasq(pool, boot), DNSMASQ),
+            Server::Isc => (isc(pool, &told, boot), ISC),
+            Server::Kea => (kea(pool, &told, boot), KEA),
+            Server::Dnsmasq => (dnsmasq(pool, &told, boot), DNSMASQ),
         };
         fs::write(lab.dir().join("conf"), config).unwrap();
         lab.run(command);
+    }
+}
+
+impl Server {
+    /// The reservation, as `testboxctl` tells it to this server.
+    fn reservations(self, lab: &Lab) -> String {
+        fs::write(
+            lab.dir().join("machines.toml"),
+            format!("[m1]\naddress = \"10.9.0.50\"\nmac = \"{FIRST}\"\n"),
+        )
+        .unwrap();
+        fs::write(lab.dir().join("machines-settings.toml"), "machines = \"machines.toml\"\n").unwrap();
+        let of = format!("{self:?}").to_lowercase();
+        let program = env!("CARGO_BIN_EXE_testboxctl");
+        lab.run(&format!("{program} --config machines-settings.toml machines reservations {of}"))
     }
 }
 
@@ -58,12 +74,10 @@ const KEA: &str = "KEA_PIDFILE_DIR=/run/kea KEA_LOCKFILE_DIR=/run/kea kea-dhcp4 
     echo $! >/run/dhcp.pid; timeout 20 bash -c 'until grep -q DHCP4_STARTED kea.log; do sleep 0.1; done'";
 const DNSMASQ: &str = "rm -f /run/leases; dnsmasq --conf-file=conf";
 
-fn isc(pool: Pool, boot: &str) -> String {
+fn isc(pool: Pool, told: &str, boot: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, "range 10.9.0.100 10.9.0.100;".to_owned()),
-        Pool::Reserved(seconds) => {
-            (seconds, format!("host m1 {{ hardware ethernet {FIRST}; fixed-address 10.9.0.50; }}"))
-        }
+        Pool::Reserved(seconds) => (seconds, told.to_owned()),
     };
     format!(
         "authoritative; ping-check false; default-lease-time {seconds}; max-lease-time {seconds}; \
@@ -71,13 +85,10 @@ fn isc(pool: Pool, boot: &str) -> String {
     )
 }
 
-fn kea(pool: Pool, boot: &str) -> String {
+fn kea(pool: Pool, told: &str, boot: &str) -> String {
     let (seconds, inner) = match pool {
         Pool::One(seconds) => (seconds, r#""pools": [ { "pool": "10.9.0.100 - 10.9.0.100" } ]"#.to_owned()),
-        Pool::Reserved(seconds) => (
-            seconds,
-            format!(r#""reservations": [ {{ "hw-address": "{FIRST}", "ip-address": "10.9.0.50" }} ]"#),
-        ),
+        Pool::Reserved(seconds) => (seconds, format!(r#""reservations": {told}"#)),
     };
     let boot = if boot.is_empty() { String::new() } else { format!("{boot},") };
     format!(
@@ -92,11 +103,11 @@ fn kea(pool: Pool, boot: &str) -> String {
     )
 }
 
-fn dnsmasq(pool: Pool, boot: &str) -> String {
+fn dnsmasq(pool: Pool, told: &str, boot: &str) -> String {
     let inner = match pool {
         Pool::One(seconds) => format!("dhcp-range=10.9.0.100,10.9.0.100,{seconds}"),
         Pool::Reserved(seconds) => {
-            format!("dhcp-range=10.9.0.0,static,{seconds}\ndhcp-host={FIRST},10.9.0.50,{seconds}")
+            format!("dhcp-range=10.9.0.0,static,{seconds}\n{told}")
         }
     };
     format!(
