@@ -129,7 +129,6 @@ pub fn pxe(bytes: &[u8]) {
         boot: BootMode::AgentOnly,
         ip: IpWord::Dhcp,
         options: asked.options,
-        armed_by: None,
         consoles: Vec::new(),
         extra: Vec::new(),
     };
