@@ -76,7 +76,7 @@ fn at_work() -> &'static AtWork {
     static AT_WORK: OnceLock<AtWork> = OnceLock::new();
     AT_WORK.get_or_init(|| {
         let (files, boot) = (MemFiles::new(), MemFiles::new());
-        boot.put("pxelinux.cfg/0A000005", "LABEL t\nAPPEND testbox.action=backup testbox.job=one\n");
+        boot.put("pxelinux.cfg/0A000005", "DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action=backup testbox.job=one\n");
         let token = jobs::hashed("token");
         let (job, action, by) = ("one".into(), "backup".into(), "fuzz".into());
         let (armed_file, armed) = ("pxelinux.cfg/0A000005".into(), "2026-01-01T00:00:00Z".parse().unwrap());
@@ -87,7 +87,12 @@ fn at_work() -> &'static AtWork {
         let store = Store::new(Arc::new(files.clone()), Arc::new(boot), system, rules, Arc::new(Quiet));
         let caller = Caller { token, session: "1".repeat(32), peer: [10, 0, 0, 5].into() };
         let body = holder().to_bytes();
-        while !matches!(store.answer(&caller, &StoreCall::Open, &body), Reply::Json(text) if text.starts_with(b"{\"is_open\":true")) {}
+        let is_open = || match store.answer(&caller, &StoreCall::Open, &body) {
+            Reply::Json(text) => text.starts_with(b"{\"is_open\":true"),
+            Reply::Refused(refusal) => panic!("{}", refusal.text),
+            _ => false,
+        };
+        while !is_open() {}
         AtWork { files, store, caller }
     })
 }
