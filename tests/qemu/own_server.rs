@@ -77,7 +77,7 @@ fn long_the_unit_is_the_labs_only_server() {
     for part in [
         "admin alice (uid ",
         "arm --boot testbox 10.42.1.20 restore: exit 0",
-        "with Landlock",
+        "of Landlock",
         "TFTP: 10.42.1.20 has ",
         "ended; machines at work wait",
     ] {
