@@ -61,10 +61,10 @@ impl Server {
             format!("[m1]\naddress = \"10.9.0.50\"\nmac = \"{FIRST}\"\n"),
         )
         .unwrap();
-        fs::write(lab.dir().join("machines-settings.toml"), "machines = \"machines.toml\"\n").unwrap();
+        fs::write(lab.dir().join("reserved-settings.toml"), "machines = \"reserved.toml\"\n").unwrap();
         let of = format!("{self:?}").to_lowercase();
         let program = env!("CARGO_BIN_EXE_testboxctl");
-        lab.run(&format!("{program} --config machines-settings.toml machines reservations {of}"))
+        lab.run(&format!("{program} --config reserved-settings.toml machines reservations {of}"))
     }
 }
 
