@@ -57,7 +57,7 @@ impl Server {
     /// The reservation, as `testboxctl` tells it to this server.
     fn reservations(self, lab: &Lab) -> String {
         fs::write(
-            lab.dir().join("machines.toml"),
+            lab.dir().join("reserved.toml"),
             format!("[m1]\naddress = \"10.9.0.50\"\nmac = \"{FIRST}\"\n"),
         )
         .unwrap();
