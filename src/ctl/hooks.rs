@@ -95,8 +95,15 @@ impl HookFlags {
         loop {
             match events.next() {
                 Ok(Some(event)) => {
-                    self.tell(&event, tell, goes_on);
-                    events.is_told(&event)?;
+                    // One that the server's end has cut short is told when it is back.
+                    if !self.tell(&event, tell, goes_on) {
+                        return Ok(());
+                    }
+                    if let Err(e) = events.is_told(&event) {
+                        tell.warn(&format!(
+                            "hooks: cannot write down what was told: {e}; after a restart it is told again"
+                        ));
+                    }
                 }
                 Ok(None) if goes_on(LOOK) => {}
                 Ok(None) => return Ok(()),
@@ -113,8 +120,8 @@ impl HookFlags {
         }
     }
 
-    /// Tells both, each until it has worked or has failed often enough.
-    fn tell(&self, event: &JobEvent, tell: &dyn Tell, goes_on: &dyn Fn(Duration) -> bool) {
+    /// Tells both, each until it has worked or has failed often enough; false where the server ends before that.
+    fn tell(&self, event: &JobEvent, tell: &dyn Tell, goes_on: &dyn Fn(Duration) -> bool) -> bool {
         let json = serde_json::to_vec(event).unwrap_or_default();
         let (json, ip) = (&json, event.ip);
         let mut wanted: Vec<(String, Once<'_>)> = Vec::new();
@@ -137,10 +144,11 @@ impl HookFlags {
                 };
                 tell.warn(&format!("{what}; once more in {} s", pause.as_secs()));
                 if !goes_on(pause) {
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 }
 
@@ -152,8 +160,10 @@ fn run(command: &mut Command, input: &[u8]) -> Result<(), String> {
         .spawn()
         .map_err(|e| format!("it cannot be started: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it may still do its work.
-        let _ = stdin.write_all(input).and_then(|()| stdin.write_all(b"\n"));
+        let mut line = input.to_vec();
+        line.push(b'\n');
+        // One that does not read it may still do its work, and must not hold this thread.
+        std::thread::spawn(move || stdin.write_all(&line));
     }
     let status = ended(&mut child).map_err(|e| e.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("it ends with {status}")) }

@@ -195,12 +195,14 @@ async fn show(
                 Ok(AdminLine::Err(text)) => say(&text),
                 Ok(AdminLine::Exit(code)) => return Ok(code),
                 Err(e) => {
-                    return Err(Error::failed(format!("what the server answers is no line of its own: {e}")));
+                    return Err(Error::failed(format!(
+                        "cannot read the server's answer: {e}; is it of this version?"
+                    )));
                 }
             }
         }
         if rest.len() > LINE_LIMIT {
-            return Err(Error::failed("what the server answers has no end"));
+            return Err(Error::failed("the server's answer has a line that is too long"));
         }
     }
     Err(Error::failed(

@@ -33,7 +33,7 @@ impl FromStr for Via {
             return Ok(Via::Socket(text.into()));
         }
         let wrong =
-            |why: &str| ParameterError::new(format!("{} is no server for admins: {why}", quoted(text)));
+            |why: &str| ParameterError::new(format!("{} cannot be reached as a server: {why}", quoted(text)));
         match text.parse::<StoreUrl>() {
             Ok(url) if url.is_tls => Ok(Via::Https(url)),
             Ok(_) => Err(wrong("orders go by https, or by the server's socket")),

@@ -109,15 +109,15 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     if args.dry_run {
         return show(&lab, &orders, out);
     }
+    // Whoever cannot wait is told before a machine is armed.
+    let room = if args.wait { Some(Newsroom::open(&settings)?) } else { None };
     let written = write_all(&lab, &orders);
     report(&lab, &written, action, args.json, out)?;
     let is_done = written.iter().all(|(_, problem)| problem.is_none());
-    if !args.wait {
-        return Ok(is_done);
-    }
+    let Some(room) = room else { return Ok(is_done) };
     let armed = written.iter().filter(|(_, problem)| problem.is_none());
     let jobs: Vec<_> = armed.map(|(order, _)| (order.job.clone(), order.machine.ip)).collect();
-    let ended = wait::wait(&Newsroom::open(&settings)?, &jobs, &args.waiting, false, out)?;
+    let ended = wait::wait(&room, &jobs, &args.waiting, false, out)?;
     Ok(is_done && ended)
 }
 
@@ -283,7 +283,7 @@ fn at_work(share: &ShareFolder, order: &ArmedFile) -> Option<String> {
     let status = news.status.as_ref().filter(|status| status.state == JobState::Running)?;
     (!news.is_stale(now)).then(|| {
         format!(
-            "{}: it is at work: {} ({}); it goes on with that, and does not take this job before it boots again",
+            "{}: it is at work: {} ({}); it finishes that first, and takes this job at its next boot",
             order.machine.label(),
             status.action,
             status.step
