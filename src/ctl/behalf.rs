@@ -10,7 +10,7 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 5] = ["arm", "disarm", "status", "wait", "dedup"];
+const COMMANDS: [&str; 8] = ["arm", "disarm", "status", "history", "log", "images", "wait", "dedup"];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,17 @@ pub(super) struct Args {
 /// True where this command may be sent to a server.
 pub(super) fn is_sent(command: &CtlCommand) -> bool {
     use CtlCommand as C;
-    matches!(command, C::Arm(_) | C::Disarm(_) | C::Status(_) | C::Wait(_) | C::Dedup(_))
+    matches!(
+        command,
+        C::Arm(_)
+            | C::Disarm(_)
+            | C::Status(_)
+            | C::History(_)
+            | C::Log(_)
+            | C::Images(_)
+            | C::Wait(_)
+            | C::Dedup(_)
+    )
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
@@ -88,9 +98,16 @@ mod tests {
     /// A new command is not sent before somebody has thought about it.
     #[test]
     fn only_what_works_on_the_servers_folders_is_done_for_others() {
-        for words in
-            ["arm 10.0.0.1 backup", "disarm 10.0.0.1", "status --json", "wait --job a", "dedup --dry-run"]
-        {
+        for words in [
+            "arm 10.0.0.1 backup",
+            "disarm 10.0.0.1",
+            "status --json",
+            "history",
+            "log -f",
+            "images rack3",
+            "wait --job a",
+            "dedup --dry-run",
+        ] {
             assert_eq!(checked(words), Ok(()), "{words}");
             let cli =
                 <Cli as clap::Parser>::try_parse_from(format!("testboxctl {words}").split(' ')).unwrap();

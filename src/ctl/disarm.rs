@@ -1,7 +1,9 @@
 //! `disarm`: removes the configurations that arm machines.
 
+use super::arm;
 use super::armed::Armed;
 use super::config::SettingsFile;
+use super::history;
 use super::machine::{MachineName, MachineNames};
 use super::output::{Out, say};
 use super::shares::{self, ShareFolder};
@@ -43,7 +45,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let machines = MachineNames::load(&file)?.resolve_all(&args.machines)?;
     let flags = SettingsFile { cfg_dir: args.cfg_dir, tftp_dir: args.tftp_dir, ..SettingsFile::default() };
-    let cfg = shares::open_cfg_dir(&flags.or(file))?;
+    let settings = flags.or(file);
+    let cfg = shares::open_cfg_dir(&settings)?;
+    // For the history only.
+    let backup = shares::open_backup_dir(&settings).unwrap_or_default();
     let mut lines = Vec::new();
     let mut is_done = true;
     for machine in &machines {
@@ -52,7 +57,10 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
                 is_done = false;
                 lines.push(format!("{}: it was not armed", machine.label()));
             }
-            Ok(found) => lines.extend(found.iter().map(|what| format!("{}: {what}", machine.label()))),
+            Ok(found) => {
+                backup.iter().for_each(|share| history::note_disarmed(share, machine.ip, &arm::who()));
+                lines.extend(found.iter().map(|what| format!("{}: {what}", machine.label())));
+            }
             Err(e) => {
                 is_done = false;
                 say(&format!("{}: {e}", machine.label()));

@@ -12,13 +12,17 @@ mod dedup;
 mod disarm;
 mod flags;
 mod help;
+mod history;
 mod hooks;
 mod image;
+mod images;
 mod init;
 mod keys;
+mod log;
 mod machine;
 mod machines;
 mod man;
+mod many;
 mod network;
 mod news;
 mod output;
@@ -26,9 +30,11 @@ mod ownership;
 mod published;
 mod run;
 mod serve;
+mod sets;
 mod shares;
 mod sign;
 mod status;
+mod table;
 mod target;
 mod via;
 mod wait;
@@ -97,6 +103,12 @@ enum CtlCommand {
     Disarm(disarm::Args),
     /// Show what machines are doing, and their last backup
     Status(status::Args),
+    /// Show the jobs of machines over time: what came out, why, how long it took, and who wanted it
+    History(history::Args),
+    /// Show the log of machines, and follow it
+    Log(log::Args),
+    /// Show the sets of machines: size, cost, age, and what is special about them
+    Images(images::Args),
     /// Wait until jobs have ended, and say how, for programs too
     Wait(wait::Args),
     /// Arm a machine, wait for it, and run a command: a step of a test
@@ -263,6 +275,9 @@ fn dispatch_on(
         CtlCommand::Behalf(args) => behalf::run(args, file, out),
         CtlCommand::Disarm(args) => disarm::run(args, file, out),
         CtlCommand::Status(args) => status::run(args, file, out),
+        CtlCommand::History(args) => history::run(args, file, out),
+        CtlCommand::Log(args) => log::run(args, file, out),
+        CtlCommand::Images(args) => images::run(args, file, out),
         CtlCommand::Wait(args) => wait::run(args, file, out),
         CtlCommand::Run(args) => run::run(args, place),
         CtlCommand::Image(command) => image::run(command, out),

@@ -8,7 +8,7 @@ use super::config::SettingsFile;
 use super::shares::{self, ShareFolder};
 use crate::job::pxe::HexIp;
 use crate::share::Files;
-use crate::store::layout::{BACKUP_EXPORT, LEASE, RECORD, STATUS};
+use crate::store::layout::{LEASE, RECORD, STATUS};
 use crate::store::lease::{self, SeenLease};
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::store::status::{JobState, STATUS_LIMIT, Status};
@@ -46,11 +46,7 @@ pub(super) struct StatusNews {
 impl Newsroom {
     /// Opens both folders. The second may be elsewhere, unless somebody has named it.
     pub fn open(settings: &SettingsFile) -> Result<Newsroom, Error> {
-        let backup = shares::open_backup_dir(settings)?.ok_or_else(|| {
-            Error::failed(format!(
-                "{BACKUP_EXPORT}: there is no backup share; give its folder with --backup-dir"
-            ))
-        })?;
+        let backup = shares::need_backup_dir(settings)?;
         let is_named = settings.cfg_dir.is_some() || settings.tftp_dir.is_some();
         let cfg = match is_named || settings.cfg_dir().is_dir() {
             true => Some(shares::open_cfg_dir(settings)?),
@@ -125,6 +121,11 @@ impl StatusNews {
 /// Age of the news; none where a clock is ahead.
 pub(super) fn age(status: &Status, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(status.updated)).unwrap_or_default()
+}
+
+/// What a machine says of itself; none where it says nothing that can be read.
+pub(super) fn status(files: &dyn Files, ip: Ipv4Addr) -> Option<Status> {
+    Status::parse(&files.read_limited(&format!("{ip}/{STATUS}"), STATUS_LIMIT).ok()?)
 }
 
 /// What the folder of a machine says.

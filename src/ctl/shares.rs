@@ -93,6 +93,13 @@ pub(super) fn open_backup_dir(settings: &SettingsFile) -> Result<Option<ShareFol
     }
 }
 
+/// The same, where there is nothing to do without it.
+pub(super) fn need_backup_dir(settings: &SettingsFile) -> Result<ShareFolder, Error> {
+    open_backup_dir(settings)?.ok_or_else(|| {
+        Error::failed(format!("{BACKUP_EXPORT}: there is no backup share; give its folder with --backup-dir"))
+    })
+}
+
 /// Fails where a newer testbox has made a set of a machine: the current one, one that is being published, or one of the
 /// history. What this program would do with it, it cannot know. `dir` is the machine's folder, or that of a set.
 pub(super) fn refuse_newer(share: &ShareFolder, dir: &str) -> Result<(), Error> {

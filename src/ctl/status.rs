@@ -6,6 +6,7 @@ use super::config::SettingsFile;
 use super::machine::MachineNames;
 use super::news::{Newsroom, StatusNews, age};
 use super::output::Out;
+use super::table::{self, cut, short, since};
 use crate::store::record::SetState;
 use crate::store::status::JobState;
 use crate::text::{ascii, human_bytes, human_time};
@@ -135,51 +136,19 @@ fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     ]
 }
 
-/// Time since then; none where a clock is ahead.
-fn since(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(at)).unwrap_or_default()
-}
-
 fn host(name: &str) -> String {
     cut(&ascii(name), HOST_WIDTH)
-}
-
-/// An ASCII text of at most `width` columns; `~` stands for what was cut off.
-fn cut(text: &str, width: usize) -> String {
-    match text.get(..width) {
-        Some(head) if text.len() > width => format!("{}~", head.get(..width - 1).unwrap_or_default()),
-        _ => text.to_owned(),
-    }
-}
-
-/// A time in two or three digits: `12s`, `5m`, `3h`, `20d`.
-fn short(time: Duration) -> String {
-    match time.as_secs() {
-        s @ ..120 => format!("{s}s"),
-        s @ 120..7200 => format!("{}m", s / 60),
-        s @ 7200..172_800 => format!("{}h", s / 3600),
-        s => format!("{}d", s / 86_400),
-    }
 }
 
 fn table(all: &[StatusNews], now: Timestamp) -> String {
     if all.is_empty() {
         return "no machine has a folder on the backup share yet\n".into();
     }
-    let rows: Vec<[String; 9]> = all.iter().map(|news| row(news, now)).collect();
-    let head = HEAD.map(str::to_owned);
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|c| rows.iter().chain([&head]).filter_map(|r| r.get(c)).map(String::len).max().unwrap_or(0))
-        .collect();
-    let line = |cells: &[String; 9]| {
-        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            if (4..).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
-        padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
-    };
-    let mut text = line(&head) + "\n";
-    for (news, row) in all.iter().zip(&rows) {
-        text += &line(row);
+    let rows: Vec<Vec<String>> = all.iter().map(|news| row(news, now).to_vec()).collect();
+    let mut lines = table::lines(&HEAD, &rows, &[4, 5, 6, 7, 8]).into_iter();
+    let mut text = lines.next().unwrap_or_default() + "\n";
+    for (news, line) in all.iter().zip(lines) {
+        text += &line;
         text.push('\n');
         for more in details(news) {
             text += &format!("    {}\n", ascii(&more));

@@ -47,7 +47,7 @@ macro_rules! chapters {
 }
 
 chapters! {
-    "setup" "uefi" "actions" "disks" "images" "shares" "store" "reference" "failures" "troubleshooting" "signatures" "safety" "security"
+    "setup" "uefi" "actions" "lab" "disks" "images" "shares" "store" "reference" "failures" "troubleshooting" "signatures" "safety" "security"
     "original"
 }
 

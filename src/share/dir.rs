@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 ///
 /// Every [`Files::open`] drops the cached pages of that file first. A file that was fsynced before is thus read from
 /// the server again, and not from this client's memory: that is what verification needs. (NFS's close-to-open rule
-/// alone would keep the pages that this client wrote itself.)
+/// alone would keep the pages that this client wrote itself.) [`DirFiles::listed`] does without that.
 #[derive(Debug)]
 pub struct DirFiles {
     root: OwnedFd,
@@ -32,6 +32,8 @@ pub struct DirFiles {
     openat2: AtomicBool,
     /// What is made is for everybody to read.
     is_served: bool,
+    /// Files are read as every other program reads them.
+    is_listed: bool,
 }
 
 impl DirFiles {
@@ -43,13 +45,31 @@ impl DirFiles {
     pub fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
-        Ok(DirFiles { root, openat2: AtomicBool::new(true), is_served: false })
+        Ok(DirFiles { root, openat2: AtomicBool::new(true), is_served: false, is_listed: false })
     }
 
     /// The same of a tree that TFTP serves: what is made in it is readable by everybody, whatever umask and default ACLs
     /// say.
     pub fn served(self) -> Self {
         DirFiles { is_served: true, ..self }
+    }
+
+    /// The same for listings, which prove nothing and read very many small files: through the page cache, and without
+    /// dropping it.
+    pub fn listed(self) -> Self {
+        DirFiles { is_listed: true, ..self }
+    }
+
+    /// What fstat(2) says of a regular file, which is not opened for it.
+    ///
+    /// # Errors
+    /// Those of the folder; `NotFound`, and `InvalidInput` for anything else than a regular file.
+    pub fn about(&self, path: &str) -> io::Result<std::fs::Metadata> {
+        let (folder, name) = split_parent(path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.folder(folder)?, name, flags, Mode::empty())?;
+        let about = File::from(fd).metadata()?;
+        if about.is_file() { Ok(about) } else { Err(not_regular()) }
     }
 
     #[cfg(test)]
@@ -118,6 +138,9 @@ impl Append for File {
 impl Files for DirFiles {
     fn open(&self, path: &str) -> io::Result<Arc<dyn ReadAt>> {
         let file = self.file(path, OFlags::RDONLY)?;
+        if self.is_listed {
+            return Ok(Arc::new(file));
+        }
         drop_cached(&file, 0, None)?;
         Ok(Arc::new(DirectFile::new(file, self.file(path, OFlags::RDONLY | OFlags::DIRECT))))
     }

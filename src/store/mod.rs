@@ -6,6 +6,7 @@ mod folder;
 mod keeper;
 pub mod layout;
 pub mod lease;
+pub mod log;
 pub mod protocol;
 pub mod publish;
 pub mod record;

@@ -122,7 +122,11 @@ fn no_other_file_spells_a_name_of_the_shares() {
     let mut spelled = Vec::new();
     for (module, code) in super::source::texts(&src) {
         let is_owner = module.starts_with(&["store".into(), "layout".into()]) || module == ["job", "search"];
-        let found = names.iter().filter(|name| !is_owner && code.contains(&format!("\"{name}\"")));
+        // There a command is called so.
+        let is_command = |name: &str| module == ["ctl", "behalf"] && name == HISTORY;
+        let found = names
+            .iter()
+            .filter(|name| !is_owner && !is_command(name) && code.contains(&format!("\"{name}\"")));
         spelled.extend(found.map(|name| format!("{}: {name}", module.join("::"))));
     }
     assert!(spelled.is_empty(), "names of store::layout: {spelled:#?}");

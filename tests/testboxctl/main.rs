@@ -10,6 +10,7 @@ mod man;
 mod nfsroot;
 mod overwrite;
 mod ownership;
+mod see;
 mod shares;
 mod sign;
 mod via;

@@ -6,6 +6,7 @@ mod shadow;
 
 use super::armed::Armed;
 use super::config::SettingsFile;
+use super::history;
 use super::machine::{MachineName, MachineNames};
 use super::network::{Surroundings, own_addresses};
 use super::news::{self, Newsroom};
@@ -23,8 +24,8 @@ use crate::signature::SecretKey;
 use crate::store::layout::{STORE, STORE_JOBS};
 use crate::store::status::JobState;
 use crate::types::{JobId, REDACTED, SetHash, Token};
-pub(super) use order::fresh_job;
 use order::{ArmedFile, Servers, initrd, kernel, orders};
+pub(super) use order::{fresh_job, who};
 use serde_json::{Value, json};
 use served::{Served, ServedCheck};
 use std::net::Ipv4Addr;
@@ -112,6 +113,11 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     // Whoever cannot wait is told before a machine is armed.
     let room = if args.wait { Some(Newsroom::open(&settings)?) } else { None };
     let written = write_all(&lab, &orders);
+    if let Some(share) = &what.backup {
+        for (order, _) in written.iter().filter(|(_, problem)| problem.is_none()) {
+            history::note_armed(share, order.machine.ip, &action.to_string(), order.job.as_str(), &who());
+        }
+    }
     report(&lab, &written, action, args.json, out)?;
     let is_done = written.iter().all(|(_, problem)| problem.is_none());
     let Some(room) = room else { return Ok(is_done) };

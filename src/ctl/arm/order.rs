@@ -136,7 +136,7 @@ fn stored(
 }
 
 /// Who arms: the admin that a server works for, or the user of this process.
-fn who() -> String {
+pub(in super::super) fn who() -> String {
     let var = |name: &str| std::env::var(name).ok();
     let uid = rustix::process::getuid().as_raw();
     var(ADMIN_VARIABLE).unwrap_or_else(|| match ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(var) {

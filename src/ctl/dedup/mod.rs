@@ -18,7 +18,7 @@ use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::progress::Progress;
 use crate::share::Files;
-use crate::store::layout::{BACKUP_EXPORT, BACKUP_MARKER};
+use crate::store::layout::BACKUP_MARKER;
 use crate::sys::{errno_words, knows_dedupe};
 use images::ShareImages;
 use report::{MachineTotals, Report};
@@ -64,11 +64,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let settings = SettingsFile { backup_dir: args.backup_dir.clone(), ..SettingsFile::default() }.or(file);
-    let Some(share) = shares::open_backup_dir(&settings)? else {
-        return Err(Error::failed(format!(
-            "{BACKUP_EXPORT}: there is no backup share; give its folder with --backup-dir"
-        )));
-    };
+    let share = shares::need_backup_dir(&settings)?;
     let (list, problems) = published::all(&share)?;
     let progress = Progress::new();
     progress.start(list.iter().fold(0, |sum, image| sum.saturating_add(image.room)));

@@ -35,6 +35,9 @@ pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
 }
 
 /// True where the image at `path`, with this root hash, is noted to be damaged; also where the note cannot be told.
+///
+/// # Errors
+/// Those of the share.
 pub fn is_damaged(folder: &Folder, path: &str, root_hash: &Hash) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
     match folder.files.read_limited(&folder.path(&damage_file(path)), LIMIT) {
