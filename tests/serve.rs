@@ -51,7 +51,12 @@ struct Lab {
 
 impl Lab {
     fn new() -> Lab {
-        Lab::with(StoreRules { keep: Keep { sets: 1, age: 0 }, quota: 1 << 30, reserve: 0, at_work: 8 })
+        Lab::with(StoreRules {
+            keep: Keep { sets: 1, age: 0, ..Keep::default() },
+            quota: 1 << 30,
+            reserve: 0,
+            at_work: 8,
+        })
     }
 
     fn with(rules: StoreRules) -> Lab {

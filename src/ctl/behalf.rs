@@ -10,7 +10,7 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 8] = ["arm", "disarm", "status", "history", "log", "images", "wait", "dedup"];
+const COMMANDS: [&str; 9] = ["arm", "disarm", "status", "history", "log", "images", "prune", "wait", "dedup"];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub(super) fn is_sent(command: &CtlCommand) -> bool {
             | C::History(_)
             | C::Log(_)
             | C::Images(_)
+            | C::Prune(_)
             | C::Wait(_)
             | C::Dedup(_)
     )
@@ -105,6 +106,7 @@ mod tests {
             "history",
             "log -f",
             "images rack3",
+            "prune --yes",
             "wait --job a",
             "dedup --dry-run",
         ] {

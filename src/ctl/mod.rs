@@ -17,6 +17,7 @@ mod hooks;
 mod image;
 mod images;
 mod init;
+mod keep;
 mod keys;
 mod log;
 mod machine;
@@ -27,7 +28,9 @@ mod network;
 mod news;
 mod output;
 mod ownership;
+mod prune;
 mod published;
+mod room;
 mod run;
 mod serve;
 mod sets;
@@ -109,6 +112,8 @@ enum CtlCommand {
     Log(log::Args),
     /// Show the sets of machines: size, cost, age, and what is special about them
     Images(images::Args),
+    /// Remove old sets by rules; without --yes only say which, and what that would free
+    Prune(prune::Args),
     /// Wait until jobs have ended, and say how, for programs too
     Wait(wait::Args),
     /// Arm a machine, wait for it, and run a command: a step of a test
@@ -278,6 +283,7 @@ fn dispatch_on(
         CtlCommand::History(args) => history::run(args, file, out),
         CtlCommand::Log(args) => log::run(args, file, out),
         CtlCommand::Images(args) => images::run(args, file, out),
+        CtlCommand::Prune(args) => prune::run(args, file, out),
         CtlCommand::Wait(args) => wait::run(args, file, out),
         CtlCommand::Run(args) => run::run(args, place),
         CtlCommand::Image(command) => image::run(command, out),

@@ -3,6 +3,7 @@
 use super::boot::BootArgs;
 use super::config::SettingsFile;
 use super::hooks::HookFlags;
+use super::keep::KeepFlags;
 use super::network::own_addresses;
 use super::output::{Out, Stderr, warn};
 use super::shares::{self, ShareFolder};
@@ -10,7 +11,6 @@ use super::{Answer, Error};
 use crate::serve::admin::{self, ADMIN_VARIABLE, Admins};
 use crate::serve::http::{self, AdminSide, Listen};
 use crate::serve::line::AT_WORK;
-use crate::serve::retention::Keep;
 use crate::serve::{Store, StoreRules, socket, tls};
 use crate::share::{DirFiles, Files};
 use crate::store::layout::{BACKUP_MARKER, TFTP_EXPORT, TFTP_MARKER};
@@ -70,12 +70,8 @@ pub(super) struct Args {
     /// Admins who come by HTTPS: a file with a name and a token, 64 hex digits, in each line
     #[arg(long, value_name = "FILE", conflicts_with = "plain", help_heading = "Admins")]
     admin_tokens: Option<PathBuf>,
-    /// Proven sets of a machine that stay beside the current one, at most one a day counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
-    keep_sets: u32,
-    /// No set is removed that is younger
-    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=36500))]
-    keep_days: u32,
+    #[command(flatten)]
+    keep: KeepFlags,
     /// Bytes that sets, parts and logs of one machine may take (K, M, G, T) [default: a quarter of the file system]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     quota: Option<u64>,
@@ -135,7 +131,7 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
     });
     let free = backup.files.free_bytes("").map_err(|e| backup.error("", "look for free space in it", &e))?;
     let rules = StoreRules {
-        keep: Keep { sets: args.keep_sets, age: u64::from(args.keep_days) * 86_400 },
+        keep: args.keep.rules(),
         quota: args.quota.unwrap_or(free / 4),
         reserve: args.reserve.unwrap_or((free / 20).min(50 << 30)),
         at_work: args.at_work,

@@ -30,7 +30,7 @@ pub(super) struct MachineSets {
 }
 
 /// One set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ListedSet {
     /// Its number: in the history that of its folder.
     pub generation: u64,
@@ -46,7 +46,7 @@ pub(super) struct ListedSet {
 }
 
 /// One image of a set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ListedImage {
     pub name: String,
     pub file: String,

@@ -11,7 +11,8 @@
 //! - [`line`]: who may be at work, and who waits; [`sessions`]: who holds which folder; one lease for agents of both kinds.
 //! - [`parts`]: images in the making, which grow at a stated place.
 //! - [`proofs`]: images read back from the disk.
-//! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes.
+//! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes,
+//!   of those that [`old_sets`] finds.
 //!
 //! Memory: six requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes for each machine that may be at work, sixteen for all
 //! others, and what two proofs need, whatever the number of machines; [`slots`] and [`connections`].
@@ -25,6 +26,7 @@ pub mod events;
 pub mod http;
 pub mod jobs;
 pub mod line;
+pub mod old_sets;
 mod parts;
 
 mod proofs;

@@ -1,12 +1,13 @@
 //! A set becomes the machine's: only of parts that this store has proven, under a record that says no more than that.
 
 use super::jobs::{self, StoreJob};
+use super::old_sets::OldSets;
 use super::proofs::Proofs;
-use super::retention::{Keep, OldSet, surplus};
+use super::retention::{Keep, surplus};
 use crate::failure::{Failure, Kind};
 use crate::image::Image;
 use crate::job::pxe::HexIp;
-use crate::store::layout::{PINNED, RECORD, SIGNATURE, STORE_PROVEN, history_dir, part_file};
+use crate::store::layout::{RECORD, STORE_PROVEN, history_dir, part_file};
 use crate::store::protocol::{Code, ProofState, PublishedSet, Refusal};
 use crate::store::record::{ImageRecord, Machine, Record, SetState};
 use crate::store::{Folder, publish};
@@ -150,36 +151,13 @@ impl Publishing<'_> {
 
     /// Removes what the rules leave of the history; the folders.
     fn prune(&self) -> Result<Vec<String>, Failure> {
-        let folder = self.folder;
-        let current = self.old_set("", 0)?.map(|set| (set.finished, set.is_good));
-        let mut old = Vec::new();
-        for generation in folder.generations()? {
-            old.extend(self.old_set(&history_dir(generation), generation)?);
-        }
+        let sets = OldSets::of(self.folder, self.now)?;
         let mut pruned = Vec::new();
-        for generation in surplus(self.keep, current, &old, self.passed) {
-            publish::remove_set(folder, &history_dir(generation))?;
+        for generation in surplus(self.keep, sets.current, &sets.old, self.passed) {
+            publish::remove_set(self.folder, &history_dir(generation))?;
             pruned.push(history_dir(generation));
         }
         Ok(pruned)
-    }
-
-    /// What is known of the set in a folder; what cannot be read is held, and looked at by the admin.
-    fn old_set(&self, dir: &str, generation: u64) -> Result<Option<OldSet>, Failure> {
-        let (folder, files) = (self.folder, &*self.folder.files);
-        let at = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
-        let held = OldSet { generation, finished: self.now, is_good: false, is_held: true };
-        let Ok(Some((record, bytes))) = folder.record_and_bytes(&at(RECORD)) else { return Ok(Some(held)) };
-        let exists = |path: String| files.exists(&path).unwrap_or(true);
-        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
-        let is_whole = publish::is_whole(folder, &prefix, &record).unwrap_or(false);
-        let is_proven = files.exists(&format!("{STORE_PROVEN}/{}", SetHash::of(&bytes))).unwrap_or(false);
-        Ok(Some(OldSet {
-            generation,
-            finished: record.finished,
-            is_good: is_whole && is_proven && record.is_complete(),
-            is_held: exists(folder.path(&at(SIGNATURE))) || exists(folder.path(&at(PINNED))),
-        }))
     }
 }
 

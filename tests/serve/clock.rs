@@ -11,7 +11,7 @@ const DAY: i64 = 86_400;
 
 fn lab(sets: u32, days: u64) -> Lab {
     Lab::with(StoreRules {
-        keep: Keep { sets, age: days * DAY as u64 },
+        keep: Keep { sets, age: days * DAY as u64, ..Keep::default() },
         quota: 1 << 30,
         reserve: 0,
         at_work: 8,

@@ -7,7 +7,12 @@ use testbox::serve::retention::Keep;
 use testbox::store::protocol::{Code, StoreCall};
 
 fn lab(at_work: usize) -> Lab {
-    Lab::with(StoreRules { keep: Keep { sets: 1, age: 0 }, quota: 1 << 30, reserve: 0, at_work })
+    Lab::with(StoreRules {
+        keep: Keep { sets: 1, age: 0, ..Keep::default() },
+        quota: 1 << 30,
+        reserve: 0,
+        at_work,
+    })
 }
 
 /// What an agent is told that waits in line; nothing where it does not.

@@ -142,3 +142,122 @@ fn log_shows_the_end_of_a_log_and_follows_it() {
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+/// A share with real images: the root hash of the one that every set has.
+fn with_image(lab: &Lab) -> String {
+    lab.write("disk", &[1; 1 << 20]);
+    lab.run(&["image", "create", "disk", "image"]).expect(0, &[]);
+    lab.json("image info --json image")["root_hash"].as_str().unwrap().to_owned()
+}
+
+impl Lab {
+    fn whole_set(&self, folder: &str, generation: u64, days: i64, root_hash: &str) {
+        self.set(folder, generation, days, 1, "complete");
+        let record = String::from_utf8(self.read(&format!("b/{folder}/backup.json"))).unwrap();
+        self.write(
+            &format!("b/{folder}/backup.json"),
+            record.replace(&"ab".repeat(32), root_hash).as_bytes(),
+        );
+        fs::copy(self.path("image"), self.path(&format!("b/{folder}/sda.raw.gz"))).unwrap();
+    }
+
+    fn sets_of(&self, ip: &str) -> Vec<u64> {
+        let all = self.json(&format!("images --backup-dir b --json {ip}"));
+        all[0]["sets"].as_array().unwrap().iter().map(|set| set["generation"].as_u64().unwrap()).collect()
+    }
+}
+
+/// What is said to go goes, and frees what was said; what is pinned, signed, young or the last good one never does.
+#[test]
+fn prune_says_first_and_removes_no_more_than_that() {
+    let lab = Lab::new();
+    let hash = with_image(&lab);
+    lab.whole_set(ME, 9, 0, &hash);
+    for (generation, days) in [(8, 3), (7, 10), (6, 20), (5, 30), (4, 40), (3, 50)] {
+        lab.whole_set(&format!("{ME}/history/{generation}"), generation, days, &hash);
+    }
+    lab.write(&format!("b/{ME}/history/3/pinned"), b"");
+    lab.write(&format!("b/{ME}/history/4/backup.json.sig"), b"x");
+    // Its image stays: the current set has it too.
+    let file = |set: &str| lab.path(&format!("b/{ME}/{set}sda.raw.gz"));
+    fs::remove_file(file("history/5/")).unwrap();
+    fs::hard_link(file(""), file("history/5/")).unwrap();
+    // A machine whose only whole set is an old one.
+    lab.whole_set("10.42.1.21", 2, 1, &"cd".repeat(32));
+    lab.whole_set("10.42.1.21/history/1", 1, 400, &hash);
+    let before = lab.snapshot();
+    let prune = |more: &str| lab.json(&format!("prune --backup-dir b --keep-sets 0 --json {more}"));
+    let numbers = |said: &Value| {
+        let sets = said["machines"][0]["sets"].as_array().unwrap();
+        sets.iter().map(|set| set["generation"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let said = prune("");
+    assert_eq!(numbers(&said), [7, 6, 5]);
+    assert_eq!((said["removed"].as_bool(), said["machines"].as_array().unwrap().len()), (Some(false), 1));
+    let room = |set: &str| std::os::unix::fs::MetadataExt::blocks(&fs::metadata(file(set)).unwrap()) * 512;
+    assert_eq!(said["freed_bytes"], room("history/7/") + room("history/6/"), "{said}");
+    assert_eq!(
+        numbers(&prune("--keep-monthly 2")),
+        [7, 6, 5].into_iter().filter(|n| !monthly(&lab, 2).contains(n)).collect::<Vec<_>>()
+    );
+    lab.run(&words("prune --backup-dir b --keep-last 1"))
+        .expect(0, &["would remove set 6 of ", "nothing was removed, --yes does it"]);
+    assert!(lab.snapshot() == before, "a dry run changes nothing");
+    assert_eq!(numbers(&prune("--yes")), [7, 6, 5]);
+    assert_eq!(lab.sets_of(ME), [9, 8, 4, 3]);
+    assert_eq!(lab.sets_of("10.42.1.21"), [2, 1]);
+    lab.run(&words("prune --backup-dir b --keep-sets 0 --yes")).expect(0, &["nothing to remove"]);
+}
+
+/// Good sets that are the last of their month, for the newest so many months.
+fn monthly(lab: &Lab, count: usize) -> Vec<u64> {
+    let all = lab.json(&format!("images --backup-dir b --json {ME}"));
+    let (mut months, mut kept) = (Vec::new(), Vec::new());
+    for set in all[0]["sets"].as_array().unwrap().iter().filter(|set| set["current"] == false) {
+        let month = set["finished"].as_str().unwrap()[..7].to_owned();
+        if !months.contains(&month) && months.len() < count {
+            months.push(month);
+            kept.push(set["generation"].as_u64().unwrap());
+        }
+    }
+    kept
+}
+
+/// A machine that restores holds its folder: nothing of it goes, whatever set it reads.
+#[test]
+fn prune_leaves_a_folder_alone_that_an_agent_holds() {
+    let lab = Lab::new();
+    let hash = with_image(&lab);
+    lab.whole_set(ME, 9, 0, &hash);
+    for (generation, days) in [(8, 30), (7, 60)] {
+        lab.whole_set(&format!("{ME}/history/{generation}"), generation, days, &hash);
+    }
+    let holder = br#"{"session":"s","macs":["52:54:00:12:34:56"],"hostname":"tb1","action":"restore"}"#;
+    lab.write(&format!("b/{ME}/lease/5"), &[&holder[..], b"\n"].concat());
+    let line = "prune --backup-dir b --keep-sets 0 --yes";
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let beating = std::thread::spawn({
+        let path = lab.path(&format!("b/{ME}/lease/5"));
+        move || {
+            while stopped.recv_timeout(std::time::Duration::from_millis(100)).is_err() {
+                fs::File::options().append(true).open(&path).unwrap().write_all(b".").unwrap();
+            }
+        }
+    });
+    let run = lab.run(&words(line));
+    let run = run.expect(1, &["10.42.1.20: left alone: ", "10.42.1.20 is in use"]);
+    assert!(run.out.contains("tb1 (52:54:00:12:34:56), restore"), "{}", run.out);
+    assert_eq!(lab.sets_of(ME), [9, 8, 7]);
+    lab.run(&words("prune --backup-dir b --keep-sets 0"))
+        .expect(1, &["left alone: its folder is held by tb1"]);
+    stop.send(()).unwrap();
+    beating.join().unwrap();
+    let mut lease = fs::File::options().append(true).open(lab.path(&format!("b/{ME}/lease/5"))).unwrap();
+    lease.write_all(b"\nreleased\n").unwrap();
+    lab.write(&format!("b/{ME}/backup.json.part"), b"{}");
+    lab.run(&words(line)).expect(1, &["left alone: a set is being published"]);
+    fs::remove_file(lab.path(&format!("b/{ME}/backup.json.part"))).unwrap();
+    lab.run(&words(line)).expect(0, &["2 sets of 1 machines removed"]);
+    let lease = String::from_utf8(lab.read(&format!("b/{ME}/lease/7"))).unwrap();
+    assert!(lease.contains("\"prune\"") && lease.ends_with("released\n"), "{lease}");
+}

@@ -53,7 +53,12 @@ pub struct TestStore {
 
 impl TestStore {
     pub fn new(files: &MemFiles, boot: &MemFiles, clock: &Arc<Recording>) -> Arc<TestStore> {
-        let rules = StoreRules { keep: Keep { sets: 3, age: 0 }, quota: 1 << 40, reserve: 0, at_work: 8 };
+        let rules = StoreRules {
+            keep: Keep { sets: 3, age: 0, ..Keep::default() },
+            quota: 1 << 40,
+            reserve: 0,
+            at_work: 8,
+        };
         let log = Arc::new(StoreLog::default());
         let store = Mutex::new(Arc::new(store(files, boot, clock, rules, &log)));
         Arc::new(TestStore {
