@@ -53,6 +53,11 @@ kinds! {
         "DHCP did not renew the lease of the address, or gave another one: a reservation for the machine, longer leases, \
         a server that answers";
 
+    /// The job's time was over before it began.
+    Expired = 25 "expired",
+        "the machine came after the job's time (`arm --expires`), by the clock of the server that keeps the backups: nothing \
+        was done, and the machine is disarmed; arm it again";
+
     /// A share could not be mounted in time.
     ShareUnreachable = 30 "share-unreachable",
         "server, path, exports, firewall; the message has the errno of each NFS version";
@@ -217,6 +222,11 @@ impl Kind {
     /// True where the job is done, its data are safe, and the machine is disarmed all the same.
     pub fn is_of_done_job(self) -> bool {
         matches!(self, Kind::BootEntries | Kind::NotGrown)
+    }
+
+    /// True where the job is over and its file gone: nothing tries again.
+    pub fn is_final(self) -> bool {
+        self == Kind::Expired || self.is_of_done_job()
     }
 
     /// True where interface, link, address and servers are what a person must see first.

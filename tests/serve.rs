@@ -4,6 +4,8 @@
 
 #[path = "serve/clock.rs"]
 mod clock;
+#[path = "serve/late.rs"]
+mod late;
 #[path = "serve/line.rs"]
 mod line;
 
@@ -83,6 +85,7 @@ impl Lab {
             armed_file: "pxelinux.cfg/0A000005".into(),
             by: "tests".into(),
             armed: jiff::Timestamp::UNIX_EPOCH,
+            expires: None,
         };
         jobs::write(&self.files, token, &job).unwrap();
     }
@@ -107,17 +110,23 @@ impl Lab {
         self.boot.put(&armed_file, text);
         let token = jobs::hashed(&job);
         let (action, by, armed) = (action.into(), "tests".into(), jiff::Timestamp::UNIX_EPOCH);
-        jobs::write(&self.files, &token, &StoreJob { ip, job, action, armed_file, by, armed }).unwrap();
+        jobs::write(&self.files, &token, &StoreJob { ip, job, action, armed_file, by, armed, expires: None })
+            .unwrap();
         let mut agent = self.agent(&token, n);
         agent.caller.peer = IpAddr::from([10, 0, 0, n]);
         agent
     }
 
-    /// An agent in its session, which is armed with this.
-    fn at_work(&self, job: &str, action: &str) -> Agent<'_> {
+    /// An agent that is armed with this, and has asked nothing yet.
+    fn armed(&self, job: &str, action: &str) -> Agent<'_> {
         let token = jobs::hashed(job);
         self.arm(&token, job, action);
-        let agent = self.agent(&token, 2);
+        self.agent(&token, 2)
+    }
+
+    /// The same in its session.
+    fn at_work(&self, job: &str, action: &str) -> Agent<'_> {
+        let agent = self.armed(job, action);
         agent.open().unwrap();
         agent
     }

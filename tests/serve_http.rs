@@ -56,6 +56,7 @@ impl Server {
             armed_file: "pxelinux.cfg/0A000005".into(),
             by: "tests".into(),
             armed: jiff::Timestamp::now(),
+            expires: None,
         };
         jobs::write(&files, token.as_str(), &job).unwrap();
         let rules = StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: 0, at_work: 8 };

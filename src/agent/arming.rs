@@ -189,7 +189,7 @@ pub fn disarm(
     let failed = |what: &str, e: &io::Error| {
         Failure::new(
             Kind::Disarm,
-            format!("the action is done, but {} on {} cannot be {what}: {e}", armed.path, share.name),
+            format!("the job is over, but {} on {} cannot be {what}: {e}", armed.path, share.name),
             "remove the file by hand (testboxctl disarm), then switch the machine off and on.",
         )
     };

@@ -39,7 +39,10 @@ pub struct Named<'a> {
 impl<'a> Named<'a> {
     /// True where the machine is to be handed to its admin.
     pub fn is_rescue(&self) -> bool {
-        self.order.words.action == Some(Action::Rescue) && self.unsigned.is_none()
+        // One that expires is refused, and by what is said of every other wrong order.
+        self.order.words.action == Some(Action::Rescue)
+            && self.unsigned.is_none()
+            && self.order.options.expires.is_none()
     }
 
     /// Proves the shares for an action that works on its own; the disks are looked at meanwhile.

@@ -19,13 +19,15 @@ pub fn fail(
 ) -> Ending {
     journal.failure(&failure.to_string());
     let attempt = status.as_ref().map_or(0, |s| s.attempt);
-    // The job is over then, and nothing tries again.
-    let is_disarmed = failure.kind.is_of_done_job();
+    let is_disarmed = failure.kind.is_final();
+    // No error of the machine, which goes back to its own system.
+    let is_late = failure.kind == Kind::Expired;
     let is_last =
         attempt >= settings.attempts || matches!(failure.kind, Kind::Disarm | Kind::TooManyAttempts);
     let last = is_last && !is_disarmed;
-    let hold = last || settings.on_error == OnError::Hold;
-    let stays = hold || settings.on_error == OnError::Shell;
+    let hold = last || (settings.on_error == OnError::Hold && !is_late);
+    let shell = settings.on_error == OnError::Shell && !is_late;
+    let stays = hold || shell;
     if let Some(status) = status.as_mut() {
         // A job that is done stays done, whatever could not be cleaned up after it.
         if status.state != JobState::Done || is_disarmed {
@@ -39,12 +41,12 @@ pub fn fail(
     }
     let what = format!("{} [{} {}]", failure.what, failure.kind.as_str(), failure.kind.code());
     journal.verdict(false, &[what, format!("What to do: {}", failure.advice)]);
-    if settings.on_error == OnError::Shell {
+    if shell {
         return Ending::ErrorShell;
     }
     if hold {
         let why = match failure.kind {
-            Kind::Disarm => "a reboot would do the action again",
+            Kind::Disarm => "a reboot would find the same job again",
             _ if last => "it has failed for the last time",
             _ => "testbox.on-error=hold",
         };
@@ -55,7 +57,7 @@ pub fn fail(
     if is_disarmed {
         journal.info(&format!("rebooting in {} s; the machine is disarmed", wait.as_secs()));
         system.sleep(wait);
-        return Ending::Machine(settings.reboot);
+        return Ending::Machine(if is_late { RebootMode::Reboot } else { settings.reboot });
     }
     journal.info(&format!("rebooting in {} s; the machine stays armed and will try again", wait.as_secs()));
     system.sleep(wait);

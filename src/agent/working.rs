@@ -15,13 +15,13 @@ use crate::inventory::Inventory;
 use crate::inventory::pci::{self, PciClass};
 use crate::job::{Action, Grow, Job};
 use crate::plan::{self, Plan, PlanRequest};
-use crate::store::Folder;
 use crate::store::layout::RECORD;
 use crate::store::lease::LeaseHolder;
 use crate::store::protocol::{DisarmResult, Recovery};
 use crate::store::publish;
 use crate::store::record::Machine;
 use crate::store::status::{JobState, Status};
+use crate::store::{Folder, cannot_write};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ impl Working<'_, '_> {
         if let Some(outcome) = self.finish_earlier_attempt(&job)? {
             return self.succeed(&job, outcome);
         }
+        self.refuse_late(&job)?;
+        self.refuse_again(&job)?;
         match self.carry_out(&job, shares)? {
             Worked::Done(outcome) => self.succeed(&job, outcome),
             Worked::GivenUp(ending) => Ok(ending),
@@ -90,7 +92,7 @@ impl Working<'_, '_> {
                 journal.warn(&format!("rolled back a set whose publishing was cut: {why}"));
             }
         }
-        let Status { attempt, ref notes, state, code, .. } = self.status;
+        let Status { ref notes, state, code, .. } = self.status;
         let is_published =
             id.is_some() && job.action.is_backup() && folder.record(RECORD)?.is_some_and(|r| r.job == id);
         if state == JobState::Done || is_published {
@@ -106,12 +108,34 @@ impl Working<'_, '_> {
             });
             return Ok(Some(StepOutcome { notes: notes.clone(), unfinished }));
         }
-        if attempt > settings.attempts {
-            let what = format!("{} was tried {} times without success", job.action, settings.attempts);
-            let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
-            return Err(Failure::new(Kind::TooManyAttempts, what, advice));
-        }
         Ok(None)
+    }
+
+    /// A job that has expired is not begun, and its file is removed: the machine boots its own system again.
+    fn refuse_late(&mut self, job: &Job) -> Result<(), Failure> {
+        let Some(expires) = job.settings.expires else { return Ok(()) };
+        let Connected { named, proven, .. } = self.connected;
+        let folder = &proven.folder;
+        let now = folder.files.clock(&folder.path(""));
+        let now = now.map_err(|e| cannot_write("have the server of the backups tell its time", &e))?;
+        let Err(failure) = expires.check(now, &proven.backup.name) else { return Ok(()) };
+        let status = &mut self.status;
+        status.state = JobState::Failed;
+        status.error = Some(failure.to_string());
+        status.code = Some(failure.kind.code());
+        policy::write_status(named.context.journal, &*named.context.world.system(), status, folder);
+        self.disarm()?;
+        Err(failure)
+    }
+
+    fn refuse_again(&self, job: &Job) -> Result<(), Failure> {
+        let attempts = self.context().settings.attempts;
+        if self.status.attempt <= attempts {
+            return Ok(());
+        }
+        let what = format!("{} was tried {attempts} times without success", job.action);
+        let advice = "read maintenance.log for the reason; arm the machine again when it is mended.";
+        Err(Failure::new(Kind::TooManyAttempts, what, advice))
     }
 
     fn carry_out(&mut self, job: &Job, shares: &mut Shares<'_>) -> Result<Worked, Failure> {
@@ -260,9 +284,8 @@ impl Working<'_, '_> {
     fn succeed(&mut self, job: &Job, outcome: StepOutcome) -> Result<Ending, Failure> {
         let StepOutcome { notes, unfinished } = outcome;
         let Connected { named, address, proven, .. } = self.connected;
-        let Named { context, network, who, .. } = named;
+        let Named { context, who, .. } = named;
         let Context { world, journal, ref settings, .. } = *context;
-        let ProvenJob { boot, armed, folder, .. } = proven;
         notes.iter().for_each(|note| journal.info(note));
         context.times.enter(BootStage::Disarm);
         self.lease.check()?;
@@ -276,10 +299,26 @@ impl Working<'_, '_> {
         if let Some(failure) = &unfinished {
             status.code = Some(failure.kind.code());
         }
-        policy::write_status(journal, &*world.system(), status, folder);
-        own_boot::tell_loader(world, journal, network, boot);
+        policy::write_status(journal, &*world.system(), status, &proven.folder);
+        self.disarm()?;
+        if let Some(failure) = unfinished {
+            return Err(failure);
+        }
+        journal.global(&format!("{}: done", job.action));
+        context.tell_times();
+        let mut texts = vec![format!("{} of {} is done", job.action, who.hostname)];
+        texts.extend(self.status.notes.iter().cloned());
+        journal.verdict(true, &texts);
+        Ok(Ending::Machine(settings.reboot))
+    }
+
+    fn disarm(&self) -> Result<(), Failure> {
+        let Connected { named, proven, .. } = self.connected;
+        let Named { context: Context { world, journal, .. }, network, .. } = named;
+        let ProvenJob { boot, armed, .. } = proven;
+        own_boot::tell_loader(*world, journal, network, boot);
         let disarmed = match boot {
-            BootFiles::Mounted(tftp) => arming::disarm(world, journal, network, tftp, armed)?,
+            BootFiles::Mounted(tftp) => arming::disarm(*world, journal, network, tftp, armed)?,
             BootFiles::Kept(keeper) => keeper.disarm()?,
         };
         match disarmed {
@@ -289,15 +328,7 @@ impl Working<'_, '_> {
                 journal.global(&format!("{} holds another job by now: the machine stays armed", armed.path));
             }
         }
-        if let Some(failure) = unfinished {
-            return Err(failure);
-        }
-        journal.global(&format!("{}: done", job.action));
-        context.tell_times();
-        let mut texts = vec![format!("{} of {} is done", job.action, who.hostname)];
-        texts.extend(status.notes.iter().cloned());
-        journal.verdict(true, &texts);
-        Ok(Ending::Machine(settings.reboot))
+        Ok(())
     }
 
     /// Ends the run with this failure.

@@ -4,6 +4,7 @@ use super::Error;
 use super::shares::ShareFolder;
 use crate::job::pxe::{ArmedBy, PxeFile};
 use crate::text::quoted;
+use crate::types::Expiry;
 use jiff::Timestamp;
 use std::fmt;
 use std::fs;
@@ -40,6 +41,13 @@ pub(super) struct ArmedJob {
     pub by: Option<String>,
     /// Since when.
     pub since: Option<Timestamp>,
+    /// When it expires.
+    pub expires: Option<Timestamp>,
+}
+
+/// A time for people.
+pub(super) fn minute(at: Timestamp) -> impl fmt::Display {
+    at.strftime("%Y-%m-%d %H:%M UTC")
 }
 
 impl fmt::Display for ArmedJob {
@@ -50,7 +58,8 @@ impl fmt::Display for ArmedJob {
             (None, _) => write!(f, "something wrong: {}", self.problems.join("; "))?,
         }
         self.by.iter().try_for_each(|by| write!(f, ", by {by}"))?;
-        self.since.iter().try_for_each(|at| write!(f, ", {}", at.strftime("%Y-%m-%d %H:%M UTC")))
+        self.since.iter().try_for_each(|at| write!(f, ", {}", minute(*at)))?;
+        self.expires.iter().try_for_each(|at| write!(f, ", expires {}", minute(*at)))
     }
 }
 
@@ -86,6 +95,7 @@ impl Armed {
             job: words.job.map(|job| job.to_string()),
             by: note.as_ref().map(|note| note.who().to_owned()),
             since: note.map(|note| note.at),
+            expires: words.options.expires.map(Expiry::at),
         })
     }
 

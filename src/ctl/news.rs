@@ -16,10 +16,33 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A running machine writes every few seconds; older news than this means that it hangs, or that the share does.
 pub(super) const STALE: Duration = Duration::from_secs(30);
+
+/// Where to look for news.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct NewsFlags {
+    /// Root of the backup share [default: /export/testbox-backup]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+    /// PXELINUX's configuration folder, for what is armed [default: pxelinux.cfg in the TFTP root]
+    #[arg(short, long, value_name = "DIR")]
+    cfg_dir: Option<PathBuf>,
+    /// Root of the TFTP share [default: /export/testbox-tftp, if it is there]
+    #[arg(long, value_name = "DIR")]
+    tftp_dir: Option<PathBuf>,
+}
+
+impl NewsFlags {
+    /// The settings that hold with these flags over those of the file.
+    pub fn or(self, file: SettingsFile) -> SettingsFile {
+        let NewsFlags { backup_dir, cfg_dir, tftp_dir } = self;
+        SettingsFile { backup_dir, cfg_dir, tftp_dir, ..SettingsFile::default() }.or(file)
+    }
+}
 
 /// Where news come from.
 pub(super) struct Newsroom {
@@ -105,6 +128,11 @@ impl StatusNews {
         (!has_come).then_some(armed)
     }
 
+    /// When the job expired that it is armed with and has not begun, by the clock that says `now`: it will be refused.
+    pub fn expired(&self, now: Timestamp) -> Option<Timestamp> {
+        self.not_come()?.expires.filter(|at| *at <= now)
+    }
+
     /// It says that it is running, and has said nothing for a while.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         let status = self.status.as_ref();
@@ -114,7 +142,10 @@ impl StatusNews {
     /// Somebody should look at it.
     pub fn is_in_trouble(&self, now: Timestamp) -> bool {
         let state = self.status.as_ref().map(|status| status.state);
-        !self.is_known || self.is_stale(now) || matches!(state, Some(JobState::Failed | JobState::Holding))
+        !self.is_known
+            || self.is_stale(now)
+            || self.expired(now).is_some()
+            || matches!(state, Some(JobState::Failed | JobState::Holding))
     }
 }
 

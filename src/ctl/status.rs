@@ -4,7 +4,7 @@ use super::Answer;
 use super::armed::Armed;
 use super::config::SettingsFile;
 use super::machine::MachineNames;
-use super::news::{Newsroom, StatusNews, age};
+use super::news::{NewsFlags, Newsroom, StatusNews, age};
 use super::output::Out;
 use super::table::{self, cut, short, since};
 use crate::store::record::SetState;
@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const HOST_WIDTH: usize = 12;
 
 const AFTER_HELP: &str = "\
-States: armed (it has not come yet; AGE is how long it is armed); running; done; failed (it will try again); holding \
+States: armed (it has not come yet; AGE is how long it is armed); expired (it has not come, and will be refused); running; done; failed (it will try again); holding \
 (it waits for a human); stale (it says that it is running, and has said nothing for 30 s); - (it has never said \
-anything). Exit code 1: one that is shown has failed, holds, is stale, or is not known.
+anything). Exit code 1: one that is shown has failed, holds, is stale, is not known, or \
+its job has expired.
 
 Examples:
   testboxctl status --backup-dir /mnt/testbox-backup
@@ -46,27 +46,14 @@ pub(super) struct Args {
     /// For programs; with --watch one line each time
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
-    /// PXELINUX's configuration folder, for what is armed [default: pxelinux.cfg in the TFTP root]
-    #[arg(short, long, value_name = "DIR")]
-    cfg_dir: Option<PathBuf>,
-    /// Root of the TFTP share [default: /export/testbox-tftp, if it is there]
-    #[arg(long, value_name = "DIR")]
-    tftp_dir: Option<PathBuf>,
+    #[command(flatten)]
+    folders: NewsFlags,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
     let named: Vec<Ipv4Addr> = names.resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
-    let flags = SettingsFile {
-        backup_dir: args.backup_dir,
-        cfg_dir: args.cfg_dir,
-        tftp_dir: args.tftp_dir,
-        ..SettingsFile::default()
-    };
-    let room = Newsroom::open(&flags.or(file))?;
+    let room = Newsroom::open(&args.folders.or(file))?;
     let redraw = args.watch && !args.json && io::stdout().is_terminal();
     loop {
         let news = room.all(&named)?;
@@ -111,7 +98,8 @@ fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
         let action = armed.action.as_deref().map_or_else(none, |action| cut(&ascii(action), 12));
         let since = armed.since.map_or_else(none, |at| short(since(at, now)));
         let name = named.unwrap_or_else(none);
-        return [ip, name, "armed".into(), action, none(), none(), none(), none(), since];
+        let word = if news.expired(now).is_some() { "expired" } else { "armed" };
+        return [ip, name, word.into(), action, none(), none(), none(), none(), since];
     }
     let Some(status) = &news.status else {
         let host = news.record.as_ref().map_or_else(none, |r| host(&r.machine.hostname));
@@ -150,7 +138,7 @@ fn table(all: &[StatusNews], now: Timestamp) -> String {
     for (news, line) in all.iter().zip(lines) {
         text += &line;
         text.push('\n');
-        for more in details(news) {
+        for more in details(news, now) {
             text += &format!("    {}\n", ascii(&more));
         }
     }
@@ -158,13 +146,18 @@ fn table(all: &[StatusNews], now: Timestamp) -> String {
 }
 
 /// What does not fit into columns.
-fn details(news: &StatusNews) -> Vec<String> {
+fn details(news: &StatusNews, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if !news.is_known {
         lines.push("it has no folder on the backup share, and is not armed".into());
     }
     match &news.armed {
         Armed::No => {}
+        Armed::With(job) if news.expired(now).is_some() => {
+            lines.push(format!(
+                "armed with {job}: it never came, and will be refused; arm it again, or disarm it"
+            ));
+        }
         Armed::With(job) if news.not_come().is_some() => {
             lines.push(format!("armed with {job}; it has not come yet"));
         }
@@ -208,13 +201,15 @@ fn details(news: &StatusNews) -> Vec<String> {
     lines
 }
 
-fn armed_json(news: &StatusNews) -> Value {
+fn armed_json(news: &StatusNews, now: Timestamp) -> Value {
     match news.armed.job() {
         Some(job) => json!({
             "action": job.action,
             "job": job.job,
             "by": job.by,
             "since": job.since,
+            "expires": job.expires,
+            "expired": news.expired(now).is_some(),
             "has_come": news.not_come().is_none(),
             "problems": job.problems,
         }),
@@ -248,7 +243,7 @@ fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
             "status": news.status,
             "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
             "stale": news.is_stale(now),
-            "armed": armed_json(news),
+            "armed": armed_json(news, now),
             "backup": backup,
             "lease": news.lease.as_ref().map(|lease| json!({
                 "number": lease.number,
@@ -358,6 +353,13 @@ mod tests {
         let line =
             "armed with restore, job j2, by alice (uid 1000), 1970-01-12 13:46 UTC; it has not come yet";
         assert!(text.contains(line), "{text}");
+        let late = ArmedJob { expires: Timestamp::from_second(1_007_300).ok(), ..job.clone() };
+        let news = StatusNews { armed: Armed::With(late), ..news_of(done.clone()) };
+        let before = Timestamp::from_second(1_007_299).unwrap();
+        assert_eq!((row(&news, before)[2].as_str(), news.is_in_trouble(before)), ("armed", false));
+        assert_eq!((row(&news, now)[2].as_str(), news.is_in_trouble(now)), ("expired", true));
+        let text = table(&[news], now);
+        assert!(text.contains("expires 1970-01-12 15:48 UTC: it never came, and will be refused"), "{text}");
         // It has come as soon as it says so.
         let come = Status { job: Some("j2".into()), ..done };
         let news = StatusNews { armed: Armed::With(job), ..news_of(come) };

@@ -1,18 +1,19 @@
 //! `wait`: until jobs have ended, for schedulers of tests.
 
+use super::armed;
 use super::config::SettingsFile;
-use super::news::{Newsroom, StatusNews};
+use super::news::{NewsFlags, Newsroom, StatusNews};
 use super::output::{Out, say};
 use super::{Answer, Error};
 use crate::serve::jobs;
 use crate::store::status::JobState;
 use crate::text::human_time;
 use crate::types::JobId;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed, and it does not try again; 3 it holds: it waits for a human; 4 the time is over while the \
-machine is at work or not back yet; 5 the time is over, and the machine never came; 6 the job is gone: disarmed, or armed \
+machine is at work or not back yet; 5 the time is over, or the job has expired, and the machine never came; 6 the job is gone: disarmed, or armed \
 anew. Of several jobs, the highest.
 
 Examples:
@@ -64,15 +65,8 @@ pub(super) struct Args {
     /// For programs: what became of each job
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
-    /// PXELINUX's configuration folder [default: pxelinux.cfg in the TFTP root]
-    #[arg(short, long, value_name = "DIR")]
-    cfg_dir: Option<PathBuf>,
-    /// Root of the TFTP share [default: /export/testbox-tftp]
-    #[arg(long, value_name = "DIR")]
-    tftp_dir: Option<PathBuf>,
+    #[command(flatten)]
+    folders: NewsFlags,
 }
 
 /// What shows that a machine is back.
@@ -190,6 +184,7 @@ impl Waited {
     fn look(&mut self, room: &Newsroom, until: Option<Until>, passed: Duration) {
         let news = room.of(self.ip);
         let stage = if self.is_done { JobStage::Done } else { stage(&self.job, &news) };
+        let expired = news.expired(Timestamp::now());
         let is_in_line = stage == JobStage::NotCome && jobs::is_in_line(&room.backup.files, &self.job);
         if let Some(left) = self.left.as_mut().filter(|_| !is_in_line) {
             *left = left.saturating_sub(passed);
@@ -202,6 +197,11 @@ impl Waited {
             JobStage::Failed(why) => ended("failed", 1, why.clone()),
             JobStage::Holding(why) => ended("holding", 3, why.clone()),
             JobStage::Gone => ended("gone", 6, "it was disarmed or armed anew before it came".into()),
+            // Not before its turn in the line: then the machine says so itself.
+            JobStage::NotCome if !is_in_line && expired.is_some() => {
+                let at = expired.map(armed::minute).map(|at| at.to_string()).unwrap_or_default();
+                ended("never-came", 5, format!("it expired at {at}, and the machine never came"))
+            }
             JobStage::NotCome if self.is_over() => {
                 ended("never-came", 5, "it is armed, and the machine never came: was it rebooted?".into())
             }
@@ -255,13 +255,7 @@ fn at_work(news: &StatusNews) -> String {
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
-    let flags = SettingsFile {
-        backup_dir: args.backup_dir,
-        cfg_dir: args.cfg_dir,
-        tftp_dir: args.tftp_dir,
-        ..SettingsFile::default()
-    };
-    let room = Newsroom::open(&flags.or(file))?;
+    let room = Newsroom::open(&args.folders.or(file))?;
     if room.cfg.is_none() {
         return Err(Error::usage("where are machines armed? Give --tftp-dir, or PXELINUX's folder with -c"));
     }
@@ -335,7 +329,6 @@ mod tests {
     use super::super::armed::{Armed, ArmedJob};
     use super::*;
     use crate::store::status::Status;
-    use jiff::Timestamp;
 
     fn news(armed: Option<&str>, status: Option<(JobState, &str)>) -> StatusNews {
         let armed = armed.map(|job| ArmedJob { job: Some(job.into()), ..ArmedJob::default() });

@@ -3,7 +3,7 @@
 
 use crate::text::quoted;
 use crate::types::{
-    Delta, DiskSelector, FreeSpace, HostName, KeyPin, MapEntry, NfsSource, ParameterError, ReadTwice,
+    Delta, DiskSelector, Expiry, FreeSpace, HostName, KeyPin, MapEntry, NfsSource, ParameterError, ReadTwice,
     SetHash, StoreUrl, TftpPath, Token,
 };
 use crate::used::Used;
@@ -83,7 +83,7 @@ macro_rules! shown {
     ($($t:ty)+) => { $(impl OptionValue for $t { fn show(&self) -> String { self.to_string() } })+ };
 }
 shown! { SetHash NfsSource DiskSelector MapEntry HostName Ipv4Addr Delta ReadTwice Used FreeSpace BadSectors DegradedSet FailingDisk Grow
-UnionKind RebootMode OnError NoJob TftpPath StoreUrl Token KeyPin StorePlain }
+UnionKind RebootMode OnError NoJob TftpPath StoreUrl Token KeyPin StorePlain Expiry }
 
 impl OptionValue for u32 {
     const FORM: Form = Form::Number;
@@ -302,6 +302,9 @@ options! {
     /// What follows where the boot servers have no job for the machine: `fail`, or `boot-disk`: the firmware (UEFI) starts its
     /// own system next; on the kernel command line only.
     no_job: value NoJob = NoJob::Fail, str::parse, "no-job" "HOW" Arm, "fail";
+    /// When the job expires: an attempt that has not begun before is refused and the machine disarmed, by the clock of the
+    /// server that keeps the backups.
+    expires: maybe Expiry, str::parse, "expires" "TIME" Job, "never";
     /// The file that arms the machine, below the TFTP root.
     armed_file: maybe TftpPath, str::parse, "armed-file" "PATH" Arm, "looked for";
     /// The TFTP server.

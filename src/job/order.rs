@@ -120,6 +120,13 @@ impl Order {
                  MAC or whole address.",
             ));
         }
+        if action == Action::Rescue && self.options.expires.is_some() {
+            return Err(Failure::new(
+                Kind::BadWords,
+                "testbox.expires= with rescue: a rescue waits for no server, so nobody could tell it the time",
+                "arm the rescue without it, and disarm the machine when it is done.",
+            ));
+        }
         let settings = self.options.settings();
         Ok(Job { action, id: self.words.job.clone(), options: self.options.clone(), settings })
     }

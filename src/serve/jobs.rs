@@ -31,6 +31,9 @@ pub struct StoreJob {
     pub by: String,
     /// When.
     pub armed: Timestamp,
+    /// When it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 impl StoreJob {

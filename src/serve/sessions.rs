@@ -13,6 +13,8 @@ use crate::store::protocol::{Code, Opened, Recovery, Refusal};
 use crate::store::publish;
 use crate::store::{Folder, cannot_write};
 use crate::sys::System;
+use crate::types::Expiry;
+use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -61,6 +63,8 @@ pub struct Session {
     /// The number of the last append to each log.
     appended: Mutex<HashMap<String, u64>>,
     last: Mutex<Duration>,
+    /// When it came, or its turn did, by this server's clock.
+    since: Mutex<Timestamp>,
     used: Mutex<Option<u64>>,
     /// What it has added to the log of all machines.
     pub shared_bytes: AtomicU64,
@@ -70,6 +74,15 @@ impl Session {
     /// The parts that it writes.
     pub fn parts(&self) -> MutexGuard<'_, Parts> {
         locked(&self.parts)
+    }
+
+    /// Whether its job had not expired when its turn came.
+    ///
+    /// # Errors
+    /// [`Kind::Expired`].
+    pub fn late(&self) -> Result<(), Failure> {
+        let expires = self.job.expires.map(Expiry::new);
+        expires.map_or(Ok(()), |expires| expires.check(*locked(&self.since), "this store"))
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -292,11 +305,11 @@ impl Sessions {
                 let binding = self.binding(caller)?;
                 let mine = binding
                     .filter(|binding| binding.session == id && !binding.is_closed && !binding.is_in_line);
-                let holder = mine.ok_or_else(|| over("there is no such session"))?.holder;
+                let mine = mine.ok_or_else(|| over("there is no such session"))?;
                 if jobs::need(action).is_some() {
                     locked(&self.line).go_on(&jobs::hashed(&caller.token));
                 }
-                self.begin(caller, job, action, &holder, Standing::AtWork)?
+                self.begin(caller, job, action, (&mine.holder, mine.since), Standing::AtWork)?
             }
         };
         self.touch(&session);
@@ -345,8 +358,9 @@ impl Sessions {
         let hash = jobs::hashed(&caller.token);
         let standing =
             jobs::need(action).map_or(Standing::AtWork, |need| locked(&self.line).come(&hash, need));
-        let begun =
-            self.bind(caller, me, standing).and_then(|()| self.begin(caller, job, action, me, standing));
+        let begun = self
+            .bind(caller, me, standing)
+            .and_then(|since| self.begin(caller, job, action, (me, since), standing));
         let session = begun.inspect_err(|_| locked(&self.line).leave(&hash))?;
         if session.is_in_line() {
             self.tell.info(&format!("{} (job {}, {action}) {standing}", job.ip, job.job));
@@ -362,17 +376,20 @@ impl Sessions {
         session.answer()
     }
 
-    fn bind(&self, caller: &Caller, me: &Holder, standing: Standing) -> Result<(), Refusal> {
+    /// Since when the token is bound.
+    fn bind(&self, caller: &Caller, me: &Holder, standing: Standing) -> Result<Timestamp, Refusal> {
+        let since = self.system.now();
         let binding = Binding {
             session: jobs::hashed(&caller.session),
             peer: caller.peer.to_string(),
             holder: me.clone(),
-            since: self.system.now(),
+            since,
             is_closed: false,
             is_in_line: standing != Standing::AtWork,
         };
         jobs::bind(&*self.files, &caller.token, &binding)
-            .map_err(|e| Refusal::of_error("cannot bind the token", &e))
+            .map_err(|e| Refusal::of_error("cannot bind the token", &e))?;
+        Ok(since)
     }
 
     /// Begins to open a session that has waited in the line, where it is its turn.
@@ -389,7 +406,7 @@ impl Sessions {
             return Ok(());
         }
         // Where this cannot be written, the next question comes here again.
-        self.bind(caller, me, standing)?;
+        *locked(&session.since) = self.bind(caller, me, standing)?;
         *stage = Stage::Opening { waits_for: None };
         drop(stage);
         self.start(session, hash, me)
@@ -434,7 +451,7 @@ impl Sessions {
         caller: &Caller,
         job: &StoreJob,
         action: Action,
-        me: &Holder,
+        (me, since): (&Holder, Timestamp),
         standing: Standing,
     ) -> Result<Arc<Session>, Refusal> {
         let (id, hash) = (jobs::hashed(&caller.session), jobs::hashed(&caller.token));
@@ -456,6 +473,7 @@ impl Sessions {
             parts: Mutex::new(Parts::new(self.files.clone())),
             appended: Mutex::default(),
             last: Mutex::new(self.system.monotonic()),
+            since: Mutex::new(since),
             used: Mutex::default(),
             shared_bytes: AtomicU64::new(0),
         });
@@ -565,7 +583,7 @@ impl Opening {
             .map_err(|e| failed(&format!("make the folder {ip}"), e))?;
         let lease = LeaseHolder::take(&*self.system, tell, folder, &self.me, BEAT)?;
         let recovery = publish::recover(folder, None, 0, &|| lease.check())?;
-        if action.is_backup() {
+        if action.is_backup() && self.session.late().is_ok() {
             self.sweep_foreign_parts(&lease).map_err(|e| failed("remove parts of another job", e))?;
         }
         let is_from_another = lease.is_from_another;

@@ -11,6 +11,7 @@ use super::slots::Asker;
 use super::{access, reads};
 use crate::failure::Failure;
 use crate::io::ReadAt;
+use crate::job::Action;
 use crate::job::pxe::{HexIp, own_loader_script};
 use crate::share::Files;
 use crate::store::layout::own_loader_file;
@@ -184,6 +185,13 @@ impl Store {
             _ => {}
         }
         let session = self.sessions.of(caller, &job, action)?;
+        let reading = match session.late() {
+            Ok(()) => reading,
+            // It may say so, and be disarmed, which a refresh-info may too.
+            Err(late) => {
+                permit(Action::RefreshInfo, &job.ip, call).map_err(|_| Refusal::of_failure(&late))?
+            }
+        };
         self.of_session(&session, caller, call, body, reading)
     }
 
@@ -244,7 +252,8 @@ impl Store {
     fn job(&self, job: StoreJob) -> Result<JobFound, Refusal> {
         let armed_text = String::from_utf8_lossy(&self.armed(&job)?).into_owned();
         let StoreJob { ip, job, action, armed_file, .. } = job;
-        Ok(JobFound { ip, job, action, armed_file, armed_text, version: env!("CARGO_PKG_VERSION").into() })
+        let (version, clock) = (env!("CARGO_PKG_VERSION").into(), Some(self.system.now()));
+        Ok(JobFound { ip, job, action, armed_file, armed_text, version, clock })
     }
 
     /// The file that armed the machine, which must hold this job still.

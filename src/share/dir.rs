@@ -1,12 +1,13 @@
 //! A folder of the running system as a share.
 
 use super::ownership::{PRIVATE_DIR, PRIVATE_FILE, SERVED_DIR, SERVED_FILE};
-use super::{Append, Files, components, split_parent};
+use super::{Append, Files, components, own_temporary, split_parent};
 use crate::block::DirectFile;
 use crate::block::sink::FileSink;
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
 use crate::sys::drop_cached;
+use jiff::Timestamp;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -243,6 +244,16 @@ impl Files for DirFiles {
         Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }
 
+    fn clock(&self, folder: &str) -> io::Result<Timestamp> {
+        let path = own_temporary(folder, "clock");
+        // A cut run has left it.
+        self.remove_if_exists(&path)?;
+        // Nothing is written, so no client has a say in its times (with NFSv4.2 it may have).
+        let stat = self.file(&path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL).map(rustix::fs::fstat);
+        self.remove_if_exists(&path)?;
+        Timestamp::from_second(stat??.st_ctime).map_err(io::Error::other)
+    }
+
     fn allocated(&self, path: &str) -> io::Result<u64> {
         let (folder, name) = split_parent(path)?;
         let stat = rustix::fs::statat(self.folder(folder)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -276,6 +287,19 @@ mod tests {
         assert!(files.is_same_file("a", "second").unwrap());
         assert!(!files.is_same_file("a", "b").unwrap());
         assert_eq!(files.is_same_file("a", "none").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_clock_is_that_of_the_file_system_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = DirFiles::open(temp.path()).unwrap();
+        files.make_dir("10.0.0.1").unwrap();
+        files.create(&own_temporary("10.0.0.1", "clock")).unwrap();
+        let before = Timestamp::now().as_second();
+        let clock = files.clock("10.0.0.1").unwrap().as_second();
+        assert!((before - 1..=Timestamp::now().as_second()).contains(&clock), "{before} {clock}");
+        assert!(files.list("10.0.0.1").unwrap().is_empty(), "nor what a cut run has left");
+        assert_eq!(files.clock("none").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     /// Verification reads through a fresh open: none of the pages that this computer wrote or read may answer it.

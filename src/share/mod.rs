@@ -22,6 +22,7 @@ pub use watched::WatchedFiles;
 
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
+use jiff::Timestamp;
 use std::io;
 use std::sync::Arc;
 
@@ -127,6 +128,15 @@ pub trait Files: Send + Sync {
     /// Those of the share; `NotFound`, and `InvalidInput` for anything else than a regular file.
     fn owner(&self, path: &str) -> io::Result<Owner>;
 
+    /// The time by the clock of the server: the one that it stamps a file with that is made in `folder`, and removed again.
+    ///
+    /// # Errors
+    /// Those of the share; `Unsupported` on shares that cannot tell.
+    fn clock(&self, folder: &str) -> io::Result<Timestamp> {
+        let _ = folder;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Bytes that a file takes on the disk, its holes not counted, where the share can tell; else its length.
     ///
     /// # Errors
@@ -181,7 +191,7 @@ pub trait Files: Send + Sync {
     /// `AlreadyExists` where something of this name is there, which is left alone; and those of the share.
     fn create_new(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let (folder, name) = split_parent(path)?;
-        let temporary = join(folder, &format!(".{name}.{}.tmp", std::process::id()));
+        let temporary = own_temporary(folder, name);
         // A link, unlike a rename, does not replace what somebody else has put there meanwhile.
         let linked = fill_temporary(self, &temporary, bytes).and_then(|()| self.hard_link(&temporary, path));
         // Its content is in place, or is not wanted.
@@ -214,6 +224,11 @@ fn fill_temporary<F: Files + ?Sized>(files: &F, path: &str, bytes: &[u8]) -> io:
     };
     file.write_all(bytes)?;
     file.sync()
+}
+
+/// A temporary name of this process alone.
+fn own_temporary(folder: &str, name: &str) -> String {
+    join(folder, &format!(".{name}.{}.tmp", std::process::id()))
 }
 
 /// `name` in the folder `folder` (`""` for the root) as a path.

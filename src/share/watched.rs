@@ -5,6 +5,7 @@ use super::{Append, Files};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
 use crate::watch::{InFlightOps, OpPlace};
+use jiff::Timestamp;
 use std::any::Any;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -94,6 +95,10 @@ impl Files for WatchedFiles {
 
     fn is_same_file(&self, a: &str, b: &str) -> io::Result<bool> {
         self.watch("fstat", a, |files| files.is_same_file(a, b))
+    }
+
+    fn clock(&self, folder: &str) -> io::Result<Timestamp> {
+        self.watch("creation", folder, |files| files.clock(folder))
     }
 
     fn owner(&self, path: &str) -> io::Result<Owner> {

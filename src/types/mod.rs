@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod choice;
+mod expiry;
 mod host;
 mod machine;
 mod odd;
@@ -19,6 +20,7 @@ mod via;
 
 pub use crate::text::ParameterError;
 pub use choice::{Compression, Delta, FreeSpace, ReadTwice};
+pub use expiry::Expiry;
 pub use host::HostName;
 pub use machine::{MacAddr, Uuid};
 pub use odd::{code_point, hidden_break, lines, looks_like_ours, odd_character, without_bom};

@@ -11,6 +11,7 @@ mod boot_path;
 mod carried;
 mod disk_faults;
 mod drivers;
+mod expires;
 mod faults;
 mod grown;
 mod hostile_share;

@@ -93,7 +93,7 @@ fn a_restore_that_cannot_be_disarmed_holds() {
     lab.start_nfs();
     for round in 0..2 {
         let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
-        machine.wait_for("HOLDING: a reboot would do the action again", 600);
+        machine.wait_for("HOLDING: a reboot would find the same job again", 600);
         machine.cut_power();
         assert!(lab.is_armed(Nat));
         assert!(

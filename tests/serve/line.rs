@@ -6,7 +6,7 @@ use testbox::serve::StoreRules;
 use testbox::serve::retention::Keep;
 use testbox::store::protocol::{Code, StoreCall};
 
-fn lab(at_work: usize) -> Lab {
+pub fn lab(at_work: usize) -> Lab {
     Lab::with(StoreRules {
         keep: Keep { sets: 1, age: 0, ..Keep::default() },
         quota: 1 << 30,

@@ -82,7 +82,9 @@ impl TestStore {
         let token = token_of(&job);
         let armed_file = format!("pxelinux.cfg/{HEX}");
         let by = "tests".into();
-        let job = StoreJob { ip: IP.into(), job, action, armed_file, by, armed: jiff::Timestamp::now() };
+        let expires = word("testbox.expires=").map(|at| at.parse().unwrap());
+        let job =
+            StoreJob { ip: IP.into(), job, action, armed_file, by, armed: jiff::Timestamp::now(), expires };
         jobs::write(&self.files, &token, &job).unwrap();
     }
 
@@ -96,8 +98,15 @@ impl TestStore {
                 format!("DEFAULT m\nLABEL m\nKERNEL k\nAPPEND testbox.action=verify testbox.job={job}\n"),
             );
             let (token, action, by) = (token_of(&job), "verify".to_owned(), "tests".to_owned());
-            let store_job =
-                StoreJob { ip: ip.clone(), job, action, armed_file, by, armed: jiff::Timestamp::now() };
+            let store_job = StoreJob {
+                ip: ip.clone(),
+                job,
+                action,
+                armed_file,
+                by,
+                armed: jiff::Timestamp::now(),
+                expires: None,
+            };
             jobs::write(&self.files, &token, &store_job).unwrap();
             let caller = Caller { token, session: format!("{n:032x}"), peer: ip.parse().unwrap() };
             let transport = InProcess { store: self.clone(), caller };

@@ -1,10 +1,11 @@
 //! `arm`: writes the PXE configuration that makes machines perform an action at their next reboot.
 
+mod expires;
 mod order;
 mod served;
 mod shadow;
 
-use super::armed::Armed;
+use super::armed::{self, Armed};
 use super::config::SettingsFile;
 use super::history;
 use super::machine::{MachineName, MachineNames};
@@ -23,7 +24,8 @@ use crate::share::ownership::SERVED_FILE;
 use crate::signature::SecretKey;
 use crate::store::layout::{STORE, STORE_JOBS};
 use crate::store::status::JobState;
-use crate::types::{JobId, REDACTED, SetHash, Token};
+use crate::types::{Expiry, JobId, REDACTED, SetHash, Token};
+use expires::ExpiresWhen;
 use order::{ArmedFile, Servers, initrd, kernel, orders};
 pub(super) use order::{fresh_job, who};
 use serde_json::{Value, json};
@@ -45,6 +47,7 @@ Examples:
   testboxctl arm --server 10.42.1.1 --console tty0 --console ttyS0,115200 tb1.lab tb2.lab restore
   testboxctl arm --boot testbox --backup 10.42.1.5:/srv/backup --dry-run 10.42.1.20 verify
   testboxctl arm --server 10.42.1.1 --map sda:serial=S3Z9NB0K 10.42.1.20 restore
+  testboxctl arm --server 10.42.1.1 --expires 12h 10.42.1.20 backup-again
   testboxctl arm --server 10.42.1.1 --sign-key ~/testbox-lab 10.42.1.20 restore
 
 Reboot the machine to begin. It disarms itself when the action is done.";
@@ -63,6 +66,10 @@ pub(super) struct Args {
     /// always names one, by itself the current one
     #[arg(long, value_name = "SHA256")]
     set: Option<SetHash>,
+    /// Refuse and disarm a machine that comes later: how long from now, as 12h or 2d, or a time, as 2026-12-01T06:00 (UTC).
+    /// The clock of the server that keeps the backups counts
+    #[arg(long, value_name = "DURATION|TIME")]
+    expires: Option<ExpiresWhen>,
     /// Arm although there is no image to restore, or over a PXE configuration that somebody made by hand
     #[arg(long)]
     force: bool,
@@ -93,13 +100,21 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     if args.set.is_some() && !matches!(action, Action::Restore | Action::Verify) {
         return Err(Error::usage("--set is for restore and verify"));
     }
+    if args.expires.is_some() && action == Action::Rescue {
+        return Err(Error::usage(
+            "--expires is not for rescue, which waits for no server that could tell it the time: disarm the machine when it is done",
+        ));
+    }
     let servers = Servers::resolve(&settings)?;
     check_addresses(&machines, &servers, &settings)?;
     let key = settings.sign_key.as_deref().map(keys::load_secret).transpose()?;
     let cfg = shares::open_cfg_dir(&settings)?;
     let served = Served::find(&cfg, &settings);
     let backup = shares::open_backup_dir(&settings)?;
-    let what = What { action, job: args.job, set: args.set, key, backup };
+    // A server tells its time by a file that is made there.
+    let clocks: Vec<&ShareFolder> = backup.iter().chain([&cfg]).filter(|_| !args.dry_run).collect();
+    let expires = args.expires.map(|when| when.resolve(&clocks)).transpose()?;
+    let what = What { action, job: args.job, set: args.set, expires, key, backup };
     let orders = orders(&cfg, &settings, &what, machines, &servers, &served)?;
     let boot_problems = [kernel(&settings), initrd(&settings)].map(|file| served.boot_problem(file));
     let boot_problems: Vec<String> = boot_problems.into_iter().flatten().collect();
@@ -118,7 +133,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
             history::note_armed(share, order.machine.ip, &action.to_string(), order.job.as_str(), &who());
         }
     }
-    report(&lab, &written, action, args.json, out)?;
+    report(&lab, &written, &what, args.json, out)?;
     let is_done = written.iter().all(|(_, problem)| problem.is_none());
     let Some(room) = room else { return Ok(is_done) };
     let armed = written.iter().filter(|(_, problem)| problem.is_none());
@@ -132,6 +147,7 @@ struct What {
     action: Action,
     job: Option<JobId>,
     set: Option<SetHash>,
+    expires: Option<Expiry>,
     key: Option<SecretKey>,
     backup: Option<ShareFolder>,
 }
@@ -350,10 +366,11 @@ fn write_all<'a>(lab: &ArmLab, orders: &'a [ArmedFile]) -> Vec<(&'a ArmedFile, O
 fn report(
     lab: &ArmLab,
     written: &[(&ArmedFile, Option<String>)],
-    action: Action,
+    what: &What,
     is_json: bool,
     out: &mut Out,
 ) -> Result<(), Error> {
+    let What { action, expires, .. } = what;
     for (order, problem) in written {
         problem.iter().for_each(|problem| say(&format!("{}: NOT armed: {problem}", order.machine.label())));
     }
@@ -365,6 +382,7 @@ fn report(
                 "name": order.machine.word,
                 "action": action.to_string(),
                 "job": order.job.as_str(),
+                "expires": expires.map(Expiry::at),
                 "file": path(order),
                 "armed": problem.is_none(),
                 "problem": problem,
@@ -381,8 +399,9 @@ fn report(
             Armed::Link(to) => format!(", instead of a link to {to}"),
         };
         let label = order.machine.label();
+        let until = expires.map(|at| format!(", expires {}", armed::minute(at.at()))).unwrap_or_default();
         out.line(format!(
-            "{label}: armed with {action}, job {}{before}: {}",
+            "{label}: armed with {action}, job {}{until}{before}: {}",
             order.job,
             path(order).display()
         ))?;

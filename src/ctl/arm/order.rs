@@ -18,7 +18,7 @@ use crate::serve::jobs::StoreJob;
 use crate::signature::{JOB_NAMESPACE, SIGNATURE_LIMIT, SecretKey, Trust};
 use crate::store::layout::{INITRD, KERNEL, RECORD, SIGNATURE};
 use crate::store::record::RECORD_LIMIT;
-use crate::types::{HostName, JobId, JobSignature, SetHash, TftpPath, Token};
+use crate::types::{Expiry, HostName, JobId, JobSignature, SetHash, TftpPath, Token};
 use std::net::Ipv4Addr;
 
 /// What will be written for one machine.
@@ -73,7 +73,7 @@ pub(super) fn orders(
         let file = HexIp(machine.ip).to_string();
         let armed_file = served.path_of(&file)?;
         let stored = match settings.options().store {
-            Some(_) => Some(stored(&machine, what.action, &job, &armed_file)?),
+            Some(_) => Some(stored(&machine, what, &job, &armed_file)?),
             None => None,
         };
         let mut pxe = PxeJob {
@@ -91,6 +91,7 @@ pub(super) fn orders(
                 armed_file: Some(armed_file),
                 token: stored.as_ref().map(|(token, _)| token.clone()),
                 boot_server: servers.boot,
+                expires: what.expires,
                 ..settings.options()
             },
             consoles: settings.console.clone(),
@@ -113,7 +114,7 @@ pub(super) fn orders(
 /// A token for one machine, one job, one action, and what the store is told of it.
 fn stored(
     machine: &MachineName,
-    action: Action,
+    what: &What,
     job: &JobId,
     armed_file: &TftpPath,
 ) -> Result<(Token, StoreJob), Error> {
@@ -127,10 +128,11 @@ fn stored(
         StoreJob {
             ip: machine.ip.to_string(),
             job: job.to_string(),
-            action: action.to_string(),
+            action: what.action.to_string(),
             armed_file: armed_file.as_str().to_owned(),
             by: who(),
             armed: jiff::Timestamp::now(),
+            expires: what.expires.map(Expiry::at),
         },
     ))
 }

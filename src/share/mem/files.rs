@@ -4,7 +4,8 @@ use super::fault::{ShareFault, ShareOp};
 use super::{MemFiles, MemFolder, MemNode, MemShareState, errno};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
-use crate::share::{Append, Files, split_parent};
+use crate::share::{Append, Files, own_temporary, split_parent};
+use jiff::Timestamp;
 use std::any::Any;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -287,6 +288,14 @@ impl Files for MemFiles {
         let mut state = self.state();
         state.begin(ShareOp::Open, a)?;
         Ok(state.find_file(a)? == state.find_file(b)?)
+    }
+
+    fn clock(&self, folder: &str) -> io::Result<Timestamp> {
+        let path = own_temporary(folder, "clock");
+        self.remove_if_exists(&path)?;
+        self.create(&path)?;
+        self.remove(&path)?;
+        Ok(self.state().clock)
     }
 
     fn owner(&self, path: &str) -> io::Result<Owner> {

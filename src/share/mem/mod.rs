@@ -12,6 +12,7 @@ use crate::net::quota::Owner;
 use crate::sys::{Chance, Power};
 use fault::{Gate, ShareRandom};
 use files::Handle;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,7 @@ struct MemShareState {
     refused: Option<i32>,
     capacity: u64,
     owner: Owner,
+    clock: Timestamp,
     /// Counts crashes: handles from before one are stale.
     epoch: u64,
 }
@@ -254,6 +256,7 @@ impl MemFiles {
                 refused: None,
                 capacity: 1 << 40,
                 owner: Owner::default(),
+                clock: Timestamp::UNIX_EPOCH,
                 epoch: 0,
             })),
         }
@@ -299,7 +302,7 @@ impl MemFiles {
         {
             let (from, mut to) = (self.state(), copy.state());
             (to.inodes, to.folders) = (from.inodes.clone(), from.folders.clone());
-            (to.capacity, to.owner) = (from.capacity, from.owner);
+            (to.capacity, to.owner, to.clock) = (from.capacity, from.owner, from.clock);
         }
         copy
     }
@@ -350,6 +353,11 @@ impl MemFiles {
     /// Sets whose the server takes all files for; root's, before.
     pub fn set_owner(&self, owner: Owner) {
         self.state().owner = owner;
+    }
+
+    /// Sets the clock of the server, which stands still.
+    pub fn set_clock(&self, now: Timestamp) {
+        self.state().clock = now;
     }
 
     /// Puts a durable file there, folders above it too; no operation is counted and nothing fails.

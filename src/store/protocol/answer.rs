@@ -1,6 +1,7 @@
 //! What a store answers: JSON, but for the bytes of files.
 
 use crate::failure::{Failure, Kind};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
 
@@ -30,6 +31,9 @@ pub struct JobFound {
     pub armed_text: String,
     /// Version of the server.
     pub version: String,
+    /// The server's time; one of before `testbox.expires=` does not say it.
+    #[serde(default)]
+    pub clock: Option<Timestamp>,
 }
 
 /// A session has begun.

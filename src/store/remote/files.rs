@@ -5,7 +5,8 @@ use super::file::{RemoteFile, RemotePart};
 use crate::io::{ReadAt, SyncWrite};
 use crate::net::quota::Owner;
 use crate::share::Files;
-use crate::store::protocol::{BODY_LIMIT, Refusal, Room, StoreCall, StorePath};
+use crate::store::protocol::{BODY_LIMIT, JobFound, Refusal, Room, StoreCall, StorePath};
+use jiff::Timestamp;
 use std::io;
 use std::sync::Arc;
 
@@ -103,6 +104,16 @@ impl Files for RemoteFiles {
     /// What the server leaves this machine, whatever the folder.
     fn free_bytes(&self, _: &str) -> io::Result<u64> {
         Ok(self.store.ask::<Room>(&StoreCall::Room, b"")?.left)
+    }
+
+    /// The store's own: it makes no file for that.
+    fn clock(&self, _: &str) -> io::Result<Timestamp> {
+        let found: JobFound = self.store.ask(&StoreCall::Job, b"")?;
+        found.clock.ok_or_else(|| {
+            let what =
+                format!("its server is of version {}, which does not know testbox.expires=", found.version);
+            io::Error::new(io::ErrorKind::Unsupported, what)
+        })
     }
 
     fn owner(&self, _: &str) -> io::Result<Owner> {

@@ -115,7 +115,7 @@ impl Keeper for RemoteKeeper {
                 Some(failure) => failure,
                 None => Failure::new(
                     Kind::Disarm,
-                    format!("the action is done, but the store does not disarm it: {e}"),
+                    format!("the job is over, but the store does not disarm it: {e}"),
                     advice,
                 ),
             }

@@ -80,7 +80,7 @@ fn at_work() -> &'static AtWork {
         let token = jobs::hashed("token");
         let (job, action, by) = ("one".into(), "backup".into(), "fuzz".into());
         let (armed_file, armed) = ("pxelinux.cfg/0A000005".into(), "2026-01-01T00:00:00Z".parse().unwrap());
-        let job = StoreJob { ip: IP.into(), job, action, armed_file, by, armed };
+        let job = StoreJob { ip: IP.into(), job, action, armed_file, by, armed, expires: None };
         jobs::write(&files, &token, &job).unwrap();
         let rules = StoreRules { keep: Keep::default(), quota: 1 << 30, reserve: 0, at_work: 8 };
         let system = Arc::new(Recording::new());
