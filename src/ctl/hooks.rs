@@ -126,7 +126,7 @@ impl HookFlags {
         let (json, ip) = (&json, event.ip);
         let mut wanted: Vec<(String, Once<'_>)> = Vec::new();
         if let Some(program) = &self.hook {
-            let once = move || run(Command::new(program).env("TESTBOX_IP", ip.to_string()), json);
+            let once = move || run(Command::new(program).env("TESTBOX_IP", ip.to_string()), json, LIMIT);
             wanted.push((format!("the hook {}", program.display()), Box::new(once)));
         }
         if let Some(url) = &self.webhook {
@@ -152,8 +152,8 @@ impl HookFlags {
     }
 }
 
-/// Runs a program with this on its standard input.
-fn run(command: &mut Command, input: &[u8]) -> Result<(), String> {
+/// Runs a program with this on its standard input, for so long at most.
+fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<(), String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -165,12 +165,12 @@ fn run(command: &mut Command, input: &[u8]) -> Result<(), String> {
         // One that does not read it may still do its work, and must not hold this thread.
         std::thread::spawn(move || stdin.write_all(&line));
     }
-    let status = ended(&mut child).map_err(|e| e.to_string())?;
+    let status = ended(&mut child, limit).map_err(|e| e.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("it ends with {status}")) }
 }
 
-fn ended(child: &mut Child) -> io::Result<std::process::ExitStatus> {
-    let by = Instant::now() + LIMIT;
+fn ended(child: &mut Child, limit: Duration) -> io::Result<std::process::ExitStatus> {
+    let by = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
@@ -178,7 +178,10 @@ fn ended(child: &mut Child) -> io::Result<std::process::ExitStatus> {
         if Instant::now() >= by {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::other(format!("it was ended: it took more than {} s", LIMIT.as_secs())));
+            return Err(io::Error::other(format!(
+                "it was ended: it took more than {} s",
+                limit.as_secs_f32()
+            )));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -236,4 +239,18 @@ async fn exchange(
         .body(Full::new(Bytes::copy_from_slice(body)))
         .map_err(io::Error::other)?;
     Ok(sender.send_request(request).await.map_err(failed)?.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than a pipe takes, for a program that never looks.
+    #[test]
+    fn a_program_that_reads_nothing_holds_nobody() {
+        let input = vec![b' '; 1 << 20];
+        let why = run(Command::new("sleep").arg("1000"), &input, Duration::from_millis(100)).unwrap_err();
+        assert!(why.contains("it was ended"), "{why}");
+        assert_eq!(run(&mut Command::new("true"), &input, LIMIT), Ok(()));
+    }
 }

@@ -7,6 +7,7 @@ mod arm;
 mod armed;
 mod behalf;
 mod boot;
+mod complete;
 mod config;
 mod dedup;
 mod disarm;
@@ -216,6 +217,9 @@ type Answer = Result<bool, Error>;
 /// The whole program: parses, does, and gives the exit code.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.into_iter().collect();
+    if let Some(code) = complete::answer::<Cli>(&words) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(e) => {
@@ -297,7 +301,7 @@ fn dispatch_on(
         CtlCommand::Help(args) => help::run(&args, Cli::command(), out),
         CtlCommand::Man(args) => man::run(&args, Cli::command(), out),
         CtlCommand::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "testboxctl", out.bytes());
+            complete::script(shell, out)?;
             Ok(true)
         }
     }

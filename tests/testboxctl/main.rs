@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod arm;
+mod complete;
 mod expires;
 mod help;
 mod hooks;
