@@ -20,6 +20,7 @@ mod lease_checks;
 mod levels;
 mod opened_disk;
 mod power;
+mod released;
 mod resized;
 mod resumed;
 mod scenarios;
