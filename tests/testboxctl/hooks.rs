@@ -86,3 +86,25 @@ fn a_machine_that_fails_is_told_with_its_reason() {
     assert!(hooked.contains(r#""job":"j7""#) && hooked.ends_with("10.42.1.20\n"), "{hooked}");
     drop(serving);
 }
+
+/// The server ends between two attempts to tell: the event is not counted as told.
+#[test]
+fn an_event_that_the_servers_end_cuts_is_told_again() {
+    let lab = Lab::new();
+    lab.write("t/pxelinux.0", b"loader");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+    let mut serving = serve(&lab, &["--webhook", &url]);
+    while !lab.path("b/.store/told").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    fails(&lab, "10.42.1.20");
+    let first = answered(&listener, "503 Busy");
+    let id = rustix::process::Pid::from_child(&serving.0);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(serving.0.wait().unwrap().success());
+    let _serving = serve(&lab, &["--webhook", &url]);
+    let again = answered(&listener, "204 No Content");
+    let body = |told: &str| told.split_once('{').unwrap().1.to_owned();
+    assert_eq!(body(&again), body(&first));
+}

@@ -148,3 +148,12 @@ fn run_starts_the_command_only_behind_a_good_job() {
     assert_eq!(code, Some(3), "{out}");
     assert!(!out.contains("ran"), "{out}");
 }
+
+/// Whoever cannot see what becomes of the job is told so before there is one.
+#[test]
+fn a_wait_that_cannot_see_the_jobs_arms_nobody() {
+    let lab = Lab::new();
+    let arm = "arm -c t/pxelinux.cfg --boot testbox --backup 10.0.0.1:/b --wait --timeout 0 10.42.1.20 refresh-info";
+    lab.run(&words(arm)).expect(1, &["there is no backup share", "--backup-dir"]);
+    assert!(!lab.path(FILE).exists());
+}
