@@ -5,7 +5,7 @@ use super::config;
 use super::machine::MachineNames;
 use super::output::{Out, closed_or};
 use crate::job::Action;
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::env::{CompleteEnv, EnvCompleter};
 use clap_complete::{ArgValueCandidates, CompletionCandidate, Shell};
 use std::collections::BTreeSet;
@@ -20,7 +20,9 @@ const PROGRAM: &str = "testboxctl";
 /// Answers a shell; `None` where none asks.
 pub(super) fn answer<C: CommandFactory>(words: &[OsString]) -> Option<ExitCode> {
     let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(C::command).var(VARIABLE).try_complete(words, here.as_deref());
+    let asked = CompleteEnv::with_factory(|| with_names(C::command()))
+        .var(VARIABLE)
+        .try_complete(words, here.as_deref());
     match asked {
         Ok(false) => None,
         Ok(true) => Some(ExitCode::SUCCESS),
@@ -46,19 +48,21 @@ pub(super) fn script(shell: Shell, out: &mut Out) -> Result<(), Error> {
     shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, out.bytes()).map_err(|e| closed_or(&e))
 }
 
-/// Names and groups of machines.
-pub(super) fn machines() -> ArgValueCandidates {
-    ArgValueCandidates::new(known_machines)
-}
-
-/// The same, and what machines can be armed to do.
-pub(super) fn machines_and_actions() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| known_machines().into_iter().chain(known_actions()).collect())
-}
-
-/// What machines can be armed to do.
-pub(super) fn actions() -> ArgValueCandidates {
-    ArgValueCandidates::new(known_actions)
+/// What stands for each positional is told by its name in the help: so every command has it.
+fn with_names(command: Command) -> Command {
+    command.mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+            match name.as_deref() {
+                Some("IP|HOST" | "IP|HOST|FOLDER") => arg.add(ArgValueCandidates::new(known_machines)),
+                Some("IP|HOST... ACTION") => arg.add(ArgValueCandidates::new(|| {
+                    known_machines().into_iter().chain(known_actions()).collect()
+                })),
+                Some("ACTION") => arg.add(ArgValueCandidates::new(known_actions)),
+                _ => arg,
+            }
+        })
+    })
 }
 
 fn known_actions() -> Vec<CompletionCandidate> {

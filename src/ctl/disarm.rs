@@ -7,7 +7,7 @@ use super::history;
 use super::machine::{MachineName, MachineNames};
 use super::output::{Out, say};
 use super::shares::{self, ShareFolder};
-use super::{Answer, Error, complete};
+use super::{Answer, Error};
 use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
 use crate::share::Files;
@@ -29,7 +29,7 @@ Example:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// One or more machines
-    #[arg(required = true, value_name = "IP|HOST", add = complete::machines())]
+    #[arg(required = true, value_name = "IP|HOST")]
     machines: Vec<String>,
     /// PXELINUX's configuration folder [default: pxelinux.cfg in the TFTP root]
     #[arg(short, long, value_name = "DIR")]

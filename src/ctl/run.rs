@@ -2,7 +2,7 @@
 
 use super::via::ViaFlags;
 use super::wait::WaitFlags;
-use super::{Answer, CtlPlace, Error, arm, complete, perform};
+use super::{Answer, CtlPlace, Error, arm, perform};
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -19,10 +19,9 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// The machine
-    #[arg(value_name = "IP|HOST", add = complete::machines())]
+    #[arg(value_name = "IP|HOST")]
     machine: String,
     /// What it is to do before
-    #[arg(add = complete::actions())]
     action: String,
     /// Arm although there is no image to restore, or over a PXE configuration that somebody made by hand
     #[arg(long)]

@@ -5,7 +5,7 @@ use super::keys::{load_secret, load_trusted};
 use super::machine::MachineNames;
 use super::output::{Out, say};
 use super::shares::{self, ShareFolder};
-use super::{Answer, Error, complete};
+use super::{Answer, Error};
 use crate::image::Image;
 use crate::share::Files;
 use crate::signature::{SET_NAMESPACE, SIGNATURE_LIMIT, SecretKey, SshSignature, Verdict};
@@ -35,7 +35,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// Machines, or folders that hold a backup.json (anything with a '/')
-    #[arg(required = true, value_name = "IP|HOST|FOLDER", add = complete::machines())]
+    #[arg(required = true, value_name = "IP|HOST|FOLDER")]
     sets: Vec<String>,
     /// Secret key of 'testboxctl keygen' or 'ssh-keygen -t ed25519'
     #[arg(long, value_name = "FILE")]

@@ -1,12 +1,12 @@
 //! `status`: what machines are doing, and what they are armed with. Shown without control characters.
 
+use super::Answer;
 use super::armed::Armed;
 use super::config::SettingsFile;
 use super::machine::MachineNames;
 use super::news::{NewsFlags, Newsroom, StatusNews, age};
 use super::output::Out;
 use super::table::{self, cut, short, since};
-use super::{Answer, complete};
 use crate::store::record::SetState;
 use crate::store::status::JobState;
 use crate::text::{ascii, human_bytes, human_time};
@@ -38,7 +38,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// Machines [default: all that have a folder]
-    #[arg(value_name = "IP|HOST", add = complete::machines())]
+    #[arg(value_name = "IP|HOST")]
     machines: Vec<String>,
     /// Show it again every 2 seconds, until Ctrl-C
     #[arg(short, long)]

@@ -60,6 +60,7 @@ fn a_real_bash_completes_machines_groups_and_actions() {
         ("sign tb", "tb1 tb2"),
         ("run tb", "tb1 tb2"),
         ("run tb1 ver", "verify"),
+        ("history sl", "slow"),
         ("stat", "status"),
         ("arm --expi", "--expires"),
         ("arm --bad-s", "--bad-sectors"),

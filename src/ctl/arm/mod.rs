@@ -16,7 +16,7 @@ use super::ownership::{self, Class};
 use super::shares::{self, ShareFolder};
 use super::target::ImageTarget;
 use super::wait::{self, WaitFlags};
-use super::{Answer, Error, complete, keys};
+use super::{Answer, Error, keys};
 use crate::job::{Action, Options};
 use crate::serve::jobs;
 use crate::share::Files;
@@ -57,7 +57,7 @@ Reboot the machine to begin. It disarms itself when the action is done.";
 #[command(after_help = AFTER_HELP, override_usage = "testboxctl arm [OPTIONS] <IP|HOST>... <ACTION>")]
 pub(super) struct Args {
     /// One or more machines, and what they are to do
-    #[arg(required = true, value_name = "IP|HOST... ACTION", add = complete::machines_and_actions())]
+    #[arg(required = true, value_name = "IP|HOST... ACTION")]
     words: Vec<String>,
     /// Show what would be written, and write nothing
     #[arg(short = 'n', long)]
