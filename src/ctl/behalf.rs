@@ -2,7 +2,7 @@
 //! server's folders, and takes nothing that names another file of the server.
 
 use super::config::SettingsFile;
-use super::output::Out;
+use super::output::{self, Out};
 use super::{Answer, Cli, CtlCommand, CtlPlace, Error, dispatch_on};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
@@ -10,7 +10,8 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 9] = ["arm", "disarm", "status", "history", "log", "images", "prune", "wait", "dedup"];
+const COMMANDS: [&str; 10] =
+    ["arm", "disarm", "status", "history", "log", "images", "verify", "prune", "wait", "dedup"];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,7 @@ pub(super) fn is_sent(command: &CtlCommand) -> bool {
             | C::History(_)
             | C::Log(_)
             | C::Images(_)
+            | C::Verify(_)
             | C::Prune(_)
             | C::Wait(_)
             | C::Dedup(_)
@@ -55,6 +57,9 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     };
     check(&command, &matches)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|e| Error::usage(e.to_string()))?;
+    if cli.quiet {
+        output::be_quiet();
+    }
     let own = SettingsFile {
         backup_dir: Some(args.backup_dir),
         tftp_dir: Some(args.tftp_dir),
@@ -106,6 +111,7 @@ mod tests {
             "history",
             "log -f",
             "images rack3",
+            "verify --all",
             "prune --yes",
             "wait --job a",
             "dedup --dry-run",
@@ -150,6 +156,7 @@ mod tests {
                     "arm" => " 10.0.0.1 backup",
                     "disarm" => " 10.0.0.1",
                     "wait" => " --job a",
+                    "verify" => " --all",
                     _ => "",
                 };
                 let line = format!("{name} --{path} /etc/x{words}");

@@ -40,6 +40,7 @@ mod sign;
 mod status;
 mod table;
 mod target;
+mod verify;
 mod via;
 mod wait;
 
@@ -95,6 +96,9 @@ struct Cli {
     /// Verbose output on standard error
     #[arg(short, long, global = true)]
     verbose: bool,
+    /// Say nothing of how far long work is
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: CtlCommand,
 }
@@ -113,6 +117,8 @@ enum CtlCommand {
     Log(log::Args),
     /// Show the sets of machines: size, cost, age, and what is special about them
     Images(images::Args),
+    /// Read published sets again, those first that were proven longest ago
+    Verify(verify::Args),
     /// Remove old sets by rules; without --yes only say which, and what that would free
     Prune(prune::Args),
     /// Wait until jobs have ended, and say how, for programs too
@@ -248,6 +254,9 @@ fn perform(words: &[OsString]) -> Answer {
 }
 
 fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
+    if cli.quiet {
+        output::be_quiet();
+    }
     let out = &mut Out::stdout();
     // The manual must be there for whoever mends a settings file.
     let file = match &cli.command {
@@ -287,6 +296,7 @@ fn dispatch_on(
         CtlCommand::History(args) => history::run(args, file, out),
         CtlCommand::Log(args) => log::run(args, file, out),
         CtlCommand::Images(args) => images::run(args, file, out),
+        CtlCommand::Verify(args) => verify::run(args, file, out),
         CtlCommand::Prune(args) => prune::run(args, file, out),
         CtlCommand::Wait(args) => wait::run(args, file, out),
         CtlCommand::Run(args) => run::run(args, place),

@@ -5,15 +5,21 @@
 use super::Error;
 use super::armed::{Armed, ArmedJob};
 use super::config::SettingsFile;
+use super::many;
 use super::shares::{self, ShareFolder};
 use crate::job::pxe::HexIp;
+use crate::serve::verified::{VerifiedSet, VerifiedSets};
 use crate::share::Files;
-use crate::store::layout::{LEASE, RECORD, STATUS};
+use crate::store::layout::{
+    HISTORY, LEASE, RECORD, RECORD_PENDING, STATUS, STORE_VERIFIED, damage_file, generation, history_dir,
+};
 use crate::store::lease::{self, SeenLease};
+use crate::store::publish;
 use crate::store::record::{RECORD_LIMIT, Record, RecordError};
 use crate::store::status::{JobState, STATUS_LIMIT, Status};
+use crate::types::SetHash;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -62,6 +68,8 @@ pub(super) struct StatusNews {
     /// The lease of the folder that counts.
     pub lease: Option<SeenLease>,
     pub armed: Armed,
+    /// Images that somebody has found damaged.
+    pub damaged: Vec<String>,
     /// What cannot be read.
     pub problems: Vec<String>,
 }
@@ -69,22 +77,57 @@ pub(super) struct StatusNews {
 impl Newsroom {
     /// Opens both folders. The second may be elsewhere, unless somebody has named it.
     pub fn open(settings: &SettingsFile) -> Result<Newsroom, Error> {
-        let backup = shares::need_backup_dir(settings)?;
+        let mut backup = shares::need_backup_dir(settings)?;
+        backup.files = backup.files.listed();
         let is_named = settings.cfg_dir.is_some() || settings.tftp_dir.is_some();
         let cfg = match is_named || settings.cfg_dir().is_dir() {
             true => Some(shares::open_cfg_dir(settings)?),
             false => None,
         };
+        let cfg = cfg.map(|cfg| ShareFolder { files: cfg.files.listed(), ..cfg });
         Ok(Newsroom { backup, cfg })
     }
 
     /// What is known of the machines that are named; of all that have a folder or are armed, where none is.
     pub fn all(&self, named: &[Ipv4Addr]) -> Result<Vec<StatusNews>, Error> {
-        let wanted: BTreeSet<Ipv4Addr> = match named {
-            [] => self.with_folder()?.into_iter().chain(self.armed()?).collect(),
-            named => return Ok(named.iter().map(|ip| self.of(*ip)).collect()),
+        let armed: BTreeSet<Ipv4Addr> = self.armed()?.into_iter().collect();
+        let wanted: Vec<Ipv4Addr> = match named {
+            [] => {
+                let all: BTreeSet<Ipv4Addr> = self.with_folder()?.into_iter().chain(armed.clone()).collect();
+                all.into_iter().collect()
+            }
+            named => named.to_vec(),
         };
-        Ok(wanted.into_iter().map(|ip| self.of(ip)).collect())
+        let files = &self.backup.files;
+        let verified =
+            VerifiedSets::load(files).map_err(|e| self.backup.error(STORE_VERIFIED, "read it", &e))?;
+        let mut damaged: BTreeMap<Ipv4Addr, Vec<(&VerifiedSet, String)>> = BTreeMap::new();
+        for (set, found) in verified.damaged() {
+            let lines = self.still_damaged(set, found).into_iter().map(|line| (found, line));
+            damaged.entry(found.ip).or_default().extend(lines);
+        }
+        Ok(many::each(&wanted, |ip| {
+            let mut news = self.look(*ip, named.contains(ip) || armed.contains(ip));
+            // Of the current set its folder has told already.
+            let has_told = !news.damaged.is_empty();
+            let lines = damaged.get(ip).into_iter().flatten();
+            let new = lines.filter(|(found, _)| !(has_told && found.dir.is_empty()));
+            news.damaged.extend(new.map(|(_, line)| line.clone()));
+            news
+        }))
+    }
+
+    /// What 'verify' has found of a set, where that is still there.
+    fn still_damaged(&self, set: &str, found: &VerifiedSet) -> Vec<String> {
+        let folder = match found.dir.as_str() {
+            "" => found.ip.to_string(),
+            dir => format!("{}/{dir}", found.ip),
+        };
+        let record = self.backup.files.read_limited(&format!("{folder}/{RECORD}"), RECORD_LIMIT);
+        let is_there = record.is_ok_and(|bytes| SetHash::of(&bytes).to_string() == set);
+        let at = found.at.strftime("%Y-%m-%d %H:%M UTC");
+        let line = |what: &String| format!("set {}, read on {at}: {what}", found.generation);
+        found.damaged.iter().filter(|_| is_there).map(line).collect()
     }
 
     /// Machines with a folder.
@@ -102,9 +145,13 @@ impl Newsroom {
 
     /// What is known of one.
     pub fn of(&self, ip: Ipv4Addr) -> StatusNews {
-        let is_known = self.backup.files.list(&ip.to_string()).is_ok();
-        let mut news = read(&self.backup.files, ip, is_known);
-        if let Some(cfg) = &self.cfg {
+        self.look(ip, true)
+    }
+
+    /// The same; `may_be_armed` where that is not known to be false.
+    fn look(&self, ip: Ipv4Addr, may_be_armed: bool) -> StatusNews {
+        let mut news = read(&self.backup.files, ip);
+        if let Some(cfg) = self.cfg.as_ref().filter(|_| may_be_armed) {
             match Armed::read(cfg, &HexIp(ip).to_string()) {
                 Ok(armed) => news.armed = armed,
                 Err(e) => news.problems.push(e.to_string()),
@@ -145,6 +192,7 @@ impl StatusNews {
         !self.is_known
             || self.is_stale(now)
             || self.expired(now).is_some()
+            || !self.damaged.is_empty()
             || matches!(state, Some(JobState::Failed | JobState::Holding))
     }
 }
@@ -159,39 +207,71 @@ pub(super) fn status(files: &dyn Files, ip: Ipv4Addr) -> Option<Status> {
     Status::parse(&files.read_limited(&format!("{ip}/{STATUS}"), STATUS_LIMIT).ok()?)
 }
 
-/// What the folder of a machine says.
-pub(super) fn read(files: &dyn Files, ip: Ipv4Addr, is_known: bool) -> StatusNews {
-    let mut problems = Vec::new();
-    let mut content = |name: &str, limit| match files.read_limited(&format!("{ip}/{name}"), limit) {
-        Ok(bytes) => Some(bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => {
-            problems.push(format!("cannot read {name}: {e}"));
-            None
+/// What the folder of a machine says. Of files it opens the status, the record, that of the newest set before it and the lease;
+/// and what is there only now and then: the record of a set that is being published, and notes of damage.
+pub(super) fn read(files: &dyn Files, ip: Ipv4Addr) -> StatusNews {
+    let names = files.list(&ip.to_string());
+    let mut news = StatusNews {
+        ip,
+        is_known: names.is_ok(),
+        status: None,
+        record: None,
+        lease: None,
+        armed: Armed::No,
+        damaged: Vec::new(),
+        problems: Vec::new(),
+    };
+    let names = names.unwrap_or_default();
+    let has = |name: &str| names.iter().any(|there| there == name);
+    let content = |name: &str, limit, problems: &mut Vec<String>| {
+        if !has(name) {
+            return None;
+        }
+        match files.read_limited(&format!("{ip}/{name}"), limit) {
+            Ok(bytes) => Some(bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => {
+                problems.push(format!("cannot read {name}: {e}"));
+                None
+            }
         }
     };
-    let (status, record) = (content(STATUS, STATUS_LIMIT), content(RECORD, RECORD_LIMIT));
-    let status = status.and_then(|bytes| {
-        let status = Status::parse(&bytes);
-        if status.is_none() {
-            problems.push(format!("{STATUS} is damaged, or of another version"));
+    if let Some(bytes) = content(STATUS, STATUS_LIMIT, &mut news.problems) {
+        news.status = Status::parse(&bytes);
+        if news.status.is_none() {
+            news.problems.push(format!("{STATUS} is damaged, or of another version"));
         }
-        status
-    });
-    let record = record.and_then(|bytes| match Record::parse(&bytes) {
-        Ok(record) => Some(record),
-        // Below.
-        Err(RecordError::TooNew(_)) => None,
-        Err(e) => {
-            problems.push(format!("{RECORD} cannot be used: {e}"));
+    }
+    let mut newer = None;
+    if let Some(bytes) = content(RECORD, RECORD_LIMIT, &mut news.problems) {
+        match Record::parse(&bytes) {
+            Ok(record) => news.record = Some(record),
+            Err(RecordError::TooNew(_)) => newer = shares::newer_record(files, &format!("{ip}/{RECORD}")),
+            Err(e) => news.problems.push(format!("{RECORD} cannot be used: {e}")),
+        }
+    }
+    if has(RECORD_PENDING) {
+        newer = newer.or_else(|| shares::newer_record(files, &format!("{ip}/{RECORD_PENDING}")));
+    }
+    if has(HISTORY) {
+        let sets = files.list(&format!("{ip}/{HISTORY}")).unwrap_or_default();
+        let newest = sets.iter().filter_map(|name| generation(name)).max();
+        let newest = newest.map(|newest| format!("{ip}/{}/{RECORD}", history_dir(newest)));
+        newer = newer.or_else(|| shares::newer_record(files, &newest?));
+    }
+    for image in news.record.iter().flat_map(|record| &record.images) {
+        let note = damage_file(&image.file());
+        let bytes = content(&note, publish::DAMAGE_LIMIT, &mut news.problems);
+        if bytes.is_some_and(|bytes| publish::is_note_of(&bytes, &image.root_hash)) {
+            news.damaged.push(format!("{} of the current set is damaged: see {note}", image.file()));
+        }
+    }
+    if has(LEASE) {
+        news.lease = lease::current(files, &format!("{ip}/{LEASE}")).unwrap_or_else(|e| {
+            news.problems.push(format!("cannot read {LEASE}/: {e}"));
             None
-        }
-    });
-    let newer = shares::newer(files, &ip.to_string());
-    let lease = lease::current(files, &format!("{ip}/{LEASE}")).unwrap_or_else(|e| {
-        problems.push(format!("cannot read {LEASE}/: {e}"));
-        None
-    });
-    problems.extend(newer);
-    StatusNews { ip, is_known, status, record, lease, armed: Armed::No, problems }
+        });
+    }
+    news.problems.extend(newer);
+    news
 }

@@ -4,9 +4,11 @@ use super::Error;
 use crate::store::lease::Tell;
 use crate::text::{is_plain, plain};
 use jiff::Timestamp;
+use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Where the answer of a command goes.
 pub(super) struct Out {
@@ -89,6 +91,25 @@ impl Tell for Stderr {
     fn warn(&self, text: &str) {
         say(&format!("{} warning: {text}", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")));
     }
+}
+
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Nothing of how far work is goes to standard error from now on.
+pub(super) fn be_quiet() {
+    IS_QUIET.store(true, Relaxed);
+}
+
+/// Somebody has asked for that.
+pub(super) fn is_quiet() -> bool {
+    IS_QUIET.load(Relaxed)
+}
+
+/// Columns of the terminal: of standard error, or else of standard output; 80 where neither is one.
+pub(super) fn columns() -> usize {
+    let of =
+        |size: rustix::io::Result<Winsize>| size.ok().map(|size| usize::from(size.ws_col)).filter(|n| *n > 0);
+    of(tcgetwinsize(io::stderr())).or_else(|| of(tcgetwinsize(io::stdout()))).unwrap_or(80)
 }
 
 /// Initialises the log of `testboxctl`: warnings on standard error, everything with `verbose`.

@@ -15,8 +15,9 @@ use super::{Answer, Error, arm};
 use crate::failure::Kind;
 use crate::serve::old_sets::OldSets;
 use crate::serve::retention::{Keep, surplus};
+use crate::serve::verified::VerifiedSets;
 use crate::share::{DirFiles, Files};
-use crate::store::layout::{LEASE, RECORD_PENDING, history_dir};
+use crate::store::layout::{LEASE, RECORD_PENDING, STORE_VERIFIED, history_dir};
 use crate::store::lease::{self, Holder, LeaseHolder, Tell};
 use crate::store::{Folder, publish};
 use crate::sys::{RealSystem, random_id};
@@ -82,7 +83,9 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let share = shares::need_backup_dir(&settings)?;
     let machines = images::machines(&names, &args.machines, &share)?;
     let (listed, rules) = (SetShare::open(&share)?, args.keep.rules());
-    let look = |ip: &Ipv4Addr| look(&listed, *ip, &rules);
+    let verified =
+        VerifiedSets::load(&*listed.files).map_err(|e| share.error(STORE_VERIFIED, "read it", &e))?;
+    let look = |ip: &Ipv4Addr| look(&listed, *ip, &verified, &rules);
     let mut all: Vec<Pruned> = many::each(&machines, look).into_iter().collect::<Result<_, _>>()?;
     all.retain(|machine| !machine.sets.is_empty() || machine.left.is_some());
     // Asked before they are gone.
@@ -98,7 +101,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         let asked = folders(&all);
         let files: Arc<dyn Files> =
             Arc::new(DirFiles::open(&share.path).map_err(|e| share.error("", "open it", &e))?);
-        all = many::each(&all, |machine| remove(&share, &files, machine, &rules));
+        all = many::each(&all, |machine| remove(&share, &files, machine, &verified, &rules));
         room.is_exact &= asked == folders(&all);
     }
     show(&all, room, &args.keep.rules(), args.yes, args.json, out)?;
@@ -106,10 +109,10 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
 }
 
 /// Finds what would go of a machine.
-fn look(share: &SetShare, ip: Ipv4Addr, rules: &Keep) -> Result<Pruned, Error> {
+fn look(share: &SetShare, ip: Ipv4Addr, verified: &VerifiedSets, rules: &Keep) -> Result<Pruned, Error> {
     let folder = share.folder(ip);
     let failed = |what: String| Error::failed(format!("{ip}: {what}; nothing was removed"));
-    let gone = going(&folder, rules).map_err(failed)?;
+    let gone = going(&folder, verified, rules).map_err(failed)?;
     let mut pruned = Pruned { ip, sets: Vec::new(), left: None };
     if gone.is_empty() {
         return Ok(pruned);
@@ -124,17 +127,23 @@ fn look(share: &SetShare, ip: Ipv4Addr, rules: &Keep) -> Result<Pruned, Error> {
 }
 
 /// The numbers of the sets that the rules let go.
-fn going(folder: &Folder, rules: &Keep) -> Result<Vec<u64>, String> {
+fn going(folder: &Folder, verified: &VerifiedSets, rules: &Keep) -> Result<Vec<u64>, String> {
     let now = Timestamp::now();
-    let sets = OldSets::of(folder, now).map_err(|failure| failure.what)?;
+    let sets = OldSets::of(folder, verified, now).map_err(|failure| failure.what)?;
     Ok(surplus(rules, sets.current, &sets.old, now))
 }
 
 /// Removes what goes of a machine, decided anew while nobody else has its folder.
-fn remove(share: &ShareFolder, files: &Arc<dyn Files>, machine: &Pruned, rules: &Keep) -> Pruned {
+fn remove(
+    share: &ShareFolder,
+    files: &Arc<dyn Files>,
+    machine: &Pruned,
+    verified: &VerifiedSets,
+    rules: &Keep,
+) -> Pruned {
     let (ip, folder) = (machine.ip, Folder::new(files.clone(), machine.ip.to_string()));
     let mut pruned = Pruned { ip, sets: Vec::new(), left: None };
-    match remove_leased(share, &folder, rules) {
+    match remove_leased(share, &folder, verified, rules) {
         Ok(gone) => {
             let sets = machine.sets.iter().filter(|set| gone.contains(&set.generation));
             pruned.sets = sets.cloned().collect();
@@ -144,7 +153,12 @@ fn remove(share: &ShareFolder, files: &Arc<dyn Files>, machine: &Pruned, rules: 
     pruned
 }
 
-fn remove_leased(share: &ShareFolder, folder: &Folder, rules: &Keep) -> Result<Vec<u64>, String> {
+fn remove_leased(
+    share: &ShareFolder,
+    folder: &Folder,
+    verified: &VerifiedSets,
+    rules: &Keep,
+) -> Result<Vec<u64>, String> {
     let (system, tell): (RealSystem, Arc<dyn Tell>) = (RealSystem::new(), Arc::new(Stderr));
     let session = random_id().map_err(|e| format!("no random numbers: {e}"))?;
     let me = Holder {
@@ -166,7 +180,7 @@ fn remove_leased(share: &ShareFolder, folder: &Folder, rules: &Keep) -> Result<V
         if is_pending {
             return Err("a set is being published, or that was cut: its next job settles it".into());
         }
-        let gone = going(folder, rules)?;
+        let gone = going(folder, verified, rules)?;
         for generation in &gone {
             held.check().map_err(|failure| failure.what)?;
             publish::remove_set(folder, &history_dir(*generation)).map_err(|failure| failure.what)?;

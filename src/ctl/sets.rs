@@ -11,6 +11,7 @@ use crate::store::layout::{HISTORY, PINNED, RECORD, SIGNATURE, damage_file, gene
 use crate::store::record::SetState;
 use crate::store::{Folder, publish};
 use crate::types::SetHash;
+use blake3::Hash;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io;
@@ -51,6 +52,7 @@ pub(super) struct ListedImage {
     pub name: String,
     pub file: String,
     pub disk_bytes: u64,
+    pub root_hash: Hash,
     /// Length of the file, holes included.
     pub image_bytes: u64,
     pub is_degraded: bool,
@@ -167,6 +169,7 @@ impl SetShare {
             ListedImage {
                 name: image.name.clone(),
                 disk_bytes: image.disk_size,
+                root_hash: image.root_hash,
                 image_bytes: image.image_size,
                 is_degraded: image.state == SetState::Degraded,
                 is_damaged: has_note

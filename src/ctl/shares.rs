@@ -116,17 +116,19 @@ pub(super) fn newer(files: &dyn Files, dir: &str) -> Option<String> {
     sets.retain(|name| generation(name).is_some());
     let sets = sets.into_iter().map(|set| format!("{HISTORY}/{set}/{RECORD}"));
     let mut records = [RECORD.to_owned(), RECORD_PENDING.to_owned()].into_iter().chain(sets);
-    records.find_map(|record| {
-        let path = below(&record);
-        match Record::parse(&files.read_limited(&path, RECORD_LIMIT).ok()?) {
-            Err(e @ RecordError::TooNew(_)) => Some(format!(
-                "{path} cannot be used: {e} [{} {}]: use the testboxctl of that release, or a newer one",
-                Kind::NewerFormat.as_str(),
-                Kind::NewerFormat.code()
-            )),
-            _ => None,
-        }
-    })
+    records.find_map(|record| newer_record(files, &below(&record)))
+}
+
+/// The same of the set with this record.
+pub(super) fn newer_record(files: &dyn Files, path: &str) -> Option<String> {
+    match Record::parse(&files.read_limited(path, RECORD_LIMIT).ok()?) {
+        Err(e @ RecordError::TooNew(_)) => Some(format!(
+            "{path} cannot be used: {e} [{} {}]: use the testboxctl of that release, or a newer one",
+            Kind::NewerFormat.as_str(),
+            Kind::NewerFormat.code()
+        )),
+        _ => None,
+    }
 }
 
 /// The first image file of a machine, in its folder or in a set of its history.

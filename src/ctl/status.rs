@@ -25,7 +25,7 @@ const HOST_WIDTH: usize = 12;
 const AFTER_HELP: &str = "\
 States: armed (it has not come yet; AGE is how long it is armed); expired (it has not come, and will be refused); running; done; failed (it will try again); holding \
 (it waits for a human); stale (it says that it is running, and has said nothing for 30 s); - (it has never said \
-anything). Exit code 1: one that is shown has failed, holds, is stale, is not known, or \
+anything). Exit code 1: one that is shown has failed, holds, is stale, is not known, has a damaged image, or \
 its job has expired.
 
 Examples:
@@ -197,6 +197,7 @@ fn details(news: &StatusNews, now: Timestamp) -> Vec<String> {
             human_bytes(bytes)
         ));
     }
+    lines.extend(news.damaged.iter().map(|what| format!("DAMAGED: {what}")));
     lines.extend(news.problems.iter().map(|problem| format!("problem: {problem}")));
     lines
 }
@@ -250,6 +251,7 @@ fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
                 "holder": lease.holder(),
                 "released": lease.is_released(),
             })),
+            "damaged": news.damaged,
             "problems": news.problems,
         })
     };
@@ -307,6 +309,7 @@ mod tests {
             record: None,
             lease: None,
             armed: Armed::No,
+            damaged: Vec::new(),
             problems: Vec::new(),
         }
     }
@@ -397,11 +400,11 @@ mod tests {
         let (files, ip) = (MemFiles::new(), Ipv4Addr::new(10, 0, 0, 1));
         let holder = br#"{"session":"s","macs":["52:54:00:12:34:56"],"hostname":"box1","action":"backup"}"#;
         files.put("10.0.0.1/lease/6", [holder.as_slice(), b"\n..\nreleased\n"].concat());
-        let of = |files: &MemFiles| table(&[news::read(files, ip, true)], Timestamp::UNIX_EPOCH);
+        let of = |files: &MemFiles| table(&[news::read(files, ip)], Timestamp::UNIX_EPOCH);
         assert!(!of(&files).contains("held"), "{}", of(&files));
         files.put("10.0.0.1/lease/7", [holder.as_slice(), b"\n.."].concat());
         assert!(of(&files).contains("folder held by box1 (52:54:00:12:34:56), backup\n"), "{}", of(&files));
-        let json = to_json(&[news::read(&files, ip, true)], Timestamp::UNIX_EPOCH);
+        let json = to_json(&[news::read(&files, ip)], Timestamp::UNIX_EPOCH);
         assert_eq!(json[0]["lease"]["number"], 7);
         assert_eq!(json[0]["lease"]["holder"]["hostname"], "box1");
     }
@@ -413,7 +416,7 @@ mod tests {
         files.make_dir("10.0.0.1").unwrap();
         files.write_atomic("10.0.0.1/status.json", b"{").unwrap();
         files.write_atomic("10.0.0.1/backup.json", &vec![b' '; RECORD_LIMIT + 1]).unwrap();
-        let news = news::read(&files, ip, true);
+        let news = news::read(&files, ip);
         assert!(news.status.is_none() && news.record.is_none());
         assert_eq!(news.problems.len(), 2, "{:?}", news.problems);
         assert!(table(&[news], Timestamp::UNIX_EPOCH).contains("problem: "));

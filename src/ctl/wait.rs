@@ -360,6 +360,7 @@ mod tests {
             record: None,
             lease: None,
             armed: armed.map_or(Armed::No, Armed::With),
+            damaged: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -12,7 +12,7 @@
 //! - [`parts`]: images in the making, which grow at a stated place.
 //! - [`proofs`]: images read back from the disk.
 //! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes,
-//!   of those that [`old_sets`] finds.
+//!   of those that [`old_sets`] finds; [`verified`]: what was read again since.
 //!
 //! Memory: six requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes for each machine that may be at work, sixteen for all
 //! others, and what two proofs need, whatever the number of machines; [`slots`] and [`connections`].
@@ -38,6 +38,7 @@ mod slots;
 pub mod socket;
 mod store;
 pub mod tls;
+pub mod verified;
 
 pub use sessions::Caller;
 pub use store::{Reply, Store, StoreRules};

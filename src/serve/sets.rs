@@ -4,6 +4,7 @@ use super::jobs::{self, StoreJob};
 use super::old_sets::OldSets;
 use super::proofs::Proofs;
 use super::retention::{Keep, surplus};
+use super::verified::VerifiedSets;
 use crate::failure::{Failure, Kind};
 use crate::image::Image;
 use crate::job::pxe::HexIp;
@@ -151,7 +152,9 @@ impl Publishing<'_> {
 
     /// Removes what the rules leave of the history; the folders.
     fn prune(&self) -> Result<Vec<String>, Failure> {
-        let sets = OldSets::of(self.folder, self.now)?;
+        // One that cannot be read has proven nothing.
+        let verified = VerifiedSets::load(&*self.folder.files).unwrap_or_default();
+        let sets = OldSets::of(self.folder, &verified, self.now)?;
         let mut pruned = Vec::new();
         for generation in surplus(self.keep, sets.current, &sets.old, self.passed) {
             publish::remove_set(self.folder, &history_dir(generation))?;

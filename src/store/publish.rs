@@ -14,7 +14,7 @@
 mod damage;
 mod history;
 
-pub use damage::{clear, is_damaged, mark};
+pub use damage::{DAMAGE_LIMIT, clear, is_damaged, is_note_of, mark};
 pub use history::{is_whole, remove_set};
 
 use super::folder::Folder;

@@ -25,7 +25,7 @@ pub use random::random_id;
 pub use real::RealSystem;
 #[cfg(any(test, feature = "testing"))]
 pub use recording::{Call, Recording};
-pub use signals::ignore_ending_signals;
+pub use signals::{ignore_ending_signals, is_ending, note_ending_signals};
 pub use sys_mount::{MountFlags, UnmountFlags};
 pub use udp::{AskedAt, receive_asked, udp_from, udp_on_device, udp_server};
 

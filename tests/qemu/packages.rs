@@ -40,7 +40,7 @@ fn packages_go_into_a_clean_debian_and_out_again() {
         "test \"$(stat -c '%U %a' /etc/testbox)\" = 'testbox 750'",
         "grep -q complete /usr/share/bash-completion/completions/testboxctl",
         "zcat /usr/share/man/man1/testboxctl-arm.1.gz | grep -q 'testboxctl arm'",
-        "systemd-analyze verify --man=no /usr/lib/systemd/system/testbox-store.service",
+        "systemd-analyze verify --man=no /usr/lib/systemd/system/testbox-store.service /usr/lib/systemd/system/testbox-verify.timer",
         "dpkg --verify testboxctl testbox-agent",
     ] {
         within(line);

@@ -1,9 +1,13 @@
 //! What an admin sees of the sets, jobs and logs of machines.
 
 use super::Lab;
+use rustix::fs::inotify;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::mem::MaybeUninit;
+use std::path::Path;
 use std::process::Stdio;
 
 const ME: &str = "10.42.1.20";
@@ -260,4 +264,126 @@ fn prune_leaves_a_folder_alone_that_an_agent_holds() {
     lab.run(&words(line)).expect(0, &["2 sets of 1 machines removed"]);
     let lease = String::from_utf8(lab.read(&format!("b/{ME}/lease/7"))).unwrap();
     assert!(lease.contains("\"prune\"") && lease.ends_with("released\n"), "{lease}");
+}
+
+/// Rot of the disk is found, shown by every command, and no reason to lose the note when it is looked at again.
+#[test]
+fn verify_finds_what_has_rotted_and_status_shows_it() {
+    let lab = Lab::new();
+    let hash = with_image(&lab);
+    lab.whole_set(ME, 9, 0, &hash);
+    lab.whole_set(&format!("{ME}/history/8"), 8, 3, &hash);
+    lab.says_done();
+    lab.run(&words("verify --backup-dir b")).expect(2, &["--all"]);
+    let verify = |more: &str| lab.run(&words(&format!("verify --backup-dir b {more}")));
+    verify("--all")
+        .expect(0, &["10.42.1.20 set 8: whole", "10.42.1.20 set 9: whole", "2 sets whole, 0 damaged"]);
+    verify("--all --older-than 1d").expect(0, &["0 sets whole, 0 damaged"]);
+    verify("--all --at-most 0s")
+        .expect(0, &["0 sets whole, 0 damaged; 2 are left for the next time, the oldest proof of 20"]);
+    lab.run(&words("status --backup-dir b")).expect(0, &[]);
+    let whole = lab.read(&format!("b/{ME}/history/8/sda.raw.gz"));
+    let mut rotten = whole.clone();
+    let middle = rotten.len() / 2;
+    rotten[middle] ^= 1;
+    for folder in [ME.to_owned(), format!("{ME}/history/8")] {
+        lab.write(&format!("b/{folder}/sda.raw.gz"), &rotten);
+        let run = verify(ME).expect(1, &["1 sets whole, 1 damaged"]);
+        assert!(run.err.contains("sda.raw.gz: "), "{}", run.err);
+        assert!(lab.path(&format!("b/{folder}/sda.raw.gz.damaged")).exists());
+        lab.run(&words("status --backup-dir b")).expect(1, &["DAMAGED: "]);
+        let json: Value = serde_json::from_str(&lab.run(&words("status --backup-dir b --json")).out).unwrap();
+        assert_eq!(json[0]["damaged"].as_array().unwrap().len(), 1, "{json}");
+        lab.run(&words("images --backup-dir b")).expect(0, &["DAMAGED"]);
+        // Somebody has put a good copy there.
+        lab.write(&format!("b/{folder}/sda.raw.gz"), &whole);
+        verify(ME).expect(0, &["2 sets whole, 0 damaged"]);
+        assert!(!lab.path(&format!("b/{folder}/sda.raw.gz.damaged")).exists());
+        lab.run(&words("status --backup-dir b")).expect(0, &[]);
+    }
+    // A set that is gone is nobody's trouble.
+    lab.write(&format!("b/{ME}/history/8/sda.raw.gz"), &rotten);
+    verify(ME).expect(1, &[]);
+    fs::remove_dir_all(lab.path(&format!("b/{ME}/history/8"))).unwrap();
+    lab.run(&words("status --backup-dir b")).expect(0, &[]);
+}
+
+impl Lab {
+    fn says_done(&self) {
+        let status = format!(
+            r#"{{"state":"done","action":"backup","job":"j9","ip":"{ME}","hostname":"tb1","step":"done","bytes_done":1,
+               "bytes_total":1,"rate":0,"attempt":1,"started":"2026-01-01T00:00:00Z","updated":"2026-01-01T00:00:00Z",
+               "version":"0.1.0"}}"#
+        );
+        self.write(&format!("b/{ME}/status.json"), status.as_bytes());
+    }
+}
+
+/// The regular files below `root` that are opened while `work` runs, with how often, as the kernel tells it.
+fn opened(root: &Path, work: impl FnOnce()) -> BTreeMap<String, usize> {
+    fn folders(dir: &Path, all: &mut Vec<std::path::PathBuf>) {
+        all.push(dir.to_owned());
+        for entry in
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+        {
+            folders(&entry, all);
+        }
+    }
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let mut all = Vec::new();
+    folders(root, &mut all);
+    let folder = |path: &std::path::PathBuf| {
+        (inotify::add_watch(&watch, path, inotify::WatchFlags::OPEN).unwrap(), path.clone())
+    };
+    let folders: BTreeMap<i32, std::path::PathBuf> = all.iter().map(folder).collect();
+    work();
+    let mut buffer = [MaybeUninit::uninit(); 64 << 10];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let mut opened = BTreeMap::new();
+    while let Ok(event) = events.next() {
+        assert!(!event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW));
+        if let (Some(name), false) = (event.file_name(), event.events().contains(inotify::ReadFlags::ISDIR)) {
+            let path = folders[&event.wd()].join(name.to_str().unwrap());
+            *opened.entry(path.strip_prefix(root).unwrap().display().to_string()).or_insert(0) += 1;
+        }
+    }
+    opened
+}
+
+/// The bounds that the manual states: what a listing costs grows with machines and sets, and not with what lies in them.
+#[test]
+fn a_listing_opens_a_bounded_number_of_files() {
+    let lab = Lab::new();
+    let (machines, sets) = (3, 10);
+    for n in 0..machines {
+        let ip = format!("10.42.1.{}", 20 + n);
+        for set in 1..=sets {
+            lab.set(&format!("{ip}/history/{set}"), set, 100 - set as i64, 10, "complete");
+        }
+        lab.set(&ip, sets + 1, 0, 10, "complete");
+        for lease in 3..6 {
+            lab.write(&format!("b/{ip}/lease/{lease}"), b"{}\nreleased\n");
+        }
+        lab.write(&format!("b/{ip}/maintenance.log"), b"x");
+        lab.write(&format!("b/{ip}/status.json"), b"{}");
+    }
+    lab.write(
+        "b/maintenance.log",
+        b"2026-01-01T00:00:00+00:00: 10.42.1.20: info: started: tb1 (0A2A0114), action backup\n",
+    );
+    lab.write("b/.store/verified.json", b"{\"sets\":{}}");
+    let root = lab.path("b");
+    let of = |line: &str| {
+        let line = format!("{line} --backup-dir b");
+        opened(&root, || drop(lab.run(&words(&line))))
+    };
+    let count = |opened: &BTreeMap<String, usize>| opened.values().sum::<usize>();
+    // The marker (twice), what 'verify' has found, and of each machine status, record, the newest record before it, and the lease.
+    let status = of("status");
+    assert_eq!(count(&status), 3 + machines * 4, "{status:#?}");
+    let images = of("images");
+    assert_eq!(count(&images), 2 + machines * (sets as usize + 1), "{images:#?}");
+    // The log, and the status of the machine whose last job has not ended.
+    let history = of("history");
+    assert_eq!(count(&history), 2 + 1 + 1, "{history:#?}");
 }

@@ -300,7 +300,7 @@ fn warnings(cfg: &ShareFolder, orders: &[ArmedFile], what: &What, boot: &[String
 
 /// What a machine does at this moment: it goes on with that, and takes the new job when it boots again.
 fn at_work(share: &ShareFolder, order: &ArmedFile) -> Option<String> {
-    let news = news::read(&share.files, order.machine.ip, true);
+    let news = news::read(&share.files, order.machine.ip);
     let now = jiff::Timestamp::now();
     let status = news.status.as_ref().filter(|status| status.state == JobState::Running)?;
     (!news.is_stale(now)).then(|| {

@@ -1,7 +1,9 @@
 //! What a person sees while the engine works, and afterwards.
 
+use super::super::output::{columns, is_quiet, say};
 use crate::progress::{Meter, Progress};
-use crate::text::{COLUMNS, human_bytes, progress_line};
+use crate::sys::{is_ending, note_ending_signals};
+use crate::text::{cut, human_bytes, progress_line};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,30 +12,66 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Runs `work` and says how long it took; meanwhile there is a progress line on standard error, where that is a
-/// terminal.
+/// Time between two lines where standard error is no terminal.
+const LINES: Duration = Duration::from_secs(10);
+/// Time between two looks at signals, and on a terminal between two lines.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Runs `work` and says how long it took. Meanwhile standard error shows how far it is: a terminal in one line, everything
+/// else in a line every ten seconds, and nothing with `--quiet`. A signal that is to end the program ends the work in order.
 pub fn timed<T>(label: &str, progress: &Progress, work: impl FnOnce() -> T) -> (T, Duration) {
+    timed_until(label, progress, None, work)
+}
+
+/// The same, and ends the work at a time.
+pub fn timed_until<T>(
+    label: &str,
+    progress: &Progress,
+    end: Option<Instant>,
+    work: impl FnOnce() -> T,
+) -> (T, Duration) {
     let start = Instant::now();
-    if !io::stderr().is_terminal() {
-        let done = work();
-        return (done, start.elapsed());
-    }
+    let (is_terminal, is_quiet) = (io::stderr().is_terminal(), is_quiet());
+    note_ending_signals();
     let (stop, stopped) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut meter = Meter::new();
-            while stopped.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+            let (mut meter, mut said) = (Meter::new(), start);
+            while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if is_ending() || end.is_some_and(|end| Instant::now() >= end) {
+                    progress.cancel();
+                }
                 let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
                 meter.update(start.elapsed(), progress);
-                let line = progress_line(label, done, total, meter.rate(), meter.eta(total));
-                let _ = write!(io::stderr(), "\r{line:<COLUMNS$}");
+                let line = || progress_line(label, done, total, meter.rate(), meter.eta(total));
+                if is_terminal && !is_quiet {
+                    let _ = write!(io::stderr(), "\r\x1b[K{}", within(&line(), columns()));
+                } else if !is_quiet && said.elapsed() >= LINES {
+                    said = Instant::now();
+                    say(&line());
+                }
             }
-            let _ = write!(io::stderr(), "\r{:<COLUMNS$}\r", "");
+            if is_terminal && !is_quiet {
+                let _ = write!(io::stderr(), "\r\x1b[K");
+            }
         });
         let done = work();
         drop(stop);
         (done, start.elapsed())
     })
+}
+
+/// A line of progress for a terminal of so many columns: figures that have no room are left out, the one of which there is
+/// least to say first. The last column stays free: some terminals wrap after it.
+fn within(line: &str, columns: usize) -> String {
+    let mut parts: Vec<&str> = line.split("  ").filter(|part| !part.is_empty()).collect();
+    let length = |parts: &[&str]| parts.iter().map(|part| part.len() + 2).sum::<usize>().saturating_sub(2);
+    while length(&parts) >= columns && parts.len() > 2 {
+        // Bytes, then the rate; the percentage and the time that is left stay longest.
+        let least = parts.iter().position(|part| part.contains(" of ")).unwrap_or(parts.len() - 2);
+        parts.remove(least.max(1));
+    }
+    cut(&parts.join("  "), columns.saturating_sub(1)).to_owned()
 }
 
 /// `512.3 MB/s, 21.0 s` for so many bytes of disk, without zeros and what is not imaged.
@@ -71,4 +109,25 @@ pub fn room(path: &Path) -> String {
 /// `10.7 GB (10737418240 bytes)`.
 pub fn size(bytes: u64) -> String {
     format!("{} ({bytes} bytes)", human_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_fits_the_terminal() {
+        let line = "create nvme0n1   41%  210.0 GB of 500.1 GB  512.3 MB/s  ETA 9:26";
+        for (columns, expected) in [
+            (80, "create nvme0n1   41%  210.0 GB of 500.1 GB  512.3 MB/s  ETA 9:26"),
+            (64, "create nvme0n1   41%  512.3 MB/s  ETA 9:26"),
+            (40, "create nvme0n1   41%  ETA 9:26"),
+            (20, "create nvme0n1  ETA"),
+            (1, ""),
+        ] {
+            let shown = within(line, columns);
+            assert!(shown.len() < columns, "{columns}: {shown}");
+            assert_eq!(shown.replace("   ", "  "), expected.replace("   ", "  "), "{columns}");
+        }
+    }
 }

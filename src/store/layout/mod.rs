@@ -91,6 +91,8 @@ pub const STORE_TOLD: &str = ".store/told";
 pub const STORE_JOBS: &str = ".store/jobs";
 /// Which sets a store has proven when it published them, below [`STORE`], by the SHA-256 of their records.
 pub const STORE_PROVEN: &str = ".store/proven";
+/// What `testboxctl verify` has found, of each set when, below [`STORE`].
+pub const STORE_VERIFIED: &str = ".store/verified.json";
 /// Which job the parts of a machine are of, below [`STORE`], by its address.
 pub const STORE_PARTS: &str = ".store/parts";
 /// Suffix of the session that a job's token is bound to.

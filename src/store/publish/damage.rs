@@ -9,7 +9,7 @@ use blake3::Hash;
 use std::io;
 
 /// Largest note that is read, in bytes.
-const LIMIT: usize = 64 << 10;
+pub const DAMAGE_LIMIT: usize = 64 << 10;
 
 /// Notes that the image at `path`, which has this root hash, is damaged.
 ///
@@ -40,15 +40,18 @@ pub fn clear(folder: &Folder, path: &str) -> io::Result<()> {
 /// Those of the share.
 pub fn is_damaged(folder: &Folder, path: &str, root_hash: &Hash) -> io::Result<bool> {
     use io::ErrorKind::{FileTooLarge, InvalidInput, NotFound};
-    match folder.files.read_limited(&folder.path(&damage_file(path)), LIMIT) {
-        Ok(note) => {
-            let hash = note.split(|b| *b == b' ').next().unwrap_or_default();
-            Ok(Hash::from_hex(hash).map_or(true, |hash| hash == *root_hash))
-        }
+    match folder.files.read_limited(&folder.path(&damage_file(path)), DAMAGE_LIMIT) {
+        Ok(note) => Ok(is_note_of(&note, root_hash)),
         Err(e) if e.kind() == NotFound => Ok(false),
         Err(e) if matches!(e.kind(), InvalidInput | FileTooLarge) => Ok(true),
         Err(e) => Err(e),
     }
+}
+
+/// True where this is the content of a note about the image with this root hash, or about nobody knows which.
+pub fn is_note_of(note: &[u8], root_hash: &Hash) -> bool {
+    let hash = note.split(|b| *b == b' ').next().unwrap_or_default();
+    Hash::from_hex(hash).map_or(true, |hash| hash == *root_hash)
 }
 
 /// Removes the notes about images that those of `new` have replaced. By now they are in the history.
