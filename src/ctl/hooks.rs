@@ -1,15 +1,11 @@
 //! Whom `serve` tells what jobs have come to: a program, and a web server.
 
 use super::Error;
+use super::web::{self, WebRequest, WebTrust};
 use crate::serve::events::{JobEvent, JobEvents};
 use crate::share::Files;
 use crate::store::lease::Tell;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, Uri, header};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use hyper::{Method, Uri};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,8 +13,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 /// How often it is looked for events.
 const LOOK: Duration = Duration::from_secs(5);
@@ -38,17 +32,8 @@ pub(super) struct HookFlags {
     #[arg(long, value_name = "PROGRAM")]
     hook: Option<PathBuf>,
     /// An address that the same JSON is posted to
-    #[arg(long, value_name = "URL", value_parser = url)]
+    #[arg(long, value_name = "URL", value_parser = web::url)]
     webhook: Option<Uri>,
-}
-
-fn url(text: &str) -> Result<Uri, String> {
-    let wrong = || format!("'{text}' is not http://HOST[:PORT]/PATH or https://");
-    let url: Uri = text.parse().map_err(|_| wrong())?;
-    match (url.scheme_str(), url.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(url),
-        _ => Err(wrong()),
-    }
 }
 
 /// The thread that tells, while it runs. It ends with this.
@@ -188,57 +173,12 @@ fn ended(child: &mut Child, limit: Duration) -> io::Result<std::process::ExitSta
 }
 
 fn post(url: &Uri, body: &[u8]) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let posted = async { tokio::time::timeout(LIMIT, send(url, body)).await };
-    let status = runtime.map_err(|e| e.to_string())?.block_on(posted);
-    let status = status.map_err(|_| format!("no answer in {} s", LIMIT.as_secs()))?;
-    match status.map_err(|e| e.to_string())? {
+    let (method, trust, body) = (Method::POST, &WebTrust::System, body.to_vec());
+    let answer = web::ask(WebRequest { method, url, trust, authorization: None, body }, LIMIT)?;
+    match answer.status {
         status if status.is_success() => Ok(()),
         status => Err(format!("it answers {status}")),
     }
-}
-
-async fn send(url: &Uri, body: &[u8]) -> io::Result<StatusCode> {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let is_tls = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
-    if !is_tls {
-        return exchange(stream, url, body).await;
-    }
-    let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    exchange(tokio_rustls::TlsConnector::from(trusted()?).connect(name, stream).await?, url, body).await
-}
-
-/// TLS with whoever this computer trusts.
-fn trusted() -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    url: &Uri,
-    body: &[u8],
-) -> io::Result<StatusCode> {
-    let failed = io::Error::other::<hyper::Error>;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    tokio::spawn(connection);
-    let request = Request::post(url.path_and_query().map_or("/", |path| path.as_str()))
-        .header(header::HOST, url.authority().map_or("", |host| host.as_str()))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::USER_AGENT, concat!("testboxctl/", env!("CARGO_PKG_VERSION")))
-        .body(Full::new(Bytes::copy_from_slice(body)))
-        .map_err(io::Error::other)?;
-    Ok(sender.send_request(request).await.map_err(failed)?.status())
 }
 
 #[cfg(test)]
