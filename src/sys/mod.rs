@@ -14,6 +14,7 @@ mod real;
 #[cfg(any(test, feature = "testing"))]
 mod recording;
 mod signals;
+mod tap;
 mod udp;
 
 pub use extents::{Deduped, EXTENTS, FileExtent, dedupe, extents, knows_dedupe};
@@ -27,6 +28,7 @@ pub use real::RealSystem;
 pub use recording::{Call, Recording};
 pub use signals::{ignore_ending_signals, is_ending, note_ending_signals};
 pub use sys_mount::{MountFlags, UnmountFlags};
+pub use tap::DhcpTap;
 pub use udp::{AskedAt, receive_asked, udp_from, udp_on_device, udp_server};
 
 use std::io;
