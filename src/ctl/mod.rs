@@ -11,6 +11,7 @@ mod complete;
 mod config;
 mod dedup;
 mod disarm;
+mod doctor;
 mod flags;
 mod help;
 mod history;
@@ -43,6 +44,7 @@ mod target;
 mod verify;
 mod via;
 mod wait;
+mod web;
 
 use crate::failure::Kind;
 use crate::image::ImageError;
@@ -63,6 +65,8 @@ Examples:
         put both machines back to their images
   testboxctl status --watch
         what every machine is doing
+  testboxctl doctor
+        what is wrong with the lab, and the cure; 'testboxctl doctor PXE-E32' explains a code
   testboxctl run --until ssh 10.42.1.20 restore -- ssh tester@10.42.1.20 make check
         put it back, wait until it answers, and run the tests
   testboxctl sign --sign-key ~/testbox-lab 10.42.1.20
@@ -141,6 +145,8 @@ enum CtlCommand {
     /// Show and fill the file of machines, and tell it to DHCP servers
     #[command(subcommand)]
     Machines(machines::MachinesCommand),
+    /// Look for what is wrong with the lab, and say the cure; or explain a message on a machine's screen
+    Doctor(doctor::Args),
     /// Lay out the TFTP share and the backup share
     Init(init::Args),
     /// Make a key that signs sets and jobs
@@ -305,6 +311,7 @@ fn dispatch_on(
         CtlCommand::Serve(args) => serve::run(&args, place.config, &file, out),
         CtlCommand::BootServices => boot::run(),
         CtlCommand::Machines(command) => machines::run(command, &file, out),
+        CtlCommand::Doctor(args) => doctor::run(args, file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),

@@ -226,7 +226,7 @@ fn notify_ready() {
 }
 
 /// The lines of the kernel's table of exports (exports(5), `/var/lib/nfs/etab`) by which the folder can be written.
-fn exported_writable(folder: &Path) -> Vec<String> {
+pub(super) fn exported_writable(folder: &Path) -> Vec<String> {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let table = [read("/var/lib/nfs/etab"), read("/etc/exports")].concat();

@@ -2,7 +2,7 @@
 
 mod expires;
 mod order;
-mod served;
+pub(in crate::ctl) mod served;
 mod shadow;
 
 use super::armed::{self, Armed};

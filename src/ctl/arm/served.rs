@@ -18,7 +18,7 @@ const LOADERS: [&str; 2] = [TFTP_MARKER, "lpxelinux.0"];
 
 /// The tree that TFTP serves, and the folder of configurations in it.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(in crate::ctl) struct Served {
     pub root: PathBuf,
     /// Path of the folder below the root: `pxelinux.cfg`, or `menu-bios/pxelinux.cfg`.
     below: PathBuf,
@@ -127,7 +127,7 @@ impl Served {
 
 /// What is known of a file that was written for the TFTP server.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ServedCheck {
+pub(in crate::ctl) enum ServedCheck {
     /// The server has given exactly this text.
     Proven,
     /// There is no server here to ask; the modes are right.
