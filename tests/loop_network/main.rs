@@ -8,6 +8,7 @@ mod advice;
 mod alone;
 mod boot_path;
 mod boot_servers;
+mod doctor;
 mod lab;
 mod lease;
 mod loader;
