@@ -28,6 +28,7 @@ pub use manual::block as manual_block;
 pub use pxe::{Boot, Station};
 pub use server::Server;
 pub use share::manifest;
+pub use store::next_event;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -155,6 +156,16 @@ impl Lab {
     /// ends the scenario.
     pub fn testboxctl(&self, words: &str) -> String {
         run(self.inside(assets::program("testboxctl").to_str().unwrap()).args(words.split_whitespace()))
+    }
+
+    /// The same of a run that ends with this code: what it says, also on standard error.
+    pub fn testboxctl_ends(&self, code: i32, words: &str) -> String {
+        let program = assets::program("testboxctl");
+        let output = self.inside(program.to_str().unwrap()).args(words.split_whitespace()).output().unwrap();
+        let text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert_eq!(output.status.code(), Some(code), "{words}: {text}");
+        text
     }
 
     /// `ssh` to the machine behind NAT, with the key that may log in unless the options say otherwise. What the machine

@@ -1,6 +1,6 @@
 //! Which disk: identity goes before names.
 
-use crate::lab::{Boot::AgentOnly, Bus, Lab, Station::Nat};
+use crate::lab::{Boot::AgentOnly, Bus, Lab, Station::Nat, next_event};
 
 /// Two disks change their slots, and so their names: each image goes to the disk that it was taken from.
 #[test]
@@ -45,7 +45,7 @@ fn an_excluded_disk_under_the_name_of_a_dead_one_is_not_written() {
 }
 
 /// An NVMe disk whose SMART log warns is imaged with a warning, and written only by its own word. The SATA disk beside
-/// it answers too, that all is well.
+/// it answers too, that all is well. Of the job that fails everybody hears why: a web server, a scheduler, an admin.
 #[test]
 fn a_failing_target_is_refused_and_written_only_by_its_own_word() {
     let lab = Lab::new("failing");
@@ -62,15 +62,30 @@ fn a_failing_target_is_refused_and_written_only_by_its_own_word() {
     worn.wipe();
     well.wipe();
     let wiped = [worn.hash(), well.hash()];
-    let words = format!("{} testbox.action=restore testbox.job=two", AgentOnly.words(Nat));
+    let listener = lab.listener();
+    let server = lab.store_that_tells(&listener);
+    let words = format!("{} testbox.action=restore testbox.job=two testbox.attempts=2", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
-    let mut machine = lab.machine(Nat).direct().disk(&worn).disk(&well).power_on();
-    machine.wait_for("[disk-failing 57]", 300);
-    machine.wait_for_reset(120);
-    machine.cut_power();
+    let reason = "nvme0n1 (QEMU NVMe Ctrl, serial WORN) says that it fails";
+    for (event, exit, ends) in
+        [("failed", 4, "it is still at work"), ("holding", 3, "holding, job two, after")]
+    {
+        let mut machine = lab.machine(Nat).direct().disk(&worn).disk(&well).power_on();
+        machine.wait_for("[disk-failing 57]", 300);
+        machine.wait_for(if event == "failed" { "will try again" } else { "HOLDING: " }, 60);
+        machine.cut_power();
+        let told = next_event(&listener);
+        assert_eq!((told["event"].as_str(), told["job"].as_str()), (Some(event), Some("two")), "{told}");
+        assert!(told["error"].as_str().is_some_and(|error| error.contains(reason)), "{told}");
+        let waited = lab.testboxctl_ends(exit, "wait --job two --timeout 0");
+        assert!(waited.contains(ends) && (event == "failed" || waited.contains(reason)), "{waited}");
+        let status = lab.testboxctl_ends(1, "status");
+        assert!(status.contains(event) && status.contains(reason), "{status}");
+    }
+    drop(server);
     assert_eq!([worn.hash(), well.hash()], wiped, "no disk is written");
     share.assert_logged("error", "testbox.failing-disk=write");
 
-    lab.run_once(Nat, &[&worn, &well], "testbox.action=restore testbox.job=three testbox.failing-disk=write");
+    lab.run_once(Nat, &[&worn, &well], "testbox.action=restore testbox.job=three testbox.failing-disk=write testbox.expires=2999-01-01T00:00:00Z");
     assert_eq!([worn.hash(), well.hash()], before);
 }

@@ -58,3 +58,22 @@ fn a_killed_agent_ends_in_a_reboot() {
     assert!(lab.is_armed(Nat));
     assert_eq!(lab.global_log(), "");
 }
+
+/// By the clock of the file server, which is that of this computer: the machine is free again, and its disk untouched.
+#[test]
+fn a_machine_that_comes_too_late_is_disarmed() {
+    let lab = Lab::new("too-late");
+    let disk = lab.small_disk(Bus::Virtio, "V1", 16);
+    let words = "testbox.action=backup testbox.job=j testbox.expires=2026-01-01T00:00:00Z";
+    lab.arm_with_words(Nat, &format!("{} {words}", AgentOnly.words(Nat)), None);
+    let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
+    machine.wait_for("[expired 25]", 300);
+    machine.wait_for_reset(120);
+    machine.cut_power();
+    assert!(!lab.is_armed(Nat), "the machine must be disarmed");
+    lab.share_of(Nat)
+        .assert_logged("error", "the job expired at 2026-01-01T00:00:00Z, and the clock of 10.0.2.2:");
+    lab.share_of(Nat).assert_lacks(&["vda.raw.gz", "backup.json", ".clock"]);
+    let waited = lab.testboxctl_ends(1, "wait --job j");
+    assert!(waited.contains("failed, job j") && waited.contains("the job expired"), "{waited}");
+}
