@@ -12,8 +12,8 @@ use super::{Answer, Error};
 use crate::share::Files;
 use crate::share::ownership::{PRIVATE_DIR, SERVED_DIR};
 use crate::store::layout::{
-    BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, INITRD, KERNEL, MAINTENANCE_BOOT, PXELINUX_CFG, TESTBOX_CFG,
-    TFTP_EXPORT, TFTP_MARKER,
+    BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, INITRD, KERNEL, MAINTENANCE_BOOT, NFS_ROOT_EXPORT,
+    PXELINUX_CFG, TESTBOX_CFG, TFTP_EXPORT, TFTP_MARKER,
 };
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -36,6 +36,9 @@ LABEL local-boot
   LOCALBOOT 0
 ";
 
+/// Kernel and initramfs of the package testbox-boot.
+const PACKAGED: [&str; 2] = ["/usr/lib/testbox/boot/vmlinuz", "/usr/lib/testbox/boot/initrd.img"];
+
 /// Largest file that is taken into a share, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
 
@@ -57,7 +60,8 @@ pub(super) struct Args {
     /// Root of the backup share [default: /export/testbox-backup]
     #[arg(long, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
-    /// Kernel and initramfs for maintenance-boot/ ('scripts/make-nfsroot' puts them there too)
+    /// Kernel and initramfs for maintenance-boot/ ('scripts/make-nfsroot' puts them there too) [default: those of the package
+    /// testbox-boot, where it is installed and there is no /export/testbox-nfsroot, whose kernel is the one that fits it]
     #[arg(long, num_args = 2, value_names = ["KERNEL", "INITRD"])]
     boot_files: Vec<PathBuf>,
     /// The network of the machines, for the lines to put into /etc/exports and dnsmasq.conf
@@ -84,7 +88,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP_EXPORT.into());
     let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP_EXPORT.into());
-    let mut sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &args.boot_files)?;
+    let boot_files = if args.boot_files.is_empty() { packaged() } else { args.boot_files };
+    let mut sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &boot_files)?;
     sources.extend(uefi::sources(&args.shim, &args.grub)?);
 
     let mut said = Vec::new();
@@ -131,6 +136,11 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let lab = advice::InitLab { tftp: real(&tftp), backup: real(&backup), network, server };
     out.text(&lab.text())?;
     Ok(is_ours)
+}
+
+fn packaged() -> Vec<PathBuf> {
+    let wanted = !Path::new(NFS_ROOT_EXPORT).exists();
+    PACKAGED.iter().map(PathBuf::from).filter(|path| wanted && path.exists()).collect()
 }
 
 fn real(path: &Path) -> PathBuf {
