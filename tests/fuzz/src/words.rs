@@ -18,8 +18,8 @@ use testbox::store::record::Record;
 use testbox::store::status::Status;
 use testbox::text::is_plain;
 use testbox::types::{
-    DiskName, DiskSelector, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor, SetHash,
-    TftpPath, Uuid, percent_decode, percent_encode, redacted,
+    DiskName, DiskSelector, Expiry, HostName, JobId, JobSignature, MacAddr, MapEntry, NfsSource, Redactor,
+    SetHash, TftpPath, Uuid, percent_decode, percent_encode, redacted,
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -87,6 +87,7 @@ pub fn values(bytes: &[u8]) {
     round::<JobSignature>(&text);
     round::<SetHash>(&text);
     round::<TftpPath>(&text);
+    round::<Expiry>(&text);
     // DNS servers are read and never written.
     round_but::<IpWord>(&text, |word| {
         if let IpWord::Fields(fields) = word {
