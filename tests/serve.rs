@@ -8,6 +8,8 @@ mod clock;
 mod late;
 #[path = "serve/line.rs"]
 mod line;
+#[path = "serve/reads.rs"]
+mod reads;
 
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -205,13 +207,13 @@ struct Agent<'a> {
 
 impl Agent<'_> {
     fn ask(&self, call: &StoreCall, body: &[u8]) -> Result<Vec<u8>, Refusal> {
-        match self.lab.store.answer(&self.caller, call, body) {
+        match self.lab.store.answer(&self.caller, call, &Arc::new(body.to_vec())) {
             Reply::Refused(refusal) => Err(refusal),
             Reply::Json(bytes) | Reply::Bytes(bytes, _) => Ok(bytes),
             Reply::Length(length) => Ok(length.to_string().into_bytes()),
-            Reply::File(file, size) => {
-                let mut bytes = vec![0; size as usize];
-                file.read_exact_at(&mut bytes, 0).unwrap();
+            Reply::File(file, range, _) => {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                file.read_exact_at(&mut bytes, range.start).unwrap();
                 Ok(bytes)
             }
             Reply::Done => Ok(Vec::new()),

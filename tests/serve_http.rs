@@ -41,18 +41,22 @@ struct Server {
 
 impl Server {
     fn start(is_tls: bool) -> Server {
+        Server::start_for(is_tls, "backup")
+    }
+
+    fn start_for(is_tls: bool, action: &str) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let (backup, boot) = (dir.path().join("backup"), dir.path().join("tftp"));
         std::fs::create_dir_all(boot.join("pxelinux.cfg")).unwrap();
         std::fs::create_dir(&backup).unwrap();
-        let armed = "DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action=backup testbox.job=one\n";
+        let armed = format!("DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action={action} testbox.job=one\n");
         std::fs::write(boot.join("pxelinux.cfg/0A000005"), armed).unwrap();
         let files = DirFiles::open(&backup).unwrap();
         let token: Token = jobs::hashed("a token").parse().unwrap();
         let job = StoreJob {
             ip: IP.into(),
             job: "one".into(),
-            action: "backup".into(),
+            action: action.into(),
             armed_file: "pxelinux.cfg/0A000005".into(),
             by: "tests".into(),
             armed: jiff::Timestamp::now(),
@@ -157,6 +161,32 @@ fn a_part_goes_over_https_and_comes_back() {
     assert!(keeper.disarm().is_ok());
     keeper.close().unwrap();
     assert!(!server.dir.path().join("tftp/pxelinux.cfg/0A000005").exists());
+}
+
+/// Longer than an answer, and not a multiple of anything; several at once, as a restore reads.
+#[test]
+fn an_image_comes_whole_over_https() {
+    let server = Server::start_for(true, "restore");
+    let bytes: Vec<u8> = (0..10_000_001u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+    std::fs::create_dir(server.dir.path().join("backup/10.0.0.5")).unwrap();
+    std::fs::write(server.dir.path().join("backup/10.0.0.5/sda.raw.gz"), &bytes).unwrap();
+    let store = RemoteStore::new(Arc::new(server.transport(server.key.as_ref())));
+    let (files, keeper) =
+        (RemoteFiles::new(store.clone()), RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    open(&keeper);
+    let file = files.open("10.0.0.5/sda.raw.gz").unwrap();
+    assert_eq!(file.size().unwrap(), bytes.len() as u64);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (file, bytes) = (&file, &bytes);
+            scope.spawn(move || {
+                let mut there = vec![0; bytes.len() - n * 1_000_003];
+                file.read_exact_at(&mut there, n as u64 * 1_000_003).unwrap();
+                assert!(there == bytes[n * 1_000_003..]);
+            });
+        }
+    });
+    keeper.close().unwrap();
 }
 
 #[test]

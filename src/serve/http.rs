@@ -6,7 +6,7 @@ use super::answers::{json, refused, set_header};
 use super::connections::{Connections, Counting};
 use super::slots::RequestSlots;
 use super::store::{Reply, Store};
-use super::{Caller, socket, tls};
+use super::{Caller, reads, socket, tls};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
 use axum::Router;
@@ -16,10 +16,12 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum_server::Handle;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::StreamExt;
@@ -34,12 +36,17 @@ const PIECE_TIME: Duration = Duration::from_secs(60);
 const HEAD_TIME: Duration = Duration::from_secs(75);
 /// How long what is under way may take when the server ends.
 const END_TIME: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 128;
 /// How often the store is tended.
 const TEND: Duration = Duration::from_secs(5);
 /// A body or an answer of so few bytes is held by nobody's share; such an answer is sent at once.
 const SMALL: usize = 64 << 10;
-/// Bytes of a file that are read at once while it is sent.
-const PIECE: usize = 1 << 20;
+/// Bytes of a file that are read at once while it is sent: few enough to be in the processor's cache still when they are.
+const PIECE: usize = 256 << 10;
+/// Bytes of one connection that the system takes before they are asked for. With more, those whose turn it is not would fill
+/// the link all the same, and a thousand connections the memory.
+const RECEIVED_AHEAD: u32 = 256 << 10;
 
 /// Where and how to listen.
 pub enum Listen<'a> {
@@ -89,8 +96,7 @@ async fn run(
     let address = match listen {
         Listen::Tls(address, _) | Listen::Plain(address) => address,
     };
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
+    let listener = listen_at(address)?;
     let address = listener.local_addr()?;
     let admins = admin.as_ref().map(|side| side.admins.clone());
     let slots = RequestSlots::new(store.rules().at_work);
@@ -122,6 +128,16 @@ async fn run(
             server.serve(app).await
         }
     }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that was ended a moment ago has connections there still.
+    socket.set_reuseaddr(true)?;
+    // Each connection inherits it.
+    socket.set_recv_buffer_size(RECEIVED_AHEAD)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 fn limit_heads<A>(server: &mut axum_server::Server<SocketAddr, A>) {
@@ -180,18 +196,19 @@ async fn answer(
     body: Body,
 ) -> Result<(Reply, impl Send + 'static), Refusal> {
     let (store, asking) = (shell.store.clone(), caller.clone());
-    let work = shell.slots.work(false).await;
-    let about = blocking(move || (store.asker_of(&asking).map(|asker| (asker, store.has_restore())), work));
-    let (asker, has_restore) = about.await?.0?;
+    let work = shell.slots.work().await;
+    let asker = blocking(move || (store.asker_of(&asking), work)).await?.0?;
     let announced = body.size_hint().upper().unwrap_or(u64::MAX);
     // What is small is no reason to wait: a session can be begun whoever is slow with what is large.
     let is_large = announced > SMALL as u64 || matches!(call, StoreCall::Read(..) | StoreCall::Heads(..));
     let held = if is_large { shell.slots.hold(asker).await } else { None };
-    let body = received(body).await?;
-    let work = shell.slots.work(is_traffic(&call) && asker.yields() && has_restore).await;
+    let turn = if is_traffic(&call) { Some(shell.slots.turn(asker).await) } else { None };
+    let body = Arc::new(received(body).await?);
+    let work = shell.slots.work().await;
     let store = shell.store.clone();
     // The work owns its places: a client that hangs up meanwhile frees none.
-    let (reply, _, held) = blocking(move || (store.answer(&caller, &call, &body), work, held)).await?;
+    let (reply, _, held) =
+        blocking(move || (store.answer(&caller, &call, &body), work, (held, turn))).await?;
     Ok((reply, held))
 }
 
@@ -304,26 +321,38 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
                 false => in_pieces(bytes, places),
             };
             if let Some((range, size)) = range {
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                let text = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
-                set_header(&mut response, header::CONTENT_RANGE, &text);
+                set_range(&mut response, &range, size);
             }
             response
         }
-        Reply::File(file, size) => streamed(file, size, places),
+        Reply::File(file, range, size) => {
+            let is_whole = range == (0..size);
+            let mut response = streamed(file, range.clone(), places);
+            if !is_whole {
+                set_range(&mut response, &range, size);
+            }
+            response
+        }
     }
+}
+
+fn set_range(response: &mut Response<Body>, range: &Range<u64>, size: u64) {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let text = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+    set_header(response, header::CONTENT_RANGE, &text);
 }
 
 /// An answer that is sent piece by piece. Its request keeps its places until the last piece is taken: who does not read what
 /// he has asked for holds no more memory than that, and no longer than [`PIECE_TIME`] a piece.
-fn streamed(file: Arc<dyn ReadAt>, size: u64, places: impl Send + 'static) -> Response<Body> {
-    let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+fn streamed(file: Arc<dyn ReadAt>, range: Range<u64>, places: impl Send + 'static) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
+    let length = range.end.saturating_sub(range.start);
     tokio::task::spawn_blocking(move || {
-        send(&*file, size, &sender);
+        send(&*file, range, &sender);
         drop(places);
     });
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-    set_header(&mut response, header::CONTENT_LENGTH, &size.to_string());
+    set_header(&mut response, header::CONTENT_LENGTH, &length.to_string());
     response
 }
 
@@ -348,20 +377,44 @@ fn in_pieces(bytes: Vec<u8>, places: impl Send + 'static) -> Response<Body> {
     response
 }
 
-/// A read that fails ends the connection before its length: whoever reads sees that something is missing.
-fn send(file: &dyn ReadAt, size: u64, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
-    let mut at = 0;
-    while at < size {
-        let length = usize::try_from(size - at).unwrap_or(usize::MAX).min(PIECE);
-        let mut piece = vec![0; length];
-        let read = file.read_exact_at(&mut piece, at).map(|()| piece);
+/// A piece on its way. Its memory is used again for one of the next: new memory costs more than what is read into it.
+struct Piece {
+    bytes: Vec<u8>,
+    back: std::sync::mpsc::Sender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // Where all is sent nobody wants it.
+        let _ = self.back.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// A read that fails ends the connection before its length: whoever reads sees that something is missing, and asks again.
+fn send(file: &dyn ReadAt, range: Range<u64>, to: &mpsc::Sender<io::Result<Bytes>>) {
+    let (back, used) = std::sync::mpsc::channel();
+    let mut at = range.start;
+    while at < range.end {
+        let mut bytes: Vec<u8> = used.try_recv().unwrap_or_default();
+        bytes.resize(usize::try_from(range.end - at).unwrap_or(usize::MAX).min(PIECE), 0);
+        let length = bytes.len() as u64;
+        let read = reads::passing(file, &mut bytes, at);
         let is_over = read.is_err();
+        let read = read.map(|()| Bytes::from_owner(Piece { bytes, back: back.clone() }));
         let taken = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.send(read)));
         if !matches!(taken, Ok(Ok(()))) || is_over {
             return;
         }
-        at += length as u64;
+        at += length;
     }
+    // Until the last piece is taken.
+    let _ = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.reserve()));
 }
 
 #[cfg(test)]

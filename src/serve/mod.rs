@@ -14,8 +14,8 @@
 //! - [`sets`]: a proven part becomes the machine's set; [`retention`]: which old set goes,
 //!   of those that [`old_sets`] finds; [`verified`]: what was read again since.
 //!
-//! Memory: six requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes for each machine that may be at work, sixteen for all
-//! others, and what two proofs need, whatever the number of machines; [`slots`] and [`connections`].
+//! Memory: six requests of [`BODY_LIMIT`](crate::store::protocol::BODY_LIMIT) bytes for each machine that may be at work, and one
+//! that is written; sixteen for all others, and what two proofs need, whatever the number of machines; [`slots`] and [`connections`].
 #![forbid(unsafe_code)]
 
 pub mod access;

@@ -4,7 +4,13 @@ use super::access::Reading;
 use crate::image::{FANOUT, FRAME, Hash, MAX_NODE, MemberKind, RUN_HEAD, peek_member};
 use crate::io::ReadAt;
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal};
+use crate::sys::drop_cached;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Members begin at multiples of this.
 const UNIT: u64 = 4096;
@@ -45,6 +51,70 @@ fn is_of_index(file: &dyn ReadAt, range: &Range<u64>) -> bool {
         return false;
     }
     peek_member(&head).is_some_and(|(kind, member)| !kind.is_run() && length <= member as u64)
+}
+
+/// The file that a session reads range by range, kept open from one to the next: so the kernel reads ahead of it. A set that
+/// takes its place meanwhile is not mixed with it.
+#[derive(Default)]
+pub struct Reader {
+    file: Option<(String, Arc<dyn ReadAt>)>,
+    /// What was asked for last, of this file.
+    asked: VecDeque<Range<u64>>,
+}
+
+/// Bytes that leave the memory together.
+const PASSED: u64 = 4 << 20;
+/// Ranges that a [`Reader`] remembers: more than one machine has under way.
+const ASKED: usize = 16;
+
+impl Reader {
+    /// The file at this path.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn file(
+        &mut self,
+        path: &str,
+        open: impl FnOnce() -> Result<Arc<dyn ReadAt>, Refusal>,
+    ) -> Result<Arc<dyn ReadAt>, Refusal> {
+        if let Some((_, file)) = self.file.as_ref().filter(|(there, _)| there == path) {
+            return Ok(file.clone());
+        }
+        self.forget();
+        let (_, file) = self.file.insert((path.to_owned(), open()?));
+        Ok(file.clone())
+    }
+
+    /// The next range is of what stands at its path then.
+    pub fn forget(&mut self) {
+        *self = Reader::default();
+    }
+
+    /// Whether the same was asked for a moment ago: the answer has broken off, or not arrived.
+    pub fn is_asked_again(&mut self, range: &Range<u64>) -> bool {
+        let is_again = self.asked.contains(range);
+        if !is_again {
+            self.asked.truncate(ASKED - 1);
+            self.asked.push_front(range.clone());
+        }
+        is_again
+    }
+}
+
+/// Reads bytes that are sent and not needed again: an image does not take the place of what others read from memory.
+///
+/// # Errors
+/// Those of reading.
+pub fn passing(file: &dyn ReadAt, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, at)?;
+    let end = at.saturating_add(bytes.len() as u64);
+    // Not for each piece, which would cost as much as reading it.
+    let Some(passed) = end.checked_sub(PASSED).filter(|_| at / PASSED != end / PASSED) else { return Ok(()) };
+    if let Some(file) = file.as_any().and_then(|file| file.downcast_ref::<File>()) {
+        // Advice only.
+        let _ = drop_cached(file, passed / PASSED * PASSED, NonZeroU64::new(PASSED));
+    }
+    Ok(())
 }
 
 /// The heads of the members from `at` on, and the leaf of the index that follows them.

@@ -3,6 +3,7 @@
 use super::jobs::{self, Binding, StoreJob};
 use super::line::{Line, Standing};
 use super::parts::Parts;
+use super::reads::Reader;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::job::pxe::HexIp;
@@ -60,6 +61,7 @@ pub struct Session {
     peer: IpAddr,
     stage: Mutex<Stage>,
     parts: Mutex<Parts>,
+    reader: Mutex<Reader>,
     /// The number of the last append to each log.
     appended: Mutex<HashMap<String, u64>>,
     last: Mutex<Duration>,
@@ -83,6 +85,11 @@ impl Session {
     pub fn late(&self) -> Result<(), Failure> {
         let expires = self.job.expires.map(Expiry::new);
         expires.map_or(Ok(()), |expires| expires.check(*locked(&self.since), "this store"))
+    }
+
+    /// What it reads.
+    pub fn reader(&self) -> MutexGuard<'_, Reader> {
+        locked(&self.reader)
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -278,12 +285,6 @@ impl Sessions {
         self.lock().values().any(|session| session.peer == peer)
     }
 
-    /// True while a restore is at work.
-    pub fn has_restore(&self) -> bool {
-        let sessions: Vec<Arc<Session>> = self.lock().values().cloned().collect();
-        sessions.iter().any(|session| session.action == Action::Restore && session.is_open())
-    }
-
     /// What the caller's session does, where it is among those at work.
     pub fn at_work(&self, caller: &Caller) -> Option<Action> {
         let session = self.lock().get(&jobs::hashed(&caller.token)).cloned()?;
@@ -471,6 +472,7 @@ impl Sessions {
                 Standing::InLine { .. } => Stage::InLine(standing),
             }),
             parts: Mutex::new(Parts::new(self.files.clone())),
+            reader: Mutex::default(),
             appended: Mutex::default(),
             last: Mutex::new(self.system.monotonic()),
             since: Mutex::new(since),

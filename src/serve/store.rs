@@ -39,6 +39,8 @@ const SHARED_LIMIT: u64 = 64 << 10;
 const SWEEP: Duration = Duration::from_secs(600);
 /// A clock that was set forward by more is told.
 const CLOCK_SET: SignedDuration = SignedDuration::from_hours(1);
+/// A range of so many bytes is sent while it is read.
+const SENT_WHILE_READ: u64 = 1 << 20;
 /// Longest path of a loader.
 const LOADER_LIMIT: usize = 255;
 
@@ -61,8 +63,8 @@ pub enum Reply {
     Json(Vec<u8>),
     /// Bytes of a file; those of a range where one was named.
     Bytes(Vec<u8>, Option<(Range<u64>, u64)>),
-    /// A whole file, read while it is sent.
-    File(Arc<dyn ReadAt>, u64),
+    /// This range of a file of so many bytes, read while it is sent.
+    File(Arc<dyn ReadAt>, Range<u64>, u64),
     /// The length of a file.
     Length(u64),
     /// It is done.
@@ -124,7 +126,7 @@ impl Store {
     }
 
     /// Answers a request.
-    pub fn answer(&self, caller: &Caller, call: &StoreCall, body: &[u8]) -> Reply {
+    pub fn answer(&self, caller: &Caller, call: &StoreCall, body: &Arc<Vec<u8>>) -> Reply {
         self.dispatch(caller, call, body).unwrap_or_else(Reply::Refused)
     }
 
@@ -136,11 +138,6 @@ impl Store {
     /// Whether a session was begun from this address.
     pub fn has_session(&self, peer: IpAddr) -> bool {
         self.sessions.has_one_of(peer)
-    }
-
-    /// Whether a restore is at work, so that backups yield.
-    pub fn has_restore(&self) -> bool {
-        self.sessions.has_restore()
     }
 
     /// Whose request it is: asked before anything of its body is received.
@@ -162,7 +159,7 @@ impl Store {
         })
     }
 
-    fn dispatch(&self, caller: &Caller, call: &StoreCall, body: &[u8]) -> Result<Reply, Refusal> {
+    fn dispatch(&self, caller: &Caller, call: &StoreCall, body: &Arc<Vec<u8>>) -> Result<Reply, Refusal> {
         if body.len() > BODY_LIMIT {
             return Err(Refusal::new(Code::TooLarge, format!("a request has at most {BODY_LIMIT} bytes")));
         }
@@ -200,18 +197,24 @@ impl Store {
         session: &Session,
         caller: &Caller,
         call: &StoreCall,
-        body: &[u8],
+        body: &Arc<Vec<u8>>,
         reading: Reading,
     ) -> Result<Reply, Refusal> {
+        if matches!(call, StoreCall::Heads(..) | StoreCall::Digest(..) | StoreCall::Read(..)) {
+            session.parts().catch_up()?;
+        }
         match call {
             StoreCall::Beat => session.check().map(|()| Reply::Done).map_err(|f| no_session(&f)),
             StoreCall::Room => json(&Room { left: self.room(session)? }),
             StoreCall::List(path) => json(&self.files.list(path.as_str()).map_err(|e| failed(path, &e))?),
             StoreCall::Length(path) => match access::classify(path, &session.job.ip) {
                 access::PathClass::Part => session.parts().length(path.as_str()).map(Reply::Length),
-                _ => self.open(path)?.size().map(Reply::Length).map_err(|e| failed(path, &e)),
+                _ => {
+                    session.reader().forget();
+                    self.open(path)?.size().map(Reply::Length).map_err(|e| failed(path, &e))
+                }
             },
-            StoreCall::Read(path, range) => self.read(path, range.clone(), reading),
+            StoreCall::Read(path, range) => self.read(session, path, range.clone(), reading),
             StoreCall::Heads(path, at) => Ok(Reply::Bytes(reads::heads(&*self.open(path)?, *at)?, None)),
             StoreCall::Digest(path, range) => {
                 let hash = reads::digest(&*self.open(path)?, range)?;
@@ -237,6 +240,7 @@ impl Store {
                 json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
             }
             StoreCall::Suspect(path) => {
+                session.reader().forget();
                 self.proofs.doubt(path.as_str());
                 json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
             }
@@ -272,17 +276,31 @@ impl Store {
         self.files.open(path.as_str()).map_err(|e| failed(path, &e))
     }
 
-    fn read(&self, path: &StorePath, range: Option<Range<u64>>, reading: Reading) -> Result<Reply, Refusal> {
-        let file = self.open(path)?;
+    fn read(
+        &self,
+        session: &Session,
+        path: &StorePath,
+        range: Option<Range<u64>>,
+        reading: Reading,
+    ) -> Result<Reply, Refusal> {
+        let file = match &range {
+            Some(_) if reading == Reading::All => session.reader().file(path.as_str(), || self.open(path))?,
+            _ => self.open(path)?,
+        };
         let size = file.size().map_err(|e| failed(path, &e))?;
         let Some(range) = range else {
             reads::permit_range(&*file, &(0..size), reading)?;
-            return Ok(Reply::File(file, size));
+            return Ok(Reply::File(file, 0..size, size));
         };
         reads::permit_range(&*file, &range, reading)?;
+        let there = range.start..range.end.min(size).max(range.start);
+        let is_long = (SENT_WHILE_READ..=BODY_LIMIT as u64).contains(&(there.end - there.start));
+        // Where an answer broke off the next one is read first, so that it can say why.
+        if is_long && reading == Reading::All && !session.reader().is_asked_again(&range) {
+            return Ok(Reply::File(file, there, size));
+        }
         let bytes = reads::bytes(&*file, &range)?;
-        let end = range.start.saturating_add(bytes.len() as u64);
-        Ok(Reply::Bytes(bytes, Some((range.start..end, size))))
+        Ok(Reply::Bytes(bytes, Some((there, size))))
     }
 
     fn append(
@@ -312,7 +330,7 @@ impl Store {
         })
     }
 
-    fn part(&self, session: &Session, call: &StoreCall, body: &[u8]) -> Result<Reply, Refusal> {
+    fn part(&self, session: &Session, call: &StoreCall, body: &Arc<Vec<u8>>) -> Result<Reply, Refusal> {
         session.check().map_err(|f| no_session(&f))?;
         let mut parts = session.parts();
         let mut put = |path: &StorePath, at: u64, piece: PartPiece<'_>, length: u64| {

@@ -43,9 +43,7 @@ fn at_most_so_many_are_at_work_and_restores_come_first() {
     // It is short, and waits for nobody.
     lab.machine(6, "refresh-info").open().unwrap();
     a.ask(&StoreCall::Close, b"").unwrap();
-    assert!(!lab.store.has_restore());
     e.open().unwrap();
-    assert!(lab.store.has_restore(), "backups yield from now on");
     assert!(waits(&c).unwrap().contains("1st, behind nobody"));
     assert!(lab.told("10.0.0.4 (job job-4, backup) waits in line: 2nd"));
 }

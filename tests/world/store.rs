@@ -174,7 +174,7 @@ impl Transport for InProcess {
         let (method, target) = call.target();
         let call = StoreCall::parse(method, &target, call.range().as_deref()).map_err(io::Error::other)?;
         let store = self.store.store.lock().unwrap().clone();
-        let answer = answer(store.answer(&self.caller, &call, body));
+        let answer = answer(store.answer(&self.caller, &call, &Arc::new(body.to_vec())));
         if self.store.killed_at.lock().unwrap().contains(&number) {
             self.store.restart();
             return Err(io::ErrorKind::ConnectionReset.into());
@@ -193,9 +193,9 @@ fn answer(reply: Reply) -> StoreAnswer {
     let ok = |body: Vec<u8>| StoreAnswer { status: 200, length: Some(body.len() as u64), body };
     match reply {
         Reply::Json(bytes) | Reply::Bytes(bytes, _) => ok(bytes),
-        Reply::File(file, size) => {
-            let mut bytes = vec![0; size as usize];
-            file.read_exact_at(&mut bytes, 0).unwrap();
+        Reply::File(file, range, _) => {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            file.read_exact_at(&mut bytes, range.start).unwrap();
             ok(bytes)
         }
         Reply::Length(length) => StoreAnswer { status: 200, length: Some(length), body: Vec::new() },

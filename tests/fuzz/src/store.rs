@@ -43,7 +43,7 @@ pub fn answer(bytes: &[u8]) {
     let progress = Progress::new();
     progress.cancel();
     let _ = keeper.prove("10.0.0.5/sda.raw.gz", &progress);
-    let _ = store.ask::<JobFound>(&StoreCall::Job, b"");
+    let _ = store.ask::<JobFound>(&StoreCall::Job, &Arc::default());
     let files = RemoteFiles::new(store);
     if let Ok(names) = files.list("10.0.0.5") {
         assert!(names.iter().all(|name| !name.contains('/') && name != ".." && !name.is_empty()));
@@ -86,7 +86,7 @@ fn at_work() -> &'static AtWork {
         let system = Arc::new(Recording::new());
         let store = Store::new(Arc::new(files.clone()), Arc::new(boot), system, rules, Arc::new(Quiet));
         let caller = Caller { token, session: "1".repeat(32), peer: [10, 0, 0, 5].into() };
-        let body = holder().to_bytes();
+        let body = Arc::new(holder().to_bytes().to_vec());
         let is_open = || match store.answer(&caller, &StoreCall::Open, &body) {
             Reply::Json(text) => text.starts_with(b"{\"is_open\":true"),
             Reply::Refused(refusal) => panic!("{}", refusal.text),
@@ -112,7 +112,7 @@ pub fn body(bytes: &[u8]) {
             let other = jobs::hashed("other");
             files.put(&jobs::path(&other), body.to_vec());
             let caller = Caller { token: other, ..caller.clone() };
-            let _ = store.answer(&caller, &StoreCall::Job, b"");
+            let _ = store.answer(&caller, &StoreCall::Job, &Arc::default());
             return;
         }
     };
@@ -120,7 +120,7 @@ pub fn body(bytes: &[u8]) {
         0 => Caller { session: "2".repeat(32), ..caller.clone() },
         _ => caller.clone(),
     };
-    let _ = store.answer(&caller, &call, body);
+    let _ = store.answer(&caller, &call, &Arc::new(body.to_vec()));
     let tree = files.tree();
     assert!(
         tree.keys()
