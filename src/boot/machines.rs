@@ -10,6 +10,9 @@ pub const MACHINES_FILE: &str = "/etc/testbox/machines.toml";
 /// Largest file in bytes: some ten thousand machines.
 pub const MACHINES_LIMIT: usize = 1 << 20;
 
+/// The table of groups, which is no machine's: what all of one have in common.
+pub const GROUPS: &str = "groups";
+
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownMachine {
@@ -61,6 +64,16 @@ struct MachineTable {
     _note: Option<toml::Value>,
 }
 
+/// A group's table, the same way.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupTable {
+    #[serde(default, rename = "power")]
+    _power: Option<toml::Value>,
+    #[serde(default, rename = "note")]
+    _note: Option<toml::Value>,
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
@@ -99,8 +112,16 @@ impl KnownMachines {
         if text.len() > MACHINES_LIMIT {
             return Err(MachinesError::Text(format!("it is larger than {MACHINES_LIMIT} bytes")));
         }
-        let tables: BTreeMap<String, MachineTable> =
-            toml::from_str(text).map_err(|e| MachinesError::Text(e.to_string().trim_end().to_owned()))?;
+        let wrong = |e: toml::de::Error| MachinesError::Text(e.to_string().trim_end().to_owned());
+        let mut all: toml::Table = toml::from_str(text).map_err(wrong)?;
+        let tables: BTreeMap<String, MachineTable> = match all.remove(GROUPS) {
+            // With the lines of what is wrong.
+            None => toml::from_str(text).map_err(wrong)?,
+            Some(groups) => {
+                let _: BTreeMap<String, GroupTable> = groups.try_into().map_err(wrong)?;
+                all.try_into().map_err(wrong)?
+            }
+        };
         let machine = |(name, table): (String, MachineTable)| KnownMachine {
             name,
             address: table.address,
@@ -249,6 +270,8 @@ mod tests {
             ),
             ("[\"a b\"]\naddress = \"10.0.0.1\"", "[a b]: a name has"),
             ("x = 1", "expected"),
+            ("[groups.a]\nx = 1", "unknown field"),
+            ("[groups]\naddress = \"10.0.0.1\"", "expected"),
         ] {
             let said = KnownMachines::parse(text).unwrap_err().to_string();
             assert!(said.contains(says), "{text}: {said}");

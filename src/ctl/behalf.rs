@@ -10,8 +10,8 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 10] =
-    ["arm", "disarm", "status", "history", "log", "images", "verify", "prune", "wait", "dedup"];
+const COMMANDS: [&str; 11] =
+    ["arm", "disarm", "status", "history", "log", "images", "verify", "prune", "wait", "dedup", "power"];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,7 @@ pub(super) fn is_sent(command: &CtlCommand) -> bool {
             | C::Prune(_)
             | C::Wait(_)
             | C::Dedup(_)
+            | C::Power(_)
     )
 }
 
@@ -115,6 +116,7 @@ mod tests {
             "prune --yes",
             "wait --job a",
             "dedup --dry-run",
+            "power status --all",
         ] {
             assert_eq!(checked(words), Ok(()), "{words}");
             let cli =
@@ -157,6 +159,7 @@ mod tests {
                     "disarm" => " 10.0.0.1",
                     "wait" => " --job a",
                     "verify" => " --all",
+                    "power" => " status 10.0.0.1",
                     _ => "",
                 };
                 let line = format!("{name} --{path} /etc/x{words}");

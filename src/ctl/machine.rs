@@ -40,19 +40,10 @@ pub(super) struct MachineNames(KnownMachines);
 impl MachineNames {
     /// Those of the file of machines: the settings' one, or the usual one if it is there.
     pub fn load(settings: &SettingsFile) -> Result<MachineNames, Error> {
+        let Some(text) = text_of(settings)? else { return Ok(MachineNames::default()) };
         let path = settings.machines.as_deref().unwrap_or(Path::new(MACHINES_FILE));
-        let failed = |e: String| Error::usage(format!("{}: {e}", path.display()));
-        let mut text = String::new();
-        let file = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && settings.machines.is_none() => {
-                return Ok(MachineNames::default());
-            }
-            file => file.map_err(|e| failed(format!("cannot read the file of machines: {e}")))?,
-        };
-        // One byte more than it may have, so that it is refused.
-        let limit = u64::try_from(MACHINES_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(limit).read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
-        KnownMachines::parse(without_bom(&text)).map(MachineNames).map_err(|e| failed(e.to_string()))
+        let known = KnownMachines::parse(&text).map(MachineNames);
+        known.map_err(|e| Error::usage(format!("{}: {e}", path.display())))
     }
 
     /// All machines of the file.
@@ -105,6 +96,21 @@ impl MachineNames {
         }
         Ok(machines.into_iter().map(|(machine, _)| machine).collect())
     }
+}
+
+/// The text of the file of machines: the settings' one, or the usual one; `None` where that is not there.
+pub(super) fn text_of(settings: &SettingsFile) -> Result<Option<String>, Error> {
+    let path = settings.machines.as_deref().unwrap_or(Path::new(MACHINES_FILE));
+    let failed = |e: String| Error::usage(format!("{}: {e}", path.display()));
+    let mut text = String::new();
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && settings.machines.is_none() => return Ok(None),
+        file => file.map_err(|e| failed(format!("cannot read the file of machines: {e}")))?,
+    };
+    // One byte more than it may have, so that it is refused.
+    let limit = u64::try_from(MACHINES_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
+    Ok(Some(without_bom(&text).to_owned()))
 }
 
 /// The names that `tb[1-3,7]` or `rack[1-2]-n[01-16]` stands for, in this order; a word without brackets for itself.

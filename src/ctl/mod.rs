@@ -30,6 +30,7 @@ mod network;
 mod news;
 mod output;
 mod ownership;
+mod power;
 mod prune;
 mod published;
 mod room;
@@ -65,6 +66,8 @@ Examples:
         put both machines back to their images
   testboxctl status --watch
         what every machine is doing
+  testboxctl power cycle tb1 rack3
+        off and on again, by Redfish, IPMI or a command of yours
   testboxctl doctor
         what is wrong with the lab, and the cure; 'testboxctl doctor PXE-E32' explains a code
   testboxctl run --until ssh 10.42.1.20 restore -- ssh tester@10.42.1.20 make check
@@ -145,6 +148,8 @@ enum CtlCommand {
     /// Show and fill the file of machines, and tell it to DHCP servers
     #[command(subcommand)]
     Machines(machines::MachinesCommand),
+    /// Switch machines on and off
+    Power(power::Args),
     /// Look for what is wrong with the lab, and say the cure; or explain a message on a machine's screen
     Doctor(doctor::Args),
     /// Lay out the TFTP share and the backup share
@@ -311,6 +316,7 @@ fn dispatch_on(
         CtlCommand::Serve(args) => serve::run(&args, place.config, &file, out),
         CtlCommand::BootServices => boot::run(),
         CtlCommand::Machines(command) => machines::run(command, &file, out),
+        CtlCommand::Power(args) => power::run(args, file, out),
         CtlCommand::Doctor(args) => doctor::run(args, file, out),
         CtlCommand::Init(args) => init::run(args, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),

@@ -31,6 +31,11 @@ impl Subnet {
         self.ip
     }
 
+    /// The address of all of its machines.
+    pub fn broadcast(self) -> Ipv4Addr {
+        (u32::from(self.ip) | self.host_bits()).into()
+    }
+
     pub fn contains(self, ip: Ipv4Addr) -> bool {
         u32::from(ip) & !self.host_bits() == u32::from(self.ip)
     }

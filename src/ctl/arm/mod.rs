@@ -13,6 +13,7 @@ use super::network::{Surroundings, own_addresses};
 use super::news::{self, Newsroom};
 use super::output::{Out, say, warn};
 use super::ownership::{self, Class};
+use super::power::{self, PowerAfter};
 use super::shares::{self, ShareFolder};
 use super::target::ImageTarget;
 use super::wait::{self, WaitFlags};
@@ -50,7 +51,7 @@ Examples:
   testboxctl arm --server 10.42.1.1 --expires 12h 10.42.1.20 backup-again
   testboxctl arm --server 10.42.1.1 --sign-key ~/testbox-lab 10.42.1.20 restore
 
-Reboot the machine to begin. It disarms itself when the action is done.";
+Reboot the machine to begin, or give --power cycle. It disarms itself when the action is done.";
 
 /// Arguments of `arm`.
 #[derive(Debug, clap::Args)]
@@ -83,6 +84,9 @@ pub(super) struct Args {
     wait: bool,
     #[command(flatten)]
     waiting: WaitFlags,
+    /// Switch the power of the machines that were armed: see 'testboxctl power --help'
+    #[arg(long, value_name = "ACTION", conflicts_with = "dry_run")]
+    power: Option<PowerAfter>,
     /// The job id, where it must be known beforehand
     #[arg(long, hide = true)]
     job: Option<JobId>,
@@ -105,6 +109,10 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
             "--expires is not for rescue, which waits for no server that could tell it the time: disarm the machine when it is done",
         ));
     }
+    // Whose power cannot be switched is told before a machine is armed.
+    let power =
+        args.power.map(|after| power::before_arming(&settings, &machines).map(|targets| (after, targets)));
+    let power = power.transpose()?;
     let servers = Servers::resolve(&settings)?;
     check_addresses(&machines, &servers, &settings)?;
     let key = settings.sign_key.as_deref().map(keys::load_secret).transpose()?;
@@ -134,7 +142,12 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         }
     }
     report(&lab, &written, &what, args.json, out)?;
-    let is_done = written.iter().all(|(_, problem)| problem.is_none());
+    let mut is_done = written.iter().all(|(_, problem)| problem.is_none());
+    if let Some((after, targets)) = power {
+        let armed = written.iter().filter(|(_, problem)| problem.is_none());
+        let armed: Vec<Ipv4Addr> = armed.map(|(order, _)| order.machine.ip).collect();
+        is_done &= power::after_arming(&settings, targets, &armed, after, args.json, out)?;
+    }
     let Some(room) = room else { return Ok(is_done) };
     let armed = written.iter().filter(|(_, problem)| problem.is_none());
     let jobs: Vec<_> = armed.map(|(order, _)| (order.job.clone(), order.machine.ip)).collect();

@@ -1,0 +1,19 @@
+# redfish.py PORT CERT KEY USER PASSWORD: sushy-tools' emulator of a BMC with two machines, which obeys at once.
+import random, ssl, sys, tempfile
+import bcrypt
+from sushy_tools.emulator import main
+
+port, cert, key, user, password = sys.argv[1:]
+# It applies what it is told after a random time, and serves TLS 1.2 alone; a BMC may do better.
+random.randint = lambda low, high: 0
+auth = tempfile.NamedTemporaryFile("w")
+auth.write(user + ":" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode() + "\n")
+auth.flush()
+system = lambda n: {"uuid": f"0000000{n}-0000-0000-0000-000000000000", "name": f"node{n}", "power_state": "Off", "nics": []}
+with tempfile.TemporaryDirectory() as state:
+    main.app.configure(extra_config={
+        "SUSHY_EMULATOR_FAKE_DRIVER": True, "SUSHY_EMULATOR_FAKE_SYSTEMS": [system(1), system(2)],
+        "SUSHY_EMULATOR_STATE_DIR": state, "SUSHY_EMULATOR_AUTH_FILE": auth.name})
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    main.app.run(host="127.0.0.1", port=int(port), ssl_context=context)
