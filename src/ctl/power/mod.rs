@@ -315,7 +315,8 @@ fn ipmi(
     let call = |word: &str| {
         let mut command = Command::new("ipmitool");
         command.args(["-I", "lanplus", "-H", host, "-p", &port.to_string(), "-U", &login.user, "-E"]);
-        command.args(["chassis", "power", word]);
+        // A question is asked three times in six seconds.
+        command.args(["-N", "1", "-R", "3", "chassis", "power", word]);
         command.env("IPMI_PASSWORD", &login.password);
         child::run(command, by)
     };
