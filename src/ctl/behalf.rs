@@ -10,8 +10,10 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 /// What may be sent to a server.
-const COMMANDS: [&str; 11] =
-    ["arm", "disarm", "status", "history", "log", "images", "verify", "prune", "wait", "dedup", "power"];
+const COMMANDS: [&str; 12] = [
+    "arm", "disarm", "status", "watch", "history", "log", "images", "verify", "prune", "wait", "dedup",
+    "power",
+];
 
 /// Arguments of `behalf`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,7 @@ pub(super) fn is_sent(command: &CtlCommand) -> bool {
         C::Arm(_)
             | C::Disarm(_)
             | C::Status(_)
+            | C::Watch(_)
             | C::History(_)
             | C::Log(_)
             | C::Images(_)
@@ -109,6 +112,7 @@ mod tests {
             "arm 10.0.0.1 backup",
             "disarm 10.0.0.1",
             "status --json",
+            "watch",
             "history",
             "log -f",
             "images rack3",

@@ -45,6 +45,7 @@ mod target;
 mod verify;
 mod via;
 mod wait;
+mod watch;
 mod web;
 
 use crate::failure::Kind;
@@ -64,7 +65,7 @@ Examples:
         image all disks of 10.42.1.20 at its next reboot
   testboxctl arm -c /mnt/testbox-tftp/pxelinux.cfg tb1.lab tb2.lab restore
         put both machines back to their images
-  testboxctl status --watch
+  testboxctl watch
         what every machine is doing
   testboxctl power cycle tb1 rack3
         off and on again, by Redfish, IPMI or a command of yours
@@ -118,6 +119,8 @@ enum CtlCommand {
     Disarm(disarm::Args),
     /// Show what machines are doing, and their last backup
     Status(status::Args),
+    /// Follow what machines do: a table on a terminal, elsewhere a line for each change
+    Watch(watch::Args),
     /// Show the jobs of machines over time: what came out, why, how long it took, and who wanted it
     History(history::Args),
     /// Show the log of machines, and follow it
@@ -303,6 +306,8 @@ fn dispatch_on(
         CtlCommand::Arm(args) => arm::run(*args, file, out),
         CtlCommand::Behalf(args) => behalf::run(args, file, out),
         CtlCommand::Disarm(args) => disarm::run(args, file, out),
+        CtlCommand::Watch(args) => watch::run(args, file, out),
+        CtlCommand::Status(args) if args.watch => watch::run(watch::Args::of_status(args), file, out),
         CtlCommand::Status(args) => status::run(args, file, out),
         CtlCommand::History(args) => history::run(args, file, out),
         CtlCommand::Log(args) => log::run(args, file, out),

@@ -12,13 +12,9 @@ use crate::store::status::JobState;
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
-use std::thread;
 use std::time::Duration;
 
-/// Time between two looks of `--watch`.
-const INTERVAL: Duration = Duration::from_secs(2);
 /// Longest host name in the table.
 const HOST_WIDTH: usize = 12;
 
@@ -30,7 +26,7 @@ its job has expired.
 
 Examples:
   testboxctl status --backup-dir /mnt/testbox-backup
-  testboxctl status --watch 10.42.1.20
+  testboxctl status rack3
   testboxctl status --json | jq -r '.[] | select(.status.state == \"failed\") | .ip'";
 
 /// Arguments of `status`.
@@ -39,42 +35,28 @@ Examples:
 pub(super) struct Args {
     /// Machines [default: all that have a folder]
     #[arg(value_name = "IP|HOST")]
-    machines: Vec<String>,
-    /// Show it again every 2 seconds, until Ctrl-C
+    pub machines: Vec<String>,
+    /// The same as 'testboxctl watch'
     #[arg(short, long)]
-    watch: bool,
-    /// For programs; with --watch one line each time
+    pub watch: bool,
+    /// For programs
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
-    folders: NewsFlags,
+    pub folders: NewsFlags,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
     let named: Vec<Ipv4Addr> = names.resolve_all(&args.machines)?.into_iter().map(|m| m.ip).collect();
     let room = Newsroom::open(&args.folders.or(file))?;
-    let redraw = args.watch && !args.json && io::stdout().is_terminal();
-    loop {
-        let news = room.all(&named)?;
-        let now = Timestamp::now();
-        let text = table(&news, now);
-        if args.json {
-            out.json(&to_json(&news, now), args.watch)?;
-        } else if redraw {
-            // Home, then each line to its end, then what is left of the screen: no flicker.
-            out.text(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))?;
-        } else {
-            out.text(&text)?;
-        }
-        if !args.watch {
-            return Ok(!news.iter().any(|news| news.is_in_trouble(now)));
-        }
-        if !args.json && !redraw {
-            out.text("\n")?;
-        }
-        thread::sleep(INTERVAL);
+    let (news, now) = (room.all(&named)?, Timestamp::now());
+    if args.json {
+        out.json(&to_json(&news, now), false)?;
+    } else {
+        out.text(&table(&news, now))?;
     }
+    Ok(!news.iter().any(|news| news.is_in_trouble(now)))
 }
 
 fn word(state: JobState) -> &'static str {
@@ -89,7 +71,7 @@ fn word(state: JobState) -> &'static str {
 const HEAD: [&str; 9] = ["ADDRESS", "HOST", "STATE", "ACTION", "DONE", "MB/s", "ETA", "TRY", "AGE"];
 
 /// The figures of one machine, in the columns of [`HEAD`].
-fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
+pub(super) fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     let none = || "-".to_owned();
     let ip = news.ip.to_string();
     if let Some(armed) = news.not_come() {
@@ -146,7 +128,7 @@ fn table(all: &[StatusNews], now: Timestamp) -> String {
 }
 
 /// What does not fit into columns.
-fn details(news: &StatusNews, now: Timestamp) -> Vec<String> {
+pub(super) fn details(news: &StatusNews, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if !news.is_known {
         lines.push("it has no folder on the backup share, and is not armed".into());

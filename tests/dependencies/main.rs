@@ -23,13 +23,14 @@ const TWICE: [(&str, &str); 6] = [
 
 /// Licence expressions that somebody has looked at: all allow what MIT or Apache-2.0 allow. A new one is a question for
 /// a human, not for a parser of expressions.
-const LICENCES: [&str; 20] = [
+const LICENCES: [&str; 21] = [
     "(MIT OR Apache-2.0) AND Unicode-3.0",
     "Apache-2.0",
     "Apache-2.0 / MIT",
     "Apache-2.0 AND ISC",
     "Apache-2.0 OR ISC OR MIT",
     "Apache-2.0 OR MIT",
+    "Apache-2.0/MIT",
     "Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT",
     "BSD-2-Clause OR Apache-2.0 OR MIT",
     "BSD-3-Clause",

@@ -368,3 +368,29 @@ fn hostile_names_reach_no_terminal() {
     let raw: Vec<char> = said.chars().filter(|c| *c != '\n' && !testbox::text::is_plain(*c)).collect();
     assert!(raw.is_empty(), "{raw:?} in {said:?}");
 }
+
+/// The first Ctrl-C ends it in order, and says what is left: nothing.
+#[test]
+fn an_interrupted_create_says_what_is_left() {
+    let lab = Lab::empty();
+    // At the slowest level: several seconds of work.
+    let mut seed = 1u32;
+    let byte = |_| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"abcdefgh"[(seed >> 29) as usize]
+    };
+    lab.write("disk", &(0..128 << 20).map(byte).collect::<Vec<u8>>());
+    let create = lab.command(&["image", "create", "--level", "9", "disk", "image"]);
+    let mut create = { create }.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !lab.path("image.part").exists() {
+        assert!(create.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&create);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = create.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("image.part: interrupted; it was removed, and no image was made"), "{said}");
+    assert!(!lab.path("image.part").exists() && !lab.path("image").exists());
+}

@@ -18,6 +18,7 @@ mod shares;
 mod sign;
 mod via;
 mod wait;
+mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};

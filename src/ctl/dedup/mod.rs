@@ -89,12 +89,23 @@ fn work(share: &ShareFolder, list: &[Published], args: &Args, progress: &Progres
     let mut sharer = Sharer::new(&images, Table::new(), args.copies, args.dry_run, progress);
     sharer.refused = refusal(share);
     let mut report = Report::new(args.dry_run);
+    let mut left = list.len();
     for (number, image) in list.iter().enumerate() {
         let (totals, walked) = sharer.share_image(number);
         if let Err(what) = walked {
             report.problems.push(format!("{}: {what}", share.path.join(&image.path).display()));
         }
         report.add(image.machine, &MachineTotals { images: 1, room: image.room, shared: totals });
+        if progress.is_cancelled() {
+            break;
+        }
+        left -= 1;
+    }
+    if left > 0 {
+        let what = format!(
+            "interrupted: {left} images are not done; no byte of any image has changed, run it again"
+        );
+        report.problems.push(what);
     }
     let place = |spot: &table::Spot| {
         let image = &list[spot.image];

@@ -159,7 +159,7 @@ impl<'a> Sharer<'a> {
         let mut at = 0;
         loop {
             let members = self.images.members(image, at)?;
-            let Some(last) = members.last() else { return Ok(()) };
+            let Some(last) = members.last().filter(|_| !self.progress.is_cancelled()) else { return Ok(()) };
             at = last.position + last.length;
             for member in &members {
                 self.share_member(image, member);

@@ -15,6 +15,7 @@ use crate::io::{ReadAt, SyncWrite};
 use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
 use crate::store::layout::PART;
+use crate::sys::{is_ending, note_ending_signals};
 use crate::types::Compression;
 use crate::used::{self, Beyond, Used};
 use std::cell::Cell;
@@ -61,6 +62,8 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
+    // From here on, so that the part is never left by whoever ends this.
+    note_ending_signals();
     let image = &args.image;
     let disk = RealDisk::open_source(real_path(&args.disk)).map_err(|e| Error::failed(e.to_string()))?;
     let (base, base_id) = args.base.as_deref().map(open_own_file).transpose()?.unzip();
@@ -75,8 +78,9 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         Ok(report) => report,
         Err(e) => {
             part.remove();
-            // An error of this program must say what it has touched.
-            return Err(if matches!(e, Error::Internal(_)) { e.and("; IMAGE.part was removed") } else { e });
+            // Whoever has ended it, and whoever meets an error of this program, must know what is left.
+            let is_told = matches!(e, Error::Internal(_)) || is_ending();
+            return Err(if is_told { e.and("; it was removed, and no image was made") } else { e });
         }
     };
     part.publish(image, replaces.as_ref())?;

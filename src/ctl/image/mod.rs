@@ -131,7 +131,8 @@ fn image_error(path: &Path, error: &ImageError) -> Error {
         }
         _ => "",
     };
-    let text = format!("{}: {}{advice}", path.display(), with_sources(error));
+    let what = if error.kind == ErrorKind::Cancelled { "interrupted".into() } else { with_sources(error) };
+    let text = format!("{}: {what}{advice}", path.display());
     if error.is_internal() { Error::Internal(text) } else { Error::Failed(text) }
 }
 

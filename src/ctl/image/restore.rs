@@ -82,7 +82,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         show::timed("restore", &progress, || image.restore(&measured, disk, &options, &progress))
     })?;
     let restored = restored.map_err(|e| match e.disk_was_touched() {
-        true => image_error(&args.image, &e),
+        true => image_error(&args.image, &e).and(&onto.left()),
         false => untouched(&args.image, &e),
     })?;
     if let Some(error) = &restored.reread_error {
@@ -168,6 +168,17 @@ impl Onto {
         match self {
             Onto::Device(path) | Onto::New(path) => path,
             Onto::File(target) => &target.path,
+        }
+    }
+
+    /// What a restore leaves that has failed or was ended behind its first write.
+    fn left(&self) -> String {
+        match self {
+            Onto::New(path) => format!("; {} was removed", path.display()),
+            Onto::Device(path) => {
+                format!("; {} is unfinished and does not boot: restore it again", path.display())
+            }
+            Onto::File(target) => format!("; {} is unfinished: restore it again", target.path.display()),
         }
     }
 
