@@ -2,6 +2,7 @@
 
 use crate::world::{HOLD, IP, Machine, NewMachine, REBOOT, contents, disk};
 use jiff::{SignedDuration, Timestamp};
+use std::sync::atomic::Ordering::SeqCst;
 use testbox::failure::Kind;
 use testbox::share::{Files, ShareFault, ShareOp};
 use testbox::store::status::JobState;
@@ -197,4 +198,17 @@ fn a_job_that_is_fetched_by_tftp_expires_too(new: NewMachine) {
     assert!(machine.tftp.get(&file).is_none(), "{}", seen.console);
     assert_eq!(machine.status().code, Some(Kind::Expired.code()), "{}", seen.console);
     assert!(machine.disk_bytes("sda") == contents(2, 99));
+}
+
+/// It would not refuse such a job by itself either.
+#[test]
+fn a_store_of_an_older_release_is_not_trusted_with_it() {
+    let mut machine = backed_up(Machine::stored);
+    let in_time = expires(&machine, IN_TIME);
+    machine.arm(&format!("testbox.action=restore testbox.job=r {in_time}"));
+    machine.store.as_ref().unwrap().is_old.store(true, SeqCst);
+    let seen = machine.boot();
+    assert!(machine.is_armed() && machine.disk_bytes("sda") == contents(2, 99), "{}", seen.console);
+    let error = machine.status().error.unwrap();
+    assert!(error.contains("tell its time") && error.contains("does not know testbox.expires="), "{error}");
 }
