@@ -87,22 +87,22 @@ pub(super) fn find(text: &str) -> Vec<&'static BootMessage> {
     }
     let short = asked.strip_prefix("pxe").unwrap_or(&asked).to_owned();
     let is_code = |word: &str| word.starts_with("PXE-");
-    let exact = |word: &&str| {
+    let exact = |word: &str| {
         let word_bare = bare(word);
         word_bare == asked
             || is_code(word) && (word_bare == format!("pxe{short}") || asked.starts_with(&word_bare))
     };
     let found: Vec<_> =
-        MESSAGES.iter().filter(|message| message.words.iter().any(|word| exact(&word))).collect();
+        MESSAGES.iter().filter(|message| message.words.iter().any(|word| exact(word))).collect();
     if !found.is_empty() {
         return found;
     }
     // Of what stands on a screen a part is enough, and more than the words, too.
-    let near = |word: &&str| {
+    let near = |word: &str| {
         let word = bare(word);
         word.len() >= 4 && asked.len() >= 4 && (word.contains(&asked) || asked.contains(&word))
     };
-    MESSAGES.iter().filter(|message| message.words.iter().any(|word| near(&word))).collect()
+    MESSAGES.iter().filter(|message| message.words.iter().any(|word| near(word))).collect()
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ fn loader(
                 "dhcp-no-file",
                 asked,
                 format!("{by} names no boot file (PXE-E53 at the machine)"),
-                format!("{TELL}"),
+                TELL,
             );
             return;
         }

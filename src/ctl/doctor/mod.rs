@@ -19,7 +19,7 @@ mod tftp;
 mod tftp_ask;
 
 use super::config::SettingsFile;
-use super::output::Out;
+use super::output::{Out, columns};
 use super::{Answer, Error};
 use clap::ValueEnum;
 use finding::{AreaReport, hang, table};
@@ -112,23 +112,19 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         let value = json!({ "testboxctl": env!("CARGO_PKG_VERSION"), "fine": is_fine, "areas": reports });
         out.json(&value, false)?;
     } else {
-        out.text(&table(&reports, width()))?;
+        out.text(&table(&reports, columns()))?;
     }
     Ok(is_fine)
 }
 
-/// Columns of the terminal; 80 where there is none.
-fn width() -> usize {
-    let of_terminal =
-        rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    of_terminal.filter(|columns| *columns >= 20).unwrap_or(80).min(100)
-}
+/// Looks at some parts.
+type PartWork = fn(&DoctorLab) -> Vec<AreaReport>;
 
 /// Asks for all parts beside each other, and waits for none longer than its time.
 fn examine(lab: &DoctorLab, wanted: &BTreeSet<LabPart>) -> Vec<AreaReport> {
     let (sender, answers) = mpsc::channel::<(Vec<LabPart>, Vec<AreaReport>)>();
     let mut missing: BTreeSet<LabPart> = BTreeSet::new();
-    let parts: [(&[LabPart], fn(&DoctorLab) -> Vec<AreaReport>); 6] = [
+    let parts: [(&[LabPart], PartWork); 6] = [
         (&[LabPart::Settings], settings),
         (&[LabPart::Dhcp], dhcp_part),
         (&[LabPart::Tftp, LabPart::Boot], tftp_part),
@@ -261,9 +257,9 @@ fn explain(text: &str, is_json: bool, out: &mut Out) -> Answer {
     }
     for message in &found {
         let by = format!("{}: {}\n", message.by, message.words.join(", "));
-        out.text(&hang("", by.trim_end(), width()))?;
-        out.text(&hang("  means: ", message.means, width()))?;
-        out.text(&hang("  cure:  ", message.cure, width()))?;
+        out.text(&hang("", by.trim_end(), columns()))?;
+        out.text(&hang("  means: ", message.means, columns()))?;
+        out.text(&hang("  cure:  ", message.cure, columns()))?;
     }
     if found.is_empty() {
         return Err(Error::failed(format!(

@@ -28,9 +28,8 @@ pub(super) fn run(mut command: Command, by: Instant) -> Result<String, String> {
     match ended.map_err(|e| format!("{program}: {e}"))? {
         Some(status) if status.success() => Ok(out),
         Some(status) => {
-            let last = |text: &str| {
-                text.lines().map(str::trim).filter(|line| !line.is_empty()).last().map(str::to_owned)
-            };
+            let last =
+                |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
             let said = last(&err).or_else(|| last(&out));
             let said = said.map(|line| format!(": {}", crate::text::quoted(&line))).unwrap_or_default();
             Err(format!("{program} ends with {status}{said}"))

@@ -87,7 +87,7 @@ pub(super) struct Args {
     #[arg(value_enum)]
     action: PowerAction,
     /// Machines of the file of machines, by name, group, range or address
-    #[arg(value_name = "MACHINE", conflicts_with = "all")]
+    #[arg(value_name = "IP|HOST", conflicts_with = "all")]
     machines: Vec<String>,
     /// All machines of that file
     #[arg(long)]
