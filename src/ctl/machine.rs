@@ -151,7 +151,8 @@ pub(super) fn resolve(word: &str) -> Result<Ipv4Addr, Error> {
         Some(ip) => vec![ip],
         None => (host.as_str(), 0u16)
             .to_socket_addrs()
-            .map_err(|e| Error::usage(format!("cannot find the address of {}: {e}", quoted(word))))?
+            .map_err(|e| Error::usage(format!(
+                "cannot find the address of {}: {e}; give the address, or a name or group of {MACHINES_FILE}", quoted(word))))?
             .filter_map(|address| match address {
                 SocketAddr::V4(v4) => Some(*v4.ip()),
                 SocketAddr::V6(_) => None,

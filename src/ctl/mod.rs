@@ -94,7 +94,7 @@ const VERSION: &str = match option_env!("TESTBOX_VERSION") {
 
 /// Arms and watches test machines that image themselves over the network, and works on their images.
 #[derive(Debug, Parser)]
-#[command(name = "testboxctl", version = VERSION, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "testboxctl", version = VERSION, after_help = AFTER_HELP, disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
     /// Settings file [default: /etc/testbox.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]

@@ -16,6 +16,18 @@ use std::path::{Path, PathBuf};
 /// `BTRFS_SUPER_MAGIC`.
 pub(super) const BTRFS: u32 = 0x9123_683e;
 
+/// What helps against an error of a share.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; is it mounted? 'testboxctl init' lays shares out",
+        io::ErrorKind::PermissionDenied => {
+            "; run it as root, as the account testbox, or have the server do it: --via /run/testbox/admin.sock"
+        }
+        io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::TimedOut => "; mount the share again",
+        _ => "",
+    }
+}
+
 /// A folder of a share, and how to name it.
 pub(super) struct ShareFolder {
     pub path: PathBuf,
@@ -25,15 +37,16 @@ pub(super) struct ShareFolder {
 impl ShareFolder {
     /// Opens a folder.
     pub fn open(path: &Path) -> Result<ShareFolder, Error> {
-        let files = DirFiles::open(path)
-            .map_err(|e| Error::failed(format!("{}: cannot open this folder: {e}", path.display())))?;
+        let files = DirFiles::open(path).map_err(|e| {
+            Error::failed(format!("{}: cannot open this folder: {e}{}", path.display(), cure(&e)))
+        })?;
         log::debug!("works in {}", path.display());
         Ok(ShareFolder { path: path.to_owned(), files })
     }
 
     /// An error about a file in here.
     pub fn error(&self, file: &str, what: &str, e: &io::Error) -> Error {
-        Error::failed(format!("{}: cannot {what}: {e}", self.path.join(file).display()))
+        Error::failed(format!("{}: cannot {what}: {e}{}", self.path.join(file).display(), cure(e)))
     }
 
     /// The number of its file system in `linux/magic.h`.
@@ -96,7 +109,8 @@ pub(super) fn open_backup_dir(settings: &SettingsFile) -> Result<Option<ShareFol
 /// The same, where there is nothing to do without it.
 pub(super) fn need_backup_dir(settings: &SettingsFile) -> Result<ShareFolder, Error> {
     open_backup_dir(settings)?.ok_or_else(|| {
-        Error::failed(format!("{BACKUP_EXPORT}: there is no backup share; give its folder with --backup-dir"))
+        Error::failed(format!("{BACKUP_EXPORT}: there is no backup share; give its folder with --backup-dir, make it with 'testboxctl init', or have \
+             the server do it with --via"))
     })
 }
 

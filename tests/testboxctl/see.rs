@@ -387,3 +387,19 @@ fn a_listing_opens_a_bounded_number_of_files() {
     let history = of("history");
     assert_eq!(count(&history), 2 + 1 + 1, "{history:#?}");
 }
+
+/// Whoever meets an error learns what to do about it.
+#[test]
+fn errors_of_a_share_name_the_cure() {
+    let lab = Lab::new();
+    for command in ["status", "watch", "images", "history", "log", "prune", "verify --all", "dedup"] {
+        lab.run(&words(&format!("{command} --backup-dir none")))
+            .expect(1, &["none: cannot open", "testboxctl init"]);
+        lab.run(&words(&format!("{command} --backup-dir t"))).expect(1, &["marker file", "testboxctl init"]);
+    }
+    lab.run(&["images", "--backup-dir", "b", "no-such.invalid"]).expect(2, &["machines.toml"]);
+    let bare = std::process::Command::new(env!("CARGO_BIN_EXE_testboxctl")).output().unwrap();
+    let said = String::from_utf8(bare.stderr).unwrap();
+    assert_eq!(bare.status.code(), Some(2), "{said}");
+    assert!(said.contains("Usage: testboxctl") && !said.contains("behalf"), "{said}");
+}
