@@ -78,7 +78,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
             true => Ok(true),
             false => Err(Error::failed(format!(
                 "{}: there is no such log yet; a machine writes it when it begins its first job",
-                share.path.join(&logs.first().map_or(name, |log| &log.path)).display()
+                share.path.join(logs.first().map_or(name, |log| &log.path)).display()
             ))),
         };
     }

@@ -68,7 +68,17 @@ impl DirFiles {
     pub fn about(&self, path: &str) -> io::Result<std::fs::Metadata> {
         let (folder, name) = split_parent(path)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.folder(folder)?, name, flags, Mode::empty())?;
+        // Listings ask this most of all: one call where that is enough.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let at_once = self
+            .openat2
+            .load(Relaxed)
+            .then(|| rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve));
+        let fd = match at_once {
+            Some(Ok(fd)) => fd,
+            Some(Err(e)) if !matches!(e, Errno::NOSYS | Errno::PERM) => return Err(link_is_invalid(e)),
+            _ => rustix::fs::openat(self.folder(folder)?, name, flags, Mode::empty())?,
+        };
         let about = File::from(fd).metadata()?;
         if about.is_file() { Ok(about) } else { Err(not_regular()) }
     }
