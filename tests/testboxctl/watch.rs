@@ -100,7 +100,7 @@ impl Screen {
 
     /// The program has ended well, and the terminal is as it was.
     #[track_caller]
-    fn is_left_clean(mut self) -> String {
+    fn left_clean(mut self) -> String {
         self.until("\x1b[?1049l");
         assert!(self.child.wait().unwrap().success());
         assert!(self.seen.contains("\x1b[?25h"), "the cursor is back");
@@ -132,7 +132,7 @@ fn watch_fits_the_terminal_and_leaves_it_as_it_was() {
     lab.works("10.42.1.20", "failed", "restore sda");
     screen.until("3 machines: 2 failed, 1 done");
     screen.press(b"q");
-    screen.is_left_clean();
+    screen.left_clean();
 }
 
 #[test]
@@ -141,13 +141,13 @@ fn ctrl_c_and_sigterm_end_watch_as_q_does() {
     let mut screen = Screen::start(&lab, &[("NO_COLOR", "1")]);
     screen.until("> 10.42.1.21");
     screen.press(b"\x03");
-    let seen = screen.is_left_clean();
+    let seen = screen.left_clean();
     assert!(!seen.contains("\x1b[38;"), "{seen:?}");
     let mut screen = Screen::start(&lab, &[]);
     screen.until("q quit");
     let pid = rustix::process::Pid::from_child(&screen.child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    screen.is_left_clean();
+    screen.left_clean();
 }
 
 /// Piped: what is not quiet, then each change once, and nothing that only a terminal understands.
