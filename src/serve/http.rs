@@ -378,18 +378,18 @@ fn in_pieces(bytes: Vec<u8>, places: impl Send + 'static) -> Response<Body> {
 }
 
 /// A piece on its way. Its memory is used again for one of the next: new memory costs more than what is read into it.
-struct Piece {
+struct SentPiece {
     bytes: Vec<u8>,
     back: std::sync::mpsc::Sender<Vec<u8>>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for SentPiece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for SentPiece {
     fn drop(&mut self) {
         // Where all is sent nobody wants it.
         let _ = self.back.send(std::mem::take(&mut self.bytes));
@@ -406,7 +406,7 @@ fn send(file: &dyn ReadAt, range: Range<u64>, to: &mpsc::Sender<io::Result<Bytes
         let length = bytes.len() as u64;
         let read = reads::passing(file, &mut bytes, at);
         let is_over = read.is_err();
-        let read = read.map(|()| Bytes::from_owner(Piece { bytes, back: back.clone() }));
+        let read = read.map(|()| Bytes::from_owner(SentPiece { bytes, back: back.clone() }));
         let taken = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.send(read)));
         if !matches!(taken, Ok(Ok(()))) || is_over {
             return;

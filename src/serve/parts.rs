@@ -274,6 +274,8 @@ mod tests {
 
     const PIECE: usize = 2 * WRITTEN_BEHIND;
 
+    type Ask = fn(&mut Parts) -> Result<(), Refusal>;
+
     fn piece(byte: u8) -> Arc<Vec<u8>> {
         Arc::new(vec![byte; PIECE])
     }
@@ -311,7 +313,7 @@ mod tests {
     /// A piece that was taken and cannot be written is said, whatever is asked next, and never passes for durable.
     #[test]
     fn a_piece_that_cannot_be_written_is_told_to_the_next_request() {
-        let asks: [fn(&mut Parts) -> Result<(), Refusal>; 6] = [
+        let asks: [Ask; 6] = [
             |parts| parts.put("a", PIECE as u64, &PartPiece::Bytes(&piece(2))).map(drop),
             |parts| parts.put("b", 0, &PartPiece::Bytes(&piece(2))).map(drop),
             |parts| parts.put("a", PIECE as u64, &PartPiece::Zeros(5)).map(drop),

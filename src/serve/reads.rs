@@ -56,7 +56,7 @@ fn is_of_index(file: &dyn ReadAt, range: &Range<u64>) -> bool {
 /// The file that a session reads range by range, kept open from one to the next: so the kernel reads ahead of it. A set that
 /// takes its place meanwhile is not mixed with it.
 #[derive(Default)]
-pub struct Reader {
+pub struct RangeReader {
     file: Option<(String, Arc<dyn ReadAt>)>,
     /// What was asked for last, of this file.
     asked: VecDeque<Range<u64>>,
@@ -64,10 +64,10 @@ pub struct Reader {
 
 /// Bytes that leave the memory together.
 const PASSED: u64 = 4 << 20;
-/// Ranges that a [`Reader`] remembers: more than one machine has under way.
+/// Ranges that a [`RangeReader`] remembers: more than one machine has under way.
 const ASKED: usize = 16;
 
-impl Reader {
+impl RangeReader {
     /// The file at this path.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Reader {
 
     /// The next range is of what stands at its path then.
     pub fn forget(&mut self) {
-        *self = Reader::default();
+        *self = RangeReader::default();
     }
 
     /// Whether the same was asked for a moment ago: the answer has broken off, or not arrived.

@@ -3,7 +3,7 @@
 use super::jobs::{self, Binding, StoreJob};
 use super::line::{Line, Standing};
 use super::parts::Parts;
-use super::reads::Reader;
+use super::reads::RangeReader;
 use crate::failure::{Failure, Kind};
 use crate::job::Action;
 use crate::job::pxe::HexIp;
@@ -61,7 +61,7 @@ pub struct Session {
     peer: IpAddr,
     stage: Mutex<Stage>,
     parts: Mutex<Parts>,
-    reader: Mutex<Reader>,
+    reader: Mutex<RangeReader>,
     /// The number of the last append to each log.
     appended: Mutex<HashMap<String, u64>>,
     last: Mutex<Duration>,
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// What it reads.
-    pub fn reader(&self) -> MutexGuard<'_, Reader> {
+    pub fn reader(&self) -> MutexGuard<'_, RangeReader> {
         locked(&self.reader)
     }
 
