@@ -1,5 +1,6 @@
 //! One HTTP request to whom this computer is told to ask: a web server that wants events, a store, the BMC of a machine.
 
+use crate::store::remote::tls;
 use crate::types::KeyPin;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -85,7 +86,7 @@ async fn send(request: WebRequest<'_>) -> io::Result<WebAnswer> {
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
     let config = match request.trust {
         WebTrust::System => trusted()?,
-        WebTrust::Key(key) => crate::store::remote::tls::config(key).map_err(io::Error::other)?,
+        WebTrust::Key(key) => tls::config_of(key, rustls::DEFAULT_VERSIONS).map_err(io::Error::other)?,
     };
     exchange(tokio_rustls::TlsConnector::from(config).connect(name, stream).await?, request).await
 }

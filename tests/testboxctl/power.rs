@@ -126,6 +126,17 @@ fn what_is_armed_stays_armed_where_its_power_fails() {
     assert!(lab.path("t/pxelinux.cfg/0A2A0116").exists());
 }
 
+/// The whole step of a scheduler that has the power too: armed, switched, waited for.
+#[test]
+fn who_arms_with_power_can_wait_for_the_job() {
+    let lab = lab(MACHINES);
+    lab.write("b/testbox-backup", b"");
+    let words = ["--boot", "testbox", "--power", "cycle", "--wait", "--timeout", "0"];
+    lab.arm(&[&words[..], &["tb1", "backup"]].concat())
+        .expect(5, &["armed with backup", "(tb1): cycled", "never-came"]);
+    assert_eq!(said(&lab), ["cycle|tb1|a b;10.42.1.20|tb1|"]);
+}
+
 /// The emulators, fetched once.
 fn emulators() -> &'static str {
     static DIR: OnceLock<String> = OnceLock::new();

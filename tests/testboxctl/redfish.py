@@ -4,7 +4,7 @@ import bcrypt
 from sushy_tools.emulator import main
 
 port, cert, key, user, password = sys.argv[1:]
-# It applies what it is told after a random time, and serves TLS 1.2 alone; a BMC may do better.
+# It applies what it is told after a random time.
 random.randint = lambda low, high: 0
 auth = tempfile.NamedTemporaryFile("w")
 auth.write(user + ":" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode() + "\n")
@@ -15,5 +15,7 @@ with tempfile.TemporaryDirectory() as state:
         "SUSHY_EMULATOR_FAKE_DRIVER": True, "SUSHY_EMULATOR_FAKE_SYSTEMS": [system(1), system(2)],
         "SUSHY_EMULATOR_STATE_DIR": state, "SUSHY_EMULATOR_AUTH_FILE": auth.name})
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # All that many BMCs have.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(cert, key)
     main.app.run(host="127.0.0.1", port=int(port), ssl_context=context)

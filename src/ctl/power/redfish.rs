@@ -53,7 +53,7 @@ impl Redfish<'_> {
                 why if why.contains("UnknownIssuer") => {
                     " (a certificate of its own: name its key in the file of machines: key = \"SHA-256 of its public key\")"
                 }
-                why if why.contains("ProtocolVersion") => " (it has no TLS 1.3: use ipmi =, or a command with curl)",
+                why if why.contains("ProtocolVersion") => " (it has neither TLS 1.2 nor 1.3: use ipmi =, or a command with curl)",
                 _ => "",
             };
             format!("{why}{hint}")

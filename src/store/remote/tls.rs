@@ -3,9 +3,9 @@
 
 use crate::types::{KeyPin, SetHash};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
 use std::sync::Arc;
 
 /// What is said of a server with another key.
@@ -38,11 +38,11 @@ impl ServerCertVerifier for Pinned {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.3 only".into()))
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -64,10 +64,21 @@ impl ServerCertVerifier for Pinned {
 /// # Errors
 /// Those of the library; none is known.
 pub fn config(key: &KeyPin) -> Result<Arc<ClientConfig>, Error> {
+    config_of(key, &[&rustls::version::TLS13])
+}
+
+/// TLS of these versions with the holder of this key, who need not be a store.
+///
+/// # Errors
+/// Those of the library; none is known.
+pub fn config_of(
+    key: &KeyPin,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Arc<ClientConfig>, Error> {
     let provider = rustls::crypto::ring::default_provider();
     let verifier = Pinned { key: key.clone(), algorithms: provider.signature_verification_algorithms };
     let config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
