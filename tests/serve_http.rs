@@ -13,11 +13,13 @@ use testbox::serve::http::{Listen, serve};
 use testbox::serve::jobs::{self, StoreJob};
 use testbox::serve::retention::Keep;
 use testbox::serve::{Store, StoreRules, tls};
-use testbox::share::{DirFiles, Files};
+use testbox::share::{DirFiles, Files, MemFiles, ShareFault, ShareOp};
 use testbox::store::Keeper;
 use testbox::store::lease::{Holder, Tell};
 use testbox::store::protocol::StoreCall;
-use testbox::store::remote::{HttpTransport, RemoteFiles, RemoteKeeper, RemoteStore, Transport};
+use testbox::store::remote::{
+    HttpTransport, PatientTransport, RemoteFiles, RemoteKeeper, RemoteStore, Transport,
+};
 use testbox::sys::RealSystem;
 use testbox::types::{KeyPin, StoreUrl, Token};
 
@@ -46,12 +48,16 @@ impl Server {
 
     fn start_for(is_tls: bool, action: &str) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let (backup, boot) = (dir.path().join("backup"), dir.path().join("tftp"));
-        std::fs::create_dir_all(boot.join("pxelinux.cfg")).unwrap();
+        let backup = dir.path().join("backup");
         std::fs::create_dir(&backup).unwrap();
+        Server::serving(dir, Arc::new(DirFiles::open(&backup).unwrap()), is_tls, action)
+    }
+
+    /// The same over these files; the boot server's are in this folder.
+    fn serving(dir: tempfile::TempDir, files: Arc<dyn Files>, is_tls: bool, action: &str) -> Server {
+        std::fs::create_dir_all(dir.path().join("tftp/pxelinux.cfg")).unwrap();
         let armed = format!("DEFAULT t\nLABEL t\nKERNEL k\nAPPEND testbox.action={action} testbox.job=one\n");
-        std::fs::write(boot.join("pxelinux.cfg/0A000005"), armed).unwrap();
-        let files = DirFiles::open(&backup).unwrap();
+        std::fs::write(dir.path().join("tftp/pxelinux.cfg/0A000005"), armed).unwrap();
         let token: Token = jobs::hashed("a token").parse().unwrap();
         let job = StoreJob {
             ip: IP.into(),
@@ -62,11 +68,10 @@ impl Server {
             armed: jiff::Timestamp::now(),
             expires: None,
         };
-        jobs::write(&files, token.as_str(), &job).unwrap();
+        jobs::write(&*files, token.as_str(), &job).unwrap();
         let rules = StoreRules { keep: Keep::default(), quota: 1 << 40, reserve: 0, at_work: 8 };
-        let boot = DirFiles::open(&boot).unwrap();
-        let store =
-            Store::new(Arc::new(files), Arc::new(boot), Arc::new(RealSystem::new()), rules, Arc::new(Quiet));
+        let boot = DirFiles::open(&dir.path().join("tftp")).unwrap();
+        let store = Store::new(files, Arc::new(boot), Arc::new(RealSystem::new()), rules, Arc::new(Quiet));
         let key_file = dir.path().join("key.pem");
         let key = is_tls.then(|| tls::pin(&key_file).unwrap().to_string().parse().unwrap());
         let (ready, at) = mpsc::channel();
@@ -187,6 +192,46 @@ fn an_image_comes_whole_over_https() {
         }
     });
     keeper.close().unwrap();
+}
+
+/// The server's disk fails once while it sends: the connection ends there, and the same range is asked for again.
+#[test]
+fn an_answer_that_breaks_off_is_asked_for_again() {
+    let files = MemFiles::new();
+    let bytes: Vec<u8> = (0..1_500_000u32).flat_map(u32::to_le_bytes).collect();
+    files.put("10.0.0.5/sda.raw.gz", bytes.clone());
+    let server = Server::serving(tempfile::tempdir().unwrap(), Arc::new(files.clone()), true, "restore");
+    let patient = PatientTransport::new(server.transport(server.key.as_ref()), Arc::new(RealSystem::new()));
+    let store = RemoteStore::new(Arc::new(patient));
+    let (remote, keeper) =
+        (RemoteFiles::new(store.clone()), RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    open(&keeper);
+    let file = remote.open("10.0.0.5/sda.raw.gz").unwrap();
+    // Two or three reads are of the job; the image is read in two dozen pieces.
+    let broken = files.count(ShareOp::Read) + 12;
+    files.fail_nth_of(ShareOp::Read, broken, ShareFault::Errno(libc::EIO));
+    let mut there = vec![0; bytes.len()];
+    file.read_exact_at(&mut there, 0).unwrap();
+    assert!(there == bytes);
+    assert!(files.count(ShareOp::Read) > broken, "nothing has failed");
+    keeper.close().unwrap();
+}
+
+#[test]
+fn a_range_is_answered_as_one_however_long_it_is() {
+    let server = Server::start_for(false, "restore");
+    std::fs::create_dir(server.dir.path().join("backup/10.0.0.5")).unwrap();
+    std::fs::write(server.dir.path().join("backup/10.0.0.5/sda.raw.gz"), vec![7; 2 << 20]).unwrap();
+    let store = RemoteStore::new(Arc::new(server.transport(None)));
+    open(&RemoteKeeper::new(store, Arc::new(RealSystem::new())));
+    let status = |range: &str| {
+        let headers = server.headers();
+        server.raw(&format!("GET /v1/files/10.0.0.5/sda.raw.gz HTTP/1.1\r\n{headers}{range}\r\n"))
+    };
+    assert!(status("").contains(" 200 "));
+    for last in [99, (2 << 20) - 2, (2 << 20) - 1] {
+        assert!(status(&format!("Range: bytes=0-{last}\r\n")).contains(" 206 "), "{last}");
+    }
 }
 
 #[test]

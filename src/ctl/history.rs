@@ -11,7 +11,7 @@ use super::machine::MachineNames;
 use super::news;
 use super::output::Out;
 use super::ownership::{self, Class};
-use super::shares::{self, ShareFolder};
+use super::shares::{self, BackupFlag, ShareFolder};
 use super::table::{self, minute};
 use crate::share::Files;
 use crate::store::layout::MAINTENANCE_LOG;
@@ -22,7 +22,6 @@ use jiff::Timestamp;
 use jobs::{JobHistory, JobResult, PastJob};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 /// Bytes of the end of the log that are read: some hundred thousand jobs.
 const LIMIT: u64 = 32 << 20;
@@ -50,14 +49,13 @@ pub(super) struct Args {
     /// For programs
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupFlag,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
-    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
+    let settings = args.backup.or(file);
     let mut share = shares::need_backup_dir(&settings)?;
     share.files = share.files.listed();
     let text = tail(&share, MAINTENANCE_LOG, LIMIT)?;
@@ -87,7 +85,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         }
         let label = name(*ip).map_or_else(|| ip.to_string(), |name| format!("{ip} ({name})"));
         if jobs.is_empty() {
-            out.line(format!("{label}: the log of all machines tells of no job"))?;
+            out.line(format!("{label}: the log of all machines has no job of it"))?;
             continue;
         }
         out.line(format!("{label}:"))?;
@@ -96,7 +94,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         }
     }
     if all.is_empty() {
-        out.line("the log of all machines tells of no job yet")?;
+        out.line("the log of all machines has no job yet")?;
     }
     Ok(true)
 }

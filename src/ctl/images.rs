@@ -4,7 +4,7 @@ use super::config::SettingsFile;
 use super::machine::MachineNames;
 use super::output::{Out, warn};
 use super::sets::{ListedSet, MachineSets, SetShare};
-use super::shares::{self, ShareFolder};
+use super::shares::{self, BackupFlag, ShareFolder};
 use super::table::{self, bytes, short, since};
 use super::{Answer, Error};
 use crate::share::Files;
@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Of all machines a line each; of those that are named each set. DISKS is the size of their disks, FILES what the images take \
@@ -39,14 +38,13 @@ pub(super) struct Args {
     /// For programs: all sets
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupFlag,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
-    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
+    let settings = args.backup.or(file);
     let share = shares::need_backup_dir(&settings)?;
     let machines = machines(&names, &args.machines, &share)?;
     let all = SetShare::open(&share)?.all(&machines);

@@ -3,14 +3,13 @@
 use super::config::SettingsFile;
 use super::machine::MachineNames;
 use super::output::Out;
-use super::shares::{self, ShareFolder};
+use super::shares::{self, BackupFlag, ShareFolder};
 use super::{Answer, Error};
 use crate::share::{DirFiles, Files};
 use crate::store::layout::{MAINTENANCE_LOG, OUTPUT_LOG};
 use crate::store::log::LoggedLine;
 use serde_json::json;
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -49,15 +48,14 @@ pub(super) struct Args {
     /// For programs: an object a line
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupFlag,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
     let machines = names.resolve_all(&args.machines)?;
-    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
+    let settings = args.backup.or(file);
     let mut share = shares::need_backup_dir(&settings)?;
     share.files = share.files.listed();
     let name = if args.all { OUTPUT_LOG } else { MAINTENANCE_LOG };

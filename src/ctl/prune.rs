@@ -9,7 +9,7 @@ use super::output::{Out, Stderr};
 use super::ownership::{self, Class};
 use super::room::{FreedRoom, freed};
 use super::sets::{ListedSet, SetShare};
-use super::shares::{self, ShareFolder};
+use super::shares::{self, BackupFlag, ShareFolder};
 use super::table::{minute, short, since};
 use super::{Answer, Error, arm};
 use crate::failure::Kind;
@@ -26,7 +26,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,9 +63,8 @@ pub(super) struct Args {
     /// For programs
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupFlag,
 }
 
 /// What goes of one machine.
@@ -79,7 +77,7 @@ struct Pruned {
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let names = MachineNames::load(&file)?;
-    let settings = SettingsFile { backup_dir: args.backup_dir, ..SettingsFile::default() }.or(file);
+    let settings = args.backup.or(file);
     let share = shares::need_backup_dir(&settings)?;
     let machines = images::machines(&names, &args.machines, &share)?;
     let (listed, rules) = (SetShare::open(&share)?, args.keep.rules());
@@ -264,10 +262,9 @@ fn show(
     let (sets, machines) = (going().map(|machine| machine.sets.len()).sum::<usize>(), going().count());
     let frees = match room.is_exact {
         true => human_bytes(room.bytes),
-        false => format!(
-            "at most {} (this file system does not tell which blocks files share)",
-            human_bytes(room.bytes)
-        ),
+        false => {
+            format!("at most {} (this file system does not report shared blocks)", human_bytes(room.bytes))
+        }
     };
     out.line(match (sets, is_done) {
         (0, _) if !all.is_empty() => "nothing was removed".into(),

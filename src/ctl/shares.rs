@@ -85,6 +85,21 @@ pub(super) fn open_cfg_dir(settings: &SettingsFile) -> Result<ShareFolder, Error
     ShareFolder::open(&real)
 }
 
+/// Where the backups are, for commands that need nothing else.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct BackupFlag {
+    /// Root of the backup share [default: /export/testbox-backup]
+    #[arg(long, value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
+}
+
+impl BackupFlag {
+    /// The settings that hold with this flag over those of the file.
+    pub fn or(self, file: SettingsFile) -> SettingsFile {
+        SettingsFile { backup_dir: self.backup_dir, ..SettingsFile::default() }.or(file)
+    }
+}
+
 /// Opens the backup share. `None` where nobody has named it and it is not at its usual place.
 pub(super) fn open_backup_dir(settings: &SettingsFile) -> Result<Option<ShareFolder>, Error> {
     let (path, is_named) = match &settings.backup_dir {

@@ -8,7 +8,7 @@ use super::many;
 use super::output::{Out, is_quiet, warn};
 use super::ownership::{self, Class};
 use super::sets::{ListedImage, ListedSet, SetShare};
-use super::shares;
+use super::shares::{self, BackupFlag};
 use super::table::{minute, short, since};
 use super::{Answer, Error};
 use crate::block::FileId;
@@ -30,7 +30,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,9 +72,8 @@ pub(super) struct Args {
     /// For programs
     #[arg(long)]
     json: bool,
-    /// Root of the backup share [default: /export/testbox-backup]
-    #[arg(long, value_name = "DIR")]
-    backup_dir: Option<PathBuf>,
+    #[command(flatten)]
+    backup: BackupFlag,
 }
 
 /// `90s`, `20m`, `8h`, `30d`.
@@ -119,7 +117,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         ));
     }
     let names = MachineNames::load(&file)?;
-    let settings = SettingsFile { backup_dir: args.backup_dir.clone(), ..SettingsFile::default() }.or(file);
+    let settings = args.backup.or(file);
     let share = shares::need_backup_dir(&settings)?;
     let machines = images::machines(&names, &args.machines, &share)?;
     let files: Arc<dyn Files> =

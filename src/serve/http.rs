@@ -202,7 +202,7 @@ async fn answer(
     // What is small is no reason to wait: a session can be begun whoever is slow with what is large.
     let is_large = announced > SMALL as u64 || matches!(call, StoreCall::Read(..) | StoreCall::Heads(..));
     let held = if is_large { shell.slots.hold(asker).await } else { None };
-    let turn = if is_traffic(&call) { Some(shell.slots.turn(asker).await) } else { None };
+    let turn = if is_traffic(&call) { Some(shell.slots.turn(asker, caller.peer).await) } else { None };
     let body = Arc::new(received(body).await?);
     let work = shell.slots.work().await;
     let store = shell.store.clone();
@@ -326,9 +326,8 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             response
         }
         Reply::File(file, range, size) => {
-            let is_whole = range == (0..size);
             let mut response = streamed(file, range.clone(), places);
-            if !is_whole {
+            if let Some(size) = size {
                 set_range(&mut response, &range, size);
             }
             response

@@ -31,7 +31,7 @@ impl OldSets {
         };
         let is_proven = |set: &SetHash| {
             let proven = || folder.files.exists(&format!("{STORE_PROVEN}/{set}")).unwrap_or(false);
-            !has_store || verified.is_whole(set) || proven()
+            !verified.is_bad(set) && (!has_store || verified.is_whole(set) || proven())
         };
         let set = |dir: &str, generation| old_set(folder, dir, generation, &is_proven, now);
         let current = set("", 0);

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// A piece of so many bytes is written while the next one is on its way.
-const WRITTEN_BEHIND: usize = 1 << 20;
+/// A piece of so many bytes is written while the next one is on its way; a thread costs more than less.
+const WRITTEN_BEHIND: usize = 64 << 10;
 
 struct OpenPart {
     sink: Box<dyn SyncWrite>,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_are_written_behind_arrive_in_order_and_a_sync_waits_for_them() {
+    fn pieces_written_behind_are_in_order_and_a_sync_waits_for_them() {
         let files = Arc::new(MemFiles::new());
         let mut parts = parts(&files);
         for n in 0..20 {

@@ -53,18 +53,26 @@ fn is_of_index(file: &dyn ReadAt, range: &Range<u64>) -> bool {
     peek_member(&head).is_some_and(|(kind, member)| !kind.is_run() && length <= member as u64)
 }
 
-/// The file that a session reads range by range, kept open from one to the next: so the kernel reads ahead of it. A set that
-/// takes its place meanwhile is not mixed with it.
+/// The files that a session reads range by range, kept open from one to the next: so the kernel reads ahead of it. A set that
+/// takes their place meanwhile is not mixed with them.
 #[derive(Default)]
 pub struct RangeReader {
-    file: Option<(String, Arc<dyn ReadAt>)>,
-    /// What was asked for last, of this file.
+    /// The last ones, the newest first.
+    files: VecDeque<OpenRange>,
+}
+
+struct OpenRange {
+    path: String,
+    file: Arc<dyn ReadAt>,
+    /// What was asked for last.
     asked: VecDeque<Range<u64>>,
 }
 
 /// Bytes that leave the memory together.
 const PASSED: u64 = 4 << 20;
-/// Ranges that a [`RangeReader`] remembers: more than one machine has under way.
+/// Files that a [`RangeReader`] keeps open: a machine reads the images of its disks beside each other.
+const OPEN: usize = 8;
+/// Ranges of each that it remembers: more than one machine has under way.
 const ASKED: usize = 16;
 
 impl RangeReader {
@@ -77,25 +85,31 @@ impl RangeReader {
         path: &str,
         open: impl FnOnce() -> Result<Arc<dyn ReadAt>, Refusal>,
     ) -> Result<Arc<dyn ReadAt>, Refusal> {
-        if let Some((_, file)) = self.file.as_ref().filter(|(there, _)| there == path) {
-            return Ok(file.clone());
+        if let Some(known) = self.files.iter().find(|known| known.path == path) {
+            return Ok(known.file.clone());
         }
-        self.forget();
-        let (_, file) = self.file.insert((path.to_owned(), open()?));
-        Ok(file.clone())
+        let file = open()?;
+        self.files.truncate(OPEN - 1);
+        self.files.push_front(OpenRange {
+            path: path.to_owned(),
+            file: file.clone(),
+            asked: VecDeque::new(),
+        });
+        Ok(file)
     }
 
-    /// The next range is of what stands at its path then.
-    pub fn forget(&mut self) {
-        *self = RangeReader::default();
+    /// The next range of this path is of what stands there then.
+    pub fn forget(&mut self, path: &str) {
+        self.files.retain(|known| known.path != path);
     }
 
     /// Whether the same was asked for a moment ago: the answer has broken off, or not arrived.
-    pub fn is_asked_again(&mut self, range: &Range<u64>) -> bool {
-        let is_again = self.asked.contains(range);
+    pub fn is_asked_again(&mut self, path: &str, range: &Range<u64>) -> bool {
+        let Some(known) = self.files.iter_mut().find(|known| known.path == path) else { return false };
+        let is_again = known.asked.contains(range);
         if !is_again {
-            self.asked.truncate(ASKED - 1);
-            self.asked.push_front(range.clone());
+            known.asked.truncate(ASKED - 1);
+            known.asked.push_front(range.clone());
         }
         is_again
     }

@@ -41,7 +41,7 @@ pub struct RequestSlots {
     at_once: Arc<Semaphore>,
     at_work: Arc<Semaphore>,
     others: Arc<Semaphore>,
-    peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    peers: Mutex<HashMap<IpAddr, PeerSlots>>,
     /// Of backups, while no restore reads.
     inward: Arc<Semaphore>,
     /// Of backups, while one does.
@@ -50,6 +50,24 @@ pub struct RequestSlots {
     outward: Arc<Semaphore>,
     /// When a restore read last.
     read: Mutex<Option<Instant>>,
+}
+
+/// The share of one address.
+#[derive(Clone)]
+struct PeerSlots {
+    requests: Arc<Semaphore>,
+    /// Its backups take turns one by one, however many requests it has under way.
+    turn: Arc<Semaphore>,
+}
+
+impl PeerSlots {
+    fn new() -> PeerSlots {
+        PeerSlots { requests: Arc::new(Semaphore::new(OF_ONE)), turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    fn is_used(&self) -> bool {
+        [&self.requests, &self.turn].iter().any(|semaphore| Arc::strong_count(semaphore) > 1)
+    }
 }
 
 /// A place, until it is dropped.
@@ -68,15 +86,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whoever has waited longest is next.
-async fn turn(of: &Arc<Semaphore>, pauses: u32) -> Turn {
+/// Whoever has waited longest is next. What it holds besides is let go of with the place.
+async fn turn(of: &Arc<Semaphore>, pauses: u32, own: Held) -> Turn {
     let place = place(of).await;
     let (turn, is_over) = oneshot::channel::<()>();
     tokio::spawn(async move {
         let began = Instant::now();
         let _ = timeout(TURN, is_over).await;
         sleep(began.elapsed().saturating_mul(pauses)).await;
-        drop(place);
+        drop((place, own));
     });
     Turn(Some(turn))
 }
@@ -99,12 +117,14 @@ impl RequestSlots {
 
     /// A place of one address. Shares that nobody uses go.
     pub async fn of(&self, peer: IpAddr) -> Held {
-        let share = {
-            let mut peers = locked(&self.peers);
-            peers.retain(|_, share| Arc::strong_count(share) > 1);
-            peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE))).clone()
-        };
-        place(&share).await
+        let share = self.share(peer);
+        place(&share.requests).await
+    }
+
+    fn share(&self, peer: IpAddr) -> PeerSlots {
+        let mut peers = locked(&self.peers);
+        peers.retain(|_, share| share.is_used());
+        peers.entry(peer).or_insert_with(PeerSlots::new).clone()
     }
 
     /// A place for what a request holds in memory.
@@ -117,18 +137,20 @@ impl RequestSlots {
 
     /// A turn of a machine whose request keeps link or disk busy. So all backups get the same, and little while a restore
     /// reads: somebody waits for that, and a backup can be made at any hour.
-    pub async fn turn(&self, asker: Asker) -> Turn {
+    pub async fn turn(&self, asker: Asker, peer: IpAddr) -> Turn {
         match asker {
             Asker::Other => Turn(None),
             Asker::AtWork => {
                 *locked(&self.read) = Some(Instant::now());
-                turn(&self.outward, 0).await
+                turn(&self.outward, 0, None).await
             }
             Asker::Backup => {
+                let share = self.share(peer);
+                let own = place(&share.turn).await;
                 let read = *locked(&self.read);
                 match read.is_some_and(|read| read.elapsed() < READS_STILL) {
-                    true => turn(&self.yielding, PAUSES).await,
-                    false => turn(&self.inward, 0).await,
+                    true => turn(&self.yielding, PAUSES, own).await,
+                    false => turn(&self.inward, 0, own).await,
                 }
             }
         }
@@ -151,12 +173,19 @@ mod tests {
     /// Bytes that each of these machines brings over a link that takes one byte a millisecond from each turn: who asks as soon as
     /// he is answered, in pieces of so many bytes.
     async fn brought(slots: &Arc<RequestSlots>, pieces: &[u64], time: Duration) -> Vec<u64> {
-        let tasks = pieces.iter().map(|piece| {
+        let numbers = 0..pieces.len();
+        brought_by(slots, &pieces.iter().copied().zip(numbers).collect::<Vec<_>>(), time).await
+    }
+
+    /// The same of connections, each with the number of its machine.
+    async fn brought_by(slots: &Arc<RequestSlots>, pieces: &[(u64, usize)], time: Duration) -> Vec<u64> {
+        let tasks = pieces.iter().map(|(piece, machine)| {
             let (slots, piece) = (slots.clone(), *piece);
+            let peer = IpAddr::from([10, 0, 0, *machine as u8]);
             tokio::spawn(async move {
                 let (began, mut bytes) = (Instant::now(), 0);
                 while began.elapsed() < time {
-                    let turn = slots.turn(Asker::Backup).await;
+                    let turn = slots.turn(Asker::Backup, peer).await;
                     sleep(Duration::from_millis(piece)).await;
                     bytes += piece;
                     drop(turn);
@@ -180,6 +209,19 @@ mod tests {
         assert!(brought.iter().sum::<u64>() >= 4 * 59_000, "no turn is lost: {brought:?}");
     }
 
+    /// A machine with two disks, or one that wants more than its share.
+    #[tokio::test(start_paused = true)]
+    async fn more_connections_bring_a_machine_no_more() {
+        let slots = Arc::new(RequestSlots::new(8));
+        let of_seven = (1..8).map(|machine| (100, machine));
+        let all: Vec<(u64, usize)> = [(100, 0); OF_ONE].into_iter().chain(of_seven).collect();
+        let brought = brought_by(&slots, &all, Duration::from_secs(60)).await;
+        let (one, others) = brought.split_at(OF_ONE);
+        let (one, most) = (one.iter().sum::<u64>(), others.iter().max().unwrap());
+        assert!(one <= most + 100 * OF_ONE as u64, "{brought:?}");
+        assert!(others.iter().all(|bytes| bytes + 1_000 >= one), "{brought:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slow_machine_holds_up_nobody() {
         let slots = Arc::new(RequestSlots::new(8));
@@ -196,7 +238,10 @@ mod tests {
         let restore = tokio::spawn(async move {
             let began = Instant::now();
             while began.elapsed() < time {
-                assert!(!waits(reader.turn(Asker::AtWork)).await, "it waits for no backup");
+                assert!(
+                    !waits(reader.turn(Asker::AtWork, IpAddr::from([10, 0, 0, 9]))).await,
+                    "it waits for no backup"
+                );
                 sleep(Duration::from_millis(100)).await;
             }
         });

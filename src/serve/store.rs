@@ -63,8 +63,8 @@ pub enum Reply {
     Json(Vec<u8>),
     /// Bytes of a file; those of a range where one was named.
     Bytes(Vec<u8>, Option<(Range<u64>, u64)>),
-    /// This range of a file of so many bytes, read while it is sent.
-    File(Arc<dyn ReadAt>, Range<u64>, u64),
+    /// This range of a file, read while it is sent; the length of the file where a range was named.
+    File(Arc<dyn ReadAt>, Range<u64>, Option<u64>),
     /// The length of a file.
     Length(u64),
     /// It is done.
@@ -210,7 +210,7 @@ impl Store {
             StoreCall::Length(path) => match access::classify(path, &session.job.ip) {
                 access::PathClass::Part => session.parts().length(path.as_str()).map(Reply::Length),
                 _ => {
-                    session.reader().forget();
+                    session.reader().forget(path.as_str());
                     self.open(path)?.size().map(Reply::Length).map_err(|e| failed(path, &e))
                 }
             },
@@ -240,7 +240,7 @@ impl Store {
                 json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
             }
             StoreCall::Suspect(path) => {
-                session.reader().forget();
+                session.reader().forget(path.as_str());
                 self.proofs.doubt(path.as_str());
                 json(&self.proofs.ask(path.as_str(), &session.job.ip)?)
             }
@@ -290,14 +290,14 @@ impl Store {
         let size = file.size().map_err(|e| failed(path, &e))?;
         let Some(range) = range else {
             reads::permit_range(&*file, &(0..size), reading)?;
-            return Ok(Reply::File(file, 0..size, size));
+            return Ok(Reply::File(file, 0..size, None));
         };
         reads::permit_range(&*file, &range, reading)?;
         let there = range.start..range.end.min(size).max(range.start);
         let is_long = (SENT_WHILE_READ..=BODY_LIMIT as u64).contains(&(there.end - there.start));
         // Where an answer broke off the next one is read first, so that it can say why.
-        if is_long && reading == Reading::All && !session.reader().is_asked_again(&range) {
-            return Ok(Reply::File(file, there, size));
+        if is_long && reading == Reading::All && !session.reader().is_asked_again(path.as_str(), &range) {
+            return Ok(Reply::File(file, there, Some(size)));
         }
         let bytes = reads::bytes(&*file, &range)?;
         Ok(Reply::Bytes(bytes, Some((there, size))))

@@ -75,6 +75,11 @@ impl VerifiedSets {
         self.of(set).is_some_and(|found| found.damaged.is_empty())
     }
 
+    /// What was found damaged, or could not be read, counts as good for nothing until it is read again.
+    pub fn is_bad(&self, set: &SetHash) -> bool {
+        self.of(set).is_some_and(|found| !found.damaged.is_empty())
+    }
+
     /// Sets with something wrong.
     pub fn damaged(&self) -> impl Iterator<Item = (&str, &VerifiedSet)> {
         let all = self.sets.iter().map(|(set, found)| (set.as_str(), found));

@@ -192,7 +192,7 @@ fn loop_doctor_names_what_is_wrong_with_dhcp() {
                 "the BIOS's file for all",
                 with("same-file.conf"),
                 "dhcp-wrong-loader",
-                "shimx64.efi to the types 7 and 9",
+                "shimx64.efi to types 7 and 9",
             ),
             row("another next-server", isc("next.conf"), "dhcp-next-server", "next-server 10.9.0.1"),
             row(
@@ -339,7 +339,7 @@ timeout 20 bash -c 'until rpcinfo -t 127.0.0.1 nfs 3 >/dev/null 2>&1; do sleep 0
 
 /// A whole lab without a finding, asked for everything; and its shares, broken.
 #[test]
-fn loop_doctor_finds_nothing_in_a_good_lab_and_names_what_is_wrong_with_shares() {
+fn loop_doctor_names_what_is_wrong_with_shares_and_nothing_else() {
     let (lab, advice) = laid_out();
     lab.run(&dnsmasq(&lab, &advice));
     fs::write(lab.dir().join("nfs.sh"), NFS).unwrap();
@@ -432,7 +432,7 @@ fn loop_doctor_finds_nothing_in_a_good_lab_and_names_what_is_wrong_with_shares()
 
 /// A lab of `serve` alone: store, DHCP and TFTP; and what goes wrong with a store.
 #[test]
-fn loop_doctor_finds_nothing_beside_serve_and_names_what_is_wrong_with_a_store() {
+fn loop_doctor_names_what_is_wrong_with_a_store_and_nothing_else() {
     let (lab, _) = laid_out();
     let start = format!(
         "setsid {PROGRAM} serve --backup-dir backup --tftp-dir tftp --listen 10.9.0.1:7443 --key $PWD/key.pem --tftp --dhcp \

@@ -155,14 +155,8 @@ fn disks(sda: Vec<u8>) -> Vec<TestDisk> {
     vec![disk("sda S1 @1", sda), disk("sdb S2 @2", small(32, 2))]
 }
 
-/// A release whose format is new gets its folder once: `cargo test --all-features --test machine -- --ignored
-/// make_the_share_of_this_release`. A degraded set is in its history; the current one took over what did not change, and is signed.
-#[test]
-#[ignore = "it makes a fixture"]
-fn make_the_share_of_this_release() {
-    let release =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released").join(env!("CARGO_PKG_VERSION"));
-    assert!(!release.exists(), "{} is there already, and stays as it is", release.display());
+/// What the share of a release has: a degraded set in its history; a current one that took over what did not change, and is signed.
+fn share_of_this_release() -> Vec<(String, Vec<u8>)> {
     let mut machine = Machine::new();
     let first = disks(small(96, 1));
     first[0].bytes.inject(DiskOp::Read, 8192..12_288, DiskFault::Errno(libc::EIO), u64::MAX);
@@ -176,14 +170,30 @@ fn make_the_share_of_this_release() {
     assert_eq!(machine.boot().ending, REBOOT);
     let signature = admin().sign(SET_NAMESPACE, &machine.file("backup.json").unwrap());
     machine.backup.put(&format!("{IP}/backup.json.sig"), signature.to_file());
-    let mut expected = String::new();
-    for (path, bytes) in machine.backup.tree() {
-        let to = release.join(&path);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::write(to, bytes).unwrap();
-        if let Some(image) = path.strip_prefix(&format!("{IP}/")).filter(|name| name.ends_with(".raw.gz")) {
-            expected += &format!("{image} {}\n", hash(&machine.image(image).unwrap()));
+    let image = |path: &str| {
+        let name = path.strip_prefix(&format!("{IP}/")).filter(|name| name.ends_with(".raw.gz"))?;
+        Some(format!("{name} {}\n", hash(&machine.image(name).unwrap())))
+    };
+    let tree = machine.backup.tree();
+    let expected: String = tree.keys().filter_map(|path| image(path)).collect();
+    tree.into_iter().chain([(EXPECTED.to_owned(), expected.into_bytes())]).collect()
+}
+
+/// The folder of this release has what its programs write today. One that is not there yet is made where this is set:
+/// `TESTBOX_RELEASE=1 cargo test --all-features --test machine -- released::`.
+#[test]
+fn this_release_has_its_share_with_the_same_files() {
+    let release =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/released").join(env!("CARGO_PKG_VERSION"));
+    let share = share_of_this_release();
+    if std::env::var_os("TESTBOX_RELEASE").is_some() && !release.exists() {
+        for (path, bytes) in &share {
+            let to = release.join(path);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::write(to, bytes).unwrap();
         }
     }
-    fs::write(release.join(EXPECTED), expected).unwrap();
+    for (path, _) in &share {
+        assert!(release.join(path).is_file(), "{} is not there", release.join(path).display());
+    }
 }

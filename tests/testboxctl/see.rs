@@ -101,7 +101,7 @@ fn history_tells_what_became_of_each_job() {
     assert!(of(1, "by").contains("uid "), "{jobs}");
     let run = lab.run(&["history", "--last", "1", ME]).expect(0, &["failed", "3 sectors cannot be read"]);
     assert!(!run.out.contains("disarmed"), "{}", run.out);
-    lab.run(&["history", "10.42.1.9"]).expect(0, &["10.42.1.9: the log of all machines tells of no job"]);
+    lab.run(&["history", "10.42.1.9"]).expect(0, &["10.42.1.9: the log of all machines has no job of it"]);
     // It has begun again, and never said how that ended.
     says("info", "started: tb1 (0A2A0114), action backup");
     assert_eq!(lab.json("history --json")[0]["jobs"][1]["result"], "cut");

@@ -64,7 +64,7 @@ pub(super) fn initrd(bytes: &[u8]) -> InitrdContent {
             [0xfd, b'7', b'z', b'X', ..] => Some("xz"),
             [0x02, 0x21, 0x4c, 0x18, ..] => Some("lz4"),
             _ => {
-                found.damage = Some("it is no initramfs, or one that is packed in an unknown way".into());
+                found.damage = Some("it is not an initramfs, or its compression is unknown".into());
                 break;
             }
         };
@@ -262,7 +262,7 @@ pub(super) fn refused_by(shim: &EfiProgram, grub: &EfiProgram) -> Option<String>
         own.is_some_and(|(_, generation)| generation < least)
     };
     let (name, least) = shim.demands.iter().find(below)?;
-    Some(format!("shim wants {name} of generation {least} at least (SBAT), and this one is older"))
+    Some(format!("shim requires {name} of SBAT generation {least} or later, and this one is older"))
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ fn list(servers: &BTreeSet<Ipv4Addr>) -> String {
     servers.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-const TELL: &str = "the lines for each DHCP server are printed by: testboxctl init; or let 'testboxctl serve --proxy-dhcp' tell it";
+const TELL: &str = "the lines for each DHCP server are printed by: testboxctl init; or let 'testboxctl serve --proxy-dhcp' answer";
 
 /// Judges it.
 pub(super) fn judge(lab: &DoctorLab, seen: &DhcpSeen) -> AreaReport {
@@ -89,7 +89,8 @@ pub(super) fn judge(lab: &DoctorLab, seen: &DhcpSeen) -> AreaReport {
     let asked = format!("who gives addresses on {}, by DHCP", seen.device);
     let (servers, proxies) = (seen.servers(), seen.proxies());
     if servers.is_empty() {
-        let who = if proxies.is_empty() { "nobody" } else { "a proxy alone, which gives no addresses" };
+        let who =
+            if proxies.is_empty() { "nobody" } else { "only a proxy DHCP server, which leases no addresses" };
         report.error(
             "dhcp-none",
             asked,
@@ -113,7 +114,7 @@ pub(super) fn judge(lab: &DoctorLab, seen: &DhcpSeen) -> AreaReport {
     if proxies.len() > 1 {
         report.error(
             "dhcp-two-proxies",
-            format!("who tells loaders what to boot on {}", seen.device),
+            format!("which server names boot files on {}", seen.device),
             format!("{} proxies do: {}", proxies.len(), list(&proxies)),
             "stop all but one of them",
         );
@@ -145,7 +146,7 @@ fn loader(
     report: &mut AreaReport,
 ) {
     let (name, by) = (told.asker.name(), told.by);
-    let asked = format!("what {name} is told to boot, by DHCP on {}", seen.device);
+    let asked = format!("what {name} is offered to boot, by DHCP on {}", seen.device);
     let file = told.file.as_str();
     if told.is_proxy_silent {
         report.error(
@@ -165,7 +166,7 @@ fn loader(
                     "dhcp-http-boot",
                     asked,
                     format!(
-                        "{by} tells {file}: UEFI machines that are not armed take that before their disk"
+                        "{by} offers {file}: UEFI machines that are not armed take that before their disk"
                     ),
                     format!("answer the types 16 and 19 with no file; {TELL}"),
                 );
@@ -198,8 +199,8 @@ fn loader(
         report.error(
             "dhcp-wrong-loader",
             asked,
-            format!("{by} tells {file}, which is for BIOS: the firmware cannot start it (PXE-E99, or it goes on without a word)"),
-            format!("tell {} to the types 7 and 9; {TELL}", wanted.first().unwrap_or(&"")),
+            format!("{by} offers {file}, which is a BIOS loader: UEFI firmware cannot start it (PXE-E99, or it moves on silently)"),
+            format!("offer {} to types 7 and 9; {TELL}", wanted.first().unwrap_or(&"")),
         );
         return;
     }
@@ -209,8 +210,8 @@ fn loader(
         report.error(
             "dhcp-wrong-loader",
             asked,
-            format!("{by} tells {file}, which is for UEFI: a BIOS cannot start it"),
-            format!("tell {TFTP_MARKER} to the type 0, and .efi files to the types 7 and 9 alone; {TELL}"),
+            format!("{by} offers {file}, which is a UEFI loader: a BIOS cannot start it"),
+            format!("offer {TFTP_MARKER} to type 0, and .efi files to types 7 and 9 only; {TELL}"),
         );
         return;
     }
@@ -218,7 +219,7 @@ fn loader(
         report.error(
             "dhcp-no-next-server",
             asked,
-            format!("{by} tells {file}, and not which server has it: each loader guesses another"),
+            format!("{by} offers {file} without a next-server: each loader guesses another one"),
             format!("next-server {} in the DHCP server; {TELL}", shown(lab.boot)),
         );
         return;
@@ -239,7 +240,7 @@ fn loader(
     if let Some(Err(why)) = &told.served {
         report.error(
             "dhcp-file-not-served",
-            format!("{next} by TFTP for {file}, as {by} tells {name} machines"),
+            format!("{next} by TFTP for {file}, which {by} offers to {name} machines"),
             why.clone(),
             format!(
                 "the name in the DHCP server must be that below the root of the TFTP server: {}; {TELL}",
@@ -253,7 +254,7 @@ fn loader(
         report.warning(
             "dhcp-other-loader",
             asked,
-            format!("{by} tells {file}, which testbox does not know: it must load what 'arm' writes"),
+            format!("{by} offers {file}, which testbox does not know: it must load what 'arm' writes"),
             format!("{} is the loader for them; {TELL}", wanted.first().unwrap_or(&"")),
         );
         return;
@@ -269,9 +270,9 @@ fn ipxe(seen: &DhcpSeen, told: &LoaderTold, report: &mut AreaReport) {
     if is_ipxe(&told.file) && !told.file.contains("://") && rom.is_some_and(|rom| rom.file == told.file) {
         report.error(
             "dhcp-ipxe-loop",
-            format!("what iPXE is told once it runs, by DHCP on {}", seen.device),
-            format!("{} tells it {} again: it loads itself for ever", told.by, told.file),
-            format!("tell {TFTP_MARKER} to the user class iPXE (dnsmasq: dhcp-userclass=set:ipxe,iPXE and dhcp-boot=tag:ipxe,{TFTP_MARKER})"),
+            format!("what iPXE is offered once it runs, by DHCP on {}", seen.device),
+            format!("{} offers it {} again: it loads itself for ever", told.by, told.file),
+            format!("offer {TFTP_MARKER} to the user class iPXE (dnsmasq: dhcp-userclass=set:ipxe,iPXE and dhcp-boot=tag:ipxe,{TFTP_MARKER})"),
         );
     }
 }

@@ -58,8 +58,7 @@ impl AreaReport {
         found: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        let (asked, found, cure) = (asked.into(), found.into(), cure.into());
-        self.findings.push(DoctorFinding { id, severity: Severity::Error, asked, found, cure });
+        self.find(Severity::Error, id, [asked.into(), found.into(), cure.into()]);
     }
 
     pub fn warning(
@@ -69,8 +68,11 @@ impl AreaReport {
         found: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        let (asked, found, cure) = (asked.into(), found.into(), cure.into());
-        self.findings.push(DoctorFinding { id, severity: Severity::Warning, asked, found, cure });
+        self.find(Severity::Warning, id, [asked.into(), found.into(), cure.into()]);
+    }
+
+    fn find(&mut self, severity: Severity, id: &'static str, [asked, found, cure]: [String; 3]) {
+        self.findings.push(DoctorFinding { id, severity, asked, found, cure });
     }
 }
 

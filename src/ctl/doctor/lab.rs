@@ -77,7 +77,7 @@ fn wire(
     network: Option<Subnet>,
 ) -> Result<(String, Ipv4Addr), String> {
     let all: Vec<(String, Ipv4Addr, Ipv4Addr)> = getifaddrs()
-        .map_err(|e| format!("this computer does not tell its addresses: {e}"))?
+        .map_err(|e| format!("cannot list the addresses of this computer: {e}"))?
         .filter_map(|one| {
             let ip =
                 |address: Option<nix::sys::socket::SockaddrStorage>| Some(address?.as_sockaddr_in()?.ip());
@@ -95,7 +95,7 @@ fn wire(
     };
     match (found, interface) {
         (Some((name, ip, _)), _) => Ok((name.clone(), *ip)),
-        (None, Some(named)) => Err(format!("{named} is no interface with an IPv4 address")),
+        (None, Some(named)) => Err(format!("there is no interface {named} with an IPv4 address")),
         (None, None) => Err(
             "this computer has no address in the machines' network, and DHCP is heard there alone: run it on the server, or \
              name an interface by --interface"

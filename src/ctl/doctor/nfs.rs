@@ -172,7 +172,7 @@ fn allowed(share: &ShareSeen, access: &NfsAccess, asked: String, cure: String, r
             );
         }
         NfsAccess { can_write: false, .. } if !is_root => {
-            let found = "it may be read and not written: no log, no backup, and nobody disarms itself";
+            let found = "it is read-only: no logs, no backups, and no machine can disarm itself";
             report.error("nfs-read-only", asked, found, cure);
         }
         NfsAccess { can_write: true, .. } if is_root => {

@@ -155,7 +155,7 @@ pub(super) fn versions(server: Ipv4Addr, wait: Duration) -> Result<NfsVersions, 
 fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".into(),
-        io::ErrorKind::ConnectionRefused => "nobody listens there".into(),
+        io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".into(),
         _ => error.to_string(),
     }
 }

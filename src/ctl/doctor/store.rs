@@ -37,10 +37,9 @@ pub(super) fn ask(lab: &DoctorLab) -> Option<StoreSeen> {
         Some((date.as_second()).saturating_sub(before.as_second()))
     });
     let welcome = answer.and_then(|answer| match answer.status.is_success() {
-        true => {
-            serde_json::from_slice::<Welcome>(&answer.body).map_err(|_| "what answers is no store".to_owned())
-        }
-        false => Err(format!("what answers is no store: {}", answer.status)),
+        true => serde_json::from_slice::<Welcome>(&answer.body)
+            .map_err(|_| "the server that answers is not a testbox store".to_owned()),
+        false => Err(format!("the server that answers is not a testbox store: {}", answer.status)),
     });
     Some(StoreSeen { url, has_key, welcome, ahead })
 }
@@ -57,7 +56,7 @@ pub(super) fn judge(seen: &StoreSeen) -> AreaReport {
         report.error(
             "store-no-key",
             "which key the store has, in the settings",
-            "none is named: no machine can tell it from another",
+            "no key is configured: machines cannot verify that they talk to this server",
             "store-key = \"...\" in /etc/testbox.toml: the line that 'testboxctl serve' prints at its start",
         );
     }

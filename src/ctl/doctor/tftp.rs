@@ -239,7 +239,7 @@ fn linux(lab: &DoctorLab, seen: &TftpSeen, report: &mut AreaReport) {
         report.warning(
             "boot-kernel",
             format!("what is in {}", kernel.path),
-            "it is no Linux kernel for x86, or one that does not tell its release",
+            "it is not an x86 Linux kernel, or it carries no release string",
             MAKE,
         );
     }
@@ -272,7 +272,7 @@ fn linux(lab: &DoctorLab, seen: &TftpSeen, report: &mut AreaReport) {
              install testbox-agent in the NFS root",
         ),
         Some(version) => report.fine(format!("{} has the agent {version}", initrd.path)),
-        None => report.unknown(format!("which version the agent in {} is of: it does not tell", initrd.path)),
+        None => report.unknown(format!("the version of the agent in {} is unknown", initrd.path)),
     }
     let Some(release) = release else { return };
     if content.modules.is_empty() {
@@ -312,10 +312,10 @@ fn uefi(lab: &DoctorLab, seen: &TftpSeen, report: &mut AreaReport) {
             None => report.fine("shim and GRUB fit each other"),
         },
         (None, _) => {
-            report.error("boot-uefi-pair", asked, format!("{} is no program of UEFI", shim.path), cure)
+            report.error("boot-uefi-pair", asked, format!("{} is not a UEFI executable", shim.path), cure)
         }
         (_, None) => {
-            report.error("boot-uefi-pair", asked, format!("{} is no program of UEFI", grub.path), cure)
+            report.error("boot-uefi-pair", asked, format!("{} is not a UEFI executable", grub.path), cure)
         }
     }
 }

@@ -207,7 +207,7 @@ fn refuse_at_work(
         return Ok(());
     }
     let room = Newsroom::open(settings).map_err(|e| {
-        Error::failed(format!("whether machines are at work cannot be seen: {e}; nothing was switched. With --force it is done all the same"))
+        Error::failed(format!("whether machines are at work cannot be seen: {e}; nothing was switched. --force switches all the same"))
     })?;
     let at_work =
         |target: &PowerTarget| Some(format!("{}: {}", target.label, at_work(&room, target.machine.address)?));
@@ -338,7 +338,7 @@ fn wake(machine: &KnownMachine, action: PowerAction) -> Result<String, String> {
     }
     let macs: Vec<MacAddr> = machine.macs.iter().filter_map(|mac| mac.parse().ok()).collect();
     if macs.is_empty() {
-        return Err("Wake-on-LAN wants its MAC, and the file of machines has none".into());
+        return Err("Wake-on-LAN needs the machine's MAC address, and machines.toml has none".into());
     }
     let network =
         own_addresses().into_iter().find_map(|(_, net)| net.filter(|net| net.contains(machine.address)));

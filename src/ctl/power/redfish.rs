@@ -77,7 +77,7 @@ impl Redfish<'_> {
             return Ok(format!("{SYSTEMS}/{id}"));
         }
         let all = self.ask(Method::GET, SYSTEMS, None)?;
-        let members = all["Members"].as_array().ok_or("it tells no systems")?;
+        let members = all["Members"].as_array().ok_or("it lists no systems")?;
         let ids: Vec<&str> = members.iter().filter_map(|member| member["@odata.id"].as_str()).collect();
         match ids[..] {
             [id] => Ok(id.to_owned()),
@@ -104,7 +104,7 @@ impl Redfish<'_> {
     pub fn perform(&self, action: PowerAction) -> Result<String, String> {
         let path = self.system()?;
         let system = self.ask(Method::GET, &path, None)?;
-        let is_on = Redfish::is_on(&system).ok_or("it does not tell whether it is on")?;
+        let is_on = Redfish::is_on(&system).ok_or("it does not report its power state")?;
         let word = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
         let reset = match (action, is_on) {
             (PowerAction::Status, _) | (PowerAction::On, true) | (PowerAction::Off, false) => {
@@ -126,7 +126,7 @@ impl Redfish<'_> {
                 return Ok(word(wanted));
             }
             if self.left() < LOOK {
-                return Err(format!("it was told, and is not {} yet", word(wanted)));
+                return Err(format!("the request was accepted, but it is not {} yet", word(wanted)));
             }
             std::thread::sleep(LOOK);
         }

@@ -75,7 +75,7 @@ impl PowerWay {
                     !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
                 };
                 if let Some(wrong) = table.system.as_ref().filter(|id| !is_id(id)) {
-                    return Err(format!("{} is no id of a system", quoted(wrong)));
+                    return Err(format!("{} is not a valid Redfish system ID", quoted(wrong)));
                 }
                 Ok(PowerWay::Redfish {
                     url,
@@ -88,7 +88,7 @@ impl PowerWay {
                 let port = port.parse().ok().filter(|port| *port != 0);
                 let name = name.parse::<crate::types::HostName>().ok().map(|name| name.to_string());
                 let both = name.zip(port).map(|(name, port)| PowerWay::Ipmi(name, port));
-                both.ok_or_else(|| format!("{} is no host", quoted(&host)))
+                both.ok_or_else(|| format!("{} is not a host name or address", quoted(&host)))
             }
             (None, None, Some(true)) if table.system.is_none() && table.key.is_none() => Ok(PowerWay::Wake),
             _ => Err("wanted one of redfish, ipmi and wake; system and key belong to redfish".into()),
@@ -121,7 +121,7 @@ pub(super) fn filled(words: &[String], action: &str, machine: &KnownMachine) -> 
     let address = machine.address.to_string();
     let one = |word: &String| {
         if word.contains("{mac}") && machine.macs.is_empty() {
-            return Err("the command wants its MAC, and the file of machines has none".to_owned());
+            return Err("the command needs the machine's MAC address, and machines.toml has none".to_owned());
         }
         let mac =
             machine.macs.first().map(|mac| mac.replace('-', ":").to_ascii_lowercase()).unwrap_or_default();
@@ -316,9 +316,9 @@ mod tests {
             ("{ redfish = \"http://bmc\" }", "https://BMC"),
             ("{ redfish = \"https://user:secret@bmc\" }", "https://BMC"),
             ("{ redfish = \"https://bmc/redfish\" }", "https://BMC"),
-            ("{ redfish = \"https://bmc\", system = \"../x\" }", "no id"),
+            ("{ redfish = \"https://bmc\", system = \"../x\" }", "not a valid Redfish system ID"),
             ("{ redfish = \"https://bmc\", ipmi = \"bmc\" }", "one of"),
-            ("{ ipmi = \"-x\" }", "no host"),
+            ("{ ipmi = \"-x\" }", "not a host name"),
             ("{ wake = false }", "one of"),
             ("{ wak = true }", "unknown field"),
         ] {
