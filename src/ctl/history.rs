@@ -3,7 +3,6 @@
 
 mod jobs;
 
-use super::Answer;
 use super::config::SettingsFile;
 use super::images;
 use super::log::tail;
@@ -13,13 +12,15 @@ use super::output::Out;
 use super::ownership::{self, Class};
 use super::shares::{self, BackupFlag, ShareFolder};
 use super::table::{self, minute};
+use super::{Answer, Error};
 use crate::share::Files;
 use crate::store::layout::MAINTENANCE_LOG;
 use crate::store::log::LoggedLine;
 use crate::store::status::JobState;
 use crate::text::human_time;
 use jiff::Timestamp;
-use jobs::{JobHistory, JobResult, PastJob};
+use jobs::JobHistory;
+pub(super) use jobs::{JobResult, PastJob};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
@@ -58,8 +59,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let settings = args.backup.or(file);
     let mut share = shares::need_backup_dir(&settings)?;
     share.files = share.files.listed();
-    let text = tail(&share, MAINTENANCE_LOG, LIMIT)?;
-    let mut history = JobHistory::of(text.lines().filter_map(LoggedLine::parse));
+    let mut history = read(&share)?;
     let wanted = match &args.machines[..] {
         [] => history.machines(),
         words => images::machines(&names, words, &share)?,
@@ -67,9 +67,7 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let all: Vec<(Ipv4Addr, Vec<PastJob>)> = wanted
         .into_iter()
         .map(|ip| {
-            let mut jobs = history.take(ip);
-            settle(&share, ip, &mut jobs);
-            jobs.drain(..jobs.len().saturating_sub(args.last));
+            let jobs = last_of(&share, &mut history, ip, args.last);
             (ip, jobs)
         })
         .collect();
@@ -97,6 +95,23 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         out.line("the log of all machines has no job yet")?;
     }
     Ok(true)
+}
+
+fn read(share: &ShareFolder) -> Result<JobHistory, Error> {
+    let text = tail(share, MAINTENANCE_LOG, LIMIT)?;
+    Ok(JobHistory::of(text.lines().filter_map(LoggedLine::parse)))
+}
+
+fn last_of(share: &ShareFolder, history: &mut JobHistory, ip: Ipv4Addr, last: usize) -> Vec<PastJob> {
+    let mut jobs = history.take(ip);
+    settle(share, ip, &mut jobs);
+    jobs.drain(..jobs.len().saturating_sub(last));
+    jobs
+}
+
+/// The last jobs of one machine, the oldest first.
+pub(super) fn of_machine(share: &ShareFolder, ip: Ipv4Addr, last: usize) -> Result<Vec<PastJob>, Error> {
+    Ok(last_of(share, &mut read(share)?, ip, last))
 }
 
 /// Writes down that a machine was armed.
@@ -160,7 +175,8 @@ fn text_of(jobs: &[PastJob]) -> Vec<String> {
     lines
 }
 
-fn to_json(job: &PastJob) -> Value {
+/// What `--json` prints of a job.
+pub(super) fn to_json(job: &PastJob) -> Value {
     json!({
         "action": job.action,
         "job": job.job,

@@ -87,10 +87,10 @@ pub(super) fn machines(
 }
 
 /// How many sets have each file.
-struct FileUsers(HashMap<crate::block::FileId, u32>);
+pub(super) struct FileUsers(HashMap<crate::block::FileId, u32>);
 
 impl FileUsers {
-    fn of(all: &[MachineSets]) -> FileUsers {
+    pub fn of(all: &[MachineSets]) -> FileUsers {
         let mut sets = HashMap::new();
         let images = all.iter().flat_map(|machine| &machine.sets).flat_map(|set| &set.images);
         images.filter_map(|image| image.place).for_each(|(id, _)| *sets.entry(id).or_insert(0) += 1);
@@ -98,13 +98,13 @@ impl FileUsers {
     }
 
     /// Bytes that only this set has.
-    fn own(&self, set: &ListedSet) -> u64 {
+    pub fn own(&self, set: &ListedSet) -> u64 {
         let own = set.images.iter().filter_map(|image| image.place);
         own.filter(|(id, _)| self.0.get(id) == Some(&1)).fold(0, |sum, (_, room)| sum.saturating_add(room))
     }
 
     /// Bytes of these sets, each file once.
-    fn together<'a>(sets: impl IntoIterator<Item = &'a ListedSet>) -> u64 {
+    pub fn together<'a>(sets: impl IntoIterator<Item = &'a ListedSet>) -> u64 {
         let files: HashMap<_, u64> =
             sets.into_iter().flat_map(|set| &set.images).filter_map(|image| image.place).collect();
         files.values().fold(0, |sum, room| sum.saturating_add(*room))
@@ -144,20 +144,7 @@ fn overview(all: &[MachineSets], names: &MachineNames, now: Timestamp) -> Vec<St
     let row = |machine: &MachineSets| {
         let (first, last) = (machine.sets.first(), machine.sets.last());
         let age = |set: Option<&ListedSet>| set.map_or("-".into(), |set| short(since(set.finished, now)));
-        let mut words: Vec<&str> = Vec::new();
-        for set in &machine.sets {
-            for word in set.words(false).into_iter().filter(|word| *word != "current") {
-                if !words.contains(&word) {
-                    words.push(word);
-                }
-            }
-        }
-        if machine.sets.first().is_some_and(|set| !set.is_current()) {
-            words.push("no current set");
-        }
-        if !machine.problems.is_empty() {
-            words.push("UNREADABLE");
-        }
+        let words = words(machine);
         vec![
             machine.ip.to_string(),
             host(machine, names),
@@ -171,6 +158,25 @@ fn overview(all: &[MachineSets], names: &MachineNames, now: Timestamp) -> Vec<St
         ]
     };
     table::lines(&head, &all.iter().map(row).collect::<Vec<_>>(), &[2, 3, 4, 5, 6, 7])
+}
+
+/// What is special about the sets of a machine.
+pub(super) fn words(machine: &MachineSets) -> Vec<&'static str> {
+    let mut words: Vec<&str> = Vec::new();
+    for set in &machine.sets {
+        for word in set.words(false).into_iter().filter(|word| *word != "current") {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+    }
+    if machine.sets.first().is_some_and(|set| !set.is_current()) {
+        words.push("no current set");
+    }
+    if !machine.problems.is_empty() {
+        words.push("UNREADABLE");
+    }
+    words
 }
 
 fn each_set(machine: &MachineSets, costs: &FileUsers, names: &MachineNames, now: Timestamp) -> Vec<String> {
@@ -202,7 +208,13 @@ fn each_set(machine: &MachineSets, costs: &FileUsers, names: &MachineNames, now:
     lines
 }
 
-fn to_json(machine: &MachineSets, costs: &FileUsers, names: &MachineNames, now: Timestamp) -> Value {
+/// What `--json` prints of a machine.
+pub(super) fn to_json(
+    machine: &MachineSets,
+    costs: &FileUsers,
+    names: &MachineNames,
+    now: Timestamp,
+) -> Value {
     let known = names.list().iter().find(|known| known.address == machine.ip);
     let image = |image: &super::sets::ListedImage| {
         json!({

@@ -74,6 +74,15 @@ pub(super) struct StatusNews {
     pub problems: Vec<String>,
 }
 
+/// How urgent a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    Trouble,
+    Working,
+    Armed,
+    Quiet,
+}
+
 impl Newsroom {
     /// Opens both folders. The second may be elsewhere, unless somebody has named it.
     pub fn open(settings: &SettingsFile) -> Result<Newsroom, Error> {
@@ -194,6 +203,38 @@ impl StatusNews {
             || self.expired(now).is_some()
             || !self.damaged.is_empty()
             || matches!(state, Some(JobState::Failed | JobState::Holding))
+    }
+
+    pub fn urgency(&self, now: Timestamp) -> Urgency {
+        let is_running = self.status.as_ref().is_some_and(|status| status.state == JobState::Running);
+        match () {
+            () if self.is_in_trouble(now) => Urgency::Trouble,
+            () if self.not_come().is_some() => Urgency::Armed,
+            () if is_running => Urgency::Working,
+            () => Urgency::Quiet,
+        }
+    }
+
+    /// Why it is in trouble, or what it does.
+    pub fn what(&self, now: Timestamp) -> String {
+        let status = self.status.as_ref();
+        let error = status.and_then(|status| status.error.clone());
+        let step =
+            status.filter(|status| status.state == JobState::Running).map(|status| match &status.disk {
+                Some(disk) => format!("{disk}: {}", status.step),
+                None => status.step.clone(),
+            });
+        let damaged = || self.damaged.first().cloned();
+        let by = || self.not_come().and_then(|armed| armed.by.as_ref().map(|by| format!("armed by {by}")));
+        let text = match self.urgency(now) {
+            Urgency::Trouble => {
+                damaged().or(error).or(step).or_else(by).or_else(|| self.problems.first().cloned())
+            }
+            Urgency::Working => step,
+            Urgency::Armed => by(),
+            Urgency::Quiet => None,
+        };
+        text.unwrap_or_default()
     }
 }
 

@@ -8,7 +8,7 @@ use super::news::{NewsFlags, Newsroom, StatusNews, age};
 use super::output::Out;
 use super::table::{self, cut, short, since};
 use crate::store::record::SetState;
-use crate::store::status::JobState;
+use crate::store::status::{JobState, Status};
 use crate::text::{ascii, human_bytes, human_time};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -70,6 +70,24 @@ fn word(state: JobState) -> &'static str {
 
 const HEAD: [&str; 9] = ["ADDRESS", "HOST", "STATE", "ACTION", "DONE", "MB/s", "ETA", "TRY", "AGE"];
 
+/// What a machine does, in a word: see [`AFTER_HELP`].
+pub(super) fn state(news: &StatusNews, now: Timestamp) -> &'static str {
+    match &news.status {
+        _ if news.expired(now).is_some() => "expired",
+        _ if news.not_come().is_some() => "armed",
+        Some(_) if news.is_stale(now) => "stale",
+        Some(status) => word(status.state),
+        None => "-",
+    }
+}
+
+/// Percent of its step, where it works and knows.
+pub(super) fn percent(status: &Status) -> Option<u64> {
+    let percent = (u128::from(status.bytes_done) * 100).checked_div(status.bytes_total.into());
+    let percent = percent.filter(|_| status.state == JobState::Running)?;
+    Some(u64::try_from(percent.min(100)).unwrap_or(100))
+}
+
 /// The figures of one machine, in the columns of [`HEAD`].
 pub(super) fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
     let none = || "-".to_owned();
@@ -80,22 +98,19 @@ pub(super) fn row(news: &StatusNews, now: Timestamp) -> [String; 9] {
         let action = armed.action.as_deref().map_or_else(none, |action| cut(&ascii(action), 12));
         let since = armed.since.map_or_else(none, |at| short(since(at, now)));
         let name = named.unwrap_or_else(none);
-        let word = if news.expired(now).is_some() { "expired" } else { "armed" };
-        return [ip, name, word.into(), action, none(), none(), none(), none(), since];
+        return [ip, name, state(news, now).into(), action, none(), none(), none(), none(), since];
     }
     let Some(status) = &news.status else {
         let host = news.record.as_ref().map_or_else(none, |r| host(&r.machine.hostname));
         return [ip, host, none(), none(), none(), none(), none(), none(), none()];
     };
     let is_running = status.state == JobState::Running;
-    let percent = u128::from(status.bytes_done) * 100;
-    let percent = percent.checked_div(status.bytes_total.into()).filter(|_| is_running);
     [
         ip,
         host(&status.hostname),
-        if news.is_stale(now) { "stale" } else { word(status.state) }.to_owned(),
+        state(news, now).to_owned(),
         cut(&ascii(&status.action), 12),
-        percent.map_or_else(none, |p| format!("{}%", p.min(100))),
+        percent(status).map_or_else(none, |p| format!("{p}%")),
         if is_running && status.rate > 0 { (status.rate / 1_000_000).to_string() } else { none() },
         status
             .eta
@@ -200,44 +215,47 @@ fn armed_json(news: &StatusNews, now: Timestamp) -> Value {
     }
 }
 
-fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
-    let one = |news: &StatusNews| {
-        let backup = news.record.as_ref().map(|record| {
-            let images = record.images.iter().map(|image| {
-                json!({
-                    "name": image.name,
-                    "disk_bytes": image.disk_size,
-                    "image_bytes": image.image_size,
-                    "root_hash": image.root_hash.to_string(),
-                    "complete": image.state == SetState::Complete,
-                })
-            });
+/// What `--json` prints.
+pub(super) fn to_json(all: &[StatusNews], now: Timestamp) -> Value {
+    Value::Array(all.iter().map(|news| one_as_json(news, now)).collect())
+}
+
+/// The same of one machine.
+pub(super) fn one_as_json(news: &StatusNews, now: Timestamp) -> Value {
+    let backup = news.record.as_ref().map(|record| {
+        let images = record.images.iter().map(|image| {
             json!({
-                "generation": record.generation,
-                "finished": record.finished,
-                "job": record.job,
-                "complete": record.is_complete(),
-                "images": images.collect::<Vec<_>>(),
+                "name": image.name,
+                "disk_bytes": image.disk_size,
+                "image_bytes": image.image_size,
+                "root_hash": image.root_hash.to_string(),
+                "complete": image.state == SetState::Complete,
             })
         });
         json!({
-            "ip": news.ip,
-            "known": news.is_known,
-            "status": news.status,
-            "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
-            "stale": news.is_stale(now),
-            "armed": armed_json(news, now),
-            "backup": backup,
-            "lease": news.lease.as_ref().map(|lease| json!({
-                "number": lease.number,
-                "holder": lease.holder(),
-                "released": lease.is_released(),
-            })),
-            "damaged": news.damaged,
-            "problems": news.problems,
+            "generation": record.generation,
+            "finished": record.finished,
+            "job": record.job,
+            "complete": record.is_complete(),
+            "images": images.collect::<Vec<_>>(),
         })
-    };
-    Value::Array(all.iter().map(one).collect())
+    });
+    json!({
+        "ip": news.ip,
+        "known": news.is_known,
+        "status": news.status,
+        "age_seconds": news.status.as_ref().map(|s| age(s, now).as_secs()),
+        "stale": news.is_stale(now),
+        "armed": armed_json(news, now),
+        "backup": backup,
+        "lease": news.lease.as_ref().map(|lease| json!({
+            "number": lease.number,
+            "holder": lease.holder(),
+            "released": lease.is_released(),
+        })),
+        "damaged": news.damaged,
+        "problems": news.problems,
+    })
 }
 
 #[cfg(test)]
@@ -248,7 +266,6 @@ mod tests {
     use super::*;
     use crate::share::{Files, MemFiles};
     use crate::store::record::RECORD_LIMIT;
-    use crate::store::status::Status;
 
     fn status() -> Status {
         let started = Timestamp::from_second(1_000_000).unwrap();

@@ -6,15 +6,14 @@ mod terminal;
 use super::config::SettingsFile;
 use super::log::tail;
 use super::machine::MachineNames;
-use super::news::{NewsFlags, Newsroom, StatusNews, age};
+use super::news::{NewsFlags, Newsroom, StatusNews, Urgency, age};
 use super::output::Out;
 use super::{Answer, Error, status};
 use crate::store::layout::MAINTENANCE_LOG;
-use crate::store::status::JobState;
 use crate::sys::{is_ending, note_ending_signals};
 use crate::text::{ascii, plain};
 use jiff::Timestamp;
-use screen::{ScreenView, Urgency, WatchRow, WatchState, page, render};
+use screen::{ScreenView, WatchRow, WatchState, page, render};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -90,37 +89,6 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     }
 }
 
-fn urgency(news: &StatusNews, now: Timestamp) -> Urgency {
-    let is_running = news.status.as_ref().is_some_and(|status| status.state == JobState::Running);
-    match () {
-        () if news.is_in_trouble(now) => Urgency::Trouble,
-        () if news.not_come().is_some() => Urgency::Armed,
-        () if is_running => Urgency::Working,
-        () => Urgency::Quiet,
-    }
-}
-
-/// Why it is in trouble, or what it does.
-fn what(news: &StatusNews, now: Timestamp) -> String {
-    let status = news.status.as_ref();
-    let error = status.and_then(|status| status.error.clone());
-    let step = status.filter(|status| status.state == JobState::Running).map(|status| match &status.disk {
-        Some(disk) => format!("{disk}: {}", status.step),
-        None => status.step.clone(),
-    });
-    let damaged = || news.damaged.first().cloned();
-    let by = || news.not_come().and_then(|armed| armed.by.as_ref().map(|by| format!("armed by {by}")));
-    let text = match urgency(news, now) {
-        Urgency::Trouble => {
-            damaged().or(error).or(step).or_else(by).or_else(|| news.problems.first().cloned())
-        }
-        Urgency::Working => step,
-        Urgency::Armed => by(),
-        Urgency::Quiet => None,
-    };
-    ascii(&text.unwrap_or_default())
-}
-
 fn row(news: &StatusNews, known: &BTreeMap<Ipv4Addr, String>, now: Timestamp) -> WatchRow {
     let mut cells = status::row(news, now);
     if let Some(name) = known.get(&news.ip) {
@@ -130,9 +98,9 @@ fn row(news: &StatusNews, known: &BTreeMap<Ipv4Addr, String>, now: Timestamp) ->
     let done = status.map_or(0, |status| status.bytes_done.saturating_mul(100) / status.bytes_total.max(1));
     WatchRow {
         ip: news.ip,
-        urgency: urgency(news, now),
+        urgency: news.urgency(now),
         cells,
-        what: what(news, now),
+        what: ascii(&news.what(now)),
         done,
         age: status.map_or(u64::MAX, |status| age(status, now).as_secs()),
         details: status::details(news, now),

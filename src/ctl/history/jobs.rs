@@ -55,7 +55,7 @@ impl<'a> JobLine<'a> {
 
 /// What became of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JobResult {
+pub(in super::super) enum JobResult {
     Armed,
     Disarmed,
     Replaced,
@@ -81,7 +81,7 @@ impl JobResult {
 
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PastJob {
+pub(in super::super) struct PastJob {
     pub action: String,
     pub job: Option<String>,
     pub by: Option<String>,

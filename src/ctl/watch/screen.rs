@@ -1,5 +1,6 @@
 //! What `watch` shows, as a pure function of what is known, what was asked for by keys, and the size of the terminal.
 
+use super::super::news::Urgency;
 use super::super::table::cut;
 use crate::text::wrap;
 use std::net::Ipv4Addr;
@@ -9,15 +10,6 @@ use std::net::Ipv4Addr;
 pub(super) struct ScreenSize {
     pub columns: usize,
     pub rows: usize,
-}
-
-/// How urgent a machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Urgency {
-    Trouble,
-    Working,
-    Armed,
-    Quiet,
 }
 
 /// One machine.
