@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use testbox::job::StoreOrder;
-use testbox::serve::http::{Listen, serve};
+use testbox::serve::http::{Beside, Listen, serve};
 use testbox::serve::jobs::{self, StoreJob};
 use testbox::serve::retention::Keep;
 use testbox::serve::{Store, StoreRules, tls};
@@ -78,7 +78,8 @@ impl Server {
         std::thread::spawn(move || {
             let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
             let listen = if is_tls { Listen::Tls(any, &key_file) } else { Listen::Plain(any) };
-            serve(Arc::new(store), listen, None, |address| ready.send(address).unwrap()).unwrap();
+            serve(Arc::new(store), listen, Beside::default(), |address| ready.send(address).unwrap())
+                .unwrap();
         });
         let address = at.recv_timeout(Duration::from_secs(60)).unwrap();
         Server { dir, address, token, key }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Where it is asked, on the socket and by HTTPS.
@@ -30,6 +31,8 @@ const ORDER_LIMIT: usize = 64 << 10;
 const TOKENS_LIMIT: u64 = 64 << 10;
 /// Lines that wait for a client that reads slowly.
 const WAITING: usize = 64;
+/// Bytes that are kept of what a command prints.
+const PRINTED: usize = 64 << 10;
 
 /// What an admin wants done: the words behind `testboxctl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,24 @@ pub enum AdminLine {
 /// Makes the program that does an order: who wants it, and the words.
 pub type AdminProgram = dyn Fn(&str, &[String]) -> std::process::Command + Send + Sync;
 
+/// An admin who is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownAdmin {
+    /// As the file of tokens calls them.
+    pub name: String,
+    /// The hash of the token.
+    pub token: SetHash,
+}
+
+/// What a command has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminResult {
+    /// Its exit code.
+    pub code: u8,
+    /// What it has printed, in the order in which it came; of very much the beginning.
+    pub lines: Vec<AdminLine>,
+}
+
 /// The admins of a server.
 pub struct Admins {
     program: Box<AdminProgram>,
@@ -72,21 +93,70 @@ impl Admins {
     pub async fn by_token(self: &Arc<Self>, from: &str, headers: &HeaderMap, body: Body) -> Response<Body> {
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        match self.of_token(from, token) {
+            Ok(admin) => self.answer(&format!("{} (token, from {from})", admin.name), body).await,
+            Err(refusal) => refused(&refusal),
+        }
+    }
+
+    /// Whether anybody is known by a token.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Who comes from there with this token. Whoever is refused is written down.
+    ///
+    /// # Errors
+    /// Nobody has it, or the file of tokens cannot be read.
+    pub fn of_token(&self, from: &str, token: &str) -> Result<KnownAdmin, Refusal> {
         let unknown = || Refusal::new(Code::UnknownToken, "this server knows no admin with this token");
-        let name = match self.tokens.as_deref().map(read_tokens) {
+        let hash = SetHash::of(token.as_bytes());
+        let found = self.known().and_then(|tokens| name_of(&tokens, &hash).ok_or_else(unknown));
+        found.map(|name| KnownAdmin { name, token: hash }).inspect_err(|refusal| {
+            self.tell.warn(&format!("{from}: refused as an admin: {}", refusal.text));
+        })
+    }
+
+    /// Whether the token still counts by which somebody was known.
+    pub fn still_counts(&self, admin: &KnownAdmin) -> bool {
+        let name = self.known().ok().and_then(|tokens| name_of(&tokens, &admin.token));
+        name.as_ref() == Some(&admin.name)
+    }
+
+    fn known(&self) -> Result<Vec<(String, Token)>, Refusal> {
+        match self.tokens.as_deref().map(read_tokens) {
             None => {
                 Err(Refusal::new(Code::Forbidden, "this server takes no orders by HTTPS: --admin-tokens"))
             }
             Some(Err(e)) => Err(Refusal::of_error("the admins' tokens", &e)),
-            Some(Ok(tokens)) => name_of(&tokens, token).ok_or_else(unknown),
-        };
-        match name {
-            Ok(name) => self.answer(&format!("{name} (token, from {from})"), body).await,
-            Err(refusal) => {
-                self.tell.warn(&format!("{from}: refused as an admin: {}", refusal.text));
-                refused(&refusal)
-            }
+            Some(Ok(tokens)) => Ok(tokens),
         }
+    }
+
+    /// Does a command for somebody who is known already. It goes on where nobody waits for it any more.
+    ///
+    /// # Errors
+    /// It was not begun.
+    pub async fn perform(self: &Arc<Self>, who: &str, words: Vec<String>) -> Result<AdminResult, Refusal> {
+        let mut lines = self.start(who, words)?;
+        let collected = tokio::spawn(async move {
+            let (mut result, mut bytes) = (AdminResult { code: 70, lines: Vec::new() }, 0);
+            while let Some(line) = lines.recv().await {
+                match &line {
+                    AdminLine::Exit(code) => result.code = *code,
+                    AdminLine::Out(text) | AdminLine::Err(text) => {
+                        bytes += text.len();
+                        if bytes <= PRINTED {
+                            result.lines.push(line);
+                        }
+                    }
+                }
+            }
+            result
+        });
+        collected
+            .await
+            .map_err(|_| Refusal::new(Code::Failed, "internal error of the server: please report its log"))
     }
 
     /// Answers the order of somebody who is known already.
@@ -97,19 +167,32 @@ impl Admins {
             let why = format!("an order is {{\"words\":[...]}} of {ORDER_LIMIT} bytes at most");
             return refused(&Refusal::new(Code::Malformed, why));
         };
+        let lines = match self.start(who, order.words) {
+            Ok(lines) => lines,
+            Err(refusal) => return refused(&refusal),
+        };
+        let lines = ReceiverStream::new(lines).map(|line| {
+            let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+            bytes.push(b'\n');
+            Ok::<_, io::Error>(bytes)
+        });
+        let mut response = Response::new(Body::from_stream(lines));
+        set_header(&mut response, header::CONTENT_TYPE, "application/x-ndjson");
+        response
+    }
+
+    /// Begins a command, and gives what it prints; it ends with whoever reads that.
+    fn start(&self, who: &str, words: Vec<String>) -> Result<mpsc::Receiver<AdminLine>, Refusal> {
         let Ok(place) = self.at_once.clone().try_acquire_owned() else {
             let why = format!("{AT_ONCE} commands of admins run already");
-            return refused(&Refusal::new(Code::Busy, why));
+            return Err(Refusal::new(Code::Busy, why));
         };
-        let mut command = Command::from((self.program)(who, &order.words));
+        let mut command = Command::from((self.program)(who, &words));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let child = match command.spawn() {
-            Ok(child) => child,
-            Err(e) => return refused(&Refusal::of_error("cannot start testboxctl", &e)),
-        };
+        let child = command.spawn().map_err(|e| Refusal::of_error("cannot start testboxctl", &e))?;
         let (lines, receiver) = mpsc::channel(WAITING);
         let run = AdminRun { child, lines, _place: place };
-        let said = format!("{who}: {}", order.words.join(" "));
+        let said = format!("{who}: {}", words.join(" "));
         let tell = self.tell.clone();
         tokio::spawn(async move {
             match run.finish().await {
@@ -117,16 +200,14 @@ impl Admins {
                 None => tell.warn(&format!("admin {said}: gone, the command was ended")),
             }
         });
-        let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-        set_header(&mut response, header::CONTENT_TYPE, "application/x-ndjson");
-        response
+        Ok(receiver)
     }
 }
 
 /// A command that runs. Dropped, it ends.
 struct AdminRun {
     child: Child,
-    lines: mpsc::Sender<io::Result<Vec<u8>>>,
+    lines: mpsc::Sender<AdminLine>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -148,30 +229,24 @@ impl AdminRun {
         // Without a code a signal has ended it.
         let code = status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
         let code = code.unwrap_or(70);
-        send(&AdminLine::Exit(code), &self.lines).await.map(|()| code)
+        self.lines.send(AdminLine::Exit(code)).await.ok().map(|()| code)
     }
 }
 
 async fn pass(
     from: Option<impl AsyncRead + Unpin>,
     line: fn(String) -> AdminLine,
-    to: &mpsc::Sender<io::Result<Vec<u8>>>,
+    to: &mpsc::Sender<AdminLine>,
 ) -> Option<()> {
     let Some(from) = from else { return Some(()) };
     let mut reader = BufReader::new(from);
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes).await.is_ok_and(|n| n > 0) {
         let text = String::from_utf8_lossy(&bytes);
-        send(&line(text.trim_end_matches('\n').to_owned()), to).await?;
+        to.send(line(text.trim_end_matches('\n').to_owned())).await.ok()?;
         bytes.clear();
     }
     Some(())
-}
-
-async fn send(line: &AdminLine, to: &mpsc::Sender<io::Result<Vec<u8>>>) -> Option<()> {
-    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
-    bytes.push(b'\n');
-    to.send(Ok(bytes)).await.ok()
 }
 
 /// The admins' tokens by name.
@@ -218,12 +293,9 @@ fn parse_tokens(text: &str) -> Result<Vec<(String, Token)>, String> {
 }
 
 /// Hashes are compared, so that how long it takes tells nothing of a token.
-fn name_of(tokens: &[(String, Token)], token: &str) -> Option<String> {
-    let wanted = SetHash::of(token.as_bytes());
-    tokens
-        .iter()
-        .find(|(_, one)| SetHash::of(one.as_str().as_bytes()) == wanted)
-        .map(|(name, _)| name.clone())
+fn name_of(tokens: &[(String, Token)], wanted: &SetHash) -> Option<String> {
+    let is_it = |(_, one): &&(String, Token)| SetHash::of(one.as_str().as_bytes()) == *wanted;
+    tokens.iter().find(is_it).map(|(name, _)| name.clone())
 }
 
 #[cfg(test)]
@@ -234,9 +306,9 @@ mod tests {
     fn admins_are_known_by_whole_tokens_only() {
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let tokens = parse_tokens(&format!("# admins\n\nalice {a}\r\nbob  {b}\n")).unwrap();
-        assert_eq!(name_of(&tokens, &b).as_deref(), Some("bob"));
+        assert_eq!(name_of(&tokens, &SetHash::of(b.as_bytes())).as_deref(), Some("bob"));
         for wrong in ["", "alice", &a[1..], &a.to_uppercase()] {
-            assert_eq!(name_of(&tokens, wrong), None, "{wrong}");
+            assert_eq!(name_of(&tokens, &SetHash::of(wrong.as_bytes())), None, "{wrong}");
         }
         for bad in [format!("alice {}", &a[1..]), a.clone(), format!("x {a}\ny {a}"), format!("x y {a}")] {
             assert!(parse_tokens(&bad).is_err(), "{bad}");

@@ -64,10 +64,23 @@ pub struct AdminSide {
     pub socket: Option<UnixListener>,
 }
 
+/// What is served beside the store.
+#[derive(Default)]
+pub struct Beside {
+    /// The admins.
+    pub admin: Option<AdminSide>,
+    /// A page for people, at paths of its own. Whoever asks for `/` with a browser is sent to [`PAGE_PATH`].
+    pub page: Option<Router>,
+}
+
+/// Where the page begins.
+pub const PAGE_PATH: &str = "/machines";
+
 struct Shell {
     store: Arc<Store>,
     admins: Option<Arc<Admins>>,
     slots: RequestSlots,
+    has_page: bool,
 }
 
 /// Serves until a signal ends it; `ready` is told once it listens.
@@ -77,11 +90,11 @@ struct Shell {
 pub fn serve(
     store: Arc<Store>,
     listen: Listen<'_>,
-    admin: Option<AdminSide>,
+    beside: Beside,
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(run(store.clone(), listen, admin, ready));
+    let served = runtime.block_on(run(store.clone(), listen, beside, ready));
     runtime.shutdown_timeout(END_TIME);
     store.end();
     served
@@ -90,9 +103,10 @@ pub fn serve(
 async fn run(
     store: Arc<Store>,
     listen: Listen<'_>,
-    admin: Option<AdminSide>,
+    beside: Beside,
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
+    let Beside { admin, page } = beside;
     let address = match listen {
         Listen::Tls(address, _) | Listen::Plain(address) => address,
     };
@@ -102,9 +116,9 @@ async fn run(
     let slots = RequestSlots::new(store.rules().at_work);
     let known = store.clone();
     let connections = Connections::new(Box::new(move |peer| known.has_session(peer)));
-    let shell = Arc::new(Shell { store: store.clone(), admins, slots });
-    let app =
-        Router::new().fallback(handle).with_state(shell).into_make_service_with_connect_info::<SocketAddr>();
+    let shell = Arc::new(Shell { store: store.clone(), admins, slots, has_page: page.is_some() });
+    let app = Router::new().fallback(handle).with_state(shell).merge(page.unwrap_or_default());
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
     tokio::spawn(end_on_signal(handle.clone()));
     tokio::spawn(tend(store));
@@ -175,7 +189,7 @@ async fn handle(
     let of_peer = shell.slots.of(peer.ip()).await;
     let (parts, body) = request.into_parts();
     if parts.uri.path() == "/" {
-        return welcome();
+        return if shell.has_page && is_browser(&parts.headers) { to_page() } else { welcome() };
     }
     let (call, caller) = match taken_apart(&parts.method, &parts.uri.to_string(), &parts.headers, peer.ip()) {
         Ok(both) => both,
@@ -289,6 +303,19 @@ fn taken_apart(
         return Err(malformed(&format!("no session: {SESSION_HEADER}: <32 hex digits>")));
     }
     Ok((call, Caller { token: token.to_owned(), session: session.to_owned(), peer: peer.to_canonical() }))
+}
+
+/// A browser says that it takes HTML; agents and curl do not.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|accepts| accepts.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("text/html"))
+}
+
+fn to_page() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    set_header(&mut response, header::LOCATION, PAGE_PATH);
+    response
 }
 
 fn welcome() -> Response<Body> {

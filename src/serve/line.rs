@@ -85,6 +85,11 @@ impl Line {
         Line { places: places.max(1), at_work: BTreeSet::new(), waiting: Vec::new() }
     }
 
+    /// How many are at work, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.at_work.len(), self.waiting.len())
+    }
+
     /// Somebody comes, or asks where he stands.
     pub fn come(&mut self, who: &str, need: Need) -> Standing {
         if !self.at_work.contains(who) && !self.waiting.iter().any(|waiting| waiting.who == who) {

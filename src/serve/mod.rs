@@ -20,7 +20,7 @@
 
 pub mod access;
 pub mod admin;
-mod answers;
+pub mod answers;
 mod connections;
 pub mod events;
 pub mod http;

@@ -393,6 +393,11 @@ impl Sessions {
         Ok(since)
     }
 
+    /// How many machines are at work, and how many wait in line.
+    pub fn line_counts(&self) -> (usize, usize) {
+        locked(&self.line).counts()
+    }
+
     /// Begins to open a session that has waited in the line, where it is its turn.
     fn advance(&self, session: &Arc<Session>, caller: &Caller, me: &Holder) -> Result<(), Refusal> {
         let Some(need) = jobs::need(session.action) else { return Ok(()) };

@@ -135,6 +135,11 @@ impl Store {
         &self.rules
     }
 
+    /// How many machines are at work, and how many wait in line.
+    pub fn line_counts(&self) -> (usize, usize) {
+        self.sessions.line_counts()
+    }
+
     /// Whether a session was begun from this address.
     pub fn has_session(&self, peer: IpAddr) -> bool {
         self.sessions.has_one_of(peer)
