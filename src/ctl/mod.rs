@@ -30,6 +30,7 @@ mod network;
 mod news;
 mod output;
 mod ownership;
+mod page;
 mod power;
 mod prune;
 mod published;

@@ -6,10 +6,11 @@ use super::hooks::HookFlags;
 use super::keep::KeepFlags;
 use super::network::own_addresses;
 use super::output::{Out, Stderr, warn};
+use super::page::{LabFolders, LabPage};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
 use crate::serve::admin::{self, ADMIN_VARIABLE, Admins};
-use crate::serve::http::{self, AdminSide, Listen};
+use crate::serve::http::{self, AdminSide, Beside, Listen};
 use crate::serve::line::AT_WORK;
 use crate::serve::{Store, StoreRules, socket, tls};
 use crate::share::{DirFiles, Files};
@@ -70,6 +71,9 @@ pub(super) struct Args {
     /// Admins who come by HTTPS: a file with a name and a token, 64 hex digits, in each line
     #[arg(long, value_name = "FILE", conflicts_with = "plain", help_heading = "Admins")]
     admin_tokens: Option<PathBuf>,
+    /// No page for browsers, no API and no metrics on that address. Without a login they show names and states only
+    #[arg(long, help_heading = "Admins")]
+    no_page: bool,
     #[command(flatten)]
     keep: KeepFlags,
     /// Bytes that sets, parts and logs of one machine may take (K, M, G, T) [default: a quarter of the file system]
@@ -157,7 +161,16 @@ pub(super) fn run(args: &Args, config: Option<&Path>, file: &SettingsFile, out: 
     let shown = if args.listen.ip().is_unspecified() { own() } else { args.listen.ip() };
     out.line(format!("store = \"{scheme}://{}\"", SocketAddr::new(shown, args.listen.port())))?;
     let admin = admin_side(args, config, &backup, &boot)?;
-    http::serve(Arc::new(store), listen, admin, |address| {
+    let store = Arc::new(store);
+    let folders = LabFolders {
+        config: config.map(Path::to_owned),
+        backup: backup.path.clone(),
+        boot: boot.path.clone(),
+    };
+    let admins = admin.as_ref().map(|side| side.admins.clone());
+    let page = LabPage::new(folders, store.clone(), admins, Arc::new(Stderr));
+    let page = (!args.no_page).then(|| page.router());
+    http::serve(store, listen, Beside { admin, page }, |address| {
         Stderr.info(&format!(
             "testboxctl {} serves {} on {address}",
             env!("CARGO_PKG_VERSION"),

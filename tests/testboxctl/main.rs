@@ -12,6 +12,7 @@ mod man;
 mod nfsroot;
 mod overwrite;
 mod ownership;
+mod page;
 mod power;
 mod see;
 mod shares;

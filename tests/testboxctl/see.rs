@@ -18,7 +18,7 @@ fn words(line: &str) -> Vec<&str> {
 
 impl Lab {
     /// A set of one disk, in the folder of a machine or below its history, with an image of so many bytes.
-    fn set(&self, folder: &str, generation: u64, days: i64, bytes: usize, state: &str) {
+    pub(super) fn set(&self, folder: &str, generation: u64, days: i64, bytes: usize, state: &str) {
         let finished = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days + 1);
         let record = serde_json::json!({
             "format": 1, "generation": generation, "job": format!("j{generation}"), "version": "0.1.0",

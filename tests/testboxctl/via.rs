@@ -7,22 +7,27 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(super) const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-fn words(line: &str) -> Vec<&str> {
+pub(super) fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
 /// A server in a lab, on a port of its own.
-struct Served {
-    lab: Lab,
+pub(super) struct Served {
+    pub lab: Lab,
     child: Child,
-    url: String,
+    pub url: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
 impl Served {
-    fn new() -> Served {
+    pub fn new() -> Served {
+        Served::with("")
+    }
+
+    /// With more options.
+    pub fn with(more: &str) -> Served {
         let lab = Lab::new();
         lab.write("t/pxelinux.0", b"loader");
         lab.write("tokens", format!("alice {TOKEN}\n").as_bytes());
@@ -30,7 +35,7 @@ impl Served {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut serve = lab.command(&words(&format!(
             "serve --backup-dir b --tftp-dir t --key key.pem --listen 127.0.0.1:{port} --admin-socket s/admin.sock \
-             --admin-tokens tokens"
+             --admin-tokens tokens {more}"
         )));
         let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -45,7 +50,7 @@ impl Served {
         served
     }
 
-    fn log_until(&mut self, part: &str) -> String {
+    pub fn log_until(&mut self, part: &str) -> String {
         let mut line = String::new();
         while !line.contains(part) {
             line.clear();
@@ -54,11 +59,11 @@ impl Served {
         line
     }
 
-    fn by_socket(&self, line: &str) -> Run {
+    pub fn by_socket(&self, line: &str) -> Run {
         self.lab.run(&words(&format!("--via {} {line}", self.lab.path("s/admin.sock").display())))
     }
 
-    fn by_https(&self, line: &str) -> Run {
+    pub fn by_https(&self, line: &str) -> Run {
         self.lab.run(&words(&format!("--via {} --via-token tokens {line}", self.url)))
     }
 
