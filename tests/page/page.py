@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 CHROMIUM, URL, TOKEN, LAB, SHOTS = sys.argv[1:6]
 LAB, SHOTS = Path(LAB), Path(SHOTS)
+CYCLED = LAB / "cycled"
 ARMED = LAB / "t/pxelinux.cfg/0A2A0114"
 UNSAFE = ssl._create_unverified_context()
 expect.set_options(timeout=20_000)
@@ -139,10 +140,21 @@ def an_admin_follows_and_arms(browser):
     expect(page.locator("#live")).to_contain_text("by alice (page, from 127.0.0.1); it has not come yet")
     assert "testbox.action=restore" in ARMED.read_text()
     visit.looks_good("armed")
+    assert not CYCLED.exists()
     visit.click("link", "disarm…")
     visit.click("button", "Disarm tb20")
     expect(page.get_by_role("status")).to_contain_text("disarmed, was armed with restore")
     assert not ARMED.exists()
+    # An older set, and at once.
+    page.get_by_role("link", name="Restore set 6").click()
+    expect(page.get_by_text("the images of set 6")).to_be_visible()
+    page.get_by_label("Switch its power off and on").check()
+    visit.click("button", "Arm tb20 with restore")
+    expect(page.get_by_role("status")).to_contain_text("10.42.1.20: cycled")
+    assert CYCLED.read_text() == "cycle tb20\n" and "testbox.set=" in ARMED.read_text()
+    visit.click("link", "disarm…")
+    visit.click("button", "Disarm tb20")
+    expect(page.get_by_role("status")).to_contain_text("disarmed")
 
     # What the command refuses is said in its own words.
     visit.go("/machines/10.42.1.21/arm?action=restore")

@@ -3,7 +3,9 @@
 use super::Lab;
 use super::via::{Served, TOKEN};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 const EVIL: &str = "<script>document.title='taken'</script>\u{1b}[2J\u{202e}\"'><img src=x onerror=alert(1)>";
@@ -23,7 +25,10 @@ fn status(state: &str, n: u8, name: &str, more: Value) -> Vec<u8> {
 /// Machines in all states: 20 to arm, 21 failed, 22 works, 23 armed, 24 never came, 25 hostile, 26 holds, 27 silent, 28 new.
 fn machines(lab: &Lab) {
     let hour = jiff::SignedDuration::from_hours(1);
-    lab.write("machines.toml", b"[tb20]\naddress = \"10.42.1.20\"\n[tb28]\naddress = \"10.42.1.28\"\n");
+    lab.write("pdu", b"#!/bin/sh\necho \"$@\" >>cycled\n");
+    fs::set_permissions(lab.path("pdu"), fs::Permissions::from_mode(0o755)).unwrap();
+    let known = "[tb20]\naddress = \"10.42.1.20\"\npower = [\"./pdu\", \"{action}\", \"{name}\"]\n[tb28]\naddress = \"10.42.1.28\"\n";
+    lab.write("machines.toml", known.as_bytes());
     lab.set("10.42.1.20", 7, 0, 64 << 10, "complete");
     lab.set("10.42.1.20/history/6", 6, 30, 32 << 10, "degraded");
     let record = String::from_utf8(lab.read("b/10.42.1.20/backup.json")).unwrap();

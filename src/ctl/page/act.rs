@@ -15,7 +15,13 @@ const EXPIRES_LIMIT: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PageAction {
     /// To arm it.
-    Arm { action: Action, set: Option<SetHash>, expires: Option<String> },
+    Arm {
+        action: Action,
+        set: Option<SetHash>,
+        expires: Option<String>,
+        /// And to switch its power off and on.
+        is_cycled: bool,
+    },
     /// To disarm it.
     Disarm,
 }
@@ -25,7 +31,12 @@ impl PageAction {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn arm(action: &str, set: Option<&str>, expires: Option<&str>) -> Result<PageAction, String> {
+    pub fn arm(
+        action: &str,
+        set: Option<&str>,
+        expires: Option<&str>,
+        power: Option<&str>,
+    ) -> Result<PageAction, String> {
         let action: Action = action.parse().map_err(|e| format!("{e}"))?;
         let set = set
             .filter(|set| !set.is_empty())
@@ -39,17 +50,23 @@ impl PageAction {
         if expires.is_some_and(|text| !is_time(text)) {
             return Err("expires: how long from now, as 12h, or a time, as 2026-12-01T06:00".into());
         }
-        Ok(PageAction::Arm { action, set, expires: expires.map(str::to_owned) })
+        let is_cycled = match power {
+            None | Some("") => false,
+            Some("cycle") => true,
+            Some(_) => return Err("power: only \"cycle\" is known".into()),
+        };
+        Ok(PageAction::Arm { action, set, expires: expires.map(str::to_owned), is_cycled })
     }
 
     /// The words of the command. Nothing in them is a text of the machine's.
     pub fn words(&self, ip: Ipv4Addr) -> Vec<String> {
         match self {
             PageAction::Disarm => vec!["disarm".into(), ip.to_string()],
-            PageAction::Arm { action, set, expires } => {
+            PageAction::Arm { action, set, expires, is_cycled } => {
                 let set = set.map(|set| format!("--set={set}"));
                 let expires = expires.as_ref().map(|when| format!("--expires={when}"));
-                let options = set.into_iter().chain(expires);
+                let cycle = is_cycled.then(|| "--power=cycle".to_owned());
+                let options = set.into_iter().chain(expires).chain(cycle);
                 ["arm".into()]
                     .into_iter()
                     .chain(options)
@@ -107,6 +124,14 @@ pub(super) fn question(seen: &MachineSeen, action: &PageAction, form_key: &str) 
             @if let PageAction::Arm { action, set, .. } = action {
                 input type="hidden" name="action" value=(action.as_str());
                 @if let Some(set) = set { input type="hidden" name="set" value=(set.to_string()); }
+                @if seen.has_power {
+                    p { label {
+                        input type="checkbox" name="power" value="cycle";
+                        " Switch its power off and on, so that it begins now"
+                    } }
+                } @else {
+                    p.dim { "It begins when you reboot it: nothing says how its power is switched." }
+                }
             }
             div.actions {
                 button type="submit" class=(if is_destructive { "main danger" } else { "main" }) { (action.title(&label)) }
@@ -131,7 +156,12 @@ fn consequences(seen: &MachineSeen, action: &PageAction) -> Markup {
     };
     let [does, refuses, _] = action.about().map(|text| text.replace('`', ""));
     html! {
-        p { "At its next reboot it " (does) "." }
+        @match (wanted, set) {
+            (Some(wanted), Some(_)) if *action == Action::Restore => {
+                p { "At its next reboot it writes the images of set " (wanted.generation) " onto their disks." }
+            }
+            _ => { p { "At its next reboot it " (does) "." } }
+        }
         @if !refuses.is_empty() { p.dim { "Refused " (refuses) "." } }
         @if *action == Action::Restore {
             @if let Some(set) = wanted {
@@ -158,13 +188,16 @@ mod tests {
     fn what_is_sent_has_no_options_of_strangers() {
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         let words = |action: &str, set: Option<&str>, expires: Option<&str>| {
-            PageAction::arm(action, set, expires).map(|action| action.words(ip).join(" "))
+            PageAction::arm(action, set, expires, None).map(|action| action.words(ip).join(" "))
         };
         assert_eq!(words("restore", None, Some("12h")).unwrap(), "arm --expires=12h 10.0.0.1 restore");
         let set = "ab".repeat(32);
         let sent = words("verify", Some(&set), None).unwrap();
         assert_eq!(sent, format!("arm --set={set} 10.0.0.1 verify"));
         assert_eq!(words("backup", Some(""), Some("")).unwrap(), "arm 10.0.0.1 backup");
+        let cycled = PageAction::arm("backup", None, None, Some("cycle")).unwrap();
+        assert_eq!(cycled.words(ip), ["arm", "--power=cycle", "10.0.0.1", "backup"]);
+        assert!(PageAction::arm("backup", None, None, Some("off --all")).is_err());
         assert_eq!(PageAction::Disarm.words(ip), ["disarm", "10.0.0.1"]);
         for (action, set, expires) in [
             ("jump", None, None),

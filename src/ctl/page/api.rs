@@ -45,7 +45,7 @@ pub(super) async fn machines(State(page): PageState, asked: Asked) -> Response<B
             let all = lab.machines.iter().map(|machine| of_machine(machine, lab.at, asked.by.is_some()));
             json(StatusCode::OK, &Value::Array(all.collect()))
         }
-        Err(e) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        Err(e) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &page.told(&asked, &e)),
     }
 }
 
@@ -128,6 +128,8 @@ struct ArmOrder {
     set: Option<String>,
     #[serde(default)]
     expires: Option<String>,
+    #[serde(default)]
+    power: Option<String>,
 }
 
 pub(super) async fn arm(
@@ -143,10 +145,11 @@ pub(super) async fn arm(
     let Some(order) = order else {
         return refusal(
             StatusCode::BAD_REQUEST,
-            "an order is {\"action\":..., \"set\":..., \"expires\":...}; the last two may be left out",
+            "an order is {\"action\":..., \"set\":..., \"expires\":..., \"power\":\"cycle\"}; only the first must be there",
         );
     };
-    match PageAction::arm(&order.action, order.set.as_deref(), order.expires.as_deref()) {
+    let ArmOrder { action, set, expires, power } = &order;
+    match PageAction::arm(action, set.as_deref(), expires.as_deref(), power.as_deref()) {
         Ok(action) => act(&page, &asked, &name, &action).await,
         Err(why) => refusal(StatusCode::BAD_REQUEST, &why),
     }

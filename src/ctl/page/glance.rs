@@ -61,7 +61,7 @@ fn names(lab: &LabSeen) -> Markup {
     html! {
         ul.grid {
             @for machine in machines {
-                li data-name=(machine.label()) {
+                li {
                     span.name { (machine.label()) } (badge(status::state(&machine.news, lab.at)))
                 }
             }
@@ -94,7 +94,7 @@ fn link(machine: &LabMachine) -> Markup {
 fn cell(machine: &LabMachine, now: Timestamp) -> Markup {
     let news = &machine.news;
     html! {
-        li data-name={ (machine.label()) " " (news.ip) } {
+        li {
             (link(machine)) (badge(status::state(news, now)))
             @if let Some(status) = &news.status { span.dim { (table::short(age(status, now))) } }
         }
@@ -104,7 +104,7 @@ fn cell(machine: &LabMachine, now: Timestamp) -> Markup {
 fn row(machine: &LabMachine, now: Timestamp) -> Markup {
     let news = &machine.news;
     html! {
-        li.(format!("is-{}", status::state(news, now))) data-name={ (machine.label()) " " (news.ip) } {
+        li.(format!("is-{}", status::state(news, now))) {
             div.head {
                 (link(machine)) (badge(status::state(news, now)))
                 @if machine.label() != news.ip.to_string() { span.dim.ip { (news.ip) } }

@@ -11,7 +11,9 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// When it was looked, and what was seen.
-type LastLook<T> = Option<(Instant, Arc<T>)>;
+type LastLook<T> = Option<(Instant, Seen<T>)>;
+/// What was seen, or why nothing was.
+type Seen<T> = Result<Arc<T>, String>;
 
 /// The last look of one kind.
 pub(super) struct KeptLook<T> {
@@ -52,26 +54,25 @@ impl<T: Send + Sync + 'static> KeptLook<T> {
             if let Some((at, seen)) = &*last
                 && at.elapsed() < self.age
             {
-                return Ok(seen.clone());
+                return seen.clone();
             }
             let place = looks.clone().acquire_owned().await.ok();
             // The thread owns lock and place, whoever has gone meanwhile.
             let looking = tokio::task::spawn_blocking(move || {
-                let seen = Arc::new(look()?);
+                let seen = look().map(Arc::new).map_err(|e| e.to_string());
                 *last = Some((Instant::now(), seen.clone()));
                 drop(place);
-                Ok(seen)
+                seen
             });
-            looking
-                .await
-                .unwrap_or_else(|_| Err(Error::Internal("internal error: see the server's log".into())))
+            looking.await.unwrap_or_else(|_| Err("internal error: the server's log has more".into()))
         });
-        seen.await.unwrap_or_else(|_| {
-            Err(Error::failed(format!(
+        let silent = || {
+            Err(format!(
                 "the folders of the server have not answered for {} seconds: is a disk or share hanging?",
                 PATIENCE.as_secs()
-            )))
-        })
+            ))
+        };
+        seen.await.unwrap_or_else(|_| silent()).map_err(Error::Failed)
     }
 }
 
@@ -97,11 +98,13 @@ mod tests {
         assert_eq!(*ask().await.unwrap(), 1);
     }
 
-    #[tokio::test]
-    async fn a_look_that_fails_is_made_again() {
-        let (kept, looks) = (KeptLook::new(Duration::from_secs(60)), Arc::new(Semaphore::new(1)));
-        let failed = kept.get(&looks, || Err(Error::failed("no"))).await;
-        assert!(failed.is_err());
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_kept_as_long() {
+        let (kept, looks) = (KeptLook::new(Duration::from_secs(2)), Arc::new(Semaphore::new(1)));
+        for look in [Err(Error::failed("no")), Ok(1)] {
+            assert_eq!(kept.get(&looks, || look).await.unwrap_err().to_string(), "no");
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(*kept.get(&looks, || Ok(7)).await.unwrap(), 7);
     }
 }

@@ -5,8 +5,9 @@ use super::super::config::{self, SettingsFile};
 use super::super::history::{self, PastJob};
 use super::super::images::FileUsers;
 use super::super::log;
-use super::super::machine::MachineNames;
+use super::super::machine::{MachineName, MachineNames};
 use super::super::news::{Newsroom, StatusNews};
+use super::super::power;
 use super::super::sets::{MachineSets, SetShare};
 use super::super::shares;
 use crate::share::Files;
@@ -61,6 +62,8 @@ pub(super) struct MachineSeen {
     pub at: Timestamp,
     pub machine: LabMachine,
     pub names: MachineNames,
+    /// Something says how its power is switched.
+    pub has_power: bool,
     pub sets: MachineSets,
     pub costs: FileUsers,
     /// The oldest first.
@@ -139,6 +142,7 @@ impl LabFolders {
         Ok(MachineSeen {
             at: Timestamp::now(),
             machine: LabMachine { news, name },
+            has_power: power::before_arming(&settings, &[MachineName { ip, word: ip.to_string() }]).is_ok(),
             names,
             sets: sets.into_iter().next().unwrap_or_else(empty),
             costs,

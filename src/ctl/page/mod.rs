@@ -99,8 +99,10 @@ impl LabPage {
     }
 
     async fn lab(&self) -> Result<Arc<LabSeen>, Error> {
-        let folders = self.folders.clone();
-        self.lab.get(&self.looks, move || folders.lab()).await
+        let (folders, tell) = (self.folders.clone(), self.tell.clone());
+        // Visitors are not told why, but the log is.
+        let look = move || folders.lab().inspect_err(|e| tell.warn(&format!("page: {e}")));
+        self.lab.get(&self.looks, look).await
     }
 
     async fn images(&self) -> Result<Arc<ImagesSeen>, Error> {
@@ -125,6 +127,14 @@ impl LabPage {
         match self.folders.address(name)? {
             Some(ip) => self.machine(ip).await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// What whoever asks is told of an error: paths are for admins.
+    fn told(&self, asked: &Asked, error: &Error) -> String {
+        match asked.by {
+            Some(_) => error.to_string(),
+            None => "the server cannot read its folders; its log says why".into(),
         }
     }
 

@@ -10,11 +10,12 @@
 
   const sift = () => {
     const words = filter ? filter.value.trim().toLowerCase() : "";
-    for (const item of live.querySelectorAll("[data-name]")) {
-      item.hidden = !item.dataset.name.toLowerCase().includes(words);
+    for (const item of live.querySelectorAll("li")) {
+      const link = item.querySelector("a");
+      item.hidden = !(item.textContent + (link ? link.href : "")).toLowerCase().includes(words);
     }
     for (const section of live.querySelectorAll("section")) {
-      section.hidden = !section.querySelector("[data-name]:not([hidden])");
+      section.hidden = !section.querySelector("li:not([hidden])");
     }
   };
 
@@ -51,7 +52,7 @@
     setTimeout(turn, 3000);
   };
 
-  if (line && live.querySelectorAll("[data-name]").length > 8) {
+  if (line && live.querySelectorAll("li").length > 8) {
     line.hidden = false;
     filter.addEventListener("input", sift);
   }

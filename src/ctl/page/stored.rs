@@ -13,7 +13,7 @@ fn row(seen: &ImagesSeen, machine: &MachineSets) -> Markup {
     let known = seen.names.list().iter().find(|known| known.address == machine.ip);
     let name = known.map(|known| &known.name).or(machine.host.as_ref());
     html! {
-        tr data-name={ (name.map_or("", String::as_str)) " " (machine.ip) } {
+        tr {
             th scope="row" data-th="Machine" {
                 a href={ "/machines/" (machine.ip) } { (name.map_or_else(|| machine.ip.to_string(), |name| shown(name, 40))) }
             }

@@ -53,8 +53,7 @@ fn log_in_for(path: &str) -> Response<Body> {
 async fn lab(State(page): PageState, asked: Asked) -> Response<Body> {
     let lab = match page.lab().await {
         Ok(lab) => lab,
-        Err(e) if asked.by.is_some() => return failed(&page, &asked, &e.to_string()),
-        Err(_) => return failed(&page, &asked, "The server cannot read its folders; its log says why."),
+        Err(e) => return failed(&page, &asked, &page.told(&asked, &e)),
     };
     let live = glance::live(&lab, asked.by.is_some());
     if asked.query("live").is_some() {
@@ -62,7 +61,7 @@ async fn lab(State(page): PageState, asked: Asked) -> Response<Body> {
     }
     let content = html! {
         h1 { "Machines" }
-        p #filter-line hidden { label for="filter" { "Show" } " " input #filter type="search" placeholder="name or address" autocomplete="off" spellcheck="false"; }
+        p #filter-line hidden { label for="filter" { "Show" } " " input #filter type="search" placeholder="name, address, word" autocomplete="off" spellcheck="false"; }
         p #lost .note.bad hidden role="alert" { "No answer from the server: what is shown is old." }
         div #live data-from={ (PAGE_PATH) "?live" } { (live) }
     };
@@ -117,7 +116,7 @@ async fn ask(page: &LabPage, asked: &Asked, name: &str, action: &PageAction) -> 
 
 async fn ask_arm(State(page): PageState, Path(name): Path<String>, asked: Asked) -> Response<Body> {
     let action = asked.query("action").unwrap_or_default();
-    match PageAction::arm(&action, asked.query("set").as_deref(), None) {
+    match PageAction::arm(&action, asked.query("set").as_deref(), None, None) {
         Ok(action) => ask(&page, &asked, &name, &action).await,
         Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "That cannot be done", &why),
     }
@@ -150,11 +149,12 @@ async fn act(page: &LabPage, asked: &Asked, name: &str, action: &PageAction) -> 
         Err(e) => return failed(page, asked, &e.to_string()),
     };
     let Some((cookie, _)) = asked.login() else { return log_in_for(PAGE_PATH) };
+    let label = page.machine(ip).await.map_or_else(|_| ip.to_string(), |seen| seen.machine.label());
     let result = page
         .perform(asked, ip, action, "page")
         .await
         .unwrap_or_else(|refusal| AdminResult { code: 1, lines: vec![AdminLine::Err(refusal.text)] });
-    page.logins.note(cookie, ActionSaid { what: action.title(&ip.to_string()), result });
+    page.logins.note(cookie, ActionSaid { what: action.title(&label), result });
     reply::see_other(&format!("{PAGE_PATH}/{ip}"))
 }
 
@@ -163,8 +163,9 @@ async fn arm(State(page): PageState, Path(name): Path<String>, asked: Asked, bod
         Ok(form) => form,
         Err(reply) => return reply,
     };
-    let action = value(&form, "action").unwrap_or_default();
-    match PageAction::arm(&action, value(&form, "set").as_deref(), None) {
+    let one = |key| value(&form, key);
+    let action = one("action").unwrap_or_default();
+    match PageAction::arm(&action, one("set").as_deref(), None, one("power").as_deref()) {
         Ok(action) => act(&page, &asked, &name, &action).await,
         Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "That cannot be done", &why),
     }
@@ -244,7 +245,7 @@ async fn logout(State(page): PageState, asked: Asked, body: Body) -> Response<Bo
 pub(super) async fn metrics(State(page): PageState, asked: Asked) -> Response<Body> {
     let lab = match page.lab().await {
         Ok(lab) => lab,
-        Err(e) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        Err(e) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, &page.told(&asked, &e)),
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     if asked.by.is_none() {
