@@ -6,10 +6,11 @@ use super::machine::MachineNames;
 use super::output::{Out, closed_or};
 use crate::job::Action;
 use clap::{Command, CommandFactory};
+use clap_complete::engine::{ArgValueCompleter, PathCompleter, ValueCompleter};
 use clap_complete::env::{CompleteEnv, EnvCompleter};
 use clap_complete::{ArgValueCandidates, CompletionCandidate, Shell};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -51,10 +52,11 @@ pub(super) fn script(shell: Shell, out: &mut Out) -> Result<(), Error> {
 /// What stands for each positional is told by its name in the help: so every command has it.
 fn with_names(command: Command) -> Command {
     command.mut_subcommands(|command| {
-        command.mut_args(|arg| {
+        with_names(command).mut_args(|arg| {
             let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
             match name.as_deref() {
                 Some("IP|HOST" | "IP|HOST|FOLDER") => arg.add(ArgValueCandidates::new(known_machines)),
+                Some("IMAGE|MACHINE[:SET]") => arg.add(ArgValueCompleter::new(machines_and_files)),
                 Some("IP|HOST... ACTION") => arg.add(ArgValueCandidates::new(|| {
                     known_machines().into_iter().chain(known_actions()).collect()
                 })),
@@ -63,6 +65,15 @@ fn with_names(command: Command) -> Command {
             }
         })
     })
+}
+
+/// What begins with `current`: names of machines, and files.
+fn machines_and_files(current: &OsStr) -> Vec<CompletionCandidate> {
+    let begins = |candidate: &CompletionCandidate| {
+        candidate.get_value().as_encoded_bytes().starts_with(current.as_encoded_bytes())
+    };
+    let machines = known_machines().into_iter().filter(begins);
+    machines.chain(PathCompleter::any().complete(current)).collect()
 }
 
 fn known_actions() -> Vec<CompletionCandidate> {

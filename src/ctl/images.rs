@@ -21,7 +21,7 @@ sets have is there once. What sets share since 'testboxctl dedup' is counted for
 
 States: current; previous (the newest one before it); DAMAGED (an image was found damaged); INCOMPLETE (an image is not \
 there); degraded (with zeros for what the disk did not give); signed (a signature is there: 'image info --trusted-key' tells \
-whether it is good); pinned.
+whether it is good); pinned; imported ('image import').
 
 Examples:
   testboxctl images
@@ -244,6 +244,7 @@ pub(super) fn to_json(
             "own_bytes": costs.own(set),
             "signed": set.is_signed,
             "pinned": set.is_pinned,
+            "imported": set.is_imported,
             "degraded": set.images.iter().any(|image| image.is_degraded),
             "damaged": set.images.iter().any(|image| image.is_damaged),
             "complete": set.images.iter().all(|image| image.place.is_some()),

@@ -21,6 +21,7 @@ mod images;
 mod init;
 mod keep;
 mod keys;
+mod leased;
 mod log;
 mod machine;
 mod machines;
@@ -317,7 +318,7 @@ fn dispatch_on(
         CtlCommand::Prune(args) => prune::run(args, file, out),
         CtlCommand::Wait(args) => wait::run(args, file, out),
         CtlCommand::Run(args) => run::run(args, place),
-        CtlCommand::Image(command) => image::run(command, out),
+        CtlCommand::Image(command) => image::run(command, file, out),
         CtlCommand::Dedup(args) => dedup::run(args, file, out),
         CtlCommand::Serve(args) => serve::run(&args, place.config, &file, out),
         CtlCommand::BootServices => boot::run(),

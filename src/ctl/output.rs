@@ -116,6 +116,8 @@ pub(super) fn columns() -> usize {
 pub fn init_for_cli(verbose: bool) {
     let level = if verbose { log::LevelFilter::Debug } else { log::LevelFilter::Warn };
     let logger = simple_logger::SimpleLogger::new().with_level(level);
+    // It warns of each call of the kernel that a read-only folder has no answer to.
+    let logger = if verbose { logger } else { logger.with_module_level("fuser", log::LevelFilter::Error) };
     let logger = if verbose { logger.with_utc_timestamps() } else { logger.without_timestamps() };
     // It fails only where a logger is there already: that one stays.
     let _ = logger.init();

@@ -3,36 +3,28 @@
 use super::config::SettingsFile;
 use super::images;
 use super::keep::KeepFlags;
+use super::leased::leased;
 use super::machine::MachineNames;
 use super::many;
-use super::output::{Out, Stderr};
-use super::ownership::{self, Class};
+use super::output::Out;
 use super::room::{FreedRoom, freed};
 use super::sets::{ListedSet, SetShare};
 use super::shares::{self, BackupFlag, ShareFolder};
 use super::table::{minute, short, since};
-use super::{Answer, Error, arm};
-use crate::failure::Kind;
+use super::{Answer, Error};
 use crate::serve::old_sets::OldSets;
 use crate::serve::retention::{Keep, surplus};
 use crate::serve::verified::VerifiedSets;
 use crate::share::{DirFiles, Files};
-use crate::store::layout::{LEASE, RECORD_PENDING, STORE_VERIFIED, history_dir};
-use crate::store::lease::{self, Holder, LeaseHolder, Tell};
+use crate::store::layout::{LEASE, STORE_VERIFIED, history_dir};
+use crate::store::lease;
 use crate::store::{Folder, publish};
-use crate::sys::{RealSystem, random_id};
 use crate::text::{ascii, human_bytes};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often a held lease says that its holder lives.
-const BEAT: Duration = Duration::from_secs(3);
-/// How long letting go of it may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 const AFTER_HELP: &str = "\
 Nothing is removed without --yes. What goes is decided as 'testboxctl serve' decides it, with the same options. Never: the \
@@ -157,49 +149,14 @@ fn remove_leased(
     verified: &VerifiedSets,
     rules: &Keep,
 ) -> Result<Vec<u64>, String> {
-    let (system, tell): (RealSystem, Arc<dyn Tell>) = (RealSystem::new(), Arc::new(Stderr));
-    let session = random_id().map_err(|e| format!("no random numbers: {e}"))?;
-    let me = Holder {
-        session: format!("{session:016x}"),
-        uuid: None,
-        macs: Vec::new(),
-        hostname: format!("testboxctl of {}", arm::who()),
-        action: "prune".into(),
-        job: None,
-    };
-    let held =
-        LeaseHolder::take(&system, &tell, folder, &me, BEAT).map_err(|failure| match failure.kind {
-            Kind::Lease => failure.what,
-            _ => failure.to_string(),
-        })?;
-    let gone = (|| {
-        own_lease(share, folder);
-        let is_pending = folder.files.exists(&folder.path(RECORD_PENDING)).map_err(|e| e.to_string())?;
-        if is_pending {
-            return Err("a set is being published, or that was cut: its next job settles it".into());
-        }
+    leased(share, folder, "prune", |held| {
         let gone = going(folder, verified, rules)?;
         for generation in &gone {
             held.check().map_err(|failure| failure.what)?;
             publish::remove_set(folder, &history_dir(*generation)).map_err(|failure| failure.what)?;
         }
         Ok(gone)
-    })();
-    let released = held.release(CLOSE_LIMIT).map_err(|e| format!("cannot let go of its folder: {e}"));
-    gone.and_then(|gone| released.map(|()| gone))
-}
-
-/// Taken by root, the lease is still the agents' to read.
-fn own_lease(share: &ShareFolder, folder: &Folder) {
-    let dir = folder.path(LEASE);
-    if let Ok(Some(number)) = lease::newest(&*folder.files, &dir) {
-        for (path, class) in
-            [(dir.clone(), Class::BackupFolder), (format!("{dir}/{number}"), Class::BackupFile)]
-        {
-            // An agent that cannot read it says so.
-            let _ = ownership::own(&share.path.join(path), class);
-        }
-    }
+    })
 }
 
 fn show(

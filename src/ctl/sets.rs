@@ -43,6 +43,8 @@ pub(super) struct ListedSet {
     /// A signature stands beside it; by whom, and whether it is good, is not looked at.
     pub is_signed: bool,
     pub is_pinned: bool,
+    /// An admin has made it of disks from elsewhere.
+    pub is_imported: bool,
     pub images: Vec<ListedImage>,
 }
 
@@ -87,6 +89,7 @@ impl ListedSet {
             ("degraded", any(|image| image.is_degraded)),
             ("signed", self.is_signed),
             ("pinned", self.is_pinned),
+            ("imported", self.is_imported),
         ];
         all.into_iter().filter_map(|(word, is_it)| is_it.then_some(word)).collect()
     }
@@ -189,6 +192,7 @@ impl SetShare {
             set: SetHash::of(&bytes),
             is_signed: names.contains(SIGNATURE),
             is_pinned: names.contains(PINNED),
+            is_imported: record.imported.is_some(),
             images: record.images.iter().map(image).collect(),
         };
         Ok(Some((set, record.machine.hostname)))

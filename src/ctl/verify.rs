@@ -363,6 +363,7 @@ mod tests {
             set: SetHash::of(&n.to_le_bytes()),
             is_signed: false,
             is_pinned: false,
+            is_imported: false,
             images: Vec::new(),
         };
         let all =

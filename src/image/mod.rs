@@ -22,10 +22,12 @@ mod error;
 mod file;
 mod format;
 mod group;
+mod image_disk;
 mod parallel;
 mod reader;
 mod resized;
 mod restore;
+mod unpack;
 mod verify;
 mod workspace;
 
@@ -46,6 +48,7 @@ pub use format::index::{FANOUT, MAX_NODE};
 pub use format::mapfile::ddrescue_map;
 pub use format::member::{FRAME, MemberKind, RUN_HEAD, peek as peek_member};
 pub use format::run::Run;
+pub use image_disk::{ImageDisk, RUN_CACHE, Unreadable};
 pub use reader::{FileKind, Image, ImageRuns, Summary, file_kind};
 pub use restore::boot_areas::TableFit;
 pub use restore::foreign::Measured;
@@ -54,6 +57,7 @@ pub use restore::needed::{Needed, SHRINK, needed};
 pub use restore::options::RestoreOptions;
 pub use restore::restored::Restored;
 pub use restore::{ImageBody, foreign, phases, restore};
+pub use unpack::unpack;
 pub use verify::{scrub, verify, verify_again, verify_against};
 
 #[cfg(test)]

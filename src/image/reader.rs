@@ -199,6 +199,17 @@ impl Image {
         self.runs_of(0..u64::MAX, MemberKind::Unallocated.bit())
     }
 
+    /// The runs that overlap a range of the disk and were imaged, or should have been; parts of the index without any are
+    /// not read.
+    pub(super) fn data_runs(&self, range: Range<u64>) -> ImageRuns<'_> {
+        self.runs_of(range, MemberKind::Data.bit() | MemberKind::Unreadable.bit())
+    }
+
+    /// The same of those that are zeros or were unallocated.
+    pub(super) fn empty_runs(&self, range: Range<u64>) -> ImageRuns<'_> {
+        self.runs_of(range, MemberKind::Zero.bit() | MemberKind::Unallocated.bit())
+    }
+
     fn runs_of(&self, range: Range<u64>, kinds: u8) -> ImageRuns<'_> {
         ImageRuns { image: self, stack: Vec::new(), range, file: 0..u64::MAX, kinds, started: false }
     }

@@ -19,6 +19,7 @@ mod fixtures;
 mod gaps;
 mod grown;
 mod holes;
+mod image_disk;
 mod lacking;
 mod order;
 mod placed;

@@ -129,7 +129,7 @@ fn check_all(
 }
 
 /// Counts a run that was handled.
-fn count(progress: &Progress, run: &Run) {
+pub(super) fn count(progress: &Progress, run: &Run) {
     match run.kind {
         MemberKind::Unallocated => progress.skipped.fetch_add(run.length, Relaxed),
         MemberKind::Zero => {

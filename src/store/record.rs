@@ -37,6 +37,9 @@ pub struct Record {
     /// How the machine boots: boot entries and loaders. Absent in sets of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareRecord>,
+    /// Who has imported it, and from which files; absent where the machine has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<String>,
     /// When the set was finished.
     pub finished: Timestamp,
     /// Version of testbox that wrote it.
@@ -210,6 +213,7 @@ impl Record {
             images: Vec::new(),
             others: Vec::new(),
             firmware: None,
+            imported: None,
             finished,
             version: env!("CARGO_PKG_VERSION").into(),
         }

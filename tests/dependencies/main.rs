@@ -23,7 +23,7 @@ const TWICE: [(&str, &str); 6] = [
 
 /// Licence expressions that somebody has looked at: all allow what MIT or Apache-2.0 allow. A new one is a question for
 /// a human, not for a parser of expressions.
-const LICENCES: [&str; 21] = [
+const LICENCES: [&str; 22] = [
     "(MIT OR Apache-2.0) AND Unicode-3.0",
     "Apache-2.0",
     "Apache-2.0 / MIT",
@@ -34,6 +34,7 @@ const LICENCES: [&str; 21] = [
     "Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT",
     "BSD-2-Clause OR Apache-2.0 OR MIT",
     "BSD-3-Clause",
+    "BSD-3-Clause OR MIT OR Apache-2.0",
     "CC0-1.0 OR Apache-2.0 OR Apache-2.0 WITH LLVM-exception",
     "CC0-1.0 OR MIT-0 OR Apache-2.0",
     "ISC",

@@ -65,6 +65,9 @@ fn a_real_bash_completes_machines_groups_and_actions() {
         ("arm --expi", "--expires"),
         ("arm --bad-s", "--bad-sectors"),
         ("machines l", "learn list"),
+        ("image mount tb", "tb1 tb2"),
+        ("image export --format ra", "raw"),
+        ("image import --machine tb", "tb1 tb2"),
     ] {
         let offered: Vec<String> = offered(&lab, &format!("testboxctl --config settings.toml {line}"));
         let offered: Vec<&str> = offered.iter().map(|word| word.split(':').next().unwrap()).collect();

@@ -4,6 +4,7 @@
 mod arm;
 mod complete;
 mod expires;
+mod files;
 mod help;
 mod hooks;
 mod image;

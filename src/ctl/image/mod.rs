@@ -2,11 +2,20 @@
 
 mod create;
 mod diff;
+mod export;
+mod foreign;
+mod fuse;
+mod import;
+mod mount;
+mod parts;
+mod qemu;
 mod read;
 mod restore;
 mod sharing;
 pub(super) mod show;
+mod source;
 
+use super::config::SettingsFile;
 use super::output::{Out, closed_or};
 use super::shares::{self, ShareFolder};
 use super::{Answer, Error};
@@ -57,9 +66,18 @@ pub(super) enum ImageCommand {
     Cat(read::CatArgs),
     /// Show in which ranges and partitions two images differ
     Diff(diff::Args),
+    /// Show the disks of images, and their partitions, as files of a folder
+    #[command(after_help = mount::HELP)]
+    Mount(mount::Args),
+    /// Write the disk of an image into a file that a virtual machine can start from
+    #[command(after_help = export::HELP)]
+    Export(export::Args),
+    /// Make disks of virtual machines a set of a machine
+    #[command(after_help = import::HELP)]
+    Import(import::Args),
 }
 
-pub(super) fn run(command: ImageCommand, out: &mut Out) -> Answer {
+pub(super) fn run(command: ImageCommand, file: SettingsFile, out: &mut Out) -> Answer {
     match command {
         ImageCommand::Create(args) => create::run(&args, out),
         ImageCommand::Restore(args) => restore::run(&args, out),
@@ -67,6 +85,9 @@ pub(super) fn run(command: ImageCommand, out: &mut Out) -> Answer {
         ImageCommand::Info(args) => read::info(&args, out),
         ImageCommand::Cat(args) => read::cat(&args, out),
         ImageCommand::Diff(args) => diff::run(&args, out),
+        ImageCommand::Mount(args) => mount::run(args, file, out),
+        ImageCommand::Export(args) => export::run(args, file, out),
+        ImageCommand::Import(args) => import::run(args, file, out),
     }
 }
 

@@ -258,6 +258,13 @@ impl ImageError {
         ImageError::new(ErrorKind::Refused, ImageOp::Read, Subject::Image).found(what)
     }
 
+    /// What the image has not got, because the disk did not give it.
+    pub(in crate::image) fn not_imaged(range: &Range<u64>) -> Self {
+        let Range { start, end } = range;
+        let what = format!("the disk did not give its bytes {start} to {end} when it was imaged");
+        ImageError::new(ErrorKind::Medium, ImageOp::Read, Subject::Image).at(*start, end - start).found(what)
+    }
+
     /// Not the image that it should be.
     pub(in crate::image) fn corrupt(what: impl Into<String>) -> Self {
         ImageError::new(ErrorKind::Corrupt, ImageOp::Read, Subject::Image).found(what)

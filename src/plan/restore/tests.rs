@@ -181,6 +181,17 @@ fn disks_without_serials_are_taken_only_where_there_is_one() {
     assert_eq!(restore(&["vda - 8G@1"], &set), Err(Kind::Ambiguous));
 }
 
+/// Nobody has said which disk it is for, and no place: it goes to none by itself, not even to the only one.
+#[test]
+fn an_imported_image_without_identity_is_for_no_disk() {
+    let set = share(record(1, &["vda - 4G@"], &[]));
+    for disks in [&["vda S1 4G@1"][..], &["vda - 4G@1"], &["vda - 4G@"], &["vda S1 4G@1", "vdb S2 4G@2"]] {
+        assert_eq!(restore(disks, &set), Err(Kind::Ambiguous), "{disks:?}");
+    }
+    let disks = ["vda S1 4G@1", "vdb S2 4G@2"];
+    assert_eq!(mapped(&[("vda", "serial=S2")], &disks, &set).unwrap(), ["vda.raw.gz>vdb"]);
+}
+
 #[test]
 fn twins_are_refused() {
     let set = share(record(1, &["sda T 4G@1"], &[]));
