@@ -169,7 +169,7 @@ impl Import<'_> {
         record.images.sort_by(|a, b| a.name.cmp(&b.name));
         // Old sets go by 'prune' and by the next backup.
         let published = publish::publish(self.folder, &record, u32::MAX, &|| held.check()).map_err(words)?;
-        self.own(disks, before.is_some());
+        self.own(disks);
         let gone =
             before.map_or_else(String::new, |set| format!("; set {} is in {HISTORY}/", set.generation));
         let ip = self.ip;
@@ -298,14 +298,13 @@ impl Import<'_> {
     }
 
     /// What root has made is the agents' to read and to replace.
-    fn own(&self, disks: &[ImportedDisk], has_history: bool) {
+    fn own(&self, disks: &[ImportedDisk]) {
         let files = disks.iter().map(|imported| image_file(&imported.name)).chain([RECORD.to_owned()]);
         let files = files.map(|file| (self.folder.path(&file), Class::BackupFile));
         let history = self.folder.path(HISTORY);
-        let sets =
-            has_history.then(|| self.folder.files.list(&history).unwrap_or_default()).unwrap_or_default();
-        let sets = sets.into_iter().map(|set| format!("{history}/{set}"));
-        let folders = has_history.then(|| history.clone()).into_iter().chain(sets);
+        let sets = self.folder.files.list(&history).unwrap_or_default();
+        let folders = sets.first().map(|_| history.clone());
+        let folders = folders.into_iter().chain(sets.iter().map(|set| format!("{history}/{set}")));
         for (path, class) in files.chain(folders.map(|path| (path, Class::BackupFolder))) {
             if let Err(e) = ownership::own(&self.share.path.join(path), class) {
                 warn(&format!("{e}; 'testboxctl init' prints how to mend it"));
