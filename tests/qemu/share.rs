@@ -85,10 +85,13 @@ fn a_share_that_fills_up_fails_the_backup() {
     }
 }
 
+/// Whole at once, as an agent links it: one that is read half written has no holder's name yet.
 fn leave_lease(dir: &Path, number: u32, mac: &str) {
     let holder = format!(r#"{{"session":"by-hand","macs":["{mac}"],"hostname":"other","action":"backup"}}"#);
     fs::create_dir_all(dir).unwrap();
-    fs::write(dir.join(number.to_string()), holder + "\n..").unwrap();
+    let written = dir.with_extension("made");
+    fs::write(&written, holder + "\n..").unwrap();
+    fs::rename(written, dir.join(number.to_string())).unwrap();
 }
 
 /// Another agent lives in the folder: this one gives way. Its own lease from before a cut is taken over. And who is

@@ -273,11 +273,15 @@ impl Hold for HeldLease {
         let by = newest.and_then(|number| read(&*self.files, &self.dir, number).ok().flatten());
         let failure = Failure::new(
             Kind::Lease,
-            match by {
-                Some(seen) => {
+            match (by, newest) {
+                (Some(seen), _) => {
                     format!("{} was taken over by {}: this agent was silent too long", self.dir, seen.who())
                 }
-                None => format!("the lease {}/{} was removed", self.dir, self.number),
+                (None, Some(other)) if other > self.number => format!(
+                    "{} was taken over by somebody whose lease {other} cannot be read: this agent was silent too long",
+                    self.dir
+                ),
+                (None, _) => format!("the lease {}/{} was removed", self.dir, self.number),
             },
             "this agent has stopped; what it has not published does not count. If two machines have one address, \
              mend that. The machine stays armed, and tries again after a reboot.",
