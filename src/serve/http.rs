@@ -4,13 +4,13 @@
 use super::admin::{ADMIN_PATH, Admins};
 use super::answers::{json, refused, set_header};
 use super::connections::{Connections, Counting};
+use super::sent::{self, SentPieces};
 use super::slots::RequestSlots;
 use super::store::{Reply, Store};
-use super::{Caller, reads, socket, tls};
-use crate::io::ReadAt;
+use super::{Caller, socket, tls};
 use crate::store::protocol::{BODY_LIMIT, Code, Refusal, SESSION_HEADER, StoreCall, VERSION, Welcome};
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum_server::Handle;
@@ -22,16 +22,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 
 /// How long a body may take to arrive; and one second more for so many bytes that have arrived.
 const BODY_TIME: Duration = Duration::from_secs(20);
 const SLOWEST: usize = 64 << 10;
-/// How long a piece of an answer may take to be taken.
-const PIECE_TIME: Duration = Duration::from_secs(60);
 /// How long the head of a request may take to arrive, and a connection be idle.
 const HEAD_TIME: Duration = Duration::from_secs(75);
 /// How long what is under way may take when the server ends.
@@ -42,8 +38,6 @@ const BACKLOG: u32 = 128;
 const TEND: Duration = Duration::from_secs(5);
 /// A body or an answer of so few bytes is held by nobody's share; such an answer is sent at once.
 const SMALL: usize = 64 << 10;
-/// Bytes of a file that are read at once while it is sent: few enough to be in the processor's cache still when they are.
-const PIECE: usize = 256 << 10;
 /// Bytes of one connection that the system takes before they are asked for. With more, those whose turn it is not would fill
 /// the link all the same, and a thousand connections the memory.
 const RECEIVED_AHEAD: u32 = 256 << 10;
@@ -81,6 +75,7 @@ struct Shell {
     admins: Option<Arc<Admins>>,
     slots: RequestSlots,
     has_page: bool,
+    pieces: SentPieces,
 }
 
 /// Serves until a signal ends it; `ready` is told once it listens.
@@ -116,7 +111,8 @@ async fn run(
     let slots = RequestSlots::new(store.rules().at_work);
     let known = store.clone();
     let connections = Connections::new(Box::new(move |peer| known.has_session(peer)));
-    let shell = Arc::new(Shell { store: store.clone(), admins, slots, has_page: page.is_some() });
+    let (has_page, pieces) = (page.is_some(), SentPieces::default());
+    let shell = Arc::new(Shell { store: store.clone(), admins, slots, has_page, pieces });
     let app = Router::new().fallback(handle).with_state(shell).merge(page.unwrap_or_default());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
@@ -196,7 +192,7 @@ async fn handle(
         Err(refusal) => return refused(&refusal),
     };
     match answer(&shell, call, caller, body).await {
-        Ok((reply, held)) => put_together(reply, (of_peer, held)),
+        Ok((reply, held)) => put_together(reply, &shell.pieces, (of_peer, held)),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -328,7 +324,7 @@ fn welcome() -> Response<Body> {
 }
 
 /// The answer. What is still to be sent of a file keeps what its request holds.
-fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
+fn put_together(reply: Reply, pieces: &SentPieces, places: impl Send + 'static) -> Response<Body> {
     match reply {
         Reply::Json(bytes) => json(StatusCode::OK, bytes),
         Reply::Refused(refusal) => refused(&refusal),
@@ -345,7 +341,7 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
         Reply::Bytes(bytes, range) => {
             let mut response = match bytes.len() <= SMALL {
                 true => Response::new(Body::from(bytes)),
-                false => in_pieces(bytes, places),
+                false => sent::of_bytes(bytes, places),
             };
             if let Some((range, size)) = range {
                 set_range(&mut response, &range, size);
@@ -353,7 +349,7 @@ fn put_together(reply: Reply, places: impl Send + 'static) -> Response<Body> {
             response
         }
         Reply::File(file, range, size) => {
-            let mut response = streamed(file, range.clone(), places);
+            let mut response = pieces.of_file(file, range.clone(), places);
             if let Some(size) = size {
                 set_range(&mut response, &range, size);
             }
@@ -368,84 +364,11 @@ fn set_range(response: &mut Response<Body>, range: &Range<u64>, size: u64) {
     set_header(response, header::CONTENT_RANGE, &text);
 }
 
-/// An answer that is sent piece by piece. Its request keeps its places until the last piece is taken: who does not read what
-/// he has asked for holds no more memory than that, and no longer than [`PIECE_TIME`] a piece.
-fn streamed(file: Arc<dyn ReadAt>, range: Range<u64>, places: impl Send + 'static) -> Response<Body> {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
-    let length = range.end.saturating_sub(range.start);
-    tokio::task::spawn_blocking(move || {
-        send(&*file, range, &sender);
-        drop(places);
-    });
-    let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-    set_header(&mut response, header::CONTENT_LENGTH, &length.to_string());
-    response
-}
-
-/// The same of bytes that were read already.
-fn in_pieces(bytes: Vec<u8>, places: impl Send + 'static) -> Response<Body> {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
-    let mut rest = Bytes::from(bytes);
-    let size = rest.len();
-    tokio::spawn(async move {
-        while !rest.is_empty() {
-            let piece = rest.split_to(PIECE.min(rest.len()));
-            if !matches!(timeout(PIECE_TIME, sender.send(Ok(piece))).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-        // Until the last piece is taken.
-        let _ = timeout(PIECE_TIME, sender.reserve()).await;
-        drop(places);
-    });
-    let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
-    set_header(&mut response, header::CONTENT_LENGTH, &size.to_string());
-    response
-}
-
-/// A piece on its way. Its memory is used again for one of the next: new memory costs more than what is read into it.
-struct SentPiece {
-    bytes: Vec<u8>,
-    back: std::sync::mpsc::Sender<Vec<u8>>,
-}
-
-impl AsRef<[u8]> for SentPiece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for SentPiece {
-    fn drop(&mut self) {
-        // Where all is sent nobody wants it.
-        let _ = self.back.send(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// A read that fails ends the connection before its length: whoever reads sees that something is missing, and asks again.
-fn send(file: &dyn ReadAt, range: Range<u64>, to: &mpsc::Sender<io::Result<Bytes>>) {
-    let (back, used) = std::sync::mpsc::channel();
-    let mut at = range.start;
-    while at < range.end {
-        let mut bytes: Vec<u8> = used.try_recv().unwrap_or_default();
-        bytes.resize(usize::try_from(range.end - at).unwrap_or(usize::MAX).min(PIECE), 0);
-        let length = bytes.len() as u64;
-        let read = reads::passing(file, &mut bytes, at);
-        let is_over = read.is_err();
-        let read = read.map(|()| Bytes::from_owner(SentPiece { bytes, back: back.clone() }));
-        let taken = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.send(read)));
-        if !matches!(taken, Ok(Ok(()))) || is_over {
-            return;
-        }
-        at += length;
-    }
-    // Until the last piece is taken.
-    let _ = tokio::runtime::Handle::current().block_on(timeout(PIECE_TIME, to.reserve()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::ReceiverStream;
 
     /// A body of so many pieces of 64 KiB, one of them every so often.
     fn arriving(pieces: usize, each: Duration) -> Body {

@@ -32,6 +32,7 @@ mod parts;
 mod proofs;
 mod reads;
 pub mod retention;
+mod sent;
 mod sessions;
 mod sets;
 mod slots;
