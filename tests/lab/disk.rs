@@ -25,7 +25,7 @@ pub const CARD_SERIAL: &str = "0xdeadbeef";
 
 /// One disk, plugged in or on the shelf.
 pub struct Disk {
-    /// Raw image.
+    /// Raw image, or a qcow2 by its name.
     pub path: PathBuf,
     /// Where it is plugged in.
     pub bus: Bus,

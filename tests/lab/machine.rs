@@ -178,7 +178,10 @@ impl<'a> Setup<'a> {
                 format!(",serial={serial},bootindex={}", n + 1)
             };
             let drive = match self.log.filter(|_| n + 1 == self.disks.len()) {
-                None => format!("format=raw,discard=unmap,file={}", path.display()),
+                None => {
+                    let format = path.extension().filter(|is| *is == "qcow2").map_or("raw", |_| "qcow2");
+                    format!("format={format},discard=unmap,file={}", path.display())
+                }
                 Some(log) => format!(
                     "driver=blklogwrites,log-super-update-interval=1,file.driver=file,file.filename={},log.driver=file,\
                      log.filename={}",

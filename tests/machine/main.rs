@@ -15,6 +15,7 @@ mod expires;
 mod faults;
 mod grown;
 mod hostile_share;
+mod imported;
 mod internal_errors;
 mod lease_checks;
 mod levels;

@@ -272,9 +272,7 @@ impl MountedFolder {
 /// Why nothing can be mounted, with the cure.
 fn why_not(error: &io::Error, for_all: bool) -> String {
     let cure = match error.kind() {
-        _ if for_all && error.to_string().contains("user_allow_other") => {
-            "; for --allow-other root must put 'user_allow_other' into /etc/fuse.conf"
-        }
+        _ if for_all && error.to_string().contains("user_allow_other") => "; root puts that word into it",
         io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
             "; there is no /dev/fuse: 'modprobe fuse' as root"
         }

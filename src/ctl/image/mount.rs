@@ -68,7 +68,8 @@ pub(in super::super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> An
         }
     }
     let folder = MountedFolder::mount(files, &args.dir, args.allow_other)?;
-    lines.push(format!("mounted until 'umount {}' or Ctrl-C", folder.dir().display()));
+    let unmount = if rustix::process::geteuid().is_root() { "umount" } else { "fusermount3 -u" };
+    lines.push(format!("mounted until '{unmount} {}' or Ctrl-C", folder.dir().display()));
     for line in lines {
         // Whoever reads no more of this may still read the files.
         match out.line(line) {
