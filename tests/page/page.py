@@ -120,6 +120,12 @@ def an_admin_follows_and_arms(browser):
     write(LAB / "b/10.42.1.22/status.json", (LAB / "later.json").read_bytes())
     expect(working).to_contain_text("87 %")
     assert page.evaluate("window.isSame"), "the page was reloaded"
+    # An old picture is not taken for a new one.
+    visit.context.set_offline(True)
+    expect(page.get_by_text("what is shown is old")).to_be_visible()
+    visit.context.set_offline(False)
+    expect(page.get_by_text("what is shown is old")).to_be_hidden()
+    visit.wrong.clear()
     page.get_by_label("Show").fill("tb21")
     expect(page.get_by_role("link", name="tb22")).to_be_hidden()
     page.get_by_label("Show").fill("")
@@ -167,6 +173,14 @@ def an_admin_follows_and_arms(browser):
 
     hostile(visit)
     other_sites(visit)
+    # Whoever is taken out of the file of tokens is logged out by that.
+    tokens = (LAB / "tokens").read_bytes()
+    (LAB / "tokens").write_bytes(b"")
+    visit.go("/machines/10.42.1.20")
+    expect(page.get_by_label("Your token")).to_be_visible()
+    (LAB / "tokens").write_bytes(tokens)
+    visit.log_in()
+    expect(page.get_by_role("heading", name="tb20")).to_be_visible()
     visit.go("/machines")
     visit.click("button", "Log out")
     expect(page.get_by_role("link", name="Log in")).to_be_visible()
