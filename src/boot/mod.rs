@@ -5,7 +5,7 @@
 //!
 //! - [`machines`]: which machines the lab has, from one file.
 //! - [`owner`]: whom a file of the TFTP tree may be given to; [`request`]: which file is asked for.
-//! - [`sending`]: one transfer, without I/O. [`tftp`]: the server around it.
+//! - [`sending`]: one transfer, without I/O. [`tftp`]: the server around it. [`seen`]: machines that it has seen and nobody knows.
 //! - [`ask`]: what a client of DHCP says; [`answer`]: what it is told, as a pure function; [`leases`]: who has which address of
 //!   the range. [`dhcp`]: the server around them.
 //! - [`loaders`]: which loader which client is told, for this server and others.
@@ -24,6 +24,7 @@ pub mod parent;
 pub mod process;
 pub mod quiet;
 pub mod request;
+pub mod seen;
 pub mod sending;
 pub mod tftp;
 pub mod tree;

@@ -42,7 +42,8 @@ impl MachinesSource {
 
     fn stamp_now(&self) -> Option<(u64, u64, i64, i64)> {
         let about = fs::metadata(&self.path).ok()?;
-        Some((about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
+        // Not the time of its content: who may read it is changed after that.
+        Some((about.ino(), about.len(), about.ctime(), about.ctime_nsec()))
     }
 
     /// Reads it.

@@ -11,6 +11,7 @@ use super::confine::{self, Cage};
 use super::dhcp::DhcpServer;
 use super::leases::AddressRange;
 use super::machines::{KnownMachine, KnownMachines};
+use super::seen::SeenBoots;
 use super::tftp::{LOOPBACK, TftpServer};
 use super::tree::TftpTree;
 use crate::net::dhcp::{CLIENT_PORT, SERVER_PORT};
@@ -28,6 +29,8 @@ use std::time::Duration;
 
 /// What it says once it serves.
 pub const READY: &str = "READY";
+/// How often machines that were seen are written down.
+const WRITE: Duration = Duration::from_secs(1);
 /// How often it looks whether its interfaces are the same.
 const LOOK: Duration = Duration::from_secs(2);
 /// Where proxies are asked (PXE 2.1).
@@ -46,7 +49,7 @@ pub struct BootConfig {
     pub tftp_dir: PathBuf,
     /// The backups, which it must not reach.
     pub backup_dir: PathBuf,
-    /// The folder for its leases.
+    /// The folder for its leases, and for the machines that it has seen.
     pub state_dir: PathBuf,
     /// Who to become, where it is started as root.
     pub user: Option<String>,
@@ -93,10 +96,11 @@ pub fn run(tell: Arc<dyn Tell>) -> Result<(), String> {
     let open = Open::all(&config)?;
     let indices: Vec<Option<u32>> = config.interfaces.iter().map(|device| index(device)).collect();
     let tree = Arc::new(TftpTree::open(&config.tftp_dir).map_err(unreadable)?);
-    let how = confined(&config)?;
+    let has_state = has_state(&config, &*tell)?;
+    let how = confined(&config, has_state)?;
     // What nobody of this user could read is told now, not to the first machine.
     tree.get(TFTP_MARKER).map_err(unreadable)?;
-    let (does, dhcp) = begin(&config, open, &tree, &machines, &tell)?;
+    let (does, dhcp) = begin(&config, open, (&tree, &machines), has_state, &tell)?;
     tell.info(&format!(
         "boot services on {}: {does}; {} machines are known; {how}",
         config.interfaces.join(", "),
@@ -193,13 +197,24 @@ fn wait_until_gone(devices: &[String], indices: &[Option<u32>]) -> String {
     }
 }
 
-/// Gives up all rights that are needed no more; how.
-fn confined(config: &BootConfig) -> Result<String, String> {
-    let has_state = config.dhcp.as_ref().is_some_and(|dhcp| dhcp.range.is_some());
-    let state = config.state_dir.as_path();
-    if has_state {
-        make_state(state, config.user.as_deref())?;
+/// Whether there is the folder for what is kept: leases must be, and who was seen should be.
+fn has_state(config: &BootConfig, tell: &dyn Tell) -> Result<bool, String> {
+    let is_wanted = config.dhcp.as_ref().is_some_and(|dhcp| dhcp.range.is_some());
+    if !is_wanted && !config.tftp {
+        return Ok(false);
     }
+    match make_state(&config.state_dir, config.user.as_deref()) {
+        Err(why) if !is_wanted => {
+            tell.warn(&format!("{why}. Until then 'machines learn' does not see who boots from here"));
+            Ok(false)
+        }
+        made => made.map(|()| true),
+    }
+}
+
+/// Gives up all rights that are needed no more; how.
+fn confined(config: &BootConfig, has_state: bool) -> Result<String, String> {
+    let state = config.state_dir.as_path();
     let write: &[&Path] = if has_state { &[state] } else { &[] };
     let user = config.user.as_deref();
     confine::confine(&Cage { read: &[&config.tftp_dir], write, user, secret: &config.backup_dir })
@@ -209,7 +224,7 @@ fn confined(config: &BootConfig) -> Result<String, String> {
 fn make_state(dir: &Path, user: Option<&str>) -> Result<(), String> {
     let failed = |e: io::Error| {
         format!(
-            "{}: cannot make the folder for leases: {e}; make it for the user that this runs as, or name another by --state-dir",
+            "{}: cannot make the folder for leases and machines: {e}; make it for the user that this runs as, or name another by --state-dir",
             dir.display()
         )
     };
@@ -224,8 +239,8 @@ fn make_state(dir: &Path, user: Option<&str>) -> Result<(), String> {
 fn begin(
     config: &BootConfig,
     open: Open,
-    tree: &Arc<TftpTree>,
-    machines: &MachinesNow,
+    (tree, machines): (&Arc<TftpTree>, &MachinesNow),
+    has_state: bool,
     tell: &Arc<dyn Tell>,
 ) -> Result<(String, Option<Arc<DhcpServer>>), String> {
     let (mut does, mut served) = (Vec::new(), None);
@@ -265,13 +280,38 @@ fn begin(
     }
     if config.tftp {
         does.push("TFTP");
-        let server = Arc::new(TftpServer::new(tree.clone(), machines.clone(), tell.clone()));
+        let seen = if has_state { Some(seen(config, tell)?) } else { None };
+        let server = Arc::new(TftpServer::new(tree.clone(), machines.clone(), seen, tell.clone()));
         for (device, socket) in open.tftp {
             let server = server.clone();
             spawn(move || server.serve(&device, &socket))?;
         }
     }
     Ok((does.join(", "), served))
+}
+
+/// The machines that were seen, which are written down from now on.
+fn seen(config: &BootConfig, tell: &Arc<dyn Tell>) -> Result<Arc<SeenBoots>, String> {
+    let opened = DirFiles::open(&config.state_dir).and_then(SeenBoots::open);
+    let seen = opened.map_err(|e| {
+        format!("{}: cannot read the machines that were seen: {e}", config.state_dir.display())
+    })?;
+    let (seen, tell) = (Arc::new(seen), tell.clone());
+    let keeper = seen.clone();
+    spawn(move || {
+        let mut is_said = false;
+        loop {
+            std::thread::sleep(WRITE);
+            if let Err(e) = keeper.write()
+                && !std::mem::replace(&mut is_said, true)
+            {
+                tell.warn(&format!(
+                    "the machines that were seen cannot be written down for 'machines learn': {e}"
+                ));
+            }
+        }
+    })?;
+    Ok(seen)
 }
 
 fn dhcp_server(

@@ -4,6 +4,7 @@ use super::MachinesNow;
 use super::owner::{FileOwner, owner};
 use super::quiet::Quiet;
 use super::request::{TftpAsk, asked};
+use super::seen::SeenBoots;
 use super::sending::{SendStep, Sending, refusal};
 use super::tree::{TftpTree, TreeFile};
 use crate::net::tftp::ErrorCode;
@@ -16,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Transfers at once, each with a thread and at most 100 KB.
 const TRANSFERS: usize = 64;
@@ -36,6 +37,8 @@ pub const LOOPBACK: &str = "lo";
 pub struct TftpServer {
     tree: Arc<TftpTree>,
     machines: MachinesNow,
+    /// Where machines are written down that nobody knows; nowhere, if there is no folder for it.
+    seen: Option<Arc<SeenBoots>>,
     tell: Arc<dyn Tell>,
     quiet: Quiet,
     /// Of its own: no flood of other lines may hide who has asked for another one's file.
@@ -55,10 +58,16 @@ impl Drop for Place<'_> {
 
 impl TftpServer {
     /// A server of this tree.
-    pub fn new(tree: Arc<TftpTree>, machines: MachinesNow, tell: Arc<dyn Tell>) -> TftpServer {
+    pub fn new(
+        tree: Arc<TftpTree>,
+        machines: MachinesNow,
+        seen: Option<Arc<SeenBoots>>,
+        tell: Arc<dyn Tell>,
+    ) -> TftpServer {
         TftpServer {
             tree,
             machines,
+            seen,
             tell,
             quiet: Quiet::default(),
             alarms: Quiet::default(),
@@ -170,6 +179,12 @@ impl TftpServer {
         path: &str,
     ) -> Result<TreeFile, (ErrorCode, &'static str)> {
         const ABSENT: (ErrorCode, &str) = (ErrorCode::NOT_FOUND, "file not found");
+        // Who asks from this computer may read the tree itself; what comes from outside cannot have its address (and the answer
+        // would not go there). The kernel shows such datagrams at the interface that has the address.
+        let is_local = device == LOOPBACK || from == to;
+        if !is_local {
+            self.note(from, path);
+        }
         let found = match self.tree.get(path) {
             Ok(found) => found,
             Err(e) => {
@@ -185,9 +200,6 @@ impl TftpServer {
                 });
             }
         };
-        // Who asks from this computer may read the tree itself; what comes from outside cannot have its address (and the answer
-        // would not go there). The kernel shows such datagrams at the interface that has the address.
-        let is_local = device == LOOPBACK || from == to;
         // By its real name, too: a link to a machine's file is that file.
         for name in [Some(path), found.real.as_deref()].into_iter().flatten() {
             if let Err(why) = self.is_for(is_local, from, name) {
@@ -201,6 +213,21 @@ impl TftpServer {
             }
         }
         Ok(found)
+    }
+
+    /// Writes down who asks for the file of a card that nobody knows.
+    fn note(&self, from: Ipv4Addr, path: &str) {
+        let (FileOwner::Card(mac), Some(seen)) = (owner(path), &self.seen) else { return };
+        if self.machines.get().by_mac(mac).is_some() {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let text = format!(
+            "TFTP: {from} ({mac}) boots from here and is not known: 'testboxctl machines learn' adds it"
+        );
+        if seen.note(from, mac, now) && self.quiet.is_new(&text) {
+            self.tell.info(&text);
+        }
     }
 
     /// Why a file is not for who asks from this address.

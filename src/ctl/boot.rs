@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// The hidden command that is their process.
 const COMMAND: &str = "boot-services";
 
-/// Where the boot services keep leases, where nobody says otherwise.
-const STATE_DIR: &str = "/var/lib/testbox/boot";
+/// Where the boot services keep leases and the machines that they have seen, where nobody says otherwise.
+pub(super) const STATE_DIR: &str = "/var/lib/testbox/boot";
 
 /// Which machines are answered, beside those of the file of machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +55,7 @@ pub(super) struct BootArgs {
     /// A DNS server that --dhcp tells machines; may be repeated
     #[arg(long, value_name = "IP", requires = "dhcp")]
     dhcp_dns: Vec<Ipv4Addr>,
-    /// The folder for the leases of --dhcp
+    /// The folder for the leases of --dhcp, and for machines that have booted and are not known
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     state_dir: PathBuf,
     /// As root: the user that the boot services run as [default: testbox-boot, or nobody]

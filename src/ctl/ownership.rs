@@ -2,7 +2,9 @@
 
 use super::Error;
 use super::target::ImageTarget;
-use crate::share::ownership::{ACCOUNT, ARMED_DIR, BACKUP_DIR, PRIVATE_FILE, SERVED_FILE};
+use crate::share::ownership::{
+    ACCOUNT, ARMED_DIR, BACKUP_DIR, PRIVATE_DIR, PRIVATE_FILE, SECRET_FILE, SERVED_FILE,
+};
 use rustix::process::geteuid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, lchown};
@@ -21,7 +23,7 @@ pub(super) fn local_account() -> Option<(u32, u32)> {
     account(&fs::read_to_string("/etc/passwd").unwrap_or_default())
 }
 
-/// What a file or folder of a share is.
+/// What a file or folder of a share, or of the server, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// A folder of the backup share.
@@ -30,6 +32,12 @@ pub(super) enum Class {
     BackupFile,
     /// `pxelinux.cfg/` or `testbox.cfg/`.
     ArmedFolder,
+    /// The folder of the server's key and of the machines.
+    ServerFolder,
+    /// The server's key.
+    ServerKey,
+    /// What root writes and the server reads.
+    ServerReads,
 }
 
 /// Gives what was made just now its owner and mode, where this is root and there is the account; else it stays as it is,
@@ -40,6 +48,9 @@ pub(super) fn own(path: &Path, class: Class) -> Result<(), Error> {
         Class::BackupFolder => (user, BACKUP_DIR),
         Class::BackupFile => (user, PRIVATE_FILE),
         Class::ArmedFolder => (0, ARMED_DIR),
+        Class::ServerFolder => (user, PRIVATE_DIR),
+        Class::ServerKey => (user, SECRET_FILE),
+        Class::ServerReads => (0, PRIVATE_FILE),
     };
     // chown clears the setgid bit of files: the mode comes after it.
     let owned = lchown(path, Some(user), Some(group));
@@ -93,6 +104,13 @@ pub(super) fn removal_problem(folder: &Path) -> Option<String> {
             folder.display()
         )
     })
+}
+
+/// Whether what is in the backup share, and what arms machines, may be written by the account: a server that runs as it needs
+/// both.
+pub(super) fn is_the_accounts(backup: &Path, armed: &Path) -> bool {
+    let owner = fs::metadata(backup).map(|about| about.uid()).ok();
+    local_account().is_some_and(|(user, _)| owner == Some(user)) && removal_problem(armed).is_none()
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ pub fn serve(lab: &Lab, namespace: &str, words: &str) {
 }
 
 fn serve_by(lab: &Lab, command: &str, words: &str) {
+    // Nothing is written outside of the lab.
+    let state = if words.contains("--state-dir") { "" } else { "--state-dir state" };
     lab.run(&format!(
-        ": >serve.log; setsid {command} {} serve --backup-dir backup --tftp-dir tftp --plain --listen 127.0.0.1:0 {words} \
+        ": >serve.log; setsid {command} {} serve --backup-dir backup --tftp-dir tftp --plain --listen 127.0.0.1:0 {words} {state} \
          >serve.out 2>>serve.log </dev/null & echo $! >/run/serve.pid; \
          timeout 60 bash -c 'until grep -qE \" serves |^testboxctl: \" serve.log; do sleep 0.1; done'",
         env!("CARGO_BIN_EXE_testboxctl")
@@ -94,6 +96,16 @@ fn loop_serve_gives_a_machine_its_own_files_only() {
     fs::write(lab.dir().join("machines.toml"), machines.replace("10.9.0.100", "10.9.0.101")).unwrap();
     lab.run("timeout 20 bash -c 'until grep -q \"are known now\" serve.log; do sleep 0.1; done'");
     assert_eq!(get(&lab, "10.9.0.101", mac), Ok(b"token".to_vec()), "{}", log(&lab));
+    // A machine that nobody knows looks for its own file, as all loaders do: it is learned.
+    assert!(get(&lab, "10.9.0.102", "pxelinux.cfg/01-52-54-00-09-00-77").is_err());
+    lab.run("timeout 20 bash -c 'until [ -e state/seen ]; do sleep 0.1; done'");
+    fs::write(lab.dir().join("settings.toml"), "machines = \"machines.toml\"\n").unwrap();
+    let learned = lab.run(&format!(
+        "{} --config settings.toml machines learn --leases state/seen --dry-run",
+        env!("CARGO_BIN_EXE_testboxctl")
+    ));
+    assert_eq!(learned, "tb2: 10.9.0.102 52:54:00:09:00:77\n", "the known one is not among them");
+    assert!(log(&lab).contains("(52:54:00:09:00:77) boots from here and is not known"), "{}", log(&lab));
     // `arm` looks whether what it has written is served.
     let armed = lab.run(&format!(
         "{} arm --tftp-dir tftp --backup-dir backup --server 10.9.0.1 --boot testbox 10.9.0.120 backup",
@@ -189,7 +201,7 @@ fn loop_serve_refuses_what_it_cannot_confine() {
     ] {
         let program = env!("CARGO_BIN_EXE_testboxctl");
         let said = lab.run(&format!(
-            "! timeout 20 {program} serve --tftp-dir tftp --plain --listen 127.0.0.1:0 --tftp {words}"
+            "! timeout 20 {program} serve --tftp-dir tftp --plain --listen 127.0.0.1:0 --state-dir state --tftp {words}"
         ));
         assert!(said.contains(reason), "{words}: {said}");
     }

@@ -1,15 +1,19 @@
 //! `machines learn`: tables for machines that have been seen, behind those that are there.
 
+use super::super::boot::STATE_DIR;
 use super::super::config::SettingsFile;
 use super::super::machine::MachineNames;
 use super::super::output::{Out, warn};
+use super::super::ownership::{self, Class};
 use super::super::{Answer, Error, shares};
 use super::leases::{self, SeenMachine};
 use crate::boot::machines::{KnownMachine, KnownMachines, MACHINES_FILE, MACHINES_LIMIT};
+use crate::boot::seen::SEEN_FILE;
 use crate::share::{DirFiles, Files};
 use crate::store::layout::LEASE;
 use crate::store::lease;
 use crate::types::MacAddr;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +26,8 @@ const LEASES_LIMIT: u64 = 64 << 20;
 /// Arguments of `machines learn`.
 #[derive(Debug, clap::Args)]
 pub(in crate::ctl) struct Args {
-    /// The leases of a DHCP server: of dnsmasq, the ISC's dhcpd, Kea (memfile) or 'testboxctl serve --dhcp'; may be repeated
+    /// The leases of a DHCP server: of dnsmasq, the ISC's dhcpd, Kea (memfile) or 'testboxctl serve --dhcp'; may be repeated.
+    /// What has booted from 'serve' is known without
     #[arg(long, value_name = "FILE")]
     leases: Vec<PathBuf>,
     /// Show what would be added, and add nothing
@@ -42,9 +47,11 @@ pub(super) fn run(args: Args, known: &MachineNames, file: &SettingsFile, out: &m
         }
         None => Vec::new(),
     };
-    for path in &args.leases {
+    let booted = Path::new(STATE_DIR).join(SEEN_FILE);
+    for path in args.leases.iter().chain(booted.exists().then_some(&booted)) {
         seen.extend(leases::parse(&read(path)?));
     }
+    let is_anybody = !seen.is_empty() || !known.list().is_empty();
     let is_in_lab = |ip: Ipv4Addr| settings.network.is_none_or(|network| network.contains(ip));
     let (outside, seen): (Vec<_>, Vec<_>) = seen.into_iter().partition(|machine| !is_in_lab(machine.address));
     if !outside.is_empty() {
@@ -54,14 +61,19 @@ pub(super) fn run(args: Args, known: &MachineNames, file: &SettingsFile, out: &m
     for machine in &added {
         out.line(format!("{}: {} {}", machine.name, machine.address, machine.macs.join(" ")).trim_end())?;
     }
-    if added.is_empty() {
+    if !is_anybody {
+        out.line(
+            "no machine has been seen yet: switch them on once, with the network first in their boot order, or give the \
+             leases of the DHCP server (--leases)",
+        )?;
+    } else if added.is_empty() {
         out.line("nothing new: all machines that have been seen are in the file")?;
     } else if !args.dry_run {
         let path = settings.machines.as_deref().unwrap_or(Path::new(MACHINES_FILE));
         append(path, &added)?;
         out.line(format!("{} machines added to {}", added.len(), path.display()))?;
     }
-    Ok(true)
+    Ok(is_anybody)
 }
 
 fn read(path: &Path) -> Result<String, Error> {
@@ -87,6 +99,11 @@ fn of_folders(files: &dyn Files, names: &[String]) -> Vec<SeenMachine> {
 fn added(known: &[KnownMachine], mut seen: Vec<SeenMachine>) -> Vec<KnownMachine> {
     seen.sort_by_key(|machine| machine.address);
     let mut all = known.to_vec();
+    let mut taken: BTreeSet<String> = known
+        .iter()
+        .flat_map(|one| one.groups.iter().chain([&one.name]))
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
     for machine in seen {
         let is_new_mac = |mac: &MacAddr| {
             let is_his = |other: &KnownMachine| other.macs.iter().any(|one| one.parse() == Ok(*mac));
@@ -107,7 +124,7 @@ fn added(known: &[KnownMachine], mut seen: Vec<SeenMachine>) -> Vec<KnownMachine
         }
         let address = machine.address;
         let label = machine.name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-        let own = format!("tb-{}", address.to_string().replace('.', "-"));
+        let own = (1..).map(|n| format!("tb{n}")).find(|name| !taken.contains(name)).unwrap_or_default();
         // The file's own rules decide whether a name will do.
         let candidate = [label, own].into_iter().find_map(|name| {
             let machine = KnownMachine { name, address, macs: macs.clone(), groups: Vec::new() };
@@ -115,6 +132,7 @@ fn added(known: &[KnownMachine], mut seen: Vec<SeenMachine>) -> Vec<KnownMachine
             let with = [all.clone(), vec![machine.clone()]].concat();
             (!is_nobody && KnownMachines::of(with).is_ok()).then_some(machine)
         });
+        taken.extend(candidate.iter().map(|machine| machine.name.to_ascii_lowercase()));
         all.extend(candidate);
     }
     all.split_off(known.len())
@@ -145,7 +163,8 @@ fn append(path: &Path, added: &[KnownMachine]) -> Result<(), Error> {
             write!(text, "{space}[{:?}]\naddress = \"{}\"\nmac = {macs}\n", machine.name, machine.address);
     }
     KnownMachines::parse(&text).map_err(|e| failed(io::Error::other(e)))?;
-    files.write_atomic(name, text.as_bytes()).map_err(failed)
+    files.write_atomic(name, text.as_bytes()).map_err(failed)?;
+    ownership::own(path, Class::ServerReads)
 }
 
 #[cfg(test)]
@@ -175,9 +194,6 @@ mod tests {
             ],
         );
         let names: Vec<String> = found.iter().map(|m| format!("{} {}", m.name, m.address)).collect();
-        assert_eq!(
-            names,
-            ["tb5 10.0.0.5", "tb-10-0-0-8 10.0.0.8", "tb-10-0-0-9 10.0.0.9", "tb-10-0-0-10 10.0.0.10"]
-        );
+        assert_eq!(names, ["tb5 10.0.0.5", "tb2 10.0.0.8", "tb3 10.0.0.9", "tb4 10.0.0.10"]);
     }
 }
