@@ -25,6 +25,8 @@ pub const ADMIN_PATH: &str = "/v1/admin";
 pub const ADMIN_VARIABLE: &str = "TESTBOX_ADMIN";
 /// Commands of admins that run at once; one more is refused.
 const AT_ONCE: usize = 16;
+/// The same of those that only follow what happens, until their admin has seen enough: they keep nobody from the others.
+const FOLLOWERS: usize = 64;
 /// Longest order in bytes.
 const ORDER_LIMIT: usize = 64 << 10;
 /// Longest file of tokens in bytes.
@@ -81,12 +83,25 @@ pub struct Admins {
     tokens: Option<PathBuf>,
     tell: Arc<dyn Tell>,
     at_once: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+/// Whether a command only looks, and does not end by itself or ends with a job.
+fn is_following(words: &[String]) -> bool {
+    let has = |options: &[&str]| words.iter().any(|word| options.contains(&word.as_str()));
+    match words.iter().find(|word| !word.starts_with('-')).map(String::as_str) {
+        Some("watch" | "wait") => true,
+        Some("log") => has(&["-f", "--follow"]),
+        Some("status") => has(&["--watch"]),
+        _ => false,
+    }
 }
 
 impl Admins {
     /// With this program, and the file of the tokens by which admins are known over HTTPS: a name and 64 hex digits a line.
     pub fn new(program: Box<AdminProgram>, tokens: Option<PathBuf>, tell: Arc<dyn Tell>) -> Admins {
-        Admins { program, tokens, tell, at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+        let [at_once, followers] = [AT_ONCE, FOLLOWERS].map(|n| Arc::new(Semaphore::new(n)));
+        Admins { program, tokens, tell, at_once, followers }
     }
 
     /// Answers an order that came by HTTPS. The file of tokens is read each time: a line that is taken out counts at once.
@@ -183,8 +198,12 @@ impl Admins {
 
     /// Begins a command, and gives what it prints; it ends with whoever reads that.
     fn start(&self, who: &str, words: Vec<String>) -> Result<mpsc::Receiver<AdminLine>, Refusal> {
-        let Ok(place) = self.at_once.clone().try_acquire_owned() else {
-            let why = format!("{AT_ONCE} commands of admins run already");
+        let (places, most) = match is_following(&words) {
+            true => (&self.followers, FOLLOWERS),
+            false => (&self.at_once, AT_ONCE),
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            let why = format!("{most} commands of admins run already");
             return Err(Refusal::new(Code::Busy, why));
         };
         let mut command = Command::from((self.program)(who, &words));
@@ -301,6 +320,18 @@ fn name_of(tokens: &[(String, Token)], wanted: &SetHash) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_only_looks_is_told_from_who_acts() {
+        let is = |line: &str| is_following(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        for line in ["watch", "-q watch tb1", "wait --job j", "log -f", "log --follow tb1", "status --watch"]
+        {
+            assert!(is(line), "{line}");
+        }
+        for line in ["", "status", "log tb1", "arm tb1 backup", "arm watch backup", "prune --yes"] {
+            assert!(!is(line), "{line}");
+        }
+    }
 
     #[test]
     fn admins_are_known_by_whole_tokens_only() {

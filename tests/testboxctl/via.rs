@@ -179,6 +179,26 @@ fn a_command_ends_with_whoever_wanted_it() {
     assert_eq!(String::from_utf8_lossy(&children.stdout), "", "it runs on");
 }
 
+/// Those who only look, however many, leave room for those who act.
+#[test]
+fn followers_keep_nobody_from_a_command() {
+    let served = Served::new();
+    served.lab.write("b/10.42.1.20/maintenance.log", b"a line\n");
+    let socket = served.lab.path("s/admin.sock");
+    let line = format!("--via {} log -f 10.42.1.20", socket.display());
+    let followers =
+        (0..18).map(|_| served.lab.command(&words(&line)).stdout(Stdio::piped()).spawn().unwrap());
+    let mut followers: Vec<Child> = followers.collect();
+    for follower in &mut followers {
+        let mut first = [0];
+        follower.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    }
+    served.by_socket("status").expect(0, &[]);
+    for follower in &mut followers {
+        let _ = (follower.kill(), follower.wait());
+    }
+}
+
 #[test]
 fn a_second_server_leaves_the_socket_of_the_first() {
     let served = Served::new();
