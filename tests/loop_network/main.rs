@@ -17,5 +17,6 @@ mod serve_floods;
 mod serve_tftp;
 mod servers;
 mod tftp;
+mod wake;
 #[path = "../world/mod.rs"]
 mod world;

@@ -31,27 +31,24 @@ pub fn timed_until<T>(
     work: impl FnOnce() -> T,
 ) -> (T, Duration) {
     let start = Instant::now();
-    let (is_terminal, is_quiet) = (io::stderr().is_terminal(), is_quiet());
+    let mut shown = ShownProgress::new(label, progress, io::stderr().is_terminal(), is_quiet());
     note_ending_signals();
     let (stop, stopped) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let (mut meter, mut said) = (Meter::new(), start);
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 if is_ending() || end.is_some_and(|end| Instant::now() >= end) {
                     progress.cancel();
                 }
-                let (done, total) = (progress.done.load(Relaxed), progress.total.load(Relaxed));
-                meter.update(start.elapsed(), progress);
-                let line = || progress_line(label, done, total, meter.rate(), meter.eta(total));
-                if is_terminal && !is_quiet {
-                    let _ = write!(io::stderr(), "\r\x1b[K{}", within(&line(), columns()));
-                } else if !is_quiet && said.elapsed() >= LINES {
-                    said = Instant::now();
-                    say(&line());
+                match (shown.at(start.elapsed()), shown.how) {
+                    (Some(line), ShowHow::Terminal) => {
+                        let _ = write!(io::stderr(), "\r\x1b[K{}", within(&line, columns()));
+                    }
+                    (Some(line), _) => say(&line),
+                    (None, _) => {}
                 }
             }
-            if is_terminal && !is_quiet {
+            if shown.how == ShowHow::Terminal {
                 let _ = write!(io::stderr(), "\r\x1b[K");
             }
         });
@@ -59,6 +56,50 @@ pub fn timed_until<T>(
         drop(stop);
         (done, start.elapsed())
     })
+}
+
+/// Where progress goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShowHow {
+    Terminal,
+    Lines,
+    Nowhere,
+}
+
+/// How far work is, looked at again and again.
+struct ShownProgress<'a> {
+    label: &'a str,
+    progress: &'a Progress,
+    how: ShowHow,
+    meter: Meter,
+    /// When a line was said, since the beginning.
+    said: Duration,
+}
+
+impl<'a> ShownProgress<'a> {
+    fn new(label: &'a str, progress: &'a Progress, is_terminal: bool, is_quiet: bool) -> ShownProgress<'a> {
+        let how = match (is_quiet, is_terminal) {
+            (true, _) => ShowHow::Nowhere,
+            (false, true) => ShowHow::Terminal,
+            (false, false) => ShowHow::Lines,
+        };
+        ShownProgress { label, progress, how, meter: Meter::new(), said: Duration::ZERO }
+    }
+
+    /// The line that is due so long after the beginning, if one is.
+    fn at(&mut self, now: Duration) -> Option<String> {
+        self.meter.update(now, self.progress);
+        let is_due = match self.how {
+            ShowHow::Terminal => true,
+            ShowHow::Lines => now.saturating_sub(self.said) >= LINES,
+            ShowHow::Nowhere => false,
+        };
+        is_due.then(|| {
+            self.said = now;
+            let (done, total) = (self.progress.done.load(Relaxed), self.progress.total.load(Relaxed));
+            progress_line(self.label, done, total, self.meter.rate(), self.meter.eta(total))
+        })
+    }
 }
 
 /// A line of progress for a terminal of so many columns: figures that have no room are left out, the one of which there is
@@ -114,6 +155,24 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Looks four times a second: for a terminal a line each time, in a pipe one every ten seconds, and none with --quiet.
+    #[test]
+    fn progress_is_shown_as_often_as_its_reader_can_use_it() {
+        let progress = Progress::new();
+        progress.start(1 << 30);
+        let lines = |is_terminal, is_quiet| {
+            let mut shown = ShownProgress::new("verify sda", &progress, is_terminal, is_quiet);
+            let looks = (1..=100).map(|n| LOOK * n);
+            let lines: Vec<(Duration, String)> =
+                looks.filter_map(|now| Some((now, shown.at(now)?))).collect();
+            assert!(lines.iter().all(|(_, line)| line.starts_with("verify sda")), "{lines:?}");
+            lines.into_iter().map(|(now, _)| now.as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(true, false).len(), 100);
+        assert_eq!(lines(false, false), [10_000, 20_000]);
+        assert_eq!((lines(false, true).len(), lines(true, true).len()), (0, 0));
+    }
 
     #[test]
     fn a_line_of_progress_fits_the_terminal() {
