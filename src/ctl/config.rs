@@ -3,6 +3,7 @@
 use super::Error;
 use super::flags::Flags;
 use super::network::Subnet;
+use super::serve_table::{SERVE_TABLE, ServeTable};
 use crate::job::{Cmdline, Options};
 use crate::store::layout::{BACKUP_EXPORT, NFS_ROOT_EXPORT, PXELINUX_CFG, TFTP_EXPORT};
 use crate::text::quoted;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Read where no other file is named.
-const DEFAULT_FILE: &str = "/etc/testbox.toml";
+pub(super) const DEFAULT_FILE: &str = "/etc/testbox.toml";
 /// Largest settings file in bytes.
 const LIMIT: u64 = 1 << 20;
 
@@ -43,6 +44,10 @@ macro_rules! settings {
             #[command(flatten)]
             #[serde(skip)]
             pub flags: Flags,
+            /// The options of `serve`.
+            #[arg(skip)]
+            #[serde(skip)]
+            pub serve: ServeTable,
         }
 
         /// The keys of the file that are no options of the machine.
@@ -52,7 +57,8 @@ macro_rules! settings {
             /// These settings, with `other` for whatever is not given here. Lists are taken whole, never mixed.
             pub fn or(self, other: SettingsFile) -> SettingsFile {
                 let flags = Flags(self.flags.0.or(&other.flags.0));
-                SettingsFile { $($name: self.$name.or_given(other.$name),)+ flags }
+                let serve = if self.serve == ServeTable::default() { other.serve } else { self.serve };
+                SettingsFile { $($name: self.$name.or_given(other.$name),)+ flags, serve }
             }
         }
     };
@@ -166,7 +172,7 @@ pub(super) fn load(named: Option<&Path>) -> Result<SettingsFile, Error> {
         return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
     }
     parse_file(&text).map_err(|e| {
-        Error::usage(format!("{}: {e}\nThe keys are the long options of 'testboxctl arm'.", path.display()))
+        Error::usage(format!("{}: {e}\nThe keys are the long options of 'testboxctl arm'; those of 'serve' in a table [{SERVE_TABLE}].", path.display()))
     })
 }
 
@@ -182,12 +188,13 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
 pub(super) fn parse_file(text: &str) -> Result<SettingsFile, String> {
     let mut table: toml::Table = toml::from_str(without_bom(text)).map_err(|e| e.to_string())?;
     let flags = Flags::take(&mut table)?;
+    let serve = table.remove(SERVE_TABLE).map(ServeTable::of).transpose()?.unwrap_or_default();
     let known = keys().collect::<Vec<_>>().join(", ");
     if let Some(key) = table.keys().find(|key| !OWN_KEYS.contains(&key.as_str())) {
         return Err(format!("unknown key {}, expected one of {known}", quoted(key)));
     }
     let own: SettingsFile = table.try_into().map_err(|e: toml::de::Error| e.to_string())?;
-    let settings = SettingsFile { flags, ..own };
+    let settings = SettingsFile { flags, serve, ..own };
     let wrong = settings.problems();
     if wrong.is_empty() { Ok(settings) } else { Err(wrong.join("; ")) }
 }

@@ -38,6 +38,7 @@ mod published;
 mod room;
 mod run;
 mod serve;
+mod serve_table;
 mod sets;
 mod shares;
 mod sign;
@@ -61,8 +62,8 @@ use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
 Examples:
-  testboxctl init --tftp-dir /export/testbox-tftp --backup-dir /export/testbox-backup
-        lay out both shares on the server, once
+  testboxctl init --store --interface eth1 --dhcp 10.42.1.100-10.42.1.199
+        make this computer the lab's server, once: folders, settings, key
   testboxctl arm --server 10.42.1.1 10.42.1.20 backup
         image all disks of 10.42.1.20 at its next reboot
   testboxctl arm -c /mnt/testbox-tftp/pxelinux.cfg tb1.lab tb2.lab restore
@@ -85,6 +86,7 @@ Examples:
 Settings: every long option of 'arm' is also a key of the settings file, as in
   server = \"10.42.1.1\"
   console = [\"tty0\", \"ttyS0,115200\"]
+those of 'serve' in its table [serve].
 
 Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage, 70 internal error. The manual: testboxctl help";
 
@@ -279,7 +281,15 @@ fn dispatch(cli: Cli, words: &[OsString]) -> Answer {
         CtlCommand::Help(_) | CtlCommand::Man(_) | CtlCommand::BootServices => {
             config::SettingsFile::default()
         }
+        CtlCommand::Init(args) if args.makes(cli.config.as_deref()) => config::SettingsFile::default(),
         _ => config::load(cli.config.as_deref())?,
+    };
+    let cli = match cli.command {
+        CtlCommand::Serve(_) => {
+            let words = file.serve.behind(words, &mut Cli::command())?;
+            Cli::try_parse_from(words).map_err(|e| Error::usage(e.render().to_string().trim_end()))?
+        }
+        _ => cli,
     };
     let via = cli.via.or(&file);
     if via.place().is_some() && behalf::is_sent(&cli.command) {
@@ -325,7 +335,7 @@ fn dispatch_on(
         CtlCommand::Machines(command) => machines::run(command, &file, out),
         CtlCommand::Power(args) => power::run(args, file, out),
         CtlCommand::Doctor(args) => doctor::run(args, file, out),
-        CtlCommand::Init(args) => init::run(args, file, out),
+        CtlCommand::Init(args) => init::run(args, place.config, file, out),
         CtlCommand::Keygen(args) => keys::keygen(&args, out),
         CtlCommand::Sign(args) => sign::run(args, file, out),
         CtlCommand::Help(args) => help::run(&args, Cli::command(), out),

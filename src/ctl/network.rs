@@ -137,14 +137,20 @@ fn wrong_gateway(network: Subnet, gateway: Ipv4Addr) -> Option<String> {
 
 /// The IPv4 addresses of this computer; none where it does not tell.
 pub(super) fn own_addresses() -> Vec<(Ipv4Addr, Option<Subnet>)> {
+    addresses_on(None)
+}
+
+/// The same of one interface alone, where one is named.
+pub(super) fn addresses_on(interface: Option<&str>) -> Vec<(Ipv4Addr, Option<Subnet>)> {
     let Ok(all) = getifaddrs() else { return Vec::new() };
     let address = |a: Option<nix::sys::socket::SockaddrStorage>| Some(a?.as_sockaddr_in()?.ip());
-    all.filter_map(|interface| {
-        let ip = address(interface.address)?;
-        let network = address(interface.netmask).and_then(|mask| Subnet::of(ip, mask));
-        (!ip.is_loopback()).then_some((ip, network))
-    })
-    .collect()
+    all.filter(|one| interface.is_none_or(|name| one.interface_name == name))
+        .filter_map(|one| {
+            let ip = address(one.address)?;
+            let network = address(one.netmask).and_then(|mask| Subnet::of(ip, mask));
+            (!ip.is_loopback()).then_some((ip, network))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+/// The server's key, where nobody says otherwise.
+pub(super) const KEY_FILE: &str = "/etc/testbox/store-key.pem";
+
 const AFTER_HELP: &str = "\
 Machines that are armed with --store reach this server by HTTPS, and need no NFS. It keeps the sets in the folder that an NFS
 server would export; both kinds of machines may use it at once, as long as no machine can write it by NFS that should not.
@@ -33,6 +36,8 @@ Examples:
         as the user that owns both folders; it prints the two lines that arm needs in /etc/testbox.toml
   testboxctl serve --backup-dir /export/testbox-backup --tftp-dir /export/testbox-tftp --interface eth1 --tftp --proxy-dhcp
         as root: what machines boot from, too, beside the DHCP server that the network has
+  testboxctl serve
+        as the table [serve] of the settings file says: 'testboxctl init --store' writes it
   testboxctl serve --listen 10.42.1.1:7443 --quota 200G --reserve 50G --keep-sets 5
   testboxctl serve --admin-socket /run/testbox/admin.sock --admin-group testbox
         members of that group arm by 'testboxctl --via /run/testbox/admin.sock arm ...'
@@ -53,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
     /// The server's key, made where it is missing; agents are told its hash when they are armed
-    #[arg(long, value_name = "FILE", default_value = "/etc/testbox/store-key.pem")]
+    #[arg(long, value_name = "FILE", default_value = KEY_FILE)]
     key: PathBuf,
     /// HTTP without TLS: whoever is on the network reads and changes what machines and server say. Machines need
     /// --store-plain allow too

@@ -159,6 +159,11 @@ pub fn arm64_disk() -> PathBuf {
     debian_disk_of("arm64", "ext4", "grub")
 }
 
+/// The emulators of BMCs, fetched once; its programs are in the folder of this name with `.venv` behind it.
+pub fn emulators() -> String {
+    run(&mut Command::new(repository().join("tests/testboxctl/bmc.sh"))).trim().to_owned()
+}
+
 /// A real Debian with its own kernel, as a tar file.
 pub fn debian_root() -> PathBuf {
     debian_root_of("amd64")

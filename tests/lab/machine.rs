@@ -313,6 +313,16 @@ impl Machine {
         self.permits.clear();
     }
 
+    /// Presses the reset button.
+    pub fn reset(&mut self) {
+        self.monitor("system_reset", "{}").unwrap();
+    }
+
+    /// The socket that [`Machine::reset`] and others talk to, for another program.
+    pub fn monitor_socket(&self) -> &Path {
+        &self.qmp
+    }
+
     /// One command on QEMU's machine protocol (QMP).
     fn monitor(&mut self, command: &str, arguments: &str) -> std::io::Result<()> {
         let connect = || UnixStream::connect(&self.qmp).ok();

@@ -35,6 +35,14 @@ pub fn block(words: &[&str]) -> String {
     found.remove(0)
 }
 
+/// The commands that the README begins with, each a line, without comments.
+pub fn first_block_of_the_readme() -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let lines = text.lines().skip_while(|line| !line.starts_with("    "));
+    let commands = lines.map_while(|line| line.strip_prefix("    "));
+    commands.map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned()).collect()
+}
+
 /// The one line of the blocks that begins so.
 pub fn line(start: &str) -> String {
     let blocks = blocks();

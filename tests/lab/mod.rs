@@ -19,11 +19,11 @@ mod share;
 mod store;
 
 pub use advice::Advice;
-pub use assets::debian_root;
+pub use assets::{debian_root, emulators};
 pub use disk::{Bus, CARD_SERIAL, Disk};
 pub use firmware::Uefi;
 pub use machine::{Machine, Setup};
-pub use manual::block as manual_block;
+pub use manual::{block as manual_block, first_block_of_the_readme};
 
 pub use pxe::{Boot, Station};
 pub use server::Server;

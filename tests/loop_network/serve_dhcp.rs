@@ -65,6 +65,49 @@ fn loop_serve_tells_loaders_what_other_servers_tell_them() {
     assert!(log(&lab).contains("52:54:00:09:00:02 is not in the file of machines"), "{}", log(&lab));
 }
 
+/// `init --store` writes all that `serve` needs, and leaves an admin's settings alone.
+#[test]
+fn loop_init_makes_the_labs_only_server() {
+    let lab = lab();
+    let program = env!("CARGO_BIN_EXE_testboxctl");
+    let init = |range: &str| {
+        format!(
+            "{program} --config lab.toml init --store --interface lab --dhcp {range} --tftp-dir tftp --backup-dir backup \
+             --pxelinux-dir . --modules-dir . --boot-files vmlinuz initrd.img --key keys/key.pem"
+        )
+    };
+    fs::write(lab.dir().join("vmlinuz"), "kernel").unwrap();
+    fs::write(lab.dir().join("initrd.img"), "initrd").unwrap();
+    let said = lab.run(&init("10.9.0.110-10.9.0.119"));
+    assert!(
+        said.contains("\n  systemctl enable --now testbox-store") && said.contains("lab.toml: "),
+        "{said}"
+    );
+    assert!(!said.contains("exports"), "no word of NFS: {said}");
+    let written = fs::read_to_string(lab.dir().join("lab.toml")).unwrap();
+    for part in ["server = \"10.9.0.1\"\n", "network = \"10.9.0.0/24\"\n", "interface = \"lab\"\n"] {
+        assert!(written.contains(part), "{part}: {written}");
+    }
+    assert!(lab.run(&init("10.9.0.110-10.9.0.119")).contains("lab.toml: as it should be"));
+    let said = lab.run(&format!("! {}", init("10.9.0.110-10.9.0.120")));
+    assert!(
+        said.contains("was left alone") && said.contains("\ndhcp = \"10.9.0.110-10.9.0.120\"\n"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(lab.dir().join("lab.toml")).unwrap(), written);
+    let said = lab.run(&format!("! {}", init("10.8.0.110-10.8.0.120")));
+    assert!(said.contains("it is not in 10.9.0.0/24"), "{said}");
+    lab.run(&format!(
+        "setsid {program} --config lab.toml serve --state-dir state >serve.out 2>serve.log </dev/null & \
+         timeout 60 bash -c 'until grep -qE \" serves |^testboxctl: \" serve.log; do sleep 0.1; done'"
+    ));
+    assert_eq!(udhcpc(&lab, "m2"), Some(Ipv4Addr::new(10, 9, 0, 110)), "{}", log(&lab));
+    assert_eq!(fetch(&lab, Ipv4Addr::new(10, 9, 0, 1), "pxelinux.0").unwrap().len(), 10, "{}", log(&lab));
+    // What it says of itself is what the settings have of it.
+    let own = fs::read_to_string(lab.dir().join("serve.out")).unwrap();
+    assert!(own.lines().next().is_some_and(|key| written.contains(key)), "{own}: {written}");
+}
+
 #[test]
 fn loop_a_lease_of_serve_survives_its_restart() {
     let lab = lab();

@@ -15,6 +15,7 @@ mod again;
 mod closed;
 mod disks;
 mod file_systems;
+mod first_backup;
 mod initrd;
 mod main_job;
 mod network;

@@ -109,6 +109,44 @@ fn init_makes_both_shares_and_may_run_again() {
     lab.run(&init).expect(1, &["package pxelinux"]);
 }
 
+/// Nothing is written before it is known where the machines are.
+#[test]
+fn init_of_a_store_says_what_it_lacks() {
+    let lab = Lab::empty();
+    fs::remove_file(lab.path("settings.toml")).unwrap();
+    for (words, code, says) in [
+        (&["--store"][..], 2, "--interface, as eth1, or --network"),
+        (&["--store", "--interface", "nowhere0"], 1, "no IPv4 address on nowhere0"),
+        (&["--store", "--network", "198.51.100.0/24"], 1, "no IPv4 address in 198.51.100.0/24"),
+        (&["--interface", "eth1"], 2, "--store"),
+        (&["--store", "--dhcp", "10.0.0.1-10.0.0.9"], 2, "--interface"),
+    ] {
+        // Without --store the settings file must be there.
+        if words[0] != "--store" {
+            lab.write("settings.toml", b"");
+        }
+        lab.run(&[&["init", "--tftp-dir", "t", "--backup-dir", "b"], words].concat()).expect(code, &[says]);
+        assert!(!lab.path("t").exists() && !lab.path("b").exists(), "{words:?}");
+    }
+}
+
+/// The table [serve] of the settings file.
+#[test]
+fn serve_takes_its_options_from_the_settings_file() {
+    let lab = Lab::new();
+    let table = |text: &str| lab.write("settings.toml", format!("[serve]\n{text}\n").as_bytes());
+    table("backup-dri = \"b\"");
+    lab.run(&["serve"]).expect(2, &["[serve]", "\"backup-dri\""]);
+    table("at-work = 0");
+    lab.run(&["serve"]).expect(2, &["'0' is not a number from 1 to 256"]);
+    table("backup-dir = \"nowhere\"");
+    lab.run(&["serve"]).expect(1, &["nowhere"]);
+    lab.run(&["serve", "--backup-dir", "elsewhere"]).expect(1, &["elsewhere"]);
+    // Other commands have no use for it.
+    table("backup-dri = \"b\"");
+    lab.run(&["status", "--backup-dir", "b"]).expect(0, &[]);
+}
+
 const INIT: &str =
     "init --tftp-dir t --backup-dir b --pxelinux-dir px --modules-dir mod --shim shim --grub grub";
 

@@ -46,7 +46,7 @@ impl InitLab {
     }
 
     /// Commands that may be repeated at any time, and bring shares of earlier versions to the same state.
-    fn ownership(&self) -> String {
+    pub fn ownership(&self) -> String {
         let (tftp, backup) = (quoted(&self.tftp), quoted(&self.backup));
         let armed = [PXELINUX_CFG, TESTBOX_CFG].map(|dir| quoted(&self.tftp.join(dir))).join(" ");
         format!(
@@ -91,7 +91,7 @@ exportfs -ra
         )
     }
 
-    fn boot(&self) -> String {
+    pub fn boot(&self) -> String {
         let range = self.network.map_or_else(|| "NETWORK".into(), |network| network.address().to_string());
         let (server, tftp, quoted_tftp) = (self.server(), self.tftp.display(), quoted(&self.tftp));
         let (isc, kea, dnsmasq) = (isc(), kea(), dnsmasq(&server));

@@ -1,6 +1,7 @@
 //! `init`: lays out the TFTP share and the backup share on the server.
 
 mod advice;
+mod store;
 mod uefi;
 
 use super::config::SettingsFile;
@@ -36,8 +37,8 @@ LABEL local-boot
   LOCALBOOT 0
 ";
 
-/// Kernel and initramfs of the package testbox-boot.
-const PACKAGED: [&str; 2] = ["/usr/lib/testbox/boot/vmlinuz", "/usr/lib/testbox/boot/initrd.img"];
+/// What the package testbox-boot has: kernel and initramfs, and loaders as they lie in a TFTP tree.
+const PACKAGED: &str = "/usr/lib/testbox/boot";
 
 /// Largest file that is taken into a share, in bytes.
 const FILE_LIMIT: usize = 1 << 30;
@@ -47,7 +48,12 @@ Run it again at any time: what is there stays, and boot files are brought up to 
 that differs is left alone.
 
 Examples:
-  testboxctl init --tftp-dir /export/testbox-tftp --backup-dir /export/testbox-backup --network 10.42.1.0/24
+  testboxctl init --store --interface eth1 --dhcp 10.42.1.100-10.42.1.199
+        all of a lab without NFS: folders, settings, key, and what to do next
+  testboxctl init --store --interface eth0 --proxy-dhcp
+        the same beside the DHCP server that the network has
+  testboxctl init --network 10.42.1.0/24
+        the folders for a lab with NFS, and what its servers are told
   testboxctl init --tftp-dir tftp --backup-dir backup --boot-files vmlinuz initrd.img";
 
 /// Arguments of `init`.
@@ -64,33 +70,45 @@ pub(super) struct Args {
     /// testbox-boot, where it is installed and there is no /export/testbox-nfsroot, whose kernel is the one that fits it]
     #[arg(long, num_args = 2, value_names = ["KERNEL", "INITRD"])]
     boot_files: Vec<PathBuf>,
-    /// The network of the machines, for the lines to put into /etc/exports and dnsmasq.conf
+    /// The network of the machines [default: the settings file's; with --store, that of the interface]
     #[arg(long, value_name = "IP/BITS")]
     network: Option<Subnet>,
-    /// Folder with pxelinux.0, of Debian's package pxelinux
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/PXELINUX")]
-    pxelinux_dir: PathBuf,
-    /// Folder with ldlinux.c32 and the other BIOS modules, of Debian's package syslinux-common
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/syslinux/modules/bios")]
-    modules_dir: PathBuf,
-    /// The loader of UEFI machines, of Debian's package shim-signed
-    #[arg(long, value_name = "FILE", default_value = "/usr/lib/shim/shimx64.efi.signed")]
-    shim: PathBuf,
-    /// The one that it loads, of Debian's package grub-efi-amd64-signed
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
-    )]
-    grub: PathBuf,
+    /// Folder with pxelinux.0 [default: that of Debian's package pxelinux, else of testbox-boot]
+    #[arg(long, value_name = "DIR")]
+    pxelinux_dir: Option<PathBuf>,
+    /// Folder with ldlinux.c32 and the other BIOS modules [default: that of Debian's package syslinux-common, else of testbox-boot]
+    #[arg(long, value_name = "DIR")]
+    modules_dir: Option<PathBuf>,
+    /// The loader of UEFI machines [default: that of Debian's package shim-signed, else of testbox-boot]
+    #[arg(long, value_name = "FILE", requires = "grub")]
+    shim: Option<PathBuf>,
+    /// The one that it loads [default: that of Debian's package grub-efi-amd64-signed, else of testbox-boot]
+    #[arg(long, value_name = "FILE", requires = "shim")]
+    grub: Option<PathBuf>,
+    #[command(flatten)]
+    server: store::StoreFlags,
 }
 
-pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
+impl Args {
+    /// True where the settings file is made by this command.
+    pub fn makes(&self, config: Option<&Path>) -> bool {
+        self.server.is_wanted() && config.is_some_and(|path| !path.exists())
+    }
+}
+
+pub(super) fn run(args: Args, config: Option<&Path>, file: SettingsFile, out: &mut Out) -> Answer {
+    let network = args.network.or(file.network);
+    let server = args.server.plan(network, &file)?;
     let tftp = args.tftp_dir.or(file.tftp_dir).unwrap_or(TFTP_EXPORT.into());
     let backup = args.backup_dir.or(file.backup_dir).unwrap_or(BACKUP_EXPORT.into());
     let boot_files = if args.boot_files.is_empty() { packaged() } else { args.boot_files };
-    let mut sources = boot_sources(&args.pxelinux_dir, &args.modules_dir, &boot_files)?;
-    sources.extend(uefi::sources(&args.shim, &args.grub)?);
+    let loader = args.pxelinux_dir.unwrap_or_else(|| first_of(["/usr/lib/PXELINUX", PACKAGED], TFTP_MARKER));
+    let bios = format!("{PACKAGED}/bios");
+    let modules = ["/usr/lib/syslinux/modules/bios", bios.as_str()];
+    let modules = args.modules_dir.unwrap_or_else(|| first_of(modules, "ldlinux.c32"));
+    let mut sources = boot_sources(&loader, &modules, &boot_files)?;
+    let uefi = args.shim.zip(args.grub).unwrap_or_else(|| uefi::installed(Path::new(PACKAGED)));
+    sources.extend(uefi::sources(&uefi.0, &uefi.1)?);
 
     let mut said = Vec::new();
     let root = make_root(&tftp, SERVED_DIR)?;
@@ -128,19 +146,34 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
         }
         Err(e) => return Err(root.error(BACKUP_MARKER, "create it", &e)),
     }
+    let (tftp, backup) = (real(&tftp), real(&backup));
+    let mut is_settled = true;
+    if let Some(server) = &server {
+        is_settled = server.apply(config, &tftp, &backup, &mut said)?;
+    }
     for line in said.iter().flat_map(|text| text.trim_end().split('\n')) {
         out.line(line)?;
     }
-    let network = args.network.or(file.network);
-    let server = file.boot_server.or(file.server).map(|host| host.to_string());
-    let lab = advice::InitLab { tftp: real(&tftp), backup: real(&backup), network, server };
-    out.text(&lab.text())?;
-    Ok(is_ours)
+    let host = file.boot_server.or(file.server).map(|host| host.to_string());
+    let lab = advice::InitLab { tftp, backup, network, server: host };
+    let text = match &server {
+        Some(server) => server.next(&lab.tftp, &lab.backup, &lab.ownership(), &lab.boot()),
+        None => lab.text(),
+    };
+    out.text(&text)?;
+    Ok(is_ours && is_settled)
+}
+
+/// The first of these folders that has the file; else the first of all.
+fn first_of(folders: [&str; 2], file: &str) -> PathBuf {
+    let there = folders.into_iter().find(|folder| Path::new(folder).join(file).is_file());
+    there.unwrap_or(folders[0]).into()
 }
 
 fn packaged() -> Vec<PathBuf> {
     let wanted = !Path::new(NFS_ROOT_EXPORT).exists();
-    PACKAGED.iter().map(PathBuf::from).filter(|path| wanted && path.exists()).collect()
+    let files = ["vmlinuz", "initrd.img"].map(|name| Path::new(PACKAGED).join(name));
+    files.into_iter().filter(|path| wanted && path.exists()).collect()
 }
 
 fn real(path: &Path) -> PathBuf {

@@ -7,6 +7,18 @@ use crate::share::Files;
 use crate::store::layout::{GRUB, GRUB_CFG, SHIM};
 use std::path::{Path, PathBuf};
 
+/// The loaders that this computer has: those of Debian's packages, which follow its security updates; else those of testbox-boot, in
+/// this folder.
+pub(super) fn installed(packaged: &Path) -> (PathBuf, PathBuf) {
+    let debian =
+        ["/usr/lib/shim/shimx64.efi.signed", "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"];
+    let [shim, grub] = debian.map(PathBuf::from);
+    let own = (packaged.join(SHIM), packaged.join(GRUB));
+    let is_there = |pair: &(PathBuf, PathBuf)| pair.0.is_file() && pair.1.is_file();
+    let debian = (shim, grub);
+    if !is_there(&debian) && is_there(&own) { own } else { debian }
+}
+
 /// The loaders to copy and where to; none where this computer has neither.
 pub(super) fn sources(shim: &Path, grub: &Path) -> Result<Vec<(PathBuf, String)>, Error> {
     match (shim.is_file(), grub.is_file()) {
