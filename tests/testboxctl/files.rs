@@ -291,6 +291,10 @@ fn loop_a_disk_goes_round_through_qcow2() {
     lab.run(&["image", "import", "--backup-dir", "b", "--machine", ME, "--disk", "sda", "sda.qcow2"])
         .expect(0, &["set 1 is the current one"]);
     assert!(content(lab.read(&format!("b/{ME}/sda.raw.gz"))) == content(lab.read("sda.raw.gz")));
+    let device = shell(&lab, "losetup --find --show sda.qcow2");
+    lab.run(&["image", "import", "--backup-dir", "b", "--machine", ME, "--disk", "sda", "sda.qcow2"])
+        .expect(1, &["it is in use"]);
+    shell(&lab, &format!("losetup --detach {device}"));
     // No qemu-img, no file.
     let mut command = lab.command(&["image", "export", "sda.raw.gz", "--format", "qcow2", "other.qcow2"]);
     let output = command.env("PATH", "/nowhere").output().unwrap();
@@ -458,6 +462,7 @@ fn what_cannot_be_imported_changes_nothing() {
     import(&["sda", "backed.qcow2"]).expect(1, &["backing file"]);
     import(&["sda", "odd.raw"]).expect(1, &["odd.raw", "512 bytes"]);
     import(&["sda", "none.raw"]).expect(1, &["none.raw"]);
+    import(&["sda", "b"]).expect(1, &["not a file"]);
     import(&["../x", "vm.raw"]).expect(2, &["not the name of a disk"]);
     import(&["sda", "--disk", "sda", "vm.raw", "vm.raw"]).expect(2, &["each name once"]);
     import(&["sda", "vm.raw", "odd.raw"]).expect(2, &["--disk once for each file"]);

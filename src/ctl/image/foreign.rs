@@ -3,10 +3,11 @@
 use super::super::Error;
 use super::qemu::{OwnFolder, QCOW2, RAW, convert};
 use super::{real_path, show};
-use crate::block::{BlockDevice, RealDisk};
+use crate::block::{BlockDevice, RealDisk, user_of};
 use crate::progress::Progress;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -82,16 +83,22 @@ impl ForeignOpener {
     }
 }
 
-/// The first bytes of a file; fewer where it is shorter.
+/// The first bytes of a file that nobody writes meanwhile; fewer where it is shorter.
 fn head(path: &Path) -> Result<Vec<u8>, Error> {
-    let read = || {
-        let file = File::open(path)?;
-        let mut head = vec![0; 512];
-        let len = file.read_at(&mut head, 0)?;
-        head.truncate(len);
-        Ok::<_, std::io::Error>(head)
-    };
-    read().map_err(|e| Error::failed(format!("{}: cannot read it: {e}", path.display())))
+    let failed = |why: String| Error::failed(format!("{}: {why}", path.display()));
+    let cannot_read = |e: io::Error| failed(format!("cannot read it: {e}"));
+    // Opening a FIFO would wait.
+    if !std::fs::metadata(path).map_err(cannot_read)?.is_file() {
+        return Err(failed("not a file: a disk of this computer becomes an image by 'image create'".into()));
+    }
+    let file = File::open(path).map_err(cannot_read)?;
+    if let Some(user) = user_of(&file).map_err(cannot_read)? {
+        return Err(failed(format!("it is in use: {user}; end that first, it must not change meanwhile")));
+    }
+    let mut head = vec![0; 512];
+    let len = file.read_at(&mut head, 0).map_err(cannot_read)?;
+    head.truncate(len);
+    Ok(head)
 }
 
 /// A qcow2 can name other files of this computer as parts of the disk: one that comes from elsewhere must not.
