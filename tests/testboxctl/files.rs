@@ -272,11 +272,17 @@ fn loop_damage_is_an_error_there_and_nowhere_else() {
     }
 }
 
-/// What is exported is the disk, for QEMU too, and what is imported from that is the same image.
+/// Boot code for a BIOS: it says VM-STARTED on the serial port, and ends QEMU by its isa-debug-exit.
+const BOOT: &[u8] = b"\x31\xc0\x8e\xd8\xbe\x17\x7c\xba\xf8\x03\xac\x84\xc0\x74\x03\xee\xeb\xf8\xba\x01\x05\xee\xf4VM-STARTED\n";
+
+/// What is exported is the disk, for QEMU too, which starts from it; and what is imported from that is the same image.
 #[test]
 fn loop_a_disk_goes_round_through_qcow2() {
     let lab = Lab::empty();
     let mut disk = noise(4, 6 << 20);
+    disk[..512].fill(0);
+    disk[..BOOT.len()].copy_from_slice(BOOT);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     disk[1 << 20..4 << 20].fill(0);
     disk.extend(vec![0; 20 << 20]);
     lab.write("sda", &disk);
@@ -284,6 +290,9 @@ fn loop_a_disk_goes_round_through_qcow2() {
     lab.run(&["image", "export", "sda.raw.gz", "--format", "qcow2", "sda.qcow2"])
         .expect(0, &["every hash was right"]);
     shell(&lab, "qemu-img compare -f raw -F qcow2 sda sda.qcow2 && qemu-img check -q sda.qcow2");
+    let vm = "timeout 300 qemu-system-x86_64 -nodefaults -display none -accel tcg -serial stdio -device isa-debug-exit \\
+        -drive file=sda.qcow2,format=qcow2,if=ide -snapshot || [ $? = 1 ]";
+    assert!(shell(&lab, vm).contains("VM-STARTED"));
     let about = fs::metadata(lab.path("sda.qcow2")).unwrap();
     assert!(about.len() < 6 << 20, "zeros are not written: {}", about.len());
     assert_eq!(fs::read_dir(lab.dir.path()).unwrap().count(), 4, "nothing is left behind");
