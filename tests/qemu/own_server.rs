@@ -11,7 +11,8 @@ fn long_a_server_set_up_by_the_manual_serves_the_main_job() {
     let disk = lab.debian_disk(Bus::Nvme, "SYSTEM-1");
     let before = disk.hash();
     boots_its_own(&lab, &disk);
-    for line in manual_block(&["--dry-run", "status --watch"]).lines().filter(|line| line.contains(" arm ")) {
+    for line in manual_block(&["--dry-run", "testboxctl watch"]).lines().filter(|line| line.contains(" arm "))
+    {
         server.run(line);
     }
     boots_its_own(&lab, &disk);
