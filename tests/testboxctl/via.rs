@@ -179,6 +179,28 @@ fn a_command_ends_with_whoever_wanted_it() {
     assert_eq!(String::from_utf8_lossy(&children.stdout), "", "it runs on");
 }
 
+/// The server switches what is in its own file of machines, by its own programs; a client without that file needs neither.
+#[test]
+fn power_is_switched_by_the_server() {
+    let served = Served::new();
+    let settings = String::from_utf8(served.lab.read("settings.toml")).unwrap();
+    served.lab.write("client.toml", settings.as_bytes());
+    served.lab.write("settings.toml", format!("machines = \"machines.toml\"\n{settings}").as_bytes());
+    served.lab.write(
+        "machines.toml",
+        b"[tb1]\naddress = \"10.42.1.20\"\npower = [\"./pdu\", \"{action}\", \"{name}\"]\n",
+    );
+    served.lab.write("pdu", b"#!/bin/sh\necho \"$@\" >>said\n");
+    fs::set_permissions(served.lab.path("pdu"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut power = Command::new(env!("CARGO_BIN_EXE_testboxctl"));
+    power.current_dir(served.lab.path("s")).args(["--config", "../client.toml", "--via"]);
+    let output = power.arg(served.lab.path("s/admin.sock")).args(["power", "cycle", "tb1"]).output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!((output.status.code(), text.trim()), (Some(0), "10.42.1.20 (tb1): cycled"), "{text}");
+    assert_eq!(served.lab.read("said"), b"cycle tb1\n");
+    served.by_socket("power off nobody").expect(2, &["nobody"]);
+}
+
 /// Those who only look, however many, leave room for those who act.
 #[test]
 fn followers_keep_nobody_from_a_command() {
