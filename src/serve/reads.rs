@@ -115,18 +115,21 @@ impl RangeReader {
     }
 }
 
-/// Reads bytes that are sent and not needed again: an image does not take the place of what others read from memory.
+/// Reads bytes that are sent and not needed again: an image does not take the place of what others read from memory. They come
+/// through the page cache all the same, however the memory is aligned: so the kernel reads ahead of them.
 ///
 /// # Errors
 /// Those of reading.
 pub fn passing(file: &dyn ReadAt, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    file.read_exact_at(bytes, at)?;
+    let Some(cached) = file.as_any().and_then(|file| file.downcast_ref::<File>()) else {
+        return file.read_exact_at(bytes, at);
+    };
+    ReadAt::read_exact_at(cached, bytes, at)?;
     let end = at.saturating_add(bytes.len() as u64);
     // Not for each piece, which would cost as much as reading it.
-    let Some(passed) = end.checked_sub(PASSED).filter(|_| at / PASSED != end / PASSED) else { return Ok(()) };
-    if let Some(file) = file.as_any().and_then(|file| file.downcast_ref::<File>()) {
+    if let Some(passed) = end.checked_sub(PASSED).filter(|_| at / PASSED != end / PASSED) {
         // Advice only.
-        let _ = drop_cached(file, passed / PASSED * PASSED, NonZeroU64::new(PASSED));
+        let _ = drop_cached(cached, passed / PASSED * PASSED, NonZeroU64::new(PASSED));
     }
     Ok(())
 }

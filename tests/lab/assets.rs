@@ -164,6 +164,11 @@ pub fn emulators() -> String {
     run(&mut Command::new(repository().join("tests/testboxctl/bmc.sh"))).trim().to_owned()
 }
 
+/// What drives a browser: the folder of its tools, and on the next line the browser.
+pub fn browser_tools() -> String {
+    run(&mut Command::new(repository().join("tests/page/browser.sh"))).trim().to_owned()
+}
+
 /// A real Debian with its own kernel, as a tar file.
 pub fn debian_root() -> PathBuf {
     debian_root_of("amd64")

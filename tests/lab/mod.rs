@@ -19,7 +19,7 @@ mod share;
 mod store;
 
 pub use advice::Advice;
-pub use assets::{debian_root, emulators};
+pub use assets::{browser_tools, debian_root, emulators};
 pub use disk::{Bus, CARD_SERIAL, Disk};
 pub use firmware::Uefi;
 pub use machine::{Machine, Setup};

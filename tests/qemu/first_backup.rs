@@ -2,12 +2,13 @@
 //! Then what a lab does with it: an ordinary user who arms, and a group that is switched by its BMC.
 
 use crate::lab::{
-    Bus, Lab, Machine, Setup, Station::Bridge, emulators, first_block_of_the_readme, next_event, poll, run,
+    Bus, Lab, Machine, Setup, Station::Bridge, browser_tools, emulators, first_block_of_the_readme,
+    next_event, poll, run,
 };
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -32,6 +33,8 @@ pub struct CleanServer<'a> {
     serving: Option<Started>,
 }
 
+/// Of an admin who looks at the page.
+const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// What emulated machines on a busy computer need beside the settings that `init` has written.
 const EMULATED: &str =
     "console = [\"tty0\", \"ttyS0,115200\"]\nextra = [\"no_timer_check\"]\nsettle = 2\nmount-wait = 20\n";
@@ -68,6 +71,13 @@ impl<'a> CleanServer<'a> {
         assert!(server.within(&commands[1]).contains("as it should be"));
         let listener = lab.listener();
         let webhook = format!("webhook = \"http://{}/told\"\n", listener.local_addr().unwrap());
+        // For the page in a browser; before the table [serve] ends.
+        let admins = "[serve]\nadmin-tokens = \"/etc/testbox/admin-tokens\"\n";
+        assert!(settings.contains("\n[serve]\n"), "{settings}");
+        let settings = settings.replace("[serve]\n", admins);
+        server.within(&format!(
+            "umask 077; echo alice {TOKEN} >/etc/testbox/admin-tokens; chown testbox: /etc/testbox/admin-tokens"
+        ));
         fs::write(root.join("etc/testbox.toml"), [EMULATED, &settings, &webhook].concat()).unwrap();
         // No systemd runs there: units are enabled, and the scenario starts what they start.
         assert!(commands[2].contains(" --now "), "{commands:#?}");
@@ -177,6 +187,7 @@ impl<'a> CleanServer<'a> {
         listener: &TcpListener,
     ) {
         let _bmc = self.bmc(first, machines);
+        let mut browser = self.browser();
         let line = "testboxctl arm --power cycle --wait --force rack restore";
         let mut armed = self.spawn(line);
         let mut told = [next_event(listener), next_event(listener)];
@@ -197,6 +208,31 @@ impl<'a> CleanServer<'a> {
         );
         let output = self.command("testboxctl status").output().unwrap();
         assert!(output.status.code() == Some(1) && text(&output).contains(why), "{}", text(&output));
+        let output = ended(&mut browser, machines);
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(why), "the page: {why}: {said}");
+    }
+
+    /// An admin's browser, which looks at the page until one machine is done and the other has failed.
+    fn browser(&self) -> Started {
+        let tools = browser_tools();
+        let (venv, chromium) = tools.split_once('\n').unwrap();
+        let shots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/page");
+        fs::create_dir_all(&shots).unwrap();
+        let mut command = self.lab.inside("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(format!("{venv}/bin/python"));
+        command.args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/follow.py"), chromium]);
+        command.args(["https://10.42.1.1:7443", TOKEN]).arg(shots.join("group.png")).args(["tb1", "tb2"]);
+        let mut browser = Started(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        // It looks before anything is armed.
+        let mut begin = [0; 6];
+        let read = browser.0.stdout.as_mut().unwrap().read_exact(&mut begin);
+        if read.is_err() || &begin != b"looks\n" {
+            let mut why = String::new();
+            let _ = browser.0.stderr.take().unwrap().read_to_string(&mut why);
+            panic!("the browser shows no page: {why}");
+        }
+        browser
     }
 
     /// An emulated BMC of both machines, and what the server is told of it.

@@ -128,7 +128,7 @@ impl Images for Model {
         for (n, block) in self.place.borrow()[image].iter().enumerate() {
             let (logical, physical) = (n as u64 * BLOCK, block * BLOCK);
             let is_next = |last: &&mut FileExtent| {
-                last.physical == Some(physical - last.length)
+                last.physical.map(|begin| begin + last.length) == Some(physical)
                     && (self.extent == 0 || block % self.extent != 0)
             };
             match all.last_mut().filter(is_next) {
