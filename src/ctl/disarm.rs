@@ -12,6 +12,7 @@ use crate::job::Cmdline;
 use crate::job::pxe::HexIp;
 use crate::share::Files;
 use crate::store::layout::TESTBOX_CFG;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Largest `testbox.cfg` file that is read, in bytes.
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Remove a PXE configuration that somebody made by hand too
     #[arg(long)]
     force: bool,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
@@ -49,9 +53,10 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     let cfg = shares::open_cfg_dir(&settings)?;
     // For the history only.
     let backup = shares::open_backup_dir(&settings).unwrap_or_default();
-    let mut lines = Vec::new();
+    let (mut lines, mut all) = (Vec::new(), Vec::new());
     let mut is_done = true;
     for machine in &machines {
+        let mut one = json!({ "ip": machine.ip, "disarmed": false, "removed": [], "error": null });
         match disarm(&cfg, machine, args.force) {
             Ok(found) if found.is_empty() => {
                 is_done = false;
@@ -60,16 +65,18 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
             Ok(found) => {
                 backup.iter().for_each(|share| history::note_disarmed(share, machine.ip, &arm::who()));
                 lines.extend(found.iter().map(|what| format!("{}: {what}", machine.label())));
+                one["disarmed"] = true.into();
+                one["removed"] = found.into();
             }
             Err(e) => {
                 is_done = false;
                 say(&format!("{}: {e}", machine.label()));
+                one["error"] = e.to_string().into();
             }
         }
+        all.push(one);
     }
-    for line in lines {
-        out.line(line)?;
-    }
+    out.result(args.json, &Value::Array(all), &lines)?;
     Ok(is_done)
 }
 

@@ -5,6 +5,7 @@ use super::target::{ImageTarget, sync_folder};
 use super::{Answer, Error};
 use crate::share::ownership::{SECRET_FILE, SERVED_FILE};
 use crate::signature::{SecretKey, Trust};
+use serde_json::json;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +31,9 @@ pub(super) struct KeygenArgs {
     /// What the log of a machine calls the key, beside its id [default: the name of the file]
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn keygen(args: &KeygenArgs, out: &mut Out) -> Answer {
@@ -53,9 +57,16 @@ pub(super) fn keygen(args: &KeygenArgs, out: &mut Out) -> Answer {
         return Err(e);
     }
     let public = &public.path;
-    out.line(format!("{}: secret key {}; keep it to yourself", path.display(), key.public()))?;
-    out.line(format!("{}: public key, for scripts/make-nfsroot --trusted-key", public.display()))?;
-    Ok(true)
+    let lines = [
+        format!("{}: secret key {}; keep it to yourself", path.display(), key.public()),
+        format!("{}: public key, for scripts/make-nfsroot --trusted-key", public.display()),
+    ];
+    let value = json!({
+        "secret_file": path.display().to_string(),
+        "public_file": public.display().to_string(),
+        "public_key": key.public().line(),
+    });
+    out.result(args.json, &value, &lines).map(|()| true)
 }
 
 /// Makes one file of the pair, durable with its name.

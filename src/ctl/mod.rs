@@ -356,6 +356,26 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// A program that works a lab reads answers, not texts for people. Without are: what prints bytes or a format of others, what
+    /// serves or waits, what only passes on another program's answer, and what is for people alone.
+    #[test]
+    fn every_command_answers_programs() {
+        const WITHOUT: [&str; 8] =
+            ["run", "cat", "mount", "reservations", "serve", "help", "man", "completions"];
+        let mut command = Cli::command();
+        command.build();
+        let mut todo: Vec<_> = command.get_subcommands().cloned().collect();
+        while let Some(command) = todo.pop() {
+            let name = command.get_name();
+            let is_for_people = command.is_hide_set() || name == "help" || WITHOUT.contains(&name);
+            match command.has_subcommands() {
+                _ if is_for_people => {}
+                true => todo.extend(command.get_subcommands().cloned()),
+                false => assert!(command.get_arguments().any(|arg| arg.get_long() == Some("json")), "{name}"),
+            }
+        }
+    }
+
     /// A setting that is no flag would be one that the help does not teach.
     #[test]
     fn every_setting_is_a_flag_of_arm() {

@@ -41,6 +41,14 @@ impl Out {
         self.text(&format!("{}\n", printable(&text)))
     }
 
+    /// Writes what a command has come to: for programs, or in lines.
+    pub fn result(&mut self, is_json: bool, value: &Value, lines: &[String]) -> Result<(), Error> {
+        match is_json {
+            true => self.json(value, false),
+            false => lines.iter().try_for_each(|line| self.line(line)),
+        }
+    }
+
     /// For what writes bytes itself; its errors go through [`closed_or`].
     pub fn bytes(&mut self) -> &mut dyn Write {
         &mut *self.to

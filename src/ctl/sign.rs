@@ -13,6 +13,7 @@ use crate::store::layout::{BACKUP_EXPORT, RECORD, SIGNATURE};
 use crate::store::record::{RECORD_LIMIT, Record, SetState};
 use crate::text::ascii;
 use crate::types::SetHash;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
@@ -43,6 +44,9 @@ pub(super) struct Args {
     /// Root of the backup share [default: /export/testbox-backup]
     #[arg(long, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
@@ -56,15 +60,25 @@ pub(super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> Answer {
     // All of them are found before the first is signed.
     let folders = args.sets.iter().map(|word| folders_of(word, &settings)).collect::<Result<Vec<_>, _>>()?;
     let folders = folders.concat();
-    let mut is_done = true;
+    let (mut is_done, mut all) = (true, Vec::new());
     for path in folders {
+        let folder = path.display().to_string();
         match sign(&path, &key) {
-            Ok(lines) => lines.iter().try_for_each(|line| out.line(line))?,
+            Ok((set, lines)) => {
+                if !args.json {
+                    lines.iter().try_for_each(|line| out.line(line))?;
+                }
+                all.push(json!({ "folder": folder, "signed": true, "set": set.to_string(), "error": null }));
+            }
             Err(e) => {
                 is_done = false;
                 say(&format!("NOT signed: {e}"));
+                all.push(json!({ "folder": folder, "signed": false, "set": null, "error": e.to_string() }));
             }
         }
+    }
+    if args.json {
+        out.json(&Value::Array(all), false)?;
     }
     Ok(is_done)
 }
@@ -83,8 +97,8 @@ fn folders_of(word: &str, settings: &SettingsFile) -> Result<Vec<PathBuf>, Error
     Ok(machines.iter().map(|machine| share.path.join(machine.ip.to_string())).collect())
 }
 
-/// Signs the set in a folder; gives what to tell about it.
-fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
+/// Signs the set in a folder; gives which one it is, and what to tell about it.
+fn sign(path: &Path, key: &SecretKey) -> Result<(SetHash, Vec<String>), Error> {
     let folder = ShareFolder::open(path)?;
     shares::refuse_newer(&folder, "")?;
     let read = || folder.read(RECORD, RECORD_LIMIT);
@@ -122,7 +136,7 @@ fn sign(path: &Path, key: &SecretKey) -> Result<Vec<String>, Error> {
         return Err(failed("a new set was published meanwhile; look at that one, and sign again".into()));
     }
     lines.push(format!("    signed by {}", key.public()));
-    Ok(lines)
+    Ok((SetHash::of(&bytes), lines))
 }
 
 /// What is said of the signature of the set that an image belongs to; `None` where there is neither.

@@ -390,6 +390,10 @@ fn a_link_is_not_followed_and_blocks_its_own_machine_only() {
     assert!(lab.path(FILE).is_file() && !lab.path(FILE).is_symlink());
     fs::remove_file(lab.path(FILE)).unwrap();
     symlink("default", lab.path(FILE)).unwrap();
+    let json = lab.run(&[&disarm[..], &["--json"]].concat()).expect(1, &["left alone"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["disarmed"], &json[1]["error"]), (&false.into(), &serde_json::Value::Null));
+    assert!(json[0]["error"].as_str().unwrap().contains("left alone"), "{json}");
     lab.run(&["disarm", "--force", "-c", "t/pxelinux.cfg", "10.42.1.20"]).expect(0, &["removed a link"]);
     assert!(!lab.path(FILE).is_symlink());
     assert_eq!(lab.read("t/pxelinux.cfg/default"), default, "where it led is as it was");

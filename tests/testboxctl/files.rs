@@ -438,14 +438,31 @@ fn what_is_imported_is_the_machine_s_set() {
     lab.write("data.raw", &noise(10, 1 << 20));
     let run = import(&["--disk", "vda", "--disk", "vdb", "other.raw", "data.raw"]).expect(0, &["S3Z8NB0K"]);
     assert!(!run.err.contains("--map vda:") && run.err.contains("--map vdb:"), "{}", run.err);
-    import(&["--disk", "vdb", "--wwn", "naa.5000c500a1b2c3d4", "data.raw"]).expect(0, &["set 4"]);
+    let json = import(&["--json", "--disk", "vdb", "--wwn", "naa.5000c500a1b2c3d4", "data.raw"]);
+    let said: serde_json::Value = serde_json::from_str(&json.expect(0, &[]).out).unwrap();
+    assert_eq!((&said["ip"], &said["generation"]), (&json!(ME), &json!(4)));
+    let imported = |n: usize| (said["images"][n]["name"].clone(), said["images"][n]["imported"].clone());
+    assert_eq!([imported(0), imported(1)], [("vda".into(), false.into()), ("vdb".into(), true.into())]);
     let images = record("")["images"].clone();
     assert_eq!(images[0]["identity"], json!({"serial": "S3Z8NB0K"}));
     assert_eq!((&images[0]["carried"], &images[1]["carried"]), (&json!(true), &json!(null)));
     assert_eq!(images[1]["identity"], json!({"wwn": "naa.5000c500a1b2c3d4"}));
     lab.run(&["verify", "--backup-dir", "b", "--inflate", ME]).expect(0, &["0 damaged"]);
-    lab.run(&["image", "export", "--backup-dir", "b", ME, "--disk", "vda", "--format", "raw", "again.raw"])
-        .expect(0, &[]);
+    let line = [
+        "image",
+        "export",
+        "--json",
+        "--backup-dir",
+        "b",
+        ME,
+        "--disk",
+        "vda",
+        "--format",
+        "raw",
+        "again.raw",
+    ];
+    let said: serde_json::Value = serde_json::from_str(&lab.run(&line).expect(0, &[]).out).unwrap();
+    assert_eq!((&said[0]["file"], &said[0]["disk_bytes"]), (&json!("again.raw"), &json!(disk.len())));
     assert!(lab.read("again.raw") == disk);
 }
 

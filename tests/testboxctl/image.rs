@@ -46,6 +46,24 @@ fn an_image_goes_round() {
 
     lab.run(&["image", "restore", "disk.raw.gz", "new"]).expect(0, &["written and read back"]);
     assert!(lab.read("new") == bytes);
+    // The same for programs.
+    let said = |line: &str, code| -> Value {
+        let words: Vec<&str> = line.split(' ').collect();
+        serde_json::from_str(&lab.run(&words).expect(code, &[]).out).unwrap()
+    };
+    let made = said("image create --json --no-verify disk again.gz", 0);
+    let again = said("image info --json again.gz", 0);
+    assert_eq!((&made["root_hash"], &made["verified"]), (&again["root_hash"], &json!(false)));
+    assert_eq!(made["image_bytes"], std::fs::metadata(lab.path("again.gz")).unwrap().len());
+    let verified = said("image verify --json again.gz --against disk", 0);
+    assert_eq!((&verified["whole"], &verified["equal"]), (&json!(true), &json!(true)));
+    assert_eq!(verified["root_hash"], again["root_hash"]);
+    let restored = said("image restore --json again.gz restored", 0);
+    let bytes_of = |key: &str| restored[key].as_u64().unwrap();
+    assert_eq!(bytes_of("disk_bytes"), bytes.len() as u64);
+    assert_eq!(bytes_of("written_bytes") + bytes_of("kept_bytes"), bytes.len() as u64, "{restored}");
+    lab.write("changed", &[&[1], &bytes[1..]].concat());
+    assert_eq!(said("image verify --json again.gz --against changed", 1)["equal"], false);
     let mut longer = vec![0xa5; bytes.len() + 4096];
     lab.write("longer", &longer);
     lab.run(&["image", "restore", "--overwrite", "disk.raw.gz", "longer"]).expect(0, &[]);

@@ -49,6 +49,10 @@ fn machines_are_learned_and_told_to_dhcp_servers() {
         b"1700000000 52:54:00:00:00:44 10.42.1.44 tb44 *\n1700000000 52:54:00:12:34:56 10.42.1.45 x *\n",
     );
     lab.run(&["machines", "learn", "--leases", "leases", "--dry-run"]).expect(0, &["tb44: 10.42.1.44"]);
+    let json =
+        lab.run(&["machines", "learn", "--leases", "leases", "--dry-run", "--json"]).expect(0, &[]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["added"][0]["name"], &json["written"]), (&"tb44".into(), &false.into()), "{json}");
     assert_eq!(lab.read("machines.toml"), MACHINES);
     lab.run(&["machines", "learn", "--leases", "leases"]).expect(0, &["1 machines added to machines.toml"]);
     lab.run(&["machines", "learn", "--leases", "leases"]).expect(0, &["nothing new"]);

@@ -97,6 +97,10 @@ fn init_makes_both_shares_and_may_run_again() {
     assert!(default.contains("PATH bios\nDEFAULT local-boot\n") && default.contains("LOCALBOOT 0\n"));
     let before = lab.snapshot();
     lab.run(&init).expect(0, &["up to date"]);
+    let json = lab.run(&[&init[..], &["--json"]].concat()).expect(0, &[]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["done"][0].as_str().unwrap().contains("up to date"), "{json}");
+    assert!(json["next"].as_str().unwrap().contains("10.42.1.0/24(rw"), "{json}");
     assert_eq!(lab.snapshot(), before);
     lab.arm(&["10.42.1.20", "backup"]).expect(0, &[]);
     // A default that somebody has changed is not overwritten.

@@ -18,6 +18,10 @@ use testbox::types::SetHash;
 fn lab() -> Lab {
     let lab = Lab::new();
     lab.run(&["keygen", "--comment", "lab admin", "key"]).expect(0, &["key.pub: public key", "SHA256:"]);
+    let other = lab.run(&["keygen", "--json", "spare"]).expect(0, &[]).out;
+    let other: Value = serde_json::from_str(&other).unwrap();
+    let line = String::from_utf8(lab.read("spare.pub")).unwrap();
+    assert_eq!((&other["secret_file"], &other["public_key"]), (&"spare".into(), &line.trim_end().into()));
     lab.write("disk", &vec![7; 1 << 20]);
     fs::create_dir_all(lab.path("b/10.42.1.20")).unwrap();
     lab.run(&["image", "create", "disk", "b/10.42.1.20/sda.raw.gz"]).expect(0, &[]);

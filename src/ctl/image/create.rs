@@ -18,6 +18,7 @@ use crate::store::layout::PART;
 use crate::sys::{is_ending, note_ending_signals};
 use crate::types::Compression;
 use crate::used::{self, Beyond, Used};
+use serde_json::{Value, json};
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, Seek};
@@ -59,6 +60,9 @@ pub(in super::super) struct Args {
     /// Threads that compress [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
@@ -74,8 +78,8 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     others.extend(replaces.as_ref().map(|there| ("the image that is there", there.id)));
     let part = take_part(&part_of(image), args.force, &others)?;
     let about = about(&disk, &args.disk);
-    let report = match make(args, &disk, &about, base.map(Arc::from), &part) {
-        Ok(report) => report,
+    let (lines, value) = match make(args, &disk, &about, base.map(Arc::from), &part) {
+        Ok(made) => made,
         Err(e) => {
             part.remove();
             // Whoever has ended it, and whoever meets an error of this program, must know what is left.
@@ -84,10 +88,7 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         }
     };
     part.publish(image, replaces.as_ref())?;
-    for line in report {
-        out.line(line)?;
-    }
-    Ok(true)
+    out.result(args.json, &value, &lines).map(|()| true)
 }
 
 /// `IMAGE.part`, in the same folder.
@@ -140,14 +141,14 @@ fn take_part(path: &Path, force: bool, others: Others) -> Result<ImageTarget, Er
     Ok(part)
 }
 
-/// Writes and verifies the part file; the lines that tell about it.
+/// Writes and verifies the part file; what there is to tell about it.
 fn make(
     args: &Args,
     disk: &RealDisk,
     about: &DiskAbout,
     base: Option<Arc<Image>>,
     part: &ImageTarget,
-) -> Result<Vec<String>, Error> {
+) -> Result<(Vec<String>, Value), Error> {
     let progress = Progress::new();
     let beyond = beyond(args, disk, &progress)?;
     let look = || used::survey_beside(disk, args.used, &beyond, &progress);
@@ -178,7 +179,22 @@ fn make(
     } else if written.unread_bytes > 0 {
         lines.push("what was taken over was not read: verify the image before you rely on it".to_owned());
     }
-    Ok(lines)
+    let value = json!({
+        "image": args.image.display().to_string(),
+        "disk_bytes": written.disk_bytes,
+        "unallocated_bytes": written.unallocated_bytes,
+        "zero_bytes": written.zero_bytes,
+        "stored_bytes": written.stored_bytes,
+        "taken_bytes": written.taken_bytes,
+        "unreadable_bytes": written.unreadable_bytes,
+        "image_bytes": written.image_bytes,
+        "hole_bytes": written.hole_bytes,
+        "root_hash": written.root_hash.to_string(),
+        "degraded": written.is_degraded(),
+        "verified": !args.no_verify,
+        "seconds": file.writing.get().as_secs_f64(),
+    });
+    Ok((lines, value))
 }
 
 /// What the disk, and those beside it, hold of layers that read free space.

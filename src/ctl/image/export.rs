@@ -14,6 +14,7 @@ use crate::progress::Progress;
 use crate::share::ownership::PRIVATE_FILE;
 use crate::store::layout::PART;
 use crate::sys::note_ending_signals;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,9 @@ pub(in super::super) struct Args {
     /// Threads that inflate [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// One disk, and where it goes.
@@ -88,6 +92,7 @@ pub(in super::super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> An
             )));
         }
     }
+    let mut all = Vec::new();
     // All that can be refused is, before the first is written.
     for export in targets(&args, sources)? {
         let (summary, part) = (export.source.image.summary(), export.part.path.clone());
@@ -110,13 +115,27 @@ pub(in super::super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> An
                 show::size(summary.unreadable)
             ));
         }
-        out.line(format!(
-            "{}: {stem}, {} of disk, {}, every hash was right, {}",
-            name.display(),
-            show::size(summary.disk),
-            show::room(&name),
-            show::speed(summary.data, time)
-        ))?;
+        if !args.json {
+            out.line(format!(
+                "{}: {stem}, {} of disk, {}, every hash was right, {}",
+                name.display(),
+                show::size(summary.disk),
+                show::room(&name),
+                show::speed(summary.data, time)
+            ))?;
+        }
+        all.push(json!({
+            "file": name.display().to_string(),
+            "disk": stem,
+            "disk_bytes": summary.disk,
+            "room_bytes": show::room_bytes(&name),
+            "root_hash": summary.root_hash.to_string(),
+            "degraded": summary.degraded,
+            "seconds": time.as_secs_f64(),
+        }));
+    }
+    if args.json {
+        out.json(&Value::Array(all), false)?;
     }
     Ok(true)
 }

@@ -29,6 +29,7 @@ use crate::text::with_sources;
 use crate::types::HostName;
 use crate::used::{self, Beyond, Used};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
@@ -71,6 +72,9 @@ pub(in super::super) struct Args {
     /// Threads that compress [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// For programs
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     backup: BackupFlag,
 }
@@ -103,11 +107,9 @@ pub(in super::super) fn run(args: Args, file: SettingsFile, out: &mut Out) -> An
     let host = host.map_or_else(|| "unknown".to_owned(), |host| host.as_str().to_owned());
     make_folder(&share, &folder, machine.ip, &host)?;
     let import = Import { args: &args, share: &share, folder: &folder, ip: machine.ip, host };
-    let lines = leased(&share, &folder, "image import", |held| import.run(held, &disks));
-    for line in lines.map_err(|why| Error::failed(format!("{}: {why}", machine.ip)))? {
-        out.line(line)?;
-    }
-    Ok(true)
+    let made = leased(&share, &folder, "image import", |held| import.run(held, &disks));
+    let (value, lines) = made.map_err(|why| Error::failed(format!("{}: {why}", machine.ip)))?;
+    out.result(args.json, &value, &lines).map(|()| true)
 }
 
 /// What can be refused before anything is read.
@@ -154,7 +156,8 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn run(&self, held: &LeaseHolder, disks: &[ImportedDisk]) -> Result<Vec<String>, String> {
+    /// Makes the set; gives what it is, for programs and for people.
+    fn run(&self, held: &LeaseHolder, disks: &[ImportedDisk]) -> Result<(Value, Vec<String>), String> {
         let words = |failure: Failure| failure.to_string();
         let before = self.folder.record(RECORD).map_err(words)?;
         let mut record = self.record(before.as_ref());
@@ -174,7 +177,17 @@ impl Import<'_> {
             before.map_or_else(String::new, |set| format!("; set {} is in {HISTORY}/", set.generation));
         let ip = self.ip;
         lines.push(format!("{ip}: set {published} is the current one, imported{gone}"));
-        Ok(lines)
+        let image = |image: &ImageRecord| {
+            json!({
+                "name": image.name,
+                "disk_bytes": image.disk_size,
+                "image_bytes": image.image_size,
+                "root_hash": image.root_hash.to_string(),
+                "imported": !image.carried,
+            })
+        };
+        let images: Vec<Value> = record.images.iter().map(image).collect();
+        Ok((json!({ "ip": ip, "generation": published, "images": images }), lines))
     }
 
     /// The record of the new set, with what stays of the one before.

@@ -34,6 +34,9 @@ pub(in super::super) struct VerifyArgs {
     /// Threads that inflate [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `image info`.
@@ -81,11 +84,35 @@ pub(in super::super) fn verify(args: &VerifyArgs, out: &mut Out) -> Answer {
         ImageFile::Own(own) => image_error(path, &e).and(&who_shares(path, own, &e)),
         ImageFile::Foreign(_) => image_error(path, &e),
     })?;
-    out.line(whole(path, &image, &measured, time))?;
-    compare(out, path, disk.as_ref(), image.unallocated(), |disk| {
+    let compared = compare(path, disk.as_ref(), image.unallocated(), |disk| {
         let work = || image.compare(&measured, disk, args.threads, &progress);
         show::timed("compare", &progress, work).0
-    })
+    });
+    let is_own = matches!(image, ImageFile::Own(_));
+    let is_degraded = matches!(&image, ImageFile::Own(own) if own.summary().degraded);
+    let mut value = json!({
+        "image": path.display().to_string(),
+        "kind": if is_own { "testbox" } else { "gzip" },
+        "whole": is_own,
+        "degraded": is_degraded,
+        "disk_bytes": measured.size,
+        "root_hash": is_own.then(|| measured.hash.to_string()),
+        "seconds": time.as_secs_f64(),
+        "equal": null,
+    });
+    let mut lines = vec![whole(path, &image, &measured, time)];
+    let (is_equal, failed) = match compared {
+        Ok(None) => (true, None),
+        Ok(Some((is_equal, line))) => {
+            value["equal"] = is_equal.into();
+            lines.push(line);
+            (is_equal, None)
+        }
+        // That the image is whole is worth knowing all the same.
+        Err(e) => (false, Some(e)),
+    };
+    out.result(args.json, &value, &lines)?;
+    failed.map_or(Ok(is_equal), Err)
 }
 
 /// What there is to say of an image that was proven, as far as its kind can be.
@@ -109,25 +136,24 @@ fn whole(path: &Path, image: &ImageFile, measured: &Measured, time: Duration) ->
     }
 }
 
-/// Compares with the disk, if one was given, and says what came out.
+/// Compares with the disk, if one was given: whether they are equal, and that in words.
 fn compare(
-    out: &mut Out,
     image: &Path,
     disk: Option<&RealDisk>,
     unused: u64,
     compare: impl FnOnce(&RealDisk) -> Result<Option<Growth>, ImageError>,
-) -> Answer {
-    let Some(disk) = disk else { return Ok(true) };
+) -> Result<Option<(bool, String)>, Error> {
+    let Some(disk) = disk else { return Ok(None) };
     match compare(disk) {
         Ok(grown) => {
             let unused = (unused > 0)
                 .then(|| format!("; {} of unallocated space was not compared", show::size(unused)));
             let grown = grown.map(|growth| format!("; {}", growth.not_compared()));
             let but = [unused, grown].into_iter().flatten().collect::<String>();
-            out.line(format!("{}: equal to {}{but}", disk.name(), image.display())).map(|()| true)
+            Ok(Some((true, format!("{}: equal to {}{but}", disk.name(), image.display()))))
         }
         Err(e) if matches!(e.kind, ErrorKind::Differs | ErrorKind::Refused) => {
-            out.line(format!("{}: differs: {e}", image.display())).map(|()| false)
+            Ok(Some((false, format!("{}: differs: {e}", image.display()))))
         }
         Err(e) => Err(image_error(image, &e)),
     }

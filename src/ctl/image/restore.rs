@@ -12,10 +12,12 @@ use crate::share::ownership::PRIVATE_FILE;
 use crate::sys::{RealSystem, System};
 use crate::text::human_bytes;
 use crate::types::{Delta, FreeSpace, ReadTwice};
+use serde_json::json;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Arguments of `image restore`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +47,9 @@ pub(in super::super) struct Args {
     /// for images of testbox
     #[arg(long, value_name = "HOW", default_value = "leave")]
     free: FreeSpace,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 /// What will be written.
@@ -91,10 +96,28 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
     if let Some(error) = &restored.discard_error {
         warn(&format!("not everything unallocated was discarded: {error}"));
     }
+    let value = json!({
+        "disk": onto.path().display().to_string(),
+        "disk_bytes": restored.disk_bytes,
+        "written_bytes": restored.written_bytes,
+        "kept_bytes": restored.kept_bytes,
+        "read_bytes": restored.read_bytes,
+        "image_bytes": restored.image_bytes,
+        "zero_bytes": restored.zero_bytes,
+        "left_bytes": restored.left_bytes,
+        "discarded_bytes": restored.discarded_bytes,
+        "unreadable_bytes": restored.unreadable_bytes,
+        "seconds": time.as_secs_f64(),
+    });
+    out.result(args.json, &value, &lines(onto.path(), &restored, time)).map(|()| true)
+}
+
+/// What was done, for people.
+fn lines(path: &Path, restored: &Restored, time: Duration) -> Vec<String> {
     let data = restored.disk_bytes.saturating_sub(restored.zero_bytes).saturating_sub(restored.left_bytes);
-    out.line(format!(
+    let mut lines = vec![format!(
         "{}: {} restored: {} written and read back, {} was right already, {} read of the image's {}; {} of it zero, {}",
-        onto.path().display(),
+        path.display(),
         show::size(restored.disk_bytes),
         show::size(restored.written_bytes),
         show::size(restored.kept_bytes),
@@ -102,27 +125,25 @@ pub(in super::super) fn run(args: &Args, out: &mut Out) -> Answer {
         human_bytes(restored.image_bytes),
         show::size(restored.zero_bytes),
         show::speed(data, time)
-    ))?;
-    if let Some(table) = restored.table.said() {
-        out.line(format!("{}: {table}", onto.path().display()))?;
-    }
+    )];
+    lines.extend(restored.table.said().map(|table| format!("{}: {table}", path.display())));
     if restored.left_bytes > 0 {
-        out.line(format!(
+        lines.push(format!(
             "{} unallocated, left as it was on the disk; {} of it discarded",
             show::size(restored.left_bytes),
             show::size(restored.discarded_bytes)
-        ))?;
+        ));
     }
     if restored.unreadable_bytes > 0 {
-        out.line(format!(
+        lines.push(format!(
             "DEGRADED: {} could not be read when the image was made, and are zeros now",
             show::size(restored.unreadable_bytes)
-        ))?;
+        ));
     }
-    Ok(true)
+    lines
 }
 
-type Outcome = (Result<Restored, ImageError>, std::time::Duration);
+type Outcome = (Result<Restored, ImageError>, Duration);
 
 impl Onto {
     /// Refuses what nobody has asked to be overwritten, and what must not be, whoever asks.

@@ -16,6 +16,7 @@ use crate::store::layout::{
     BACKUP_EXPORT, BACKUP_MARKER, DEFAULT_CFG, INITRD, KERNEL, MAINTENANCE_BOOT, NFS_ROOT_EXPORT,
     PXELINUX_CFG, TESTBOX_CFG, TFTP_EXPORT, TFTP_MARKER,
 };
+use serde_json::json;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -87,6 +88,9 @@ pub(super) struct Args {
     grub: Option<PathBuf>,
     #[command(flatten)]
     server: store::StoreFlags,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
@@ -151,16 +155,20 @@ pub(super) fn run(args: Args, config: Option<&Path>, file: SettingsFile, out: &m
     if let Some(server) = &server {
         is_settled = server.apply(config, &tftp, &backup, &mut said)?;
     }
-    for line in said.iter().flat_map(|text| text.trim_end().split('\n')) {
-        out.line(line)?;
-    }
     let host = file.boot_server.or(file.server).map(|host| host.to_string());
     let lab = advice::InitLab { tftp, backup, network, server: host };
     let text = match &server {
         Some(server) => server.next(&lab.tftp, &lab.backup, &lab.ownership(), &lab.boot()),
         None => lab.text(),
     };
-    out.text(&text)?;
+    if args.json {
+        let folders = [&lab.tftp, &lab.backup].map(|path| path.display().to_string());
+        let value = json!({ "tftp_dir": folders[0], "backup_dir": folders[1], "done": said, "next": text });
+        out.json(&value, false)?;
+    } else {
+        said.iter().flat_map(|text| text.trim_end().split('\n')).try_for_each(|line| out.line(line))?;
+        out.text(&text)?;
+    }
     Ok(is_ours && is_settled)
 }
 

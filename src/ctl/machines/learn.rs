@@ -13,6 +13,7 @@ use crate::share::{DirFiles, Files};
 use crate::store::layout::LEASE;
 use crate::store::lease;
 use crate::types::MacAddr;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
@@ -36,6 +37,9 @@ pub(in crate::ctl) struct Args {
     /// Root of the backup share [default: /export/testbox-backup, if it is there]
     #[arg(long, value_name = "DIR")]
     backup_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: Args, known: &MachineNames, file: &SettingsFile, out: &mut Out) -> Answer {
@@ -58,21 +62,25 @@ pub(super) fn run(args: Args, known: &MachineNames, file: &SettingsFile, out: &m
         warn(&format!("{} addresses outside of the lab's network are left out", outside.len()));
     }
     let added = added(known.list(), seen);
-    for machine in &added {
-        out.line(format!("{}: {} {}", machine.name, machine.address, machine.macs.join(" ")).trim_end())?;
-    }
+    let line = |machine: &KnownMachine| {
+        let line = format!("{}: {} {}", machine.name, machine.address, machine.macs.join(" "));
+        line.trim_end().to_owned()
+    };
+    let mut lines: Vec<String> = added.iter().map(line).collect();
+    let is_written = !added.is_empty() && !args.dry_run;
     if !is_anybody {
-        out.line(
-            "no machine has been seen yet: switch them on once, with the network first in their boot order, or give the \
-             leases of the DHCP server (--leases)",
-        )?;
+        let what = "no machine has been seen yet: switch them on once, with the network first in their boot order, or give the \
+                    leases of the DHCP server (--leases)";
+        lines.push(what.into());
     } else if added.is_empty() {
-        out.line("nothing new: all machines that have been seen are in the file")?;
-    } else if !args.dry_run {
+        lines.push("nothing new: all machines that have been seen are in the file".into());
+    } else if is_written {
         let path = settings.machines.as_deref().unwrap_or(Path::new(MACHINES_FILE));
         append(path, &added)?;
-        out.line(format!("{} machines added to {}", added.len(), path.display()))?;
+        lines.push(format!("{} machines added to {}", added.len(), path.display()));
     }
+    let value = json!({ "seen": is_anybody, "added": super::to_json(&added), "written": is_written });
+    out.result(args.json, &value, &lines)?;
     Ok(is_anybody)
 }
 
