@@ -85,13 +85,16 @@ fn a_share_that_fills_up_fails_the_backup() {
     }
 }
 
-/// Whole at once, as an agent links it: one that is read half written has no holder's name yet.
-fn leave_lease(dir: &Path, number: u32, mac: &str) {
+/// Whole at once, as an agent links it. The server is stopped meanwhile: ganesha remembers the names of a folder, and what is
+/// written behind its back it shows sometimes, and sometimes never. A real agent writes through it.
+fn leave_lease(lab: &Lab, dir: &Path, number: u32, mac: &str) {
     let holder = format!(r#"{{"session":"by-hand","macs":["{mac}"],"hostname":"other","action":"backup"}}"#);
+    lab.stop_nfs();
     fs::create_dir_all(dir).unwrap();
     let written = dir.with_extension("made");
     fs::write(&written, holder + "\n..").unwrap();
     fs::rename(written, dir.join(number.to_string())).unwrap();
+    lab.start_nfs();
 }
 
 /// Another agent lives in the folder: this one gives way. Its own lease from before a cut is taken over. And who is
@@ -102,7 +105,7 @@ fn the_lease_of_a_folder_is_kept_by_who_lives() {
     let disk = lab.small_disk(Bus::Virtio, "V1", 512);
     let share = lab.share_of(Nat);
     let leases = share.path("lease");
-    leave_lease(&leases, 3, "52:54:00:99:99:99");
+    leave_lease(&lab, &leases, 3, "52:54:00:99:99:99");
     let words = format!("{} testbox.action=backup testbox.job=j", AgentOnly.words(Nat));
     lab.arm_with_words(Nat, &words, None);
     let mut machine = lab.machine(Nat).direct().disk(&disk).power_on();
@@ -112,13 +115,13 @@ fn the_lease_of_a_folder_is_kept_by_who_lives() {
     share.assert_lacks(&["status.json", "maintenance.log"]);
     assert!(lab.global_log().contains("is in use"), "{}", lab.global_log());
 
-    leave_lease(&leases, 4, "52:54:00:12:34:56");
+    leave_lease(&lab, &leases, 4, "52:54:00:12:34:56");
     machine.wait_for_reset(120);
     let part = share.path("vda.raw.gz.part");
     poll(Duration::from_secs(300), || fs::metadata(&part).is_ok_and(|m| m.len() > 1 << 20).then_some(()))
         .expect("the image grows");
     assert!(leases.join("5").exists() && !leases.join("4").exists());
-    leave_lease(&leases, 6, "52:54:00:99:99:99");
+    leave_lease(&lab, &leases, 6, "52:54:00:99:99:99");
     machine.wait_for("was taken over by other (52:54:00:99:99:99)", 120);
     machine.wait_for_reset(120);
     machine.cut_power();
