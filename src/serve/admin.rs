@@ -203,7 +203,7 @@ impl Admins {
             false => (&self.at_once, AT_ONCE),
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            let why = format!("{most} commands of admins run already");
+            let why = format!("{most} admin commands are running already: try again later");
             return Err(Refusal::new(Code::Busy, why));
         };
         let mut command = Command::from((self.program)(who, &words));

@@ -432,7 +432,7 @@ fn loop_doctor_names_what_is_wrong_with_shares_and_nothing_else() {
 
 /// A lab of `serve` alone: store, DHCP and TFTP; and what goes wrong with a store.
 #[test]
-fn loop_doctor_names_what_is_wrong_with_a_store_and_nothing_else() {
+fn loop_doctor_names_what_is_wrong_with_a_store() {
     let (lab, _) = laid_out();
     let start = format!(
         "setsid {PROGRAM} serve --backup-dir backup --tftp-dir tftp --listen 10.9.0.1:7443 --key $PWD/key.pem --tftp --dhcp \

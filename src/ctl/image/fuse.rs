@@ -265,7 +265,7 @@ impl MountedFolder {
     pub fn join(self) -> Result<(), Error> {
         let dir = self.dir;
         let ended = self.session.join();
-        ended.map_err(|e| Error::failed(format!("{}: the mount ended by an error: {e}", dir.display())))
+        ended.map_err(|e| Error::failed(format!("{}: the mount ended with an error: {e}", dir.display())))
     }
 }
 

@@ -129,7 +129,9 @@ fn check(args: &Args) -> Result<(), Error> {
     }
     let identity = Identity { serial: args.serial.clone(), wwn: args.wwn.clone(), model: None };
     if (args.serial.is_some() || args.wwn.is_some()) && !identity.is_unique() {
-        return Err(Error::usage("--serial, --wwn: that is no number that a disk has of its own"));
+        return Err(Error::usage(
+            "--serial, --wwn: a placeholder that many disks share, such as all zeros; it does not identify a disk",
+        ));
     }
     Ok(())
 }

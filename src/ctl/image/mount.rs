@@ -98,8 +98,8 @@ fn serve(folder: MountedFolder) -> Answer {
                 Err(why) if !has_said => {
                     has_said = true;
                     say(&format!(
-                        "{dir}: cannot unmount it yet: {why}. It ends as soon as nobody uses it: unmount what is mounted from it, \
-                         and leave it with every shell. A second Ctrl-C ends at once, and leaves 'umount -l {dir}' to do",
+                        "{dir}: still in use: {why}. It is unmounted as soon as it is free: unmount the file systems that are mounted \
+                         from it, and leave it in every shell. A second Ctrl-C exits at once; then run 'umount -l {dir}'",
                         dir = folder.dir().display()
                     ));
                 }

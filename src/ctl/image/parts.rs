@@ -84,15 +84,15 @@ fn split(table: &PartitionTable, size: u64, stem: &str) -> (Vec<DiskPart>, Vec<S
             break;
         }
         if start >= size || end == start {
-            odd.push(format!("{name}: left out: nothing of it is on the disk"));
+            odd.push(format!("{name}: left out: it lies beyond the end of the disk"));
             continue;
         }
         if parts.iter().any(|part| part.name == name) {
-            odd.push(format!("{name}: left out: it is the second one of this number"));
+            odd.push(format!("{name}: left out: another partition has this number"));
             continue;
         }
         if end > size {
-            odd.push(format!("{name}: {} bytes of it are behind the end of the disk", end - size));
+            odd.push(format!("{name}: {} bytes of it lie beyond the end of the disk", end - size));
         }
         let about = ascii(&partition.kind);
         parts.push(DiskPart { name, range: start..end.min(size), about, mount: None });

@@ -95,7 +95,7 @@ impl SourceArgs {
         let open = |listed: &ListedImage| {
             let path = folder.join(&listed.file);
             if listed.is_damaged {
-                warn(&format!("{}: it is noted to be damaged", path.display()));
+                warn(&format!("{}: it is recorded as damaged", path.display()));
             }
             let image = open(&path)?;
             if image.summary().root_hash != listed.root_hash {

@@ -176,7 +176,7 @@ fn consequences(seen: &MachineSeen, action: &PageAction) -> Markup {
             }
         }
         @if let Some(job) = news.armed.job() { p { "It is armed already, with " (shown(&job.to_string(), 300)) ": that is replaced." } }
-        @if super::super::status::state(news, seen.at) == "running" { p.reason { "It works right now: it does this after its next reboot." } }
+        @if super::super::status::state(news, seen.at) == "running" { p.reason { "It is at work now: this takes effect at its next reboot." } }
     }
 }
 

@@ -64,7 +64,7 @@ async fn about(page: &LabPage, asked: &Asked, name: &str, what: AboutMachine) ->
     }
     let seen = match page.named(name).await {
         Ok(Some(seen)) => seen,
-        Ok(None) => return refusal(StatusCode::NOT_FOUND, "there is no machine of this name or address"),
+        Ok(None) => return refusal(StatusCode::NOT_FOUND, "no machine has this name or address"),
         Err(e) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
     };
     let value = match what {
@@ -183,7 +183,7 @@ async fn act(page: &LabPage, asked: &Asked, name: &str, action: &PageAction) -> 
     }
     let ip = match page.folders.address(name) {
         Ok(Some(ip)) => ip,
-        Ok(None) => return refusal(StatusCode::NOT_FOUND, "there is no machine of this name or address"),
+        Ok(None) => return refusal(StatusCode::NOT_FOUND, "no machine has this name or address"),
         Err(e) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
     };
     match page.perform(asked, ip, action, "API").await {

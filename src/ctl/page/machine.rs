@@ -44,11 +44,11 @@ pub(super) fn live(seen: &MachineSeen) -> Markup {
                 armed::Armed::With(job) if news.not_come().is_none() => { p.dim { "Armed with " (shown(&job.to_string(), 300)) } }
                 armed::Armed::ByHand => { p { "Armed with a configuration that somebody has made by hand." } }
                 armed::Armed::Link(to) => { p { "Armed with a link to " (shown(to, 200)) "." } }
-                armed::Armed::NotAFile => { p.reason { "What should arm it is not a file." } }
+                armed::Armed::NotAFile => { p.reason { "Its boot configuration is not a file." } }
                 _ => {}
             }
             @if news.status.is_none() && news.armed == armed::Armed::No {
-                p.dim { "It has never said anything." }
+                p.dim { "No status from this machine yet." }
             }
         }
     }

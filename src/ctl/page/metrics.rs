@@ -66,9 +66,9 @@ pub(super) fn text(lab: &LabSeen, of_admin: Option<AdminFigures<'_>>) -> String 
     }
     of_sets(&mut text, figures.images);
     let (at_work, in_line) = figures.line;
-    Family::new(&mut text, "testbox_store_jobs_at_work", "Machines that the store lets work.")
+    Family::new(&mut text, "testbox_store_jobs_at_work", "Machines at work on the store.")
         .add(&[], at_work as u64);
-    Family::new(&mut text, "testbox_store_jobs_in_line", "Machines that wait for their turn.")
+    Family::new(&mut text, "testbox_store_jobs_in_line", "Machines that wait in line.")
         .add(&[], in_line as u64);
     text
 }
@@ -88,7 +88,7 @@ fn of_sets(text: &mut String, seen: &ImagesSeen) {
             last_good,
         ),
         ("testbox_sets", "Sets of a machine.", |machine| Some(machine.sets.len() as u64)),
-        ("testbox_sets_bytes", "Bytes that its sets take of the file system.", |machine| {
+        ("testbox_sets_bytes", "Bytes that its sets take on the file system.", |machine| {
             Some(images::FileUsers::together(&machine.sets))
         }),
     ];
@@ -104,8 +104,8 @@ fn of_sets(text: &mut String, seen: &ImagesSeen) {
         }
     }
     if let Some((free, size)) = seen.room {
-        Family::new(text, "testbox_share_free_bytes", "Bytes that the backup share has left.").add(&[], free);
-        Family::new(text, "testbox_share_size_bytes", "Bytes that its file system has.").add(&[], size);
+        Family::new(text, "testbox_share_free_bytes", "Free bytes on the backup share.").add(&[], free);
+        Family::new(text, "testbox_share_size_bytes", "Size of its file system in bytes.").add(&[], size);
     }
 }
 

@@ -145,7 +145,7 @@ impl LabPage {
             return Err(WrongToken(StatusCode::FORBIDDEN, text.into()));
         };
         if !self.logins.may_try(peer) {
-            let text = "too many tokens that nobody has, from this address: wait a minute";
+            let text = "too many failed logins from this address: wait a minute";
             return Err(WrongToken(StatusCode::TOO_MANY_REQUESTS, text.into()));
         }
         admins.of_token(&peer.to_string(), token).map_err(|refusal| {

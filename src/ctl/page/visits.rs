@@ -42,7 +42,7 @@ fn trouble(page: &LabPage, asked: &Asked, status: StatusCode, title: &str, text:
 }
 
 fn failed(page: &LabPage, asked: &Asked, text: &str) -> Response<Body> {
-    trouble(page, asked, StatusCode::INTERNAL_SERVER_ERROR, "It did not work", text)
+    trouble(page, asked, StatusCode::INTERNAL_SERVER_ERROR, "Server error", text)
 }
 
 /// To where somebody logs in, and then comes back here.
@@ -87,8 +87,8 @@ async fn one(State(page): PageState, Path(name): Path<String>, asked: Asked) -> 
 }
 
 fn unknown(page: &LabPage, asked: &Asked) -> Response<Body> {
-    let text = "Neither an address nor a name of machines.toml.";
-    trouble(page, asked, StatusCode::NOT_FOUND, "There is no such machine", text)
+    let text = "It is neither an address nor a name in machines.toml.";
+    trouble(page, asked, StatusCode::NOT_FOUND, "Machine not found", text)
 }
 
 async fn images(State(page): PageState, asked: Asked) -> Response<Body> {
@@ -118,7 +118,7 @@ async fn ask_arm(State(page): PageState, Path(name): Path<String>, asked: Asked)
     let action = asked.query("action").unwrap_or_default();
     match PageAction::arm(&action, asked.query("set").as_deref(), None, None) {
         Ok(action) => ask(&page, &asked, &name, &action).await,
-        Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "That cannot be done", &why),
+        Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "Invalid request", &why),
     }
 }
 
@@ -130,7 +130,7 @@ async fn ask_disarm(State(page): PageState, Path(name): Path<String>, asked: Ask
 async fn own_form(page: &LabPage, asked: &Asked, body: Body) -> Result<Vec<u8>, Response<Body>> {
     let refused = |text: &str| trouble(page, asked, StatusCode::FORBIDDEN, "Refused", text);
     if !is_own_form(&asked.headers) {
-        page.tell.warn(&format!("{}: a form of another site is refused", asked.peer));
+        page.tell.warn(&format!("{}: refused a form that another site has sent", asked.peer));
         return Err(refused("Only forms of this page are taken. Nothing was done."));
     }
     let Some((_, login)) = asked.login() else { return Err(log_in_for(PAGE_PATH)) };
@@ -138,7 +138,9 @@ async fn own_form(page: &LabPage, asked: &Asked, body: Body) -> Result<Vec<u8>, 
     // As long as it is random: how long a comparison takes tells nothing that helps.
     match value(&form, "key").as_deref() == Some(&login.form_key) {
         true => Ok(form),
-        false => Err(refused("The form is of another login. Nothing was done: open the machine again.")),
+        false => {
+            Err(refused("This form belongs to another login. Nothing was done: open the machine again."))
+        }
     }
 }
 
@@ -167,7 +169,7 @@ async fn arm(State(page): PageState, Path(name): Path<String>, asked: Asked, bod
     let action = one("action").unwrap_or_default();
     match PageAction::arm(&action, one("set").as_deref(), None, one("power").as_deref()) {
         Ok(action) => act(&page, &asked, &name, &action).await,
-        Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "That cannot be done", &why),
+        Err(why) => trouble(&page, &asked, StatusCode::BAD_REQUEST, "Invalid request", &why),
     }
 }
 
