@@ -280,7 +280,11 @@ fn begin(
     }
     if config.tftp {
         does.push("TFTP");
-        let seen = if has_state { Some(seen(config, tell)?) } else { None };
+        // Only 'machines learn' needs it: machines boot without.
+        let seen = match has_state {
+            true => seen(config, tell).inspect_err(|why| tell.warn(why)).ok(),
+            false => None,
+        };
         let server = Arc::new(TftpServer::new(tree.clone(), machines.clone(), seen, tell.clone()));
         for (device, socket) in open.tftp {
             let server = server.clone();
